@@ -1,0 +1,1 @@
+"""The institution-side node: consent, data, training, privacy ledger, masking."""

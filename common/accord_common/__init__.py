@@ -1,0 +1,1 @@
+"""What nodes and servers share: signed records, cryptography, privacy accounting, wire schemas."""

@@ -1,0 +1,1 @@
+"""The registry, the aggregator, and the verbs of coordinators and auditors."""

@@ -1,0 +1,1 @@
+"""Drives federated rounds over Flower and only ever sees masked sums."""

@@ -1,0 +1,1 @@
+"""The registry: partners, agreements, runs and budgets, projected from signed records."""
