@@ -1,0 +1,167 @@
+"""Keys: who somebody is.
+
+An Ed25519 key (RFC 8032) signs records; its id is its 32 public bytes in hex, so no table maps ids to
+keys. Institution keys lie on disk only as passphrase-encrypted PKCS#8; node keys, which a daemon uses,
+as plain PKCS#8 with mode 0600. A P-384 key authenticates a node towards Flower.
+
+Not covered: hardware tokens, and erasing keys from memory (Python cannot).
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from accord_common.errors import FormatError, UsageError, VerificationError
+
+PUBLIC_KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+MIN_PASSPHRASE = 12  # characters; a typed secret that seals an institution's identity
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """An Ed25519 private key."""
+
+    _key: Ed25519PrivateKey
+
+    @classmethod
+    def generate(cls) -> "SigningKey":
+        """Make a new key from the operating system's generator."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def from_pem(cls, pem: bytes, passphrase: str | None = None) -> "SigningKey":
+        """Read PKCS#8.
+
+        Raises:
+            UsageError: `wrong-passphrase`.
+            FormatError: `not-ed25519`.
+        """
+        key = _load_pem(pem, passphrase)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise FormatError("not-ed25519", f"the file holds a {type(key).__name__}")
+        return cls(key)
+
+    def to_pem(self, passphrase: str | None = None) -> bytes:
+        """Write PKCS#8, encrypted where a passphrase is given.
+
+        Raises:
+            UsageError: `short-passphrase` under 12 characters.
+        """
+        return _to_pem(self._key, passphrase)
+
+    @property
+    def public(self) -> str:
+        """The public key, 64 hex digits: also the key's id."""
+        return self._key.public_key().public_bytes_raw().hex()
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign `message` (64 bytes, deterministic)."""
+        return self._key.sign(message)
+
+
+def verify(public: str, signature: bytes, message: bytes) -> None:
+    """Check an Ed25519 signature.
+
+    Raises:
+        VerificationError: `bad-signature`.
+    """
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public))
+        key.verify(signature, message)
+    except (InvalidSignature, ValueError) as error:
+        raise VerificationError(
+            "bad-signature", f"the signature of key {public[:16]} does not hold"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerKey:
+    """A P-384 key with which a node proves itself to the aggregator's Flower endpoint."""
+
+    private: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def generate(cls) -> "FlowerKey":
+        """Make a new key."""
+        return cls(ec.generate_private_key(ec.SECP384R1()))
+
+    @classmethod
+    def from_pem(cls, pem: bytes) -> "FlowerKey":
+        """Read PKCS#8; `not-p384` for any other key."""
+        key = _load_pem(pem, None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp384r1":
+            raise FormatError("not-p384", f"the file holds a {type(key).__name__}")
+        return cls(key)
+
+    def to_pem(self) -> bytes:
+        """Write PKCS#8."""
+        return _to_pem(self.private, None)
+
+    @property
+    def public(self) -> str:
+        """The compressed point (SEC 1, 2.3.3), 98 hex digits."""
+        return (
+            self.private.public_key()
+            .public_bytes(
+                serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
+            )
+            .hex()
+        )
+
+
+def flower_public_key(public: str) -> ec.EllipticCurvePublicKey:
+    """Decode the 98 hex digits of a node's P-384 key; `not-p384` where they are no point."""
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), bytes.fromhex(public))
+    except ValueError as error:
+        raise FormatError("not-p384", f"{public[:16]}... is no point on P-384") from error
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """Create `path` with mode 0600 and `data`, durable on return; refuse to overwrite.
+
+    Raises:
+        UsageError: `key-exists`.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise UsageError(
+            "key-exists", f"{path} exists", hint="Move it away first if it is no longer needed."
+        ) from error
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _load_pem(pem: bytes, passphrase: str | None) -> object:
+    try:
+        secret = passphrase.encode() if passphrase is not None else None
+        return serialization.load_pem_private_key(pem, secret)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            "wrong-passphrase",
+            "the key does not open with this passphrase, or the file is damaged",
+            hint="Check the passphrase; a lost one means a new key and a new agreement version.",
+        ) from error
+
+
+def _to_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: str | None) -> bytes:
+    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if passphrase is not None:
+        if len(passphrase) < MIN_PASSPHRASE:
+            raise UsageError(
+                "short-passphrase",
+                f"the passphrase has {len(passphrase)} characters, at least {MIN_PASSPHRASE} needed",
+            )
+        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+    )
