@@ -26,7 +26,7 @@ MAX_ENVELOPE_BYTES = 2 * MAX_RECORD_BYTES  # base64 of the payload, plus signatu
 _TYPE_PREFIX = "application/vnd.accord."
 _TYPE_SUFFIX = "+json"
 _PayloadType = Annotated[
-    str, StringConstraints(pattern=r"^application/vnd\.accord\.[a-z]+(-[a-z]+)*\+json\Z", max_length=80)
+    str, StringConstraints(pattern=r"^application/vnd\.accord\.[a-z]+(-[a-z]+)*\+json$", max_length=80)
 ]
 
 

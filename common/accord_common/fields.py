@@ -37,20 +37,20 @@ def _text(value: str) -> str:
     return value
 
 
-Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\Z")]
-PublicKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}\Z")]
-FlowerPublicKey = Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-f]{96}\Z")]
+Hash = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PublicKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+FlowerPublicKey = Annotated[str, StringConstraints(pattern=r"^0[23][0-9a-f]{96}$")]
 Id = Annotated[
     str,
     StringConstraints(
-        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z"
+        pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$"
     ),
 ]
 Dec = Annotated[str, AfterValidator(_decimal)]
 Time = Annotated[str, AfterValidator(_time)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100), AfterValidator(_text)]
 Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_text)]
-Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*\Z", max_length=64)]
+Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
 
