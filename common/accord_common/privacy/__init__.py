@@ -1,0 +1,1 @@
+"""Privacy events, what they cost, and the filter that stops at a cap."""

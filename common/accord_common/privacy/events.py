@@ -1,0 +1,65 @@
+"""What was spent: mechanism events, never epsilon.
+
+Guarantees: an event holds everything that a figure follows from (mechanism, noise, clip, sampling,
+steps, adjacency), so a better accountant, or a doubt about this one, needs no new record.
+
+Not covered: that the noise was added and the sample was drawn as the event says. It is the
+institution's attestation; its node protects it from others and proves nothing to them.
+"""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from accord_common.fields import Count, Dec, Hash, Id, Name, Positive, Record, Time
+
+LEDGER_ENTRY = "ledger-entry"  # the envelope's kind
+NO_PREDECESSOR = "0" * 64  # `previous` of a ledger's first entry
+
+Adjacency = Literal["add-remove", "replace-one"]
+
+
+def _positive(value: str) -> str:
+    if Decimal(value) <= 0:
+        raise ValueError("must be greater than 0")
+    return value
+
+
+def _probability(value: str) -> str:
+    if not 0 < Decimal(value) <= 1:
+        raise ValueError("must be greater than 0 and at most 1")
+    return value
+
+
+class Spend(Record):
+    """One round's spending on one population: `steps` noisy clipped gradient sums.
+
+    `noise_multiplier` is the noise's standard deviation over `clipping_norm`; every step takes each
+    record with probability `sampling_rate`; `size` is the public N (the divisor is q N).
+    """
+
+    population: Id
+    dataset: Id
+    agreement: Hash
+    run: Hash
+    round: Count
+    attempt: Count
+    mechanism: Literal["poisson-gaussian"]
+    noise_multiplier: Annotated[Dec, AfterValidator(_positive)]
+    clipping_norm: Annotated[Dec, AfterValidator(_positive)]
+    sampling_rate: Annotated[Dec, AfterValidator(_probability)]
+    size: Positive
+    steps: Positive
+    sampler: Literal["poisson"]
+    adjacency: Adjacency
+    code_version: Name
+
+
+class LedgerEntry(Record):
+    """A spend in its place: `sequence` from 0, `previous` the envelope hash of the entry before."""
+
+    sequence: Count
+    previous: Hash
+    spend: Spend
+    recorded: Time
