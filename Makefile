@@ -1,0 +1,79 @@
+# One door to everything: `make help`. The first target that needs it makes .venv and installs into
+# it; after that nothing here touches the network until pyproject.toml or the constraints change.
+
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PINS := pyproject.toml deploy/constraints.txt
+JOBS ?= 2
+
+# Run every check and say all that fail, in order, whatever the caller's -j is.
+MAKEFLAGS += --keep-going
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test soak bench lint ruff imports types pytest constraints clean
+
+help: ## say what there is
+	@echo "Accord needs Python 3.11 or 3.12; PYTHON=/path/to/python chooses one."
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
+	    printf '  make %-12s %s\n' "$$name" "$$what"; done
+
+demo: $(INSTALLED) ## three institutions train one model here; ARGS='--format json' goes to accord demo
+	@$(BIN)/accord demo $(ARGS)
+
+test: lint pytest ## lint, then every test; the long ones as a sample with a fixed seed
+
+soak: $(INSTALLED) ## the long suites in full; ARGS goes to pytest
+	@$(BIN)/pytest -m soak --soak $(ARGS)
+
+bench: $(INSTALLED) ## every benchmark, or BENCH=name: one JSON object a line on stdout
+	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
+lint: ruff imports types ## style, dependency rule and types
+
+ruff: $(INSTALLED)
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+imports: $(INSTALLED)
+	@$(BIN)/lint-imports
+
+types: $(INSTALLED)
+	@$(BIN)/mypy
+
+# A file's tests share servers and fixtures, so a file stays with one worker.
+pytest: $(INSTALLED)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+constraints: $(INSTALLED) ## pin again after pyproject.toml changed; ARGS='--upgrade-package x' moves one
+	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	    --prerelease disallow --no-annotate --strip-extras --quiet \
+	    --custom-compile-command 'make constraints' --output-file deploy/constraints.txt $(ARGS) >/dev/null
+
+clean: ## remove the environment, caches and the demo's data
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .accord-demo
+	@find common client server tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp keeps what was installed, so a checkout that only touches the files installs nothing.
+# Everything said here goes to stderr: stdout belongs to the target that was asked for.
+$(INSTALLED): $(PINS)
+	@exec >&2; set -eu; \
+	if cat $(PINS) | cmp -s - $@; then touch $@; exit 0; fi; \
+	for python in $${PYTHON:-python3.11 python3.12 python3}; do \
+	    version=$$("$$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || continue; \
+	    case $$version in 3.11|3.12) found=$$python; break;; esac; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	    echo "Accord needs Python 3.11 or 3.12; $${PYTHON:-python3} is not one. Name one: make PYTHON=/path/to/python3.11"; exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "Python $$version cannot make a virtual environment here. This helps:"; \
+	    echo "apt install python$$version-venv"; exit 1; \
+	fi; \
+	if [ "$$(.venv/bin/python -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)" != "$$version" ]; then \
+	    echo "Making .venv with Python $$version ..."; \
+	    "$$found" -m venv --clear .venv; \
+	fi; \
+	echo "Installing Accord and its pinned dependencies into .venv (once; a few minutes) ..."; \
+	$(BIN)/python -m pip install --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'; \
+	cat $(PINS) > $@; \
+	echo "Installed."

@@ -1,0 +1,58 @@
+"""What every test shares: quiet libraries, and how long the long ones are.
+
+A test marked `soak(sample=n, full=m)` asks for the fixture `size` and gets n in `make test`, with
+a seed that never changes, and m in `make soak` (`pytest -m soak --soak`), with a fresh seed that
+a failure prints. Property tests marked plain `soak` are sized by hypothesis' profile instead.
+"""
+
+import os
+import secrets
+
+import pytest
+from hypothesis import settings
+
+# Set before torch or flwr is imported, and inherited by every process a test starts: two cores are
+# shared by several processes, and nothing here may phone home.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
+SAMPLE_SEED = 20260101
+
+settings.register_profile("sample", max_examples=25, derandomize=True, deadline=None)
+settings.register_profile("soak", max_examples=2_000, deadline=None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--soak", action="store_true", help="run tests marked soak in full, with a fresh seed"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("soak" if config.getoption("--soak") else "sample")
+
+
+@pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the long suites run in full."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture
+def size(request: pytest.FixtureRequest, soak: bool) -> int:
+    """How much of it this soak test does: its marker's `full`, or its `sample`."""
+    marker = request.node.get_closest_marker("soak")
+    if marker is None or set(marker.kwargs) != {"sample", "full"}:
+        raise pytest.UsageError(
+            f"{request.node.nodeid} needs @pytest.mark.soak(sample=..., full=...)"
+        )
+    return int(marker.kwargs["full" if soak else "sample"])
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest, soak: bool) -> int:
+    """A seed for test data, never for anything that protects anybody; shown when the test fails."""
+    chosen = secrets.randbits(32) if soak else SAMPLE_SEED
+    request.node.add_report_section("call", "seed", str(chosen))
+    return chosen
