@@ -10,7 +10,7 @@ class Row:
     """A line of `make bench`.
 
     `against` says what the value is compared with (another program, a bound, an earlier figure) and
-    `against_value` is that figure in the same unit; both are None where there is nothing to compare.
+    `against_value` that figure in the same unit; both are None where there is nothing to compare.
     `extra` holds further fields, such as peak memory, with the unit in each name.
     """
 
