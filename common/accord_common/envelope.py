@@ -26,7 +26,8 @@ MAX_ENVELOPE_BYTES = 2 * MAX_RECORD_BYTES  # base64 of the payload, plus signatu
 _TYPE_PREFIX = "application/vnd.accord."
 _TYPE_SUFFIX = "+json"
 _PayloadType = Annotated[
-    str, StringConstraints(pattern=r"^application/vnd\.accord\.[a-z]+(-[a-z]+)*\+json$", max_length=80)
+    str,
+    StringConstraints(pattern=r"^application/vnd\.accord\.[a-z]+(-[a-z]+)*\+json$", max_length=80),
 ]
 
 
@@ -106,7 +107,8 @@ class Envelope:
             )
         if extra := self.signers - expected:
             raise VerificationError(
-                "unexpected-signature", f"{self.kind} is signed by the unknown key {min(extra)[:16]}"
+                "unexpected-signature",
+                f"{self.kind} is signed by the unknown key {min(extra)[:16]}",
             )
         message = pae(self.kind, self.payload)
         for key, signature in self.signatures:

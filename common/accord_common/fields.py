@@ -6,7 +6,14 @@ from decimal import Decimal
 from typing import Annotated, Self
 
 import uuid_utils
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from accord_common.canonical import Json, canonical_bytes, parse
 from accord_common.errors import FormatError

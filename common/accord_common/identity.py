@@ -108,9 +108,7 @@ class FlowerKey:
         """The compressed point (SEC 1, 2.3.3), 98 hex digits."""
         return (
             self.private.public_key()
-            .public_bytes(
-                serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
-            )
+            .public_bytes(serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint)
             .hex()
         )
 

@@ -1,0 +1,115 @@
+"""What a run leaves behind: consents, receipts, the result, evaluations.
+
+Each names its predecessor by hash, so a missing or re-ordered one shows. They are attestations by their
+signer; what they prove is who said it and in which order.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from accord_common.fields import Count, Dec, Hash, Id, Positive, Record, Slug, Text, Time
+from accord_common.privacy.events import LedgerEntry
+
+CONSENT = "consent"
+NODE_RECEIPT = "node-receipt"
+AGGREGATOR_RECEIPT = "aggregator-receipt"
+RESULT = "result"
+EVALUATION = "evaluation"
+
+Parties = Annotated[list[Id], Field(max_length=100)]
+
+
+class Consent(Record):
+    """A node's answer to a manifest, signed by its node key; predecessor: the manifest."""
+
+    manifest: Hash
+    party: Id
+    dataset: Id
+    delegation: Hash
+    decision: Literal["accept", "refuse"]
+    code: Annotated[str, Field(max_length=64)]
+    reason: Text
+    ledger_head: Hash
+    created: Time
+
+    @model_validator(mode="after")
+    def _reasoned(self) -> Self:
+        if (self.decision == "refuse") != bool(self.code):
+            raise ValueError("a refusal, and only a refusal, carries a code")
+        return self
+
+
+class NodeReceipt(Record):
+    """What one node sent in one attempt, and the ledger entry it wrote before."""
+
+    previous: Hash
+    manifest: Hash
+    party: Id
+    round: Count
+    attempt: Count
+    model: Hash
+    upload: Hash
+    upload_bytes: Positive
+    ledger: LedgerEntry
+    created: Time
+
+
+class AggregatorReceipt(Record):
+    """How one attempt ended, signed by the run's receipt key."""
+
+    previous: Hash
+    manifest: Hash
+    round: Count
+    attempt: Count
+    outcome: Literal["completed", "aborted"]
+    cohort: Parties
+    lost: Parties
+    uploads: Annotated[list[Hash], Field(max_length=100)]
+    sum: Hash | None
+    model_before: Hash
+    model_after: Hash | None
+    created: Time
+
+    @model_validator(mode="after")
+    def _outcome(self) -> Self:
+        done = self.outcome == "completed"
+        if done != (self.sum is not None and self.model_after is not None):
+            raise ValueError("a completed round, and only that, has a sum and a new model")
+        return self
+
+
+class DatasetEpsilon(Record):
+    """What a run cost one dataset, as far as receipts show."""
+
+    party: Id
+    dataset: Id
+    attempts: Count
+    epsilon: Dec
+    delta: Dec
+
+
+class RunResult(Record):
+    """How a run ended; signed by the run's receipt key. Predecessor: its last receipt, or manifest."""
+
+    previous: Hash
+    manifest: Hash
+    status: Literal["completed", "failed", "stopped"]
+    cause: Text
+    code: Annotated[str, Field(max_length=64)]
+    rounds: Count
+    model: Hash | None
+    epsilon: Annotated[list[DatasetEpsilon], Field(max_length=100)]
+    created: Time
+
+
+class Evaluation(Record):
+    """Metrics on the coordinator's public hold-out, signed by the coordinator; predecessor: result."""
+
+    result: Hash
+    manifest: Hash
+    model: Hash
+    holdout: Hash
+    rows: Positive
+    metrics: Annotated[dict[Slug, Dec], Field(min_length=1, max_length=32)]
+    created: Time

@@ -1,0 +1,1 @@
+"""Secure aggregation: messages, mask keys and streams, and the sealed envelope; see SPEC.md."""

@@ -1,0 +1,103 @@
+"""Pairwise masks that cancel in the sum (Bonawitz et al. 2017, section 4).
+
+Guarantees: to anybody without one of a pair's two mask keys, a vector masked for that pair is
+indistinguishable from uniform over Z_2^32 (AES-256 in counter mode, key from HKDF-SHA256 over X25519).
+The key also binds the attempt, the cohort and the model that the round started from: nodes that were
+given different cohorts or different models do not cancel, so such a server learns noise.
+
+Edge cases: a cohort of one has no pair and is refused; a peer key of low order is refused. Each key pair
+serves one attempt; the caller discards it after one vector.
+
+Not covered: a node that is lost after it advertised (the attempt ends).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from numpy.typing import NDArray
+
+from accord_common.errors import ProtocolError
+
+BLOCK_WORDS = 1 << 16  # 256 KiB a stream block: stays in a core's L2 cache together with the vector
+_ZERO_IV = bytes(16)
+_ZEROS = bytes(4 * BLOCK_WORDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One peer: the mask stream's key, and whether this side adds (lower index) or subtracts."""
+
+    key: bytes
+    adds: bool
+
+
+def pair_key(
+    own: X25519PrivateKey,
+    peer_public: str,
+    *,
+    lower: str,
+    higher: str,
+    context: bytes,
+    cohort: str,
+    model: str,
+) -> bytes:
+    """Derive the 32-byte stream key that both sides of a pair share.
+
+    Args:
+        own: this node's mask key for the attempt.
+        peer_public: the peer's advertised X25519 key, hex.
+        lower: party id at the lower roster index.
+        higher: party id at the higher one.
+        context: `manifest.context`.
+        cohort: `messages.cohort_hash` of the attempt.
+        model: hash of the model that the round starts from.
+
+    Raises:
+        ProtocolError: `weak-mask-key` where the peer's key has low order (RFC 7748, section 6.1).
+    """
+    info = b"accord mask v1" + lower.encode() + higher.encode() + bytes.fromhex(cohort + model)
+    return derive(own, peer_public, salt=context, info=info)
+
+
+def derive(own: X25519PrivateKey, peer_public: str, *, salt: bytes, info: bytes) -> bytes:
+    """HKDF-SHA256 (RFC 5869) over an X25519 secret, 32 bytes; `weak-mask-key` for low order."""
+    try:
+        secret = own.exchange(X25519PublicKey.from_public_bytes(bytes.fromhex(peer_public)))
+    except ValueError as error:
+        raise ProtocolError("weak-mask-key", f"key {peer_public[:16]} has low order") from error
+    return HKDF(hashes.SHA256(), 32, salt, info).derive(secret)
+
+
+def add_masks(vector: NDArray[np.uint32], pairs: Sequence[Pair]) -> None:
+    """Add every pair's stream to `vector` (d,) in place, modulo 2^32.
+
+    Blocks are walked in order, and all pairs are applied to a block before the next one, so that the
+    block stays in cache.
+
+    Raises:
+        ProtocolError: `no-peers` where there is nobody to hide among.
+    """
+    if not pairs:
+        raise ProtocolError("no-peers", "a vector without a single mask would travel in clear")
+    streams = [
+        (Cipher(algorithms.AES(pair.key), modes.CTR(_ZERO_IV)).encryptor(), pair.adds)
+        for pair in pairs
+    ]
+    raw = bytearray(4 * BLOCK_WORDS)
+    words = np.frombuffer(raw, dtype="<u4")  # (BLOCK_WORDS,)
+    zeros, view = memoryview(_ZEROS), memoryview(raw)
+    for start in range(0, vector.shape[0], BLOCK_WORDS):
+        block = vector[start : start + BLOCK_WORDS]
+        size = 4 * block.shape[0]  # bytes
+        for stream, adds in streams:
+            stream.update_into(zeros[:size], view)
+            mask = words[: block.shape[0]]
+            if adds:
+                np.add(block, mask, out=block)
+            else:
+                np.subtract(block, mask, out=block)
