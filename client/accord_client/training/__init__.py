@@ -1,0 +1,1 @@
+"""Local training with differential privacy: noise, the step, a round."""

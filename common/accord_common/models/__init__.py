@@ -1,0 +1,1 @@
+"""What is trained: architectures, tasks and weights; the one place in common that imports torch."""
