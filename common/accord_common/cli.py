@@ -1,0 +1,153 @@
+"""What both console scripts share: output formats, errors, passphrases.
+
+Guarantees: stdout carries data and nothing else; every `AccordError` becomes one message on stderr with
+its stable code and the exit code of its class; no traceback reaches a person who typed something wrong.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+from pydantic import BaseModel
+from rich.console import Console, RenderableType
+
+from accord_common.errors import AccordError, UsageError
+
+PASSPHRASE_VARIABLE = "ACCORD_PASSPHRASE"
+
+
+class Format(StrEnum):
+    """How a verb writes its answer."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="text for people, json (one object) for programs.")
+]
+PassphraseOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        help=f"File holding the identity key's passphrase; else ${PASSPHRASE_VARIABLE}, else asked.",
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def emit(
+    value: BaseModel | dict[str, Any] | Sequence[Any],
+    format_: Format,
+    text: RenderableType | None = None,
+) -> None:
+    """Write the verb's answer: one JSON object or array, or `text` (the value where it is None)."""
+    if format_ is Format.JSON:
+        sys.stdout.write(
+            json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False) + "\n"
+        )
+        sys.stdout.flush()
+        return
+    Console(soft_wrap=True, highlight=False).print(
+        json.dumps(_plain(value), indent=2, ensure_ascii=False) if text is None else text
+    )
+
+
+def note(message: str) -> None:
+    """Tell a person something on stderr."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+
+
+def run_app(app: typer.Typer) -> NoReturn:
+    """Run a console script to its end and exit with the code that DESIGN's table gives.
+
+    0 ok, 1 failed, 2 usage, 3 refused by policy, 4 unreachable, 5 verification failed, 130 Ctrl-C.
+    """
+    try:
+        result = app(standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except AccordError as error:
+        _report(error.code, error.message, error.hint)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _report("interrupted", "stopped by Ctrl-C", "")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
+    """Return the passphrase from a file, the environment, or a prompt on the terminal.
+
+    Raises:
+        UsageError: `no-passphrase` without any of the three, `passphrases-differ`.
+    """
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").rstrip("\r\n")
+        except OSError as error:
+            raise UsageError("no-passphrase", f"cannot read {file}: {error.strerror}") from error
+    if value := os.environ.get(PASSPHRASE_VARIABLE):
+        return value
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "no-passphrase",
+            "the identity key is sealed and there is no terminal to ask for its passphrase",
+            hint=f"Give --passphrase-file or set {PASSPHRASE_VARIABLE}.",
+        )
+    first: str = typer.prompt("Passphrase of the identity key", hide_input=True, err=True)
+    if confirm and typer.prompt("Once more", hide_input=True, err=True) != first:
+        raise UsageError("passphrases-differ", "the two passphrases differ")
+    return first
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask a person to go on; `--yes` answers, and without a terminal it is required.
+
+    Raises:
+        UsageError: `not-confirmed`.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError("not-confirmed", question, hint="Add --yes if this is what you want.")
+    if not typer.confirm(question, err=True):
+        raise UsageError("not-confirmed", "stopped at your request; nothing was done")
+
+
+def _report(code: str, message: str, hint: str) -> None:
+    if _wants_json(sys.argv):
+        body = {"error": {"code": code, "message": message, "hint": hint}}
+        sys.stderr.write(json.dumps(body, separators=(",", ":"), ensure_ascii=False) + "\n")
+        return
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"error [{code}]: {message}", style="red", markup=False)
+    if hint:
+        console.print(f"  {hint}", markup=False)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    pairs = zip(arguments, arguments[1:], strict=False)
+    return "--format=json" in arguments or ("--format", "json") in pairs
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,207 @@
+"""One party's folder: who it is, its keys, the registry it joined.
+
+    identity.pem     institution key, sealed by a passphrase
+    node.pem         the daemon's signing key           0600
+    flower.pem       the node's P-384 key               0600, data holders only
+    delegation.json  the institution's word for the two keys above
+    profile.json     party id, name, role, registry
+    ca.pem, token    pinned at enrolment                token 0600
+
+Guarantees: the folder is made with mode 0700 and whole or not at all; a folder that others can read is
+refused.
+"""
+
+import os
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from accord_common.agreement import Country, Role
+from accord_common.api.client import RegistryClient
+from accord_common.enrolment import DELEGATION, Delegation
+from accord_common.envelope import Envelope, sign
+from accord_common.errors import UsageError
+from accord_common.fields import Id, Name, PublicKey, Record, format_time, new_id, now
+from accord_common.identity import FlowerKey, SigningKey, write_secret
+
+DELEGATION_DAYS = 365
+
+
+class Profile(Record):
+    """Who the folder's owner is."""
+
+    party: Id
+    name: Name
+    role: Role
+    jurisdiction: Country
+    contact: Name
+    identity_key: PublicKey
+    registry_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """An opened folder."""
+
+    path: Path
+    profile: Profile
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        name: str,
+        role: Role,
+        jurisdiction: str,
+        contact: str,
+        passphrase: str,
+    ) -> "Home":
+        """Make keys and profile in a new folder.
+
+        Raises:
+            UsageError: `home-exists`, `short-passphrase`.
+            FormatError: `bad-record` for a wrong name, country or contact.
+        """
+        if path.exists() and any(path.iterdir()):
+            raise UsageError("home-exists", f"{path} is not empty", hint="Choose another --home.")
+        identity, node = SigningKey.generate(), SigningKey.generate()
+        sealed = identity.to_pem(passphrase)
+        flower = FlowerKey.generate() if role == "data-holder" else None
+        profile = Profile.from_json(
+            {
+                "party": new_id(),
+                "name": name,
+                "role": role,
+                "jurisdiction": jurisdiction,
+                "contact": contact,
+                "identity_key": identity.public,
+                "registry_url": None,
+            }
+        )
+
+        def fill(folder: Path) -> None:
+            write_secret(folder / "identity.pem", sealed)
+            write_secret(folder / "node.pem", node.to_pem())
+            if flower is not None:
+                write_secret(folder / "flower.pem", flower.to_pem())
+            delegation = _delegate(profile.party, identity, node, flower)
+            write_secret(folder / "delegation.json", delegation.to_bytes())
+            write_secret(folder / "profile.json", profile.to_bytes())
+
+        _make_whole(path, fill)
+        return cls(path, profile)
+
+    @classmethod
+    def open(cls, path: Path) -> "Home":
+        """Open a folder.
+
+        Raises:
+            UsageError: `no-home`, `exposed-home` where others may read it.
+        """
+        profile = path / "profile.json"
+        try:
+            data = profile.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                "no-home",
+                f"{path} holds no profile: {error.strerror}",
+                hint="Run init first, or name the right folder with --home.",
+            ) from error
+        if mode := path.stat().st_mode & 0o077:
+            raise UsageError(
+                "exposed-home",
+                f"{path} is open to others (mode ..{mode:02o})",
+                hint="chmod 700 it.",
+            )
+        return cls(path, Profile.from_bytes(data))
+
+    def identity(self, passphrase: str) -> SigningKey:
+        """Unseal the institution key; `wrong-passphrase`."""
+        return SigningKey.from_pem((self.path / "identity.pem").read_bytes(), passphrase)
+
+    def node_key(self) -> SigningKey:
+        """The daemon's signing key."""
+        return SigningKey.from_pem((self.path / "node.pem").read_bytes())
+
+    def flower_key(self) -> FlowerKey:
+        """The key for Flower's endpoint; data holders only."""
+        return FlowerKey.from_pem((self.path / "flower.pem").read_bytes())
+
+    def delegation(self) -> Envelope:
+        """The institution's delegation of the two keys above."""
+        return Envelope.from_bytes((self.path / "delegation.json").read_bytes())
+
+    @property
+    def ca_path(self) -> Path:
+        """The registry's CA certificate, pinned at enrolment."""
+        return self.path / "ca.pem"
+
+    def registry(self) -> RegistryClient:
+        """An authenticated client; `not-enrolled` before enrolment."""
+        if self.profile.registry_url is None:
+            raise UsageError(
+                "not-enrolled",
+                f"{self.profile.name} has not joined a registry",
+                hint="Ask the coordinator for an invitation and run enroll.",
+            )
+        return RegistryClient(
+            self.profile.registry_url,
+            ca_pem=self.ca_path.read_bytes(),
+            token=(self.path / "token").read_text(encoding="ascii"),
+        )
+
+    def joined(self, url: str, ca_pem: bytes, token: str) -> "Home":
+        """Store what enrolment gave; the profile last, so that a crash leaves `not-enrolled`."""
+        for name, data in (("ca.pem", ca_pem), ("token", token.encode("ascii"))):
+            replace_file(self.path / name, data)
+        profile = self.profile.model_copy(update={"registry_url": url})
+        replace_file(self.path / "profile.json", profile.to_bytes())
+        return Home(self.path, profile)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `path` atomically and durably with mode 0600."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_secret(temporary, data)
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _delegate(
+    party: str, identity: SigningKey, node: SigningKey, flower: FlowerKey | None
+) -> Envelope:
+    start = now()
+    delegation = Delegation(
+        previous=None,
+        party=party,
+        node_key=node.public,
+        flower_key=flower.public if flower is not None else None,
+        valid_from=format_time(start),
+        valid_until=format_time(start + timedelta(days=DELEGATION_DAYS)),
+    )
+    return sign(DELEGATION, delegation, identity)
+
+
+def _make_whole(path: Path, fill: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    temporary.mkdir(mode=0o700)
+    try:
+        fill(temporary)
+        os.replace(temporary, path)  # replaces an empty folder, refuses a filled one
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
