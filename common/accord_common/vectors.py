@@ -1,12 +1,12 @@
 """Named arrays <-> one flat float32 vector <-> integers modulo 2^32.
 
-Guarantees: a layout and its hash fix the order of every coordinate. With `scale_for(bound, n)`, the sum
-of n quantised vectors never wraps, so the sum modulo 2^32 IS the integer sum; each coordinate is off by
-at most half a step, 1 / (2 * scale), per contributor. `update_bound` and `scale_for` are computed in
+Guarantees: a layout and its hash fix the order of every coordinate. With `scale_for(bound, n)` the
+sum of n quantised vectors never wraps, so the sum modulo 2^32 IS the integer sum; each coordinate
+is off by at most half a step, 1 / (2 * scale), per contributor. `update_bound` and `scale_for` use
 exact or decimal arithmetic: every machine gets the same digits.
 
-Not covered: masks (`secagg`), privacy. Rounding is to nearest, which suits updates whose noise is much
-larger than one step.
+Not covered: masks (`secagg`) and privacy. Rounding is to nearest, which suits updates whose noise
+is much larger than one step.
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,7 +99,7 @@ def check_vector(vector: NDArray[np.float32], dimension: int) -> None:
 
 
 def scale_for(bound: str, contributors: int) -> int:
-    """Steps per unit: the largest power of two S with contributors * bound * S <= 2^31 - 1, S <= 2^52.
+    """Steps per unit: the largest S = 2^k <= 2^52 with contributors * bound * S <= 2^31 - 1.
 
     Args:
         bound: decimal string, largest magnitude of one coordinate of one contributor.
@@ -154,7 +154,7 @@ def quantise(vector: NDArray[np.float32], scale: int, bound: str) -> tuple[NDArr
 
 
 def dequantise(words: NDArray[np.uint32], scale: int) -> NDArray[np.float32]:
-    """Turn a sum modulo 2^32 (d,) back into float32 (d,); the inverse of `quantise` up to rounding."""
+    """Turn a sum modulo 2^32 (d,) into float32 (d,): `quantise` undone, up to rounding."""
     vector = np.empty(words.size, np.float32)
     step = np.float32(1 / scale)
     for start in range(0, words.size, BLOCK):
@@ -177,8 +177,9 @@ def update_bound(
 ) -> str:
     """Bound every coordinate of one round's update by local DP-SGD.
 
-    The update is -lr / (q N) * sum over K steps of (clipped sum + noise). Guarantee: with at most N rows,
-    P(any coordinate exceeds the bound) <= 2^-failure_log2 in real arithmetic, half of it for each of
+    The update is -lr / (q N) * sum over K steps of (clipped sum + noise). Guarantee: with at most
+    N rows, P(any coordinate exceeds the bound) <= 2^-failure_log2 in real arithmetic, half of it
+    for each of
 
     * the number M of sampled rows over all steps, Binomial(K N, q), by Bernstein's inequality:
       M <= K N q + L/3 + sqrt((L/3)^2 + 2 L K N q (1 - q)), and the clipped sums are at most M C;

@@ -5,12 +5,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from accord_common import vectors
-from accord_common.errors import AccordError
-from accord_common.vectors import Layout, dequantise, quantise, scale_for, update_bound
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from accord_common import vectors
+from accord_common.errors import AccordError
+from accord_common.vectors import Layout, dequantise, quantise, scale_for, update_bound
 
 LAYOUT = vectors.layout([("weight", [2, 3]), ("bias", [2]), ("temperature", [])])
 
@@ -42,9 +43,9 @@ def test_impossible_layouts_are_refused(entries: list[tuple[str, list[int]]]) ->
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
     arrays = LAYOUT.unflatten(np.zeros(9, np.float32))
-    with pytest.raises(AccordError, match="bad-arrays.*'bias'"):
+    with pytest.raises(AccordError, match=r"bad-arrays.*'bias'"):
         LAYOUT.flatten({name: array for name, array in arrays.items() if name != "bias"})
-    with pytest.raises(AccordError, match="bad-arrays.*'bias'"):
+    with pytest.raises(AccordError, match=r"bad-arrays.*'bias'"):
         LAYOUT.flatten(arrays | {"bias": np.zeros(3, np.float32)})
     with pytest.raises(AccordError, match="bad-vector"):
         LAYOUT.unflatten(np.zeros(8, np.float32))

@@ -1,0 +1,145 @@
+"""A schema as a person writes it, in YAML or JSON.
+
+    name: breast-cancer
+    target: {column: malignant, type: binary}    # classes 0 and 1 unless named
+    identifier: patient                          # optional; never a feature
+    ignored: [comment]                           # optional; may be present, never read
+    minimum_rows: 20                             # optional
+    columns:
+      - {name: radius, type: number, minimum: 0, maximum: 50, centre: 14, scale: 3.5}
+      - {name: children, type: integer, minimum: 0, maximum: 20}
+      - {name: stage, type: category, categories: [I, II, III]}
+
+Centre and scale default to the middle and half the width of the range. Each mistake is refused with
+the column's name. Needs PyYAML, neither pandas nor torch.
+"""
+
+from decimal import Decimal, InvalidOperation, localcontext
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from accord_common.errors import DataError
+from accord_common.fields import to_decimal
+from accord_common.schema import Schema
+
+MAX_SCHEMA_BYTES = 1 << 20
+DEFAULT_MINIMUM_ROWS = 20  # noise that hides one of fewer rows leaves nothing to learn
+
+
+def load(path: Path) -> Schema:
+    """Read a schema that a person wrote, `.yaml`, `.yml` or `.json`.
+
+    Raises:
+        DataError: `unreadable-file`, or `bad-schema` naming the column and what is wrong.
+    """
+    try:
+        text = path.read_bytes()[: MAX_SCHEMA_BYTES + 1]
+    except OSError as error:
+        raise DataError("unreadable-file", f"{path}: {error.strerror}") from error
+    if len(text) > MAX_SCHEMA_BYTES:
+        raise _bad(f"{path.name} exceeds {MAX_SCHEMA_BYTES} bytes")
+    try:
+        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader))
+        value = yaml.safe_load(text)  # JSON is YAML, so one reader serves both
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise _bad(f"{path.name} does not parse: {error}") from error
+    return from_document(value)
+
+
+def from_document(value: object) -> Schema:
+    """Complete and validate a decoded document; see `load` for the defaults.
+
+    Raises:
+        DataError: `bad-schema`.
+    """
+    if not isinstance(value, dict):
+        raise _bad("the document is not a mapping of fields")
+    document: dict[str, Any] = {"identifier": None, "ignored": []} | value
+    document.setdefault("minimum_rows", DEFAULT_MINIMUM_ROWS)
+    if isinstance(columns := document.get("columns"), list):
+        document["columns"] = [_complete_column(column) for column in columns]
+    if isinstance(target := document.get("target"), dict):
+        if target.get("type") == "binary":
+            target = {"classes": ["0", "1"]} | target
+        document["target"] = _texts(target, "classes")
+    try:
+        return Schema.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error, document) from error
+
+
+def _refuse_repeated_keys(node: Any) -> None:
+    """A repeated key would silently hide a line that somebody wrote."""
+    if isinstance(node, yaml.MappingNode):
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                line = node.start_mark.line + 1
+                raise _bad(f"{key!r} is given twice in the entry at line {line}")
+    if isinstance(node, yaml.CollectionNode):
+        for child in node.value:
+            for part in child if isinstance(child, tuple) else (child,):
+                _refuse_repeated_keys(part)
+
+
+def _complete_column(column: object) -> object:
+    """Write numbers as decimals, fill in centre and scale, write categories as text."""
+    if not isinstance(column, dict):
+        return column
+    column = _texts(column, "categories")
+    for field in ("minimum", "maximum", "centre", "scale"):
+        if field in column:
+            column[field] = _decimal_text(column[field])
+    if {"minimum", "maximum"} <= column.keys():
+        try:
+            low, high = Decimal(column["minimum"]), Decimal(column["maximum"])
+            with localcontext(prec=50):
+                column.setdefault("centre", to_decimal((low + high) / 2))
+                column.setdefault("scale", to_decimal((high - low) / 2))
+        except (InvalidOperation, TypeError, ValueError):
+            pass  # validation names the field
+    return column
+
+
+def _decimal_text(value: object) -> object:
+    """Write a number as a record's decimal; leave what is none for validation to name."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return value
+    try:
+        return to_decimal(value if isinstance(value, float) else str(value))
+    except (InvalidOperation, ValueError):
+        return str(value)
+
+
+def _texts(mapping: dict[Any, Any], field: str) -> dict[Any, Any]:
+    """Write integers in a list of names as text: `categories: [1, 2]` means the texts 1 and 2."""
+    names = mapping.get(field)
+    if not isinstance(names, list):
+        return dict(mapping)
+    whole = [str(n) if isinstance(n, int) and not isinstance(n, bool) else n for n in names]
+    return mapping | {field: whole}
+
+
+def _explain(error: ValidationError, document: dict[str, Any]) -> DataError:
+    """Name the column, by its name where it has one, and the field of the first mistake."""
+    first = error.errors(include_url=False)[0]
+    place = [str(part) for part in first["loc"]]
+    if place[:1] == ["columns"] and len(place) > 1:
+        column = document["columns"][int(place[1])]
+        name = column.get("name") if isinstance(column, dict) else None
+        label = f"column {name!r}" if name else f"column number {int(place[1]) + 1}"
+        place = [label, *place[3:]]  # place[2] repeats the column's type
+    message = first["msg"].removeprefix("Value error, ")
+    return _bad(f"{', '.join(place) or 'the document'}: {message}")
+
+
+def _bad(message: str) -> DataError:
+    return DataError(
+        "bad-schema",
+        message,
+        hint="A column has a name, a type (number, integer, category), and minimum and maximum, "
+        "or categories.",
+    )

@@ -1,0 +1,229 @@
+"""Rows under a declared schema: read, check, encode.
+
+Guarantees: `encode` uses constants of the schema only, so one row's features never depend on
+another row; `validate` refuses a table that breaks its contract in any cell, with the column, the
+row and the bound. Row numbers count data rows from 1, without the header. Such messages quote
+single values: they are for the steward at the table, and never leave a node.
+
+Needs pandas, pandera and pyarrow; the schema itself does not.
+"""
+
+import io
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+from numpy.typing import NDArray
+from pandera.errors import SchemaErrors
+
+from accord_common.errors import DataError, UsageError
+from accord_common.schema import NumberColumn, Schema
+
+FORMATS = {".csv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a model sees of a table: features float32 (n, p), labels int64 (n,)."""
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """How many rows; private at a node."""
+        return len(self.labels)
+
+
+def format_of(path: Path) -> str:
+    """Tell a table's format by its suffix; `unknown-format` for any but .csv and .parquet."""
+    try:
+        return FORMATS[path.suffix.lower()]
+    except KeyError as error:
+        raise UsageError(
+            "unknown-format", f"{path.name} ends in neither .csv nor .parquet"
+        ) from error
+
+
+def read(data: bytes, format_: str, schema: Schema) -> pd.DataFrame:
+    """Decode a table and check every cell.
+
+    Args:
+        data: the file's bytes; CSV is UTF-8, comma-separated, with a header.
+        format_: `csv` or `parquet`.
+        schema: the contract.
+
+    Returns:
+        The columns of the schema, numbers as float64, categories and target as text.
+
+    Raises:
+        DataError: `unreadable-table`, or what `validate` raises.
+    """
+    try:
+        table = (
+            _read_csv(data) if format_ == "csv" else pyarrow.parquet.read_table(io.BytesIO(data))
+        )
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        raise DataError("unreadable-table", f"the file is no {format_} table: {error}") from error
+    repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
+    if repeated:
+        raise _refusal("repeated-column", f"column {min(repeated)!r} stands in the header twice")
+    return validate(table.to_pandas(ignore_metadata=True), schema)
+
+
+def validate(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
+    """Check a table against its contract and return it in the schema's types.
+
+    Raises:
+        DataError: `missing-column`, `extra-column`, `too-few-rows`, `missing-value`, `wrong-type`,
+            `out-of-range`, `unknown-category` or `repeated-identifier`.
+    """
+    identifier = [] if schema.identifier is None else [schema.identifier]
+    wanted = [*(column.name for column in schema.columns), schema.target.column, *identifier]
+    present = [str(name) for name in frame.columns]
+    for name in wanted:
+        if name not in present:
+            raise _refusal("missing-column", f"column {name!r} is not in the table")
+    for name in present:
+        if name not in wanted and name not in schema.ignored:
+            raise _refusal(
+                "extra-column",
+                f"column {name!r} is in the table and not in the schema",
+                "Remove it from the file, or declare it under `ignored`.",
+            )
+    if len(frame) < schema.minimum_rows:
+        raise _refusal(
+            "too-few-rows", f"{len(frame)} rows, the schema asks for {schema.minimum_rows}"
+        )
+    numbers = {column.name: column for column in schema.columns if isinstance(column, NumberColumn)}
+    typed = pd.DataFrame(
+        {
+            name: _numbers(frame[name], numbers[name]) if name in numbers else _texts(frame[name])
+            for name in wanted
+        }
+    )
+    try:
+        return _contract(schema).validate(typed, lazy=True)
+    except SchemaErrors as error:
+        raise _first_failure(error.failure_cases, schema) from None
+
+
+def encode(frame: pd.DataFrame, schema: Schema) -> Encoded:
+    """Turn a validated table into features and labels.
+
+    Numbers become (x - centre) / scale; a category one 0/1 feature for each value but the first.
+    """
+    features = np.empty((len(frame), len(schema.features)), np.float32)
+    place = 0
+    for column in schema.columns:
+        values = frame[column.name].to_numpy()
+        if isinstance(column, NumberColumn):
+            scaled = (values - float(column.centre)) / float(column.scale)
+            features[:, place] = scaled
+            place += 1
+        else:
+            for category in column.categories[1:]:
+                features[:, place] = values == category
+                place += 1
+    positions = {name: position for position, name in enumerate(schema.target.classes)}
+    labels = frame[schema.target.column].map(positions).to_numpy(np.int64)
+    return Encoded(features, labels)
+
+
+def _read_csv(data: bytes) -> pyarrow.Table:
+    """Read every cell as text, so that this module and not a guess decides what it means."""
+    data = data.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as spreadsheets write it
+    options = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    header = pyarrow.csv.open_csv(io.BytesIO(data), parse_options=options).schema.names
+    return pyarrow.csv.read_csv(
+        io.BytesIO(data),
+        parse_options=options,
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pyarrow.string()), strings_can_be_null=False
+        ),
+    )
+
+
+def _numbers(values: pd.Series, column: NumberColumn) -> pd.Series:
+    """Return float64 values; a cell that is no number, or no whole one, is refused."""
+    _refuse_missing(values, column.name)
+    dtype = pd.api.types
+    if dtype.is_bool_dtype(values) or dtype.is_datetime64_any_dtype(values):
+        raise _cell("wrong-type", column.name, 0, values.iloc[0], f"no {column.type}")
+    numbers = pd.to_numeric(values, errors="coerce")
+    wrong = numbers.isna()
+    if column.type == "integer":
+        wrong |= numbers != np.floor(numbers)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise _cell("wrong-type", column.name, row, values.iloc[row], f"no {column.type}")
+    return numbers.astype(np.float64)
+
+
+def _texts(values: pd.Series) -> pd.Series:
+    """Return text; whole numbers are written without a point, other types are refused."""
+    name = str(values.name)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(object)
+    _refuse_missing(values, name)
+    if pd.api.types.is_integer_dtype(values):
+        return values.astype(str)
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise _cell("wrong-type", name, row, value, "neither text nor a whole number")
+    return values
+
+
+def _refuse_missing(values: pd.Series, name: str) -> None:
+    missing = values.isna() | (values == "").fillna(False)
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise _refusal(
+            "missing-value",
+            f"column {name!r}, row {row + 1}: the cell is empty or NaN",
+            "Fill it in or remove the row; missing values are not imputed.",
+        )
+
+
+def _contract(schema: Schema) -> pa.DataFrameSchema:
+    """Build the pandera schema that checks ranges, categories and identifiers."""
+    columns = {}
+    for column in schema.columns:
+        if isinstance(column, NumberColumn):
+            check = pa.Check.in_range(float(column.minimum), float(column.maximum))
+            columns[column.name] = pa.Column(np.float64, check)
+        else:
+            columns[column.name] = pa.Column(str, pa.Check.isin(column.categories))
+    columns[schema.target.column] = pa.Column(str, pa.Check.isin(schema.target.classes))
+    if schema.identifier is not None:
+        columns[schema.identifier] = pa.Column(str, unique=True)
+    return pa.DataFrameSchema(columns, strict=True)
+
+
+def _first_failure(failures: pd.DataFrame, schema: Schema) -> DataError:
+    """Describe the first cell that broke the contract, in the words of the schema."""
+    first = failures.iloc[0]
+    name, row, value = str(first["column"]), int(first["index"]), first["failure_case"]
+    if name == schema.identifier:
+        return _cell("repeated-identifier", name, row, value, "not the only row of that name")
+    bounds = {column.name: column for column in schema.columns}
+    column = bounds.get(name)
+    if isinstance(column, NumberColumn):
+        low, high = Decimal(column.minimum), Decimal(column.maximum)
+        return _cell("out-of-range", name, row, value, f"outside [{low}, {high}]")
+    known = schema.target.classes if column is None else column.categories
+    return _cell("unknown-category", name, row, value, f"none of {', '.join(known[:20])}")
+
+
+def _cell(code: str, name: str, row: int, value: object, reason: str) -> DataError:
+    return _refusal(code, f"column {name!r}, row {row + 1}: {str(value)[:80]!r} is {reason}")
+
+
+def _refusal(code: str, message: str, hint: str = "") -> DataError:
+    return DataError(code, message, hint=hint or "Correct the file, or the schema it is held to.")
