@@ -1,9 +1,9 @@
 """A node's side of the masked sum; no I/O: bytes in, bytes out.
 
-Guarantees: a mask key serves one attempt and one vector, then is gone; every advertisement in a cohort
-verifies under the key that its institution delegated and under this attempt's context; the own entry is
-the one this node made; fewer than max(t, n_min) nodes are refused. What it refuses, it refuses with a
-stable code and leaves its state as it was.
+Guarantees: a mask key serves one attempt and one vector, then is gone; every advertisement in a
+cohort verifies under the key that its institution delegated and under this attempt's context; the
+own entry is the one this node made; fewer than max(t, n_min) nodes are refused. What it refuses, it
+refuses with a stable code and leaves its state as it was.
 
 Not covered: charging the ledger and durability (`node.py` does both before it calls `mask`).
 """

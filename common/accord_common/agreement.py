@@ -1,8 +1,9 @@
 """The data-sharing agreement: the trust root of everything a node does.
 
 Guarantees: an agreement that `verify_agreement` returns is signed by every party it names, and its
-terms are consistent (keys and ids unique, thresholds within SECAGG bounds, owners are parties). A node
-trusts the keys in the agreement that its own steward signed, and nothing that the registry adds.
+terms are consistent (keys and ids unique, thresholds within SECAGG bounds, owners are parties). A
+node trusts the keys in the agreement that its own steward signed, and nothing that the registry
+adds.
 
 Not covered: whether the terms are wise, and whether a signature tells the truth.
 """
@@ -71,7 +72,7 @@ class PrivacyTerms(Record):
 
 
 class Dataset(Record):
-    """A table at one institution. `size` is a public constant: the N that updates are divided by."""
+    """A table at one institution; `size` is a public constant, the N that updates divide by."""
 
     id: Id
     name: Name

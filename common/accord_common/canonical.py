@@ -1,8 +1,8 @@
 """Canonical JSON (RFC 8785) restricted to what a signed record may hold.
 
-Guarantees: one value has one byte string, and `parse` accepts only that byte string. Floats, integers
-outside +-(2^53 - 1), duplicate keys, lone surrogates, deep nesting and trailing bytes are refused, so
-two readers can never see two meanings in the same bytes. Decimals travel as strings.
+Guarantees: one value has one byte string, and `parse` accepts only that byte string. Floats,
+integers outside +-(2^53 - 1), duplicate keys, lone surrogates, deep nesting and trailing bytes are
+refused, so two readers can never see two meanings in the same bytes. Decimals travel as strings.
 """
 
 import hashlib

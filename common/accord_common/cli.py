@@ -1,7 +1,8 @@
 """What both console scripts share: output formats, errors, passphrases.
 
-Guarantees: stdout carries data and nothing else; every `AccordError` becomes one message on stderr with
-its stable code and the exit code of its class; no traceback reaches a person who typed something wrong.
+Guarantees: stdout carries data and nothing else; every `AccordError` becomes one message on stderr
+with its stable code and the exit code of its class; no traceback reaches a person who typed
+something wrong.
 """
 
 import json
@@ -9,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -36,7 +38,7 @@ PassphraseOption = Annotated[
     Path | None,
     typer.Option(
         "--passphrase-file",
-        help=f"File holding the identity key's passphrase; else ${PASSPHRASE_VARIABLE}, else asked.",
+        help=f"File with the identity key's passphrase; else ${PASSPHRASE_VARIABLE}, else asked.",
     ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -47,7 +49,7 @@ def emit(
     format_: Format,
     text: RenderableType | None = None,
 ) -> None:
-    """Write the verb's answer: one JSON object or array, or `text` (the value where it is None)."""
+    """Write the verb's answer: one JSON value, or `text` (the value itself where it is None)."""
     if format_ is Format.JSON:
         sys.stdout.write(
             json.dumps(_plain(value), separators=(",", ":"), ensure_ascii=False) + "\n"
@@ -139,8 +141,7 @@ def _report(code: str, message: str, hint: str) -> None:
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
-    pairs = zip(arguments, arguments[1:], strict=False)
-    return "--format=json" in arguments or ("--format", "json") in pairs
+    return "--format=json" in arguments or ("--format", "json") in pairwise(arguments)
 
 
 def _plain(value: object) -> Any:

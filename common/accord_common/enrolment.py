@@ -1,8 +1,8 @@
 """Who a party is and which daemon may act for it: enrolments, delegations, aggregator offers.
 
 Guarantees: an enrolment proves possession of the institution key it names; a delegation is an
-institution key's word that a node key (and, for nodes, a Flower key) may act until it expires; an offer
-is the aggregator's word for the keys of one run.
+institution key's word that a node key (and, for nodes, a Flower key) may act until it expires; an
+offer is the aggregator's word for the keys of one run.
 """
 
 from datetime import datetime

@@ -1,8 +1,8 @@
 """DSSE envelopes: a record, its kind, and who signed it.
 
-Guarantees: an envelope that decodes has one byte form; its signatures cover kind and record together
-(DSSE v1 pre-authentication encoding), are sorted by key id, and no key signs twice. `Envelope.hash`
-names the record whoever signed it, so a successor can point at it.
+Guarantees: an envelope that decodes has one byte form; its signatures cover kind and record
+together (DSSE v1 pre-authentication encoding), are sorted by key id, and no key signs twice.
+`Envelope.hash` names the record whoever signed it, so a successor can point at it.
 
 Not covered: whether a key may sign this kind of record: see `chain.py` and SPEC.md's table.
 """
@@ -38,7 +38,7 @@ class _Signature(Record):
 
 class _Wire(Record):
     payload: str
-    payloadType: _PayloadType  # noqa: N815 - DSSE's own field name
+    payloadType: _PayloadType
     signatures: Annotated[list[_Signature], Field(min_length=1, max_length=MAX_SIGNATURES)]
 
 

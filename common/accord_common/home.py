@@ -7,8 +7,8 @@
     profile.json     party id, name, role, registry
     ca.pem, token    pinned at enrolment                token 0600
 
-Guarantees: the folder is made with mode 0700 and whole or not at all; a folder that others can read is
-refused.
+Guarantees: the folder is made with mode 0700 and whole or not at all; a folder that others can read
+is refused.
 """
 
 import os
@@ -115,7 +115,7 @@ class Home:
             raise UsageError(
                 "exposed-home",
                 f"{path} is open to others (mode ..{mode:02o})",
-                hint="chmod 700 it.",
+                hint="chmod 700.",
             )
         return cls(path, Profile.from_bytes(data))
 

@@ -1,8 +1,8 @@
 """Keys: who somebody is.
 
-An Ed25519 key (RFC 8032) signs records; its id is its 32 public bytes in hex, so no table maps ids to
-keys. Institution keys lie on disk only as passphrase-encrypted PKCS#8; node keys, which a daemon uses,
-as plain PKCS#8 with mode 0600. A P-384 key authenticates a node towards Flower.
+An Ed25519 key (RFC 8032) signs records; its id is its 32 public bytes in hex, so no table maps ids
+to keys. Institution keys lie on disk only as passphrase-encrypted PKCS#8; node keys, which a daemon
+uses, as plain PKCS#8 with mode 0600. A P-384 key authenticates a node towards Flower.
 
 Not covered: hardware tokens, and erasing keys from memory (Python cannot).
 """
@@ -157,7 +157,7 @@ def _to_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: str
         if len(passphrase) < MIN_PASSPHRASE:
             raise UsageError(
                 "short-passphrase",
-                f"the passphrase has {len(passphrase)} characters, at least {MIN_PASSPHRASE} needed",
+                f"the passphrase has {len(passphrase)} characters, {MIN_PASSPHRASE} is the least",
             )
         encryption = serialization.BestAvailableEncryption(passphrase.encode())
     return key.private_bytes(

@@ -1,10 +1,10 @@
 """How a party joins a registry: an invitation, a pinned CA, its own keys.
 
-Guarantees: nothing secret is sent before the registry's CA certificate matched the fingerprint in the
-invitation; the identity key never leaves the folder; the enrolment proves possession of it.
+Guarantees: nothing secret is sent before the registry's CA certificate matched the fingerprint in
+the invitation; the identity key never leaves the folder; the enrolment proves possession of it.
 
-Not covered: how the invitation reached the invitee. Whoever reads it first can use it once, which the
-coordinator sees before approving.
+Not covered: how the invitation reached the invitee. Whoever reads it first can use it once, which
+the coordinator sees before approving.
 """
 
 import base64

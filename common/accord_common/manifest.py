@@ -1,8 +1,9 @@
 """The run manifest: everything that a run will do, fixed before any node takes part.
 
-Guarantees: a manifest that decodes is consistent in itself (roster sorted, secure-aggregation numbers
-within SPEC.md's bounds, attempts cover the rounds). Whether an agreement permits it is `consent.py`'s
-question at each node. Nodes derive nothing from the server that does not follow from this record.
+Guarantees: a manifest that decodes is consistent in itself (roster sorted, secure-aggregation
+numbers within SPEC.md's bounds, attempts cover the rounds). Whether an agreement permits it is
+`consent.py`'s question at each node. Nodes derive nothing from the server that does not follow from
+this record.
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -178,7 +179,7 @@ def context(manifest_hash: str, round_: int, attempt: int) -> bytes:
 
 
 def default_threshold(n: int) -> int:
-    """t = floor(2n/3) + 1, so that two different cohorts cannot both be agreed on."""
+    """T = floor(2n/3) + 1, so that two different cohorts cannot both be agreed on."""
     return 2 * n // 3 + 1
 
 

@@ -1,7 +1,7 @@
 """What a run leaves behind: consents, receipts, the result, evaluations.
 
-Each names its predecessor by hash, so a missing or re-ordered one shows. They are attestations by their
-signer; what they prove is who said it and in which order.
+Each names its predecessor by hash, so a missing or re-ordered one shows. They are attestations by
+their signer; what they prove is who said it and in which order.
 """
 
 from typing import Annotated, Literal, Self
@@ -90,7 +90,7 @@ class DatasetEpsilon(Record):
 
 
 class RunResult(Record):
-    """How a run ended; signed by the run's receipt key. Predecessor: its last receipt, or manifest."""
+    """How a run ended, signed by the receipt key; predecessor: last receipt, or manifest."""
 
     previous: Hash
     manifest: Hash
@@ -104,7 +104,7 @@ class RunResult(Record):
 
 
 class Evaluation(Record):
-    """Metrics on the coordinator's public hold-out, signed by the coordinator; predecessor: result."""
+    """Metrics on the public hold-out, signed by the coordinator; predecessor: result."""
 
     result: Hash
     manifest: Hash

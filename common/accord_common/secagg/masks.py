@@ -1,12 +1,12 @@
 """Pairwise masks that cancel in the sum (Bonawitz et al. 2017, section 4).
 
 Guarantees: to anybody without one of a pair's two mask keys, a vector masked for that pair is
-indistinguishable from uniform over Z_2^32 (AES-256 in counter mode, key from HKDF-SHA256 over X25519).
-The key also binds the attempt, the cohort and the model that the round started from: nodes that were
-given different cohorts or different models do not cancel, so such a server learns noise.
+indistinguishable from uniform over Z_2^32 (AES-256 in counter mode, key from HKDF-SHA256 over
+X25519). The key also binds the attempt, the cohort and the model that the round started from: nodes
+that were given different cohorts or different models do not cancel, so such a server learns noise.
 
-Edge cases: a cohort of one has no pair and is refused; a peer key of low order is refused. Each key pair
-serves one attempt; the caller discards it after one vector.
+Edge cases: a cohort of one has no pair and is refused; a peer key of low order is refused. Each key
+pair serves one attempt; the caller discards it after one vector.
 
 Not covered: a node that is lost after it advertised (the attempt ends).
 """
@@ -76,8 +76,8 @@ def derive(own: X25519PrivateKey, peer_public: str, *, salt: bytes, info: bytes)
 def add_masks(vector: NDArray[np.uint32], pairs: Sequence[Pair]) -> None:
     """Add every pair's stream to `vector` (d,) in place, modulo 2^32.
 
-    Blocks are walked in order, and all pairs are applied to a block before the next one, so that the
-    block stays in cache.
+    Blocks are walked in order, and all pairs are applied to a block before the next one, so that
+    the block stays in cache.
 
     Raises:
         ProtocolError: `no-peers` where there is nobody to hide among.

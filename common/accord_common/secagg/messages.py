@@ -1,7 +1,7 @@
 """The signed messages of secure aggregation, and what they commit to.
 
-Guarantees: each message is bound to one manifest, round and attempt, and is signed by the node key that
-the institution delegated; a cohort hash commits to every advertisement in it, byte for byte.
+Guarantees: each message is bound to one manifest, round and attempt, and is signed by the node key
+that the institution delegated; a cohort hash commits to every advertisement in it, byte for byte.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ def _check_context(
     if seen != (manifest, round_, attempt, party):
         raise ProtocolError(
             "wrong-context",
-            f"message of {message.party} for round {message.round} attempt {message.attempt} of run "
-            f"{message.manifest[:16]} stands where {party} round {round_} attempt {attempt} of "
-            f"{manifest[:16]} belongs",
+            f"{message.party}, round {message.round}, attempt {message.attempt} of run "
+            f"{message.manifest[:16]} stands where {party}, round {round_}, attempt {attempt} of "
+            f"run {manifest[:16]} belongs",
         )

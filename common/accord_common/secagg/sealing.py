@@ -1,9 +1,9 @@
 """The sealed envelope: a masked vector on its way to one aggregator, in chunks.
 
-Guarantees: only the holder of the run's envelope key opens a chunk; a chunk that was altered, moved,
-dropped, repeated, or taken from another attempt or sender does not open (X25519, HKDF-SHA256,
-AES-256-GCM; the additional data names context, sender, receiver, index and whether it is the last).
-The key is derived from a fresh ephemeral key, so a nonce never repeats under it.
+Guarantees: only the holder of the run's envelope key opens a chunk; a chunk that was altered,
+moved, dropped, repeated, or taken from another attempt or sender does not open (X25519,
+HKDF-SHA256, AES-256-GCM; the additional data names context, sender, receiver, index and whether it
+is the last). The key is derived from a fresh ephemeral key, so a nonce never repeats under it.
 
 Not covered: hiding how long the vector is (the manifest says it), and erasing keys from memory.
 """
@@ -46,7 +46,7 @@ def seal(
     return [
         cipher.encrypt(
             _nonce(index),
-            memoryview(little[index * CHUNK_WORDS : (index + 1) * CHUNK_WORDS]).cast("B"),
+            little[index * CHUNK_WORDS : (index + 1) * CHUNK_WORDS].data.cast("B"),
             _associated(context, source, destination, index, count),
         )
         for index in range(count)
@@ -65,9 +65,8 @@ def unseal(
 ) -> Iterator[NDArray[np.uint32]]:
     """Decrypt chunk by chunk, in order; the pieces join to a vector (words,).
 
-    Raises:
-        ProtocolError: `wrong-chunks` for a wrong number or size, `seal-broken` for a chunk that does
-            not open.
+    Raises: ProtocolError: `wrong-chunks` for a wrong number or size, `seal-broken` for a chunk that
+        does not open.
     """
     count = chunk_count(words)
     if len(chunks) != count:

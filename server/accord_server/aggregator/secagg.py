@@ -1,13 +1,14 @@
 """The aggregator's side of the masked sum; no I/O.
 
-Guarantees: `total` is the exact sum modulo 2^32 over all of the attempt's cohort, or there is none; an
-upload counts once, and only if its signature, context, cohort, model, root and every seal hold. A bad
-upload leaves the accumulator as it was. Individual vectors exist only masked, one chunk at a time.
+Guarantees: `total` is the exact sum modulo 2^32 over all of the attempt's cohort, or there is none;
+an upload counts once, and only if its signature, context, cohort, model, root and every seal hold.
+A bad upload leaves the accumulator as it was. Individual vectors exist only masked, one chunk at a
+time.
 
 Not covered: whether what a node masked is honest.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -122,7 +123,15 @@ class Attempt:
             raise ProtocolError("wrong-length", f"{party} sends {header.words} words")
         if header.root != upload_root(chunks) or header.chunks != len(chunks):
             raise ProtocolError("wrong-root", f"the chunks of {party} are not those it signed")
-        self._add(party, header.ephemeral_key, chunks)
+        done = 0  # words
+        try:
+            for piece in self._open(party, header.ephemeral_key, chunks):
+                block = self._sum[done : done + piece.shape[0]]
+                np.add(block, piece, out=block)
+                done += piece.shape[0]
+        except ProtocolError:
+            self._take_back(party, header.ephemeral_key, chunks, done)
+            raise
         self.uploads[party] = envelope.hash
 
     def total(self) -> NDArray[np.uint32]:
@@ -131,9 +140,10 @@ class Attempt:
             raise ProtocolError("incomplete-sum", f"missing {sorted(self.missing)}")
         return self._sum
 
-    def _add(self, party: str, ephemeral_key: str, chunks: Sequence[bytes]) -> None:
-        assert self._sum is not None
-        pieces = sealing.unseal(
+    def _open(
+        self, party: str, ephemeral_key: str, chunks: Sequence[bytes]
+    ) -> Iterator[NDArray[np.uint32]]:
+        return sealing.unseal(
             chunks,
             self.envelope_private,
             ephemeral_key,
@@ -142,28 +152,16 @@ class Attempt:
             source=party,
             destination=self.manifest.aggregator.party,
         )
-        done = 0
-        try:
-            for piece in pieces:
-                block = self._sum[done * sealing.CHUNK_WORDS :][: piece.shape[0]]
-                np.add(block, piece, out=block)
-                done += 1
-        except ProtocolError:
-            self._undo(party, ephemeral_key, chunks, done)
-            raise
 
-    def _undo(self, party: str, ephemeral_key: str, chunks: Sequence[bytes], done: int) -> None:
+    def _take_back(
+        self, party: str, ephemeral_key: str, chunks: Sequence[bytes], words: int
+    ) -> None:
+        """Subtract the first `words` of an upload whose later chunk did not open."""
         assert self._sum is not None
-        pieces = sealing.unseal(
-            chunks,
-            self.envelope_private,
-            ephemeral_key,
-            words=self.manifest.dimension,
-            context=context(self.manifest_hash, self.round, self.attempt),
-            source=party,
-            destination=self.manifest.aggregator.party,
-        )
-        for index in range(done):
+        done = 0
+        pieces = self._open(party, ephemeral_key, chunks)
+        while done < words:
             piece = next(pieces)
-            block = self._sum[index * sealing.CHUNK_WORDS :][: piece.shape[0]]
+            block = self._sum[done : done + piece.shape[0]]
             np.subtract(block, piece, out=block)
+            done += piece.shape[0]
