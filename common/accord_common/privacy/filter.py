@@ -1,0 +1,70 @@
+"""The hard stop: a Renyi filter over everything that a population has spent.
+
+Guarantees: as long as each round is spent only while `fits` says yes, all releases together are
+(epsilon, delta)-DP at the cap, also where later rounds, noise and sampling are chosen after seeing
+earlier results (Renyi filter: Feldman & Zrnic 2021; fully adaptive composition: Whitehouse, Ramdas,
+Rogers, Wu 2023). The orders are fixed beforehand and each gets delta / |orders|: a union bound over
+the tails, so that the choice among them is paid for.
+
+Not covered: what fixed plans may report, which is tighter: see `report.py`.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator
+
+from accord_common.fields import Dec, Record
+from accord_common.privacy.accounting import ORDERS, Tally, rdp
+from accord_common.privacy.events import Spend
+
+
+def _epsilon(value: str) -> str:
+    if Decimal(value) < 0:
+        raise ValueError("must be at least 0")
+    return value
+
+
+def _delta(value: str) -> str:
+    if not 0 < Decimal(value) < 1:
+        raise ValueError("must lie between 0 and 1")
+    return value
+
+
+class Cap(Record):
+    """The most that a population may spend, over all runs, agreements and projects."""
+
+    epsilon: Annotated[Dec, AfterValidator(_epsilon)]
+    delta: Annotated[Dec, AfterValidator(_delta)]
+
+
+@dataclass(frozen=True, slots=True)
+class RdpFilter:
+    """A cap and the orders that were fixed when the ledger was made."""
+
+    cap: Cap
+    orders: tuple[float, ...] = ORDERS
+
+    def epsilon(self, spends: Tally | Iterable[Spend]) -> float:
+        """Return what counts against the cap: min over a of sum rho_a + log(|orders|/delta)/(a-1).
+
+        Nothing spent is 0. Infinite where no order bounds it.
+        """
+        tally = Tally.of(spends)
+        if not tally.steps:
+            return 0.0
+        orders = np.array(self.orders)
+        price = math.log(len(self.orders) / float(self.cap.delta)) / (orders - 1)
+        return float(np.min(rdp(tally, self.orders) + price))
+
+    def fits(self, spends: Tally | Iterable[Spend]) -> bool:
+        """Say whether all of `spends` together stay within the cap."""
+        return self.epsilon(spends) <= float(self.cap.epsilon)
+
+    def remaining(self, spends: Tally | Iterable[Spend]) -> float:
+        """Return the cap less what is spent, at least 0. Epsilon does not add up: see `fits`."""
+        return max(0.0, float(self.cap.epsilon) - self.epsilon(spends))
