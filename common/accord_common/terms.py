@@ -1,0 +1,217 @@
+"""What an agreement lets a run do: manifest against agreement, nothing else.
+
+Guarantees: `TERMS` are independent; each looks at one term and raises one stable code. The
+coordinator asks them before signing (`violations`), every node again before consenting, with the
+agreement that its own steward signed.
+
+Not covered: who signed what, which code is installed, and what a budget has left: see the node's
+`consent.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+from accord_common.agreement import Agreement, Dataset, PermittedTask
+from accord_common.errors import AccordError, PolicyError
+from accord_common.manifest import PROTOCOL, RunManifest, Site, default_threshold
+from accord_common.vectors import scale_for, update_bound
+
+Term = Callable[[Agreement, RunManifest], None]
+
+
+def protocol_is_known(_: Agreement, manifest: RunManifest) -> None:
+    """Two protocols never mix."""
+    if manifest.protocol != PROTOCOL:
+        raise PolicyError(
+            "protocol-mismatch",
+            f"the run speaks protocol {manifest.protocol}, this software {PROTOCOL}",
+            hint="Install the release that the other parties use.",
+        )
+
+
+def roster_is_agreed(agreement: Agreement, manifest: RunManifest) -> None:
+    """Every site is a data holder of the agreement with a dataset that it owns."""
+    owners = {dataset.id: dataset.owner for dataset in agreement.datasets}
+    for site in manifest.roster:
+        if owners.get(site.dataset) != site.party:
+            raise PolicyError(
+                "roster-not-agreed",
+                f"{site.party} with dataset {site.dataset} is not what the parties signed",
+            )
+
+
+def aggregator_is_agreed(agreement: Agreement, manifest: RunManifest) -> None:
+    """The manifest's aggregator is the agreement's."""
+    (agreed,) = agreement.with_role("aggregator")
+    if manifest.aggregator.party != agreed.id:
+        raise PolicyError(
+            "aggregator-not-agreed", f"{manifest.aggregator.party} is not {agreed.name!r}"
+        )
+
+
+def cohort_is_large_enough(agreement: Agreement, manifest: RunManifest) -> None:
+    """n_min is at least the agreed one, and reachable."""
+    least = agreement.aggregation.min_cohort
+    if not least <= manifest.secagg.min_cohort <= manifest.n:
+        raise PolicyError(
+            "cohort-too-small",
+            f"smallest cohort {manifest.secagg.min_cohort} of {manifest.n}, agreed {least}",
+        )
+
+
+def threshold_is_high_enough(agreement: Agreement, manifest: RunManifest) -> None:
+    """The threshold t is at least the agreed one and floor(2n/3) + 1, and at most n."""
+    least = max(agreement.aggregation.threshold, default_threshold(manifest.n))
+    if not least <= manifest.secagg.threshold <= manifest.n:
+        raise PolicyError(
+            "threshold-too-low",
+            f"threshold {manifest.secagg.threshold} of {manifest.n}, at least {least} is needed",
+        )
+
+
+def colluders_are_bounded(agreement: Agreement, manifest: RunManifest) -> None:
+    """The colluders c are at least those agreed, and at most min(2t - n - 1, n_min - 2)."""
+    terms = manifest.secagg
+    most = min(2 * terms.threshold - manifest.n - 1, terms.min_cohort - 2)
+    if not agreement.aggregation.colluders <= terms.colluders <= most:
+        raise PolicyError(
+            "colluders-out-of-bounds",
+            f"c = {terms.colluders}; agreed at least {agreement.aggregation.colluders}, "
+            f"t and n_min allow at most {most}",
+        )
+
+
+def task_is_permitted(agreement: Agreement, manifest: RunManifest) -> None:
+    """The task is one that the parties named."""
+    agreement.permitted(manifest.task.name)
+
+
+def architecture_is_permitted(agreement: Agreement, manifest: RunManifest) -> None:
+    """The architecture is one that the parties named for this task."""
+    for task in _named(agreement, manifest):
+        if manifest.architecture.name not in task.architectures:
+            raise PolicyError(
+                "architecture-not-permitted",
+                f"architecture {manifest.architecture.name!r} is not among {task.architectures}",
+            )
+
+
+def rounds_are_within_terms(agreement: Agreement, manifest: RunManifest) -> None:
+    """No more rounds than agreed for the task."""
+    for task in _named(agreement, manifest):
+        if manifest.rounds > task.max_rounds:
+            raise PolicyError(
+                "too-many-rounds", f"{manifest.rounds} rounds, agreed at most {task.max_rounds}"
+            )
+
+
+def schema_is_agreed(agreement: Agreement, manifest: RunManifest) -> None:
+    """All sites train on tables of the one schema that the manifest names."""
+    for site, dataset in _sites(agreement, manifest):
+        if dataset.schema_hash != manifest.schema_hash:
+            raise PolicyError(
+                "schema-not-agreed",
+                f"dataset {dataset.name!r} of {site.party} was agreed with another schema",
+            )
+
+
+def noise_is_enough(agreement: Agreement, manifest: RunManifest) -> None:
+    """Every site's noise multiplier is at least the agreed one."""
+    for site, dataset in _sites(agreement, manifest):
+        if Fraction(site.noise_multiplier) < Fraction(dataset.privacy.min_noise_multiplier):
+            raise PolicyError(
+                "noise-too-small",
+                f"noise multiplier {site.noise_multiplier} for {dataset.name!r}, agreed at least "
+                f"{dataset.privacy.min_noise_multiplier}",
+            )
+
+
+def clipping_is_within_terms(agreement: Agreement, manifest: RunManifest) -> None:
+    """The clipping norm is positive and at most the agreed one."""
+    for _, dataset in _sites(agreement, manifest):
+        most = dataset.privacy.max_clipping_norm
+        if not 0 < Fraction(manifest.local.clipping_norm) <= Fraction(most):
+            raise PolicyError(
+                "clipping-norm-too-large",
+                f"clipping norm {manifest.local.clipping_norm} for {dataset.name!r}, agreed at "
+                f"most {most}",
+            )
+
+
+def sampling_is_within_terms(agreement: Agreement, manifest: RunManifest) -> None:
+    """The sampling rate is positive and at most the agreed one."""
+    for site, dataset in _sites(agreement, manifest):
+        most = dataset.privacy.max_sampling_rate
+        if not 0 < Fraction(site.sampling_rate) <= Fraction(most):
+            raise PolicyError(
+                "sampling-rate-too-large",
+                f"sampling rate {site.sampling_rate} for {dataset.name!r}, agreed at most {most}",
+            )
+
+
+def scale_follows(agreement: Agreement, manifest: RunManifest) -> None:
+    """Bound and scale are the ones that every machine derives from the other numbers."""
+    bound = required_bound(agreement, manifest)
+    scale = scale_for(bound, manifest.n)
+    if (manifest.secagg.bound, manifest.secagg.scale) != (bound, scale):
+        raise PolicyError(
+            "scale-does-not-follow",
+            f"bound {manifest.secagg.bound} and scale {manifest.secagg.scale}; "
+            f"{bound} and {scale} follow from the manifest",
+        )
+
+
+TERMS: tuple[Term, ...] = (
+    protocol_is_known,
+    roster_is_agreed,
+    aggregator_is_agreed,
+    cohort_is_large_enough,
+    threshold_is_high_enough,
+    colluders_are_bounded,
+    task_is_permitted,
+    architecture_is_permitted,
+    rounds_are_within_terms,
+    schema_is_agreed,
+    noise_is_enough,
+    clipping_is_within_terms,
+    sampling_is_within_terms,
+    scale_follows,
+)
+
+
+def violations(agreement: Agreement, manifest: RunManifest) -> list[AccordError]:
+    """Return every term that the manifest breaks, in the order of `TERMS`."""
+    found = []
+    for term in TERMS:
+        try:
+            term(agreement, manifest)
+        except AccordError as error:
+            found.append(error)
+    return found
+
+
+def required_bound(agreement: Agreement, manifest: RunManifest) -> str:
+    """B of SPEC.md: the largest of the sites' bounds; a weight is at most 1 and only shrinks it."""
+    bounds = [
+        update_bound(
+            steps=manifest.local.steps,
+            learning_rate=manifest.local.learning_rate,
+            clip=manifest.local.clipping_norm,
+            noise_multiplier=site.noise_multiplier,
+            sampling_rate=site.sampling_rate,
+            population=dataset.size,
+            dimension=manifest.dimension,
+        )
+        for site, dataset in _sites(agreement, manifest)
+    ]
+    return max(bounds, key=Fraction)
+
+
+def _named(agreement: Agreement, manifest: RunManifest) -> list[PermittedTask]:
+    """The terms for the manifest's task: one, or none where it is not permitted at all."""
+    return [task for task in agreement.tasks if task.task == manifest.task.name]
+
+
+def _sites(agreement: Agreement, manifest: RunManifest) -> Iterator[tuple[Site, Dataset]]:
+    for site in manifest.roster:
+        yield site, agreement.dataset(site.dataset)
