@@ -1,0 +1,125 @@
+"""What a record means, in words that a person signs by.
+
+Guarantees: every term of the agreement that a node enforces appears, and nothing that is not in the
+record. Pure; the same text at coordinator, auditor and node. The record, not the summary, binds.
+"""
+
+from collections.abc import Sequence
+
+from accord_common.agreement import Agreement, Dataset, Party
+
+WIDTH = 78  # characters a line, so that it reads in mail and in a narrow terminal
+
+_RULES = {
+    "equal": "all data holders share equally",
+    "declared-shares": "the shares below",
+}
+_ADJACENCY = {"add-remove": "adding or removing", "replace-one": "replacing"}
+
+
+def agreement_summary(agreement: Agreement, agreement_hash: str) -> str:
+    """Describe an agreement completely, in plain English.
+
+    Args:
+        agreement: the terms.
+        agreement_hash: the record's hash, which is what a signature covers.
+
+    Returns:
+        Lines of text without a final newline.
+    """
+    return "\n".join(
+        [
+            f"{agreement.title}, version {agreement.version}",
+            f"hash {agreement_hash}",
+            *_replaces(agreement),
+            "",
+            *_section("Who", [_party(party) for party in agreement.parties]),
+            *_section("On which data", [_dataset(agreement, item) for item in agreement.datasets]),
+            *_section("To train what", _tasks(agreement)),
+            *_section("How updates are joined", _aggregation(agreement)),
+            *_section("What comes out", _release(agreement)),
+            *_section("On what ground", _ground(agreement)),
+            *_section("For how long", _span(agreement)),
+            "A signature proves who agreed. That ledgers, sampling and noise are as described is",
+            "each institution's word; its node holds it to that and proves nothing to others.",
+        ]
+    )
+
+
+def _replaces(agreement: Agreement) -> list[str]:
+    return [f"replaces {agreement.previous}"] if agreement.previous else []
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    return [title, *(f"  {line}" for line in lines), ""]
+
+
+def _party(party: Party) -> str:
+    return (
+        f"- {party.name}, {party.role}, {party.jurisdiction}, {party.contact}; "
+        f"key {party.identity_key}"
+    )
+
+
+def _dataset(agreement: Agreement, dataset: Dataset) -> str:
+    terms = dataset.privacy
+    return (
+        f"- {dataset.name} of {agreement.party(dataset.owner).name}: {dataset.size} as the public "
+        f"size, one {dataset.unit} protected; all runs together may spend at most "
+        f"epsilon {terms.epsilon_cap} at delta {terms.delta} ({_ADJACENCY[terms.adjacency]} one "
+        f"{dataset.unit}); noise multiplier at least {terms.min_noise_multiplier}, clipping norm "
+        f"at most {terms.max_clipping_norm}, sampling rate at most {terms.max_sampling_rate}; "
+        f"schema {dataset.schema_hash}, population {dataset.population}"
+    )
+
+
+def _tasks(agreement: Agreement) -> list[str]:
+    return [
+        f"- {item.task}: {item.objective or 'no objective stated'}; "
+        f"{', '.join(item.architectures)}; at most {item.max_rounds} rounds a run"
+        for item in agreement.tasks
+    ]
+
+
+def _aggregation(agreement: Agreement) -> list[str]:
+    terms = agreement.aggregation
+    lines = [
+        f"- by secure aggregation: the aggregator sees only the sum of at least "
+        f"{max(terms.min_cohort, terms.threshold)} updates (threshold {terms.threshold}, "
+        f"smallest cohort {terms.min_cohort}),",
+        f"  also if it works together with {terms.colluders} data holders",
+    ]
+    if len(agreement.datasets) == 2:
+        lines.append("- with two data holders, each learns the other's noisy update from the sum")
+    return lines
+
+
+def _release(agreement: Agreement) -> list[str]:
+    names = [agreement.party(party).name for party in agreement.release.recipients]
+    shares = [
+        f"  {agreement.party(party).name}: {share}"
+        for party, share in agreement.benefit.shares.items()
+    ]
+    return [
+        f"- the model goes to {', '.join(names) or 'nobody'}",
+        "- metrics come from a public hold-out at the coordinator; none leaves a node",
+        f"- benefit: {_RULES[agreement.benefit.rule]}",
+        *shares,
+    ]
+
+
+def _ground(agreement: Agreement) -> list[str]:
+    return [
+        f"- purpose: {', '.join(agreement.purpose)}",
+        f"- legal basis: {agreement.legal_basis or 'none stated'}",
+        f"- responsibilities: {agreement.responsibilities or 'none stated'}",
+        f"- the registry's log key: {agreement.log_key}",
+    ]
+
+
+def _span(agreement: Agreement) -> list[str]:
+    return [
+        f"- from {agreement.valid_from} until {agreement.valid_until}",
+        f"- records are kept for {agreement.retention_days} days",
+        "- any party may withdraw at any time; runs in flight then stop",
+    ]

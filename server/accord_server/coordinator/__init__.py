@@ -1,0 +1,1 @@
+"""What the coordinator does before, during and after a run."""
