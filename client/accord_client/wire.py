@@ -1,0 +1,166 @@
+"""One HTTP/1.1 connection over TLS 1.3 to a server that is known by its public key.
+
+Guarantees: nothing is sent before the server has shown a certificate that the given authority
+signed for this host and whose public key has the given hash; every way in which the connection
+fails is a TransportError with a stable code; a response is read up to the largest legal object.
+No proxy is used, whatever the environment says.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import re
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from accord_common.errors import TransportError, UsageError
+from accord_common.parcel import MAX_OBJECT_BYTES
+
+_CONNECT_S = 10.0
+_CALL_S = 60.0  # one request, at most 16 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the aggregator is and how it is recognised.
+
+    Attributes:
+        host: name or address, as in the certificate.
+        port: its only port.
+        ca_pem: the authority that signs its certificate.
+        tls_spki: SHA-256, in hex, of its certificate's SubjectPublicKeyInfo.
+    """
+
+    host: str
+    port: int
+    ca_pem: bytes
+    tls_spki: str
+
+
+Headers = Callable[[], Mapping[str, str]]
+"""Makes the headers that authenticate one request."""
+
+
+class Wire:
+    """See the module. Calls come from one thread; `cut` from any."""
+
+    def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext, headers: Headers) -> None:
+        """Connect and check who answers.
+
+        Raises:
+            TransportError: `aggregator-unreachable`, `aggregator-certificate-refused`,
+                `aggregator-spki-mismatch`.
+        """
+        self._headers = headers
+        self._http = http.client.HTTPSConnection(
+            endpoint.host, endpoint.port, timeout=_CONNECT_S, context=tls
+        )
+        with unreachable():
+            self._http.connect()
+        shown = _spki(self._http.sock.getpeercert(binary_form=True))
+        if shown != endpoint.tls_spki:
+            self._http.close()
+            raise TransportError(
+                "aggregator-spki-mismatch",
+                f"{endpoint.host}:{endpoint.port} shows the key {shown[:16]}..., the manifest names"
+                f" {endpoint.tls_spki[:16]}...",
+                hint="Somebody may be in between; ask the coordinator. Nothing was sent.",
+            )
+        self._socket: socket.socket = self._http.sock
+        self._used = time.monotonic()
+        self.set_timeout(_CALL_S)
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since the last call."""
+        return time.monotonic() - self._used
+
+    def set_timeout(self, seconds: float) -> None:
+        """Bound every later read and write."""
+        self._socket.settimeout(seconds)
+
+    def call(self, path: str, pieces: Sequence[bytes]) -> bytes:
+        """Send the pieces of one body; return the body of the response."""
+        response = self.post(path, pieces)
+        with unreachable():
+            body = response.read(MAX_OBJECT_BYTES)
+        self._used = time.monotonic()
+        return body
+
+    def post(self, path: str, pieces: Sequence[bytes]) -> http.client.HTTPResponse:
+        """Send, and return the response, whose body is still to come.
+
+        Raises:
+            TransportError: the code the aggregator refuses with, or `aggregator-unreachable`.
+        """
+        headers = {
+            "content-type": "application/protobuf",
+            "content-length": str(sum(map(len, pieces))),
+            **self._headers(),
+        }
+        with unreachable():
+            self._http.request("POST", path, body=iter(pieces), headers=headers)
+            response = self._http.getresponse()
+            if response.status == http.HTTPStatus.OK:
+                return response
+            code = _code(response.read(1 << 10))
+        self._http.close()
+        raise TransportError(code, f"the aggregator answers {path} with {response.status}")
+
+    def cut(self) -> None:
+        """Hang up, also under a read in another thread."""
+        with contextlib.suppress(OSError):
+            # The base class's: SSLSocket.shutdown would pull the session from under that read.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def unreachable() -> Iterator[None]:
+    """Turn every way in which a connection fails into a TransportError."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise TransportError("aggregator-certificate-refused", error.verify_message) from error
+    except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        # The last two are what a read sees when `cut` closes the socket under it.
+        raise TransportError(
+            "aggregator-unreachable", f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def client_context(ca_pem: bytes) -> ssl.SSLContext:
+    """Trust this authority alone; `ca-unusable` where it is no PEM certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_verify_locations(cadata=ca_pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
+        raise UsageError(
+            "ca-unusable", f"the authority's certificate is no PEM: {error}"
+        ) from error
+    return context
+
+
+def _spki(certificate: bytes | None) -> str:
+    if certificate is None:
+        return ""
+    key = x509.load_der_x509_certificate(certificate).public_key()
+    return hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest()
+
+
+def _code(body: bytes) -> str:
+    try:
+        code = json.loads(body)["code"]
+    except (ValueError, KeyError, TypeError):
+        code = None
+    known = isinstance(code, str) and re.fullmatch(r"[a-z][a-z-]{1,48}", code)
+    return str(code) if known else "aggregator-answer-invalid"

@@ -1,0 +1,328 @@
+"""The one port that nodes reach: TLS, an allow-list of paths, and a line that shows who is there.
+
+Guarantees: every path but `BODY_LIMITS` answers 404, whatever else Flower can do; a body is read
+only from a node whose key signed the request and is in the roster, and never beyond its path's
+limit; a fault while answering one request touches no other.
+
+A node holds one request to `LINE` open for as long as it lives. The aggregator writes a frame (one
+byte) into it: `WAKE` when a message waits, `ALIVE` every few seconds, `END` before closing. When
+the socket goes, so does the node. A machine that vanishes without closing its sockets is noticed
+by TCP keepalive within about 15 s.
+
+The listener outlives runs: a run's transport mounts itself, and between runs nodes get 503.
+"""
+
+import asyncio
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import structlog
+import uvicorn
+
+from accord_common.errors import ConflictError, TransportError
+from accord_common.parcel import MAX_OBJECT_BYTES
+
+LINE = "/v1/accord/line"
+ACTIVATE = "/v1/fleet/activate-node"
+PULL_MESSAGES = "/v1/fleet/pull-messages"
+PUSH_MESSAGES = "/v1/fleet/push-messages"
+PULL_OBJECT = "/v1/fleet/pull-object"
+PUSH_OBJECT = "/v1/fleet/push-object"
+BODY_LIMITS: Mapping[str, int] = {
+    LINE: 1 << 10,
+    ACTIVATE: 4 << 10,
+    PULL_MESSAGES: 1 << 10,
+    PUSH_MESSAGES: 64 << 10,  # ids of 256 chunks take 18 KiB
+    PULL_OBJECT: 1 << 10,
+    PUSH_OBJECT: MAX_OBJECT_BYTES,
+}
+WAKE, ALIVE, END = b"w", b".", b"e"
+ALIVE_S = 5.0
+TICK_S = 10  # Flower drops a run's task after 60 s without a sign
+_SLICE = 256 << 10  # bytes; more at once makes the event loop move memory about
+_INLINE = 64 << 10  # bytes; a larger body is hashed in a thread, not in the event loop
+_CONNECTIONS = 1_000  # two a node; beyond that a flood gets 503
+
+Headers = Mapping[bytes, bytes]
+_Message = MutableMapping[str, Any]  # an ASGI event
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+log = structlog.get_logger(__name__)
+
+
+class Refusal(Exception):
+    """A request that is answered with a status and a stable code, and changes nothing."""
+
+    def __init__(self, status: HTTPStatus, code: str) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+
+
+class Line:
+    """A node's open request. `wake` and `end` may be called from any thread, at any time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._changed = asyncio.Event()
+        self._ended = False
+
+    def wake(self) -> None:
+        """Tell the node that a message waits."""
+        self._notify()
+
+    def end(self) -> None:
+        """Close the line."""
+        self._ended = True
+        self._notify()
+
+    def _notify(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._changed.set)
+        except RuntimeError:  # the listener is closed, and the line with it
+            self._ended = True
+
+    async def next_frame(self) -> bytes:
+        """Wait for the next frame to write."""
+        try:
+            await asyncio.wait_for(self._changed.wait(), ALIVE_S)
+        except TimeoutError:
+            return ALIVE
+        self._changed.clear()
+        return END if self._ended else WAKE
+
+
+class Application(Protocol):
+    """A run's transport, as the listener sees it. All methods are quick and thread-safe."""
+
+    def identify(self, headers: Headers) -> int:
+        """Return the node whose key signed these headers, or raise Refusal 401."""
+        ...
+
+    def answer(self, node: int, path: str, body: bytes) -> Sequence[bytes]:
+        """Serve one of the Fleet paths: the pieces of the response. May raise Refusal."""
+        ...
+
+    def opened(self, node: int, line: Line, body: bytes) -> None:
+        """Take a node's line; a line the node had before has been ended. May raise Refusal."""
+        ...
+
+    def closed(self, node: int, line: Line) -> None:
+        """Learn that a line is gone, for whatever reason."""
+        ...
+
+    def tick(self) -> None:
+        """Do what must happen every `TICK_S` seconds."""
+        ...
+
+
+class Listener:
+    """A TLS server in a thread of its own, on one port, for one run after another."""
+
+    def __init__(self, host: str, port: int, *, certificate: Path, key: Path) -> None:
+        """Bind and serve at once; port 0 takes a free one.
+
+        Raises:
+            TransportError: `address-in-use` or `certificate-unusable`.
+        """
+        self._application: Application | None = None
+        self._socket = _bind(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            self._serve,
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ssl_certfile=certificate,
+            ssl_keyfile=str(key),
+            timeout_keep_alive=60,
+            timeout_graceful_shutdown=2,
+            limit_concurrency=_CONNECTIONS,
+            callback_notify=self._tick,
+            timeout_notify=TICK_S,
+        )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            self._socket.close()
+            raise TransportError("certificate-unusable", f"{certificate}: {error}") from error
+        assert config.ssl is not None
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3  # both ends are ours
+        self._server = _Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="fleet-listener", daemon=True
+        )
+        self._thread.start()
+        self._server.ready.wait()
+
+    def mount(self, application: Application) -> None:
+        """Serve this run. Raises ConflictError `run-active` while another one is mounted."""
+        if self._application is not None:
+            raise ConflictError("run-active", "the listener serves another run already")
+        self._application = application
+
+    def unmount(self) -> None:
+        """Serve no run; the run ends its own lines."""
+        self._application = None
+
+    def close(self) -> None:
+        """Close port and connections."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def _tick(self) -> None:
+        if self._application is not None:
+            self._application.tick()
+
+    async def _serve(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        path = scope["path"]
+        try:
+            pieces = await self._answer(path, scope, receive, send)
+        except Refusal as refusal:
+            log.warning(refusal.code, path=path, status=int(refusal.status))
+            body = json.dumps({"code": refusal.code}).encode()
+            await _respond(send, refusal.status, [body], b"application/json", close=True)
+        except Exception:
+            log.exception("request-failed", path=path)
+            body = b'{"code": "request-failed"}'
+            await _respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, [body], b"application/json")
+        else:
+            if pieces is not None:
+                await _respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
+
+    async def _answer(
+        self, path: str, scope: _Message, receive: _Receive, send: _Send
+    ) -> Sequence[bytes] | None:
+        limit = BODY_LIMITS.get(path)
+        if limit is None or scope["method"] != "POST":
+            raise Refusal(HTTPStatus.NOT_FOUND, "not-found")
+        application = self._application
+        if application is None:
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-run")
+        headers = dict(scope["headers"])
+        node = application.identify(headers)
+        body = await _read(receive, headers, limit)
+        if path == LINE:
+            await _hold(application, node, body, receive, send)
+            return None
+        if len(body) > _INLINE:
+            return await asyncio.to_thread(application.answer, node, path, body)
+        return application.answer(node, path, body)
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().startup(sockets)
+        finally:
+            self.ready.set()
+
+
+async def _hold(
+    application: Application, node: int, body: bytes, receive: _Receive, send: _Send
+) -> None:
+    line = Line(asyncio.get_running_loop())
+    application.opened(node, line, body)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        frame = ALIVE
+        while frame != END:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            following = asyncio.ensure_future(line.next_frame())
+            await asyncio.wait({gone, following}, return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
+                following.cancel()
+                return
+            frame = following.result()
+        await send({"type": "http.response.body", "body": END})
+    finally:
+        gone.cancel()
+        application.closed(node, line)
+
+
+async def _disconnected(receive: _Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read(receive: _Receive, headers: Headers, limit: int) -> bytes:
+    declared = headers.get(b"content-length", b"")
+    if not declared.isdigit():
+        raise Refusal(HTTPStatus.LENGTH_REQUIRED, "length-required")
+    if int(declared) > limit:
+        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large")
+    parts = []
+    more = True
+    while more:  # the HTTP parser lets no more through than was declared
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refusal(HTTPStatus.BAD_REQUEST, "body-cut-short")
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+async def _respond(
+    send: _Send, status: HTTPStatus, pieces: Sequence[bytes], kind: bytes, close: bool = False
+) -> None:
+    length = str(sum(map(len, pieces))).encode()
+    headers = [(b"content-type", kind), (b"content-length", length)]
+    if close:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": int(status), "headers": headers})
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), _SLICE):
+            body = view[start : start + _SLICE]
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Accepted connections inherit these: three probes, 3 s apart, after 5 silent seconds.
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 14_000)  # ms
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise TransportError("address-in-use", f"{host}:{port}: {error}") from error
+    return listening
