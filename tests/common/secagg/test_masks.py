@@ -1,0 +1,108 @@
+"""Masks cancel exactly, hide everything, and bind attempt, cohort and model."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from accord_common.errors import ProtocolError
+from accord_common.secagg.masks import BLOCK_WORDS, Pair, add_masks, pair_key
+
+CONTEXT, COHORT, MODEL = bytes(48), "c0" * 32, "d0" * 32
+
+
+def public(key: X25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()
+
+
+def masked(vectors: list[NDArray[np.uint32]], models: list[str]) -> list[NDArray[np.uint32]]:
+    """Mask vectors (n, d) for each other; `models` is what each node was told it trains from."""
+    keys = [X25519PrivateKey.generate() for _ in vectors]
+    pairs: list[list[Pair]] = [[] for _ in vectors]
+    for low, high in combinations(range(len(vectors)), 2):
+        for own, peer in ((low, high), (high, low)):
+            key = pair_key(
+                keys[own],
+                public(keys[peer]),
+                lower=f"p{low}",
+                higher=f"p{high}",
+                context=CONTEXT,
+                cohort=COHORT,
+                model=models[own],
+            )
+            pairs[own].append(Pair(key, adds=own == low))
+    out = [vector.copy() for vector in vectors]
+    for vector, streams in zip(out, pairs, strict=True):
+        add_masks(vector, streams)
+    return out
+
+
+@pytest.mark.parametrize("n", [2, 3, 7])
+@pytest.mark.parametrize("d", [1, 1000, BLOCK_WORDS, 2 * BLOCK_WORDS + 17])
+def test_the_sum_of_masked_vectors_is_the_sum(n: int, d: int) -> None:
+    generator = np.random.default_rng(n * d)
+    vectors = [generator.integers(0, 2**32, d, dtype=np.uint32) for _ in range(n)]
+    out = masked(vectors, [MODEL] * n)
+    assert np.array_equal(
+        np.sum(out, axis=0, dtype=np.uint32), np.sum(vectors, axis=0, dtype=np.uint32)
+    )
+
+
+def test_a_masked_vector_looks_uniform_even_where_the_update_is_zero() -> None:
+    out = masked([np.zeros(1 << 16, np.uint32)] * 3, [MODEL] * 3)
+    counts = np.bincount(out[0].view(np.uint8), minlength=256)
+    expected = counts.sum() / 256
+    assert float(((counts - expected) ** 2 / expected).sum()) < 400  # 255 degrees, p about 1e-8
+
+
+def test_nodes_told_different_models_do_not_cancel() -> None:
+    vectors = [np.zeros(4096, np.uint32)] * 3
+    out = masked(vectors, [MODEL, MODEL, "d1" * 32])
+    total = np.sum(out, axis=0, dtype=np.uint32)
+    assert np.count_nonzero(total) > 4000
+
+
+def test_every_binding_changes_the_key() -> None:
+    own, peer = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+    base = {
+        "lower": "a",
+        "higher": "b",
+        "context": CONTEXT,
+        "cohort": COHORT,
+        "model": MODEL,
+    }
+    changes = [
+        {},
+        {"lower": "x"},
+        {"higher": "x"},
+        {"context": bytes(47) + b"\x01"},
+        {"cohort": "c1" * 32},
+        {"model": "d1" * 32},
+    ]
+    keys = {
+        pair_key(own, public(peer), **{**base, **change})  # type: ignore[arg-type]  # str and bytes
+        for change in changes
+    }
+    assert len(keys) == len(changes)
+
+
+def test_a_key_of_low_order_is_refused() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        pair_key(
+            X25519PrivateKey.generate(),
+            "00" * 32,
+            lower="a",
+            higher="b",
+            context=CONTEXT,
+            cohort=COHORT,
+            model=MODEL,
+        )
+    assert caught.value.code == "weak-mask-key"
+
+
+def test_a_vector_without_peers_is_never_left_in_clear() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        add_masks(np.ones(4, np.uint32), [])
+    assert caught.value.code == "no-peers"
