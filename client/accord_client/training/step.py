@@ -1,0 +1,114 @@
+"""Per-row gradients, clipped and summed (Abadi et al. 2016, algorithm 1, "clip gradient").
+
+Guarantees: adding or removing one row changes the sum by at most C in L2 norm (in real arithmetic),
+whatever the row, the weights, or how a batch is cut into parts. A row whose gradient is not finite
+counts as zero. A layer that mixes rows, or a parameter for which Opacus gives no gradient per row,
+is refused: nothing is released unclipped.
+
+Edge cases: an empty batch adds nothing; a zero gradient stays zero.
+
+Not covered: noise and the division by q N (`train`), the account (the ledger): Opacus supplies
+gradients here and nothing else, and keeps no state beyond `close`.
+"""
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus.grad_sample.grad_sample_module import GradSampleHooks
+from torch import Tensor, nn
+
+from accord_common.errors import UsageError
+from accord_common.models.architectures import refuse_mixing
+from accord_common.models.task import Task
+from accord_common.tables import Encoded
+
+GRADIENT_BYTES = 256 << 20  # per-row gradients held at once; a larger batch is cut into parts
+MAX_PART = 1024  # rows; beyond it a part's speed no longer grows
+
+
+class ClippedGradients:
+    """Sums clipped per-row gradients of one module; a context manager that leaves it untouched.
+
+    Args:
+        task: gives each row's loss.
+        module: the model; its present weights are used at each call.
+        clip: C, the largest L2 norm of one row's gradient.
+
+    Raises:
+        UsageError: `mixes-rows`, or `unsupported-layer` for trainable layers with buffers.
+    """
+
+    def __init__(self, task: Task, module: nn.Module, clip: float) -> None:
+        refuse_mixing(module)
+        self._task, self._module, self._clip = task, module, clip
+        self._parameters = list(module.parameters())
+        dimension = sum(parameter.numel() for parameter in self._parameters)
+        self._part = max(1, min(MAX_PART, GRADIENT_BYTES // (4 * dimension)))  # rows
+        try:
+            self._hooks = GradSampleHooks(module, loss_reduction="sum")
+        except NotImplementedError as error:
+            raise UsageError("unsupported-layer", str(error)) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._hooks.cleanup()
+        self._module.zero_grad(set_to_none=True)
+
+    def add_sum(self, table: Encoded, rows: NDArray[np.int64], total: NDArray[np.float32]) -> None:
+        """Add the clipped gradients of `rows` (b,) of `table` to `total` (d,), in place."""
+        self._module.train()
+        flat = torch.from_numpy(total)
+        for start in range(0, len(rows), self._part):
+            part = rows[start : start + self._part]
+            features = torch.from_numpy(table.features[part])
+            self._backward(features, torch.from_numpy(table.labels[part]))
+            self._add_clipped(len(part), flat)
+
+    def _backward(self, features: Tensor, labels: Tensor) -> None:
+        if features.is_floating_point():
+            features.requires_grad_()  # else torch warns that hooks see no input gradient
+        losses = self._task.losses(self._module(features), labels)
+        if losses.shape != labels.shape:
+            raise UsageError(
+                "bad-task", f"{self._task.name} gives losses {tuple(losses.shape)}, not one a row"
+            )
+        torch.autograd.backward(losses.sum())
+
+    @torch.no_grad()
+    def _add_clipped(self, rows: int, total: Tensor) -> None:
+        samples = [self._take(parameter, rows) for parameter in self._parameters]  # (b, size) each
+        norms = torch.stack([torch.linalg.vector_norm(s, dim=1) for s in samples])
+        norm = torch.linalg.vector_norm(norms, dim=0)  # (b,)
+        finite = torch.isfinite(norm)
+        factors = torch.where(finite, (self._clip / norm).clamp(max=1), 0)  # (b,)
+        start = 0
+        for sample in samples:
+            if not finite.all():
+                sample[~finite] = 0  # 0 * infinity would be NaN
+            total[start : start + sample.shape[1]].addmv_(sample.T, factors)
+            start += sample.shape[1]
+
+    def _take(self, parameter: nn.Parameter, rows: int) -> Tensor:
+        """Take one parameter's per-row gradients, (b, size), and clear them."""
+        sample = getattr(parameter, "grad_sample", None)
+        gradient, parameter.grad = parameter.grad, None
+        if sample is None and gradient is None:
+            return parameter.new_zeros(rows, parameter.numel())  # no part in this model's output
+        if not isinstance(sample, Tensor) or sample.shape != (rows, *parameter.shape):
+            raise UsageError(
+                "unsupported-layer",
+                f"no gradient per row for a parameter of shape {tuple(parameter.shape)}",
+                hint="Use layers that Opacus supports, with the batch as first dimension.",
+            )
+        setattr(parameter, "grad_sample", None)  # noqa: B010 - Opacus' attribute, unknown to torch
+        return sample.reshape(rows, -1)

@@ -1,0 +1,96 @@
+"""One round of local training: DP-SGD on Poisson samples (Abadi et al. 2016, algorithm 1).
+
+Guarantees: the update is -lr / (q N) * sum over K steps of (clipped gradient sum + noise), noise
+N(0, (sigma C)^2). Each step is a Poisson-subsampled Gaussian mechanism with exactly the constants of
+the plan, so the ledger's event {q, sigma, K} covers all that leaves: no loss, no count, no batch
+size is returned. q, N and all other constants are public; the number of rows shapes nothing but the
+random samples. Nothing is kept from one round to the next: no optimiser state, generator or hook.
+
+Edge cases: an empty sample is a step of noise alone. A plan without noise is refused.
+
+Not covered: whether the plan may run (`consent`), and what it costs (`ledger`); both are asked
+before.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from accord_client.data.sampling import PoissonSampler
+from accord_client.training.noise import NoiseSource
+from accord_client.training.step import ClippedGradients
+from accord_common.errors import UsageError
+from accord_common.models.flat import set_vector
+from accord_common.models.task import Task
+from accord_common.tables import Encoded
+from accord_common.vectors import check_vector
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlan:
+    """The public constants of a round, from the manifest and the agreement; decimals as there.
+
+    Attributes:
+        steps: K, Poisson samples a round.
+        sampling_rate: q.
+        population: N, the dataset's public size; q N divides the sum.
+        clipping_norm: C.
+        noise_multiplier: sigma; the noise has standard deviation sigma * C.
+        learning_rate: lr.
+    """
+
+    steps: int
+    sampling_rate: str
+    population: int
+    clipping_norm: str
+    noise_multiplier: str
+    learning_rate: str
+
+
+def train_round(
+    task: Task,
+    module: nn.Module,
+    vector: NDArray[np.float32],
+    table: Encoded,
+    plan: LocalPlan,
+    *,
+    threads: int = 1,
+) -> NDArray[np.float32]:
+    """Train for one round and return the update.
+
+    Args:
+        task: gives each row's loss.
+        module: from `task.build`; its weights are overwritten.
+        vector: the round's model, float32 (d,); not changed.
+        table: the institution's rows.
+        plan: public constants; charged to the ledger before this call.
+        threads: how many torch may use, in this whole process.
+
+    Returns:
+        New weights minus `vector`, float32 (d,): noised, the only thing that may leave.
+
+    Raises:
+        UsageError: `no-noise`, or a model that `ClippedGradients` refuses.
+    """
+    clip, sigma = float(plan.clipping_norm), float(plan.noise_multiplier)
+    if not (clip > 0 and sigma > 0):
+        raise UsageError("no-noise", f"clip {clip} and noise multiplier {sigma} must exceed 0")
+    check_vector(vector, vector.size)
+    torch.set_num_threads(threads)
+    scale = np.float32(float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population))
+    sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
+    update, total = np.zeros_like(vector), np.empty_like(vector)
+    set_vector(module, vector)
+    with ClippedGradients(task, module, clip) as gradients:
+        for _ in range(plan.steps):
+            total.fill(0)
+            gradients.add_sum(table, sampler.draw(), total)
+            noise.add(total, sigma * clip)
+            total *= scale
+            update -= total
+            np.add(vector, update, out=total)
+            set_vector(module, total)
+    return update

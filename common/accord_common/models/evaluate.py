@@ -1,0 +1,38 @@
+"""Score a model on public rows, at the coordinator. Nodes release no metric."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from accord_common.errors import DataError
+from accord_common.models.flat import set_vector
+from accord_common.models.task import Task
+from accord_common.tables import Encoded
+
+BATCH = 4096  # rows
+
+
+@torch.inference_mode()
+def evaluate(
+    task: Task, module: nn.Module, vector: NDArray[np.float32], table: Encoded
+) -> dict[str, float]:
+    """Return the task's metrics of the weights `vector` (d,) on `table`.
+
+    Args:
+        task: what is scored.
+        module: from `task.build`; its weights are replaced by `vector`.
+        vector: float32 (d,).
+        table: public rows, from `tables.encode`.
+
+    Raises:
+        DataError: `not-finite` where the model answers NaN or infinity.
+    """
+    set_vector(module, vector)
+    module.eval()
+    features = torch.from_numpy(table.features)
+    parts = [module(features[start : start + BATCH]) for start in range(0, table.rows, BATCH)]
+    logits = torch.cat(parts).numpy()  # (n, outputs)
+    if not np.isfinite(logits).all():
+        raise DataError("not-finite", "the model answers NaN or infinity on the public rows")
+    return task.metrics(logits, table.labels)

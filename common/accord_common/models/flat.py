@@ -1,0 +1,59 @@
+"""A module's parameters as a flat vector, in the order of `module.named_parameters()`.
+
+Not covered: buffers. The architectures here have none that training changes.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from accord_common.errors import FormatError
+from accord_common.vectors import Layout, check_vector
+
+
+def layout_of(module: nn.Module) -> Layout:
+    """Return where each parameter lies in the flat vector; `bad-layout` for other than float32."""
+    parameters = list(module.named_parameters())
+    for name, parameter in parameters:
+        if parameter.dtype != torch.float32:
+            raise FormatError("bad-layout", f"parameter {name!r} is {parameter.dtype}, not float32")
+    return Layout(tuple((name, tuple(parameter.shape)) for name, parameter in parameters))
+
+
+def get_vector(module: nn.Module) -> NDArray[np.float32]:
+    """Copy the parameters into one vector, float32 (d,)."""
+    arrays = {name: value.detach().cpu().numpy() for name, value in module.named_parameters()}
+    return layout_of(module).flatten(arrays)
+
+
+@torch.no_grad()
+def set_vector(module: nn.Module, vector: NDArray[np.float32]) -> None:
+    """Copy a vector, float32 (d,), into the parameters; `bad-vector` where its size is another."""
+    check_vector(vector, sum(parameter.numel() for parameter in module.parameters()))
+    start = 0
+    for parameter in module.parameters():
+        stop = start + parameter.numel()
+        parameter.copy_(torch.tensor(vector[start:stop]).view_as(parameter))
+        start = stop
+
+
+def initial_vector(module: nn.Module, seed: int) -> NDArray[np.float32]:
+    """Make public initial weights, float32 (d,).
+
+    Matrices are Kaiming-uniform with the linear gain, biases 0; what else there is keeps torch's
+    start. A module with a single matrix has no symmetry to break and starts at 0. The seed is
+    public: these weights protect nobody, they are uploaded with the manifest.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    vector = get_vector(module)
+    arrays = layout_of(module).unflatten(vector)
+    matrices = [name for name, array in arrays.items() if array.ndim > 1]
+    for name, array in arrays.items():
+        if array.ndim > 1 and len(matrices) > 1:
+            start = torch.empty(array.shape)
+            nn.init.kaiming_uniform_(start, nonlinearity="linear", generator=generator)
+            array[...] = start.numpy()
+        elif array.ndim > 1 or name.endswith("bias"):
+            array[...] = 0
+    return vector

@@ -1,0 +1,66 @@
+"""Classification of table rows: two classes, or several."""
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional
+
+from accord_common.models.task import Task
+from accord_common.schema import Schema
+
+
+class BinaryClassification(Task):
+    """Two classes, one logit; `auc` and `accuracy` (at probability 1/2)."""
+
+    name: ClassVar[str] = "tabular-binary"
+    objective: ClassVar[str] = "binary-classification"
+    targets: ClassVar[frozenset[str]] = frozenset({"binary"})
+    architectures: ClassVar[frozenset[str]] = frozenset({"logistic-regression", "mlp"})
+
+    def outputs(self, schema: Schema) -> int:
+        """One logit."""
+        return 1
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy of the second class."""
+        return functional.binary_cross_entropy_with_logits(
+            logits[:, 0], labels.to(logits.dtype), reduction="none"
+        )
+
+    def metrics(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+        """`auc` is 0.5 where only one class is present."""
+        scores = logits[:, 0]
+        both = 0 < labels.sum() < len(labels)
+        return {
+            "auc": float(roc_auc_score(labels, scores)) if both else 0.5,
+            "accuracy": float(np.mean((scores > 0) == (labels == 1))),
+        }
+
+
+class MulticlassClassification(Task):
+    """One logit for each class; `auc` (mean of one class against the rest) and `accuracy`."""
+
+    name: ClassVar[str] = "tabular-multiclass"
+    objective: ClassVar[str] = "multiclass-classification"
+    targets: ClassVar[frozenset[str]] = frozenset({"classes"})
+    architectures: ClassVar[frozenset[str]] = frozenset({"logistic-regression", "mlp"})
+
+    def outputs(self, schema: Schema) -> int:
+        """One logit for each class."""
+        return schema.classes
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy."""
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+    def metrics(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+        """`auc` averages over the classes that are present; 0.5 where fewer than two are."""
+        present = np.unique(labels)
+        areas = [roc_auc_score(labels == label, logits[:, label]) for label in present]
+        return {
+            "auc": float(np.mean(areas)) if len(present) > 1 else 0.5,
+            "accuracy": float(np.mean(logits.argmax(1) == labels)),
+        }
