@@ -1,0 +1,300 @@
+"""The registry's client: one method for each call of SPEC.md's table, typed, synchronous.
+
+Guarantees: what `put_blob` and `get_blob` carry has the hash it is named by. Everything else that
+comes back is the registry's word: verify envelopes before deciding by them.
+"""
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from accord_common.agreement import Role
+from accord_common.api import schemas as s
+from accord_common.api.http import Connection
+from accord_common.canonical import sha256_hex
+from accord_common.envelope import Envelope
+from accord_common.errors import FormatError, UsageError, VerificationError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_ITEMS = TypeAdapter(list[dict[str, Any]])
+_Query = Mapping[str, str | int | float | None]
+
+
+class RegistryClient:
+    """Speaks to one registry as one party.
+
+    Lists are complete unless a method says otherwise. Raises `AccordError` of the class, code and
+    hint that the registry answers, and TransportError `registry-unreachable`. Threads may share it.
+
+    Args:
+        url: `https://host:port`.
+        ca_pem: PEM of the CA certificate pinned at enrolment.
+        token: bearer token; None for `info` and `enrol`.
+        timeout_s: how long an answer may take, beyond a long poll's own wait.
+        transport: replaces the network, for a registry in the same process.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        ca_pem: str,
+        token: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._http = Connection(url, ca_pem, token, timeout_s=timeout_s, transport=transport)
+
+    @property
+    def url(self) -> str:
+        """The registry's address."""
+        return self._http.url
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Joining
+
+    def info(self) -> s.Info:
+        """What the registry is."""
+        return self._get(s.Info, "/v1/info")
+
+    def invite(self, role: Role, name: str) -> s.Invitation:
+        """Make a one-time invitation; coordinator."""
+        return self._post(
+            s.Invitation, "/v1/invitations", s.InvitationRequest(role=role, name=name)
+        )
+
+    def enrol(self, code: str, enrolment: Envelope, delegation: Envelope | None = None) -> s.Token:
+        """Join with an invitation's code; without a token."""
+        body = s.EnrolmentRequest(code=code, enrolment=enrolment, delegation=delegation)
+        return self._post(s.Token, "/v1/enrolments", body)
+
+    def partners(self) -> list[s.Partner]:
+        """All enrolled parties, by id."""
+        return self._all(s.Partner, "/v1/partners", lambda item: item.id)
+
+    def partner(self, party: str) -> s.Partner:
+        """One party; a pending one may ask about itself."""
+        return self._get(s.Partner, f"/v1/partners/{party}")
+
+    def approve(self, party: str) -> s.Partner:
+        """Admit a pending party; coordinator."""
+        return self._post(s.Partner, f"/v1/partners/{party}/approve", None, again=True)
+
+    # Datasets and agreements
+
+    def register_dataset(self, draft: s.DatasetDraft) -> s.DatasetView:
+        """Register the caller's dataset; the same draft again changes nothing."""
+        return self._post(s.DatasetView, "/v1/datasets", draft, again=True)
+
+    def datasets(self) -> list[s.DatasetView]:
+        """All registered datasets, by id."""
+        return self._all(s.DatasetView, "/v1/datasets", lambda item: item.id)
+
+    def propose(self, envelope: Envelope) -> s.AgreementView:
+        """Put an agreement before its parties, signed by the caller at least."""
+        return self.sign_agreement(envelope)
+
+    def sign_agreement(self, envelope: Envelope) -> s.AgreementView:
+        """Add signatures to an agreement; the registry joins them with those it has."""
+        body = s.EnvelopeRequest(envelope=envelope)
+        return self._post(s.AgreementView, "/v1/agreements", body, again=True)
+
+    def agreements(self) -> list[s.AgreementView]:
+        """The agreements that name the caller, by hash."""
+        return self._all(s.AgreementView, "/v1/agreements", lambda item: item.hash)
+
+    def agreement(self, agreement_hash: str) -> s.AgreementView:
+        """One agreement; VerificationError `wrong-hash` where the registry sends another."""
+        view = self._get(s.AgreementView, f"/v1/agreements/{agreement_hash}")
+        _same(agreement_hash, view.hash)
+        return view
+
+    # Records, offers, blobs
+
+    def post(self, envelope: Envelope) -> s.Stored:
+        """Append a signed record; the same record again gives the same place."""
+        body = s.EnvelopeRequest(envelope=envelope)
+        return self._post(s.Stored, "/v1/records", body, again=True)
+
+    def records(
+        self,
+        after: int = 0,
+        kind: str | None = None,
+        run: str | None = None,
+        limit: int = s.MAX_PAGE,
+    ) -> list[s.RecordView]:
+        """One page of records behind sequence `after`, in the registry's order."""
+        query: _Query = {"kind": kind, "run": run, "after": after, "limit": limit}
+        return self._page(s.RecordView, "/v1/records", query)
+
+    def record(self, record_hash: str) -> Envelope:
+        """One record's envelope; VerificationError `wrong-hash` where it is another."""
+        view = self._get(s.RecordView, f"/v1/records/{record_hash}")
+        _same(record_hash, view.hash)
+        return view.envelope
+
+    def offers(self) -> list[s.OfferView]:
+        """Unused offers of live aggregators, newest first; coordinator."""
+        return self._page(s.OfferView, "/v1/offers", {})
+
+    def put_blob(self, data: bytes) -> str:
+        """Store bytes (at most 512 MiB) under their SHA-256, which is returned."""
+        name = sha256_hex(data)
+        if len(data) > s.MAX_BLOB_BYTES:
+            raise UsageError("too-large", f"{len(data)} bytes, the bound is {s.MAX_BLOB_BYTES}")
+        self._http.request("PUT", f"/v1/blobs/{name}", content=data, again=True)
+        return name
+
+    def get_blob(self, blob_hash: str) -> bytes:
+        """Fetch bytes by their SHA-256.
+
+        Raises:
+            VerificationError: `wrong-hash` where the bytes have another.
+        """
+        data = bytearray()
+        with self._http.stream(f"/v1/blobs/{blob_hash}") as response:
+            for chunk in response.iter_raw():
+                data += chunk
+                if len(data) > s.MAX_BLOB_BYTES:
+                    raise FormatError("too-large", f"blob {blob_hash[:16]} exceeds 512 MiB")
+        found = bytes(data)
+        _same(blob_hash, sha256_hex(found))
+        return found
+
+    # Runs
+
+    def runs(self, state: s.RunState | None = None) -> list[s.RunView]:
+        """The runs that name the caller, oldest first."""
+        return self._all(s.RunView, "/v1/runs", lambda item: item.id, {"state": state})
+
+    def run(self, run: str) -> s.RunView:
+        """One run."""
+        return self._get(s.RunView, f"/v1/runs/{run}")
+
+    def rounds(self, run: str) -> list[s.RoundView]:
+        """Every attempt at every round so far, in order."""
+        found: list[s.RoundView] = []
+        while True:
+            page = self._page(s.RoundView, f"/v1/runs/{run}/rounds", {"after": len(found)})
+            found += page
+            if len(page) < s.MAX_PAGE:
+                return found
+
+    def stop(self, run: str, reason: str) -> s.RunView:
+        """Ask that a run end; an unsigned request that the aggregator heeds. Coordinator."""
+        return self._post(
+            s.RunView, f"/v1/runs/{run}/stop", s.StopRequest(reason=reason), again=True
+        )
+
+    def lease(self, run: str, holder: str, ttl_s: int) -> s.Lease:
+        """Claim a run, or renew the claim; aggregator.
+
+        Raises:
+            ConflictError: `leased` while another holder's claim lasts, `run-not-ready`, `run-over`.
+        """
+        body = s.LeaseRequest(holder=holder, ttl_s=ttl_s)
+        return self._post(s.Lease, f"/v1/runs/{run}/lease", body, again=True)
+
+    def log(self, run: str, level: s.Level, message: str) -> s.EventView:
+        """Add a line for people who watch the run; not repeated on failure."""
+        body = s.EventRequest(level=level, message=message)
+        return self._post(s.EventView, f"/v1/runs/{run}/events", body)
+
+    def events(self, run: str, after: int = 0, wait_s: float = 0.0) -> list[s.EventView]:
+        """Lines behind sequence `after`; waits up to `wait_s` (30 s) where there are none yet."""
+        query: _Query = {"after": after, "wait": wait_s}
+        return self._page(s.EventView, f"/v1/runs/{run}/events", query, wait_s=wait_s)
+
+    def inbox(self, after: int = 0, wait_s: float = 0.0) -> s.Inbox:
+        """What waits for the caller; returns at once where it changed after cursor `after`."""
+        response = self._http.request(
+            "GET", "/v1/inbox", params={"after": after, "wait": wait_s}, wait_s=wait_s, again=True
+        )
+        return _decode(s.Inbox, response)
+
+    def budgets(self, dataset: str | None = None, run: str | None = None) -> list[s.BudgetRow]:
+        """What each run has cost each dataset, as far as receipts show."""
+        return self._page(s.BudgetRow, "/v1/budgets", {"dataset": dataset, "run": run})
+
+    def _get(self, model: type[_Model], path: str) -> _Model:
+        return _decode(model, self._http.request("GET", path, again=True))
+
+    def _post(
+        self, model: type[_Model], path: str, body: BaseModel | None, *, again: bool = False
+    ) -> _Model:
+        json = None if body is None else body.model_dump(mode="json")
+        return _decode(model, self._http.request("POST", path, json=json, again=again))
+
+    def _page(
+        self,
+        model: type[_Model],
+        path: str,
+        query: _Query,
+        *,
+        wait_s: float = 0.0,
+    ) -> list[_Model]:
+        params = {"limit": s.MAX_PAGE, **query}
+        response = self._http.request("GET", path, params=params, wait_s=wait_s, again=True)
+        return _decode_list(model, response)
+
+    def _all(
+        self,
+        model: type[_Model],
+        path: str,
+        key: Callable[[_Model], str],
+        query: _Query | None = None,
+    ) -> list[_Model]:
+        found: list[_Model] = []
+        after: str | None = None
+        while True:
+            page = self._page(model, path, {**(query or {}), "after": after})
+            found += page
+            if len(page) < s.MAX_PAGE:
+                return found
+            after = key(page[-1])
+
+
+def _decode(model: type[_Model], response: httpx.Response) -> _Model:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise _bad_answer(model, error) from error
+
+
+def _decode_list(model: type[_Model], response: httpx.Response) -> list[_Model]:
+    try:
+        return [model.model_validate(item) for item in _ITEMS.validate_json(response.content)]
+    except ValidationError as error:
+        raise _bad_answer(model, error) from error
+
+
+def _bad_answer(model: type[BaseModel], error: ValidationError) -> FormatError:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return FormatError(
+        "bad-answer",
+        f"the registry's answer is no {model.__name__}: {where}: {first['msg']}",
+        hint="Registry and client may be of different releases.",
+    )
+
+
+def _same(wanted: str, found: str) -> None:
+    if wanted != found:
+        raise VerificationError("wrong-hash", f"asked for {wanted[:16]}, got {found[:16]}")

@@ -1,0 +1,315 @@
+"""What the registry takes and gives, as models; registry, client, CLI and notebooks share these.
+
+Guarantees: a request with an unknown field is refused; a view that says something about an envelope
+and disagrees with it is refused. A view is the registry's word: whoever decides by it verifies the
+envelope's signatures first.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from accord_common.agreement import Agreement, Country, Role
+from accord_common.api.wire import WireEnvelope
+from accord_common.enrolment import Offer
+from accord_common.envelope import Envelope
+from accord_common.errors import VerificationError
+from accord_common.fields import Count, Dec, Hash, Id, Name, Positive, PublicKey, Slug, Text, Time
+from accord_common.receipts import DatasetEpsilon
+from accord_common.schema import Schema
+
+MAX_JSON_BYTES = 4 << 20  # an envelope is at most 2 MiB, and an enrolment brings two
+MAX_BLOB_BYTES = 512 << 20  # 128 million float32 parameters
+MAX_PAGE = 500
+MAX_WAIT_S = 30.0
+MAX_LEASE_S = 3600
+
+RunState = Literal[
+    "awaiting-consent", "ready", "running", "completed", "failed", "stopped", "refused"
+]
+FINAL_STATES: frozenset[RunState] = frozenset({"completed", "failed", "stopped", "refused"})
+AgreementStatus = Literal["proposed", "active", "superseded", "expired", "withdrawn"]
+PartnerStatus = Literal["pending", "approved"]
+Level = Literal["info", "warning", "error"]
+Secret = Annotated[str, StringConstraints(min_length=16, max_length=128)]
+
+
+class Request(BaseModel):
+    """Base of what callers send."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class View(BaseModel):
+    """Base of what the registry answers; a newer registry may say more."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Problem(View):
+    """RFC 9457 problem; `error` names the class of `accord_common.errors` that it stands for."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str
+    error: str
+
+
+class Info(View):
+    """What a registry is, for anybody."""
+
+    protocol: int
+    version: str
+    log_key: PublicKey
+
+
+class Health(View):
+    """Whether the process lives, or can serve."""
+
+    status: Literal["ok"]
+
+
+class InvitationRequest(Request):
+    """Whom the coordinator invites."""
+
+    role: Role
+    name: Name
+
+
+class Invitation(View):
+    """A one-time secret and the text that carries it; shown once, stored only as a hash."""
+
+    code: Secret
+    text: str
+    expires: Time
+
+
+class EnrolmentRequest(Request):
+    """A party joins: invitation code, its own statement, and its daemon's delegation if any."""
+
+    code: Secret
+    enrolment: WireEnvelope
+    delegation: WireEnvelope | None = None
+
+
+class Token(View):
+    """The caller's bearer token; shown once, stored only as a hash."""
+
+    token: Secret
+    party: Id
+    status: PartnerStatus
+
+
+class Partner(View):
+    """An enrolled party; `delegation` is its newest, `last_seen` to about 15 s."""
+
+    id: Id
+    name: Name
+    role: Role
+    identity_key: PublicKey
+    jurisdiction: Country
+    contact: Name
+    status: PartnerStatus
+    delegation: WireEnvelope | None
+    last_seen: Time | None
+
+
+class DatasetDraft(Request):
+    """A dataset that its holder registers; `id` and `population` are made at the node."""
+
+    id: Id
+    name: Name
+    population: Id
+    table: Schema
+    size: Positive
+    unit: Literal["record", "patient"]
+
+
+class DatasetView(View):
+    """A registered dataset: everything public about it, and no row."""
+
+    id: Id
+    name: Name
+    owner: Id
+    population: Id
+    schema_hash: Hash
+    table: Schema
+    size: Positive
+    unit: Literal["record", "patient"]
+
+
+class EnvelopeRequest(Request):
+    """A signed record."""
+
+    envelope: WireEnvelope
+
+
+class AgreementView(View):
+    """An agreement, who has signed it, and whose signature it lacks (party ids)."""
+
+    hash: Hash
+    agreement: Agreement
+    envelope: WireEnvelope
+    status: AgreementStatus
+    signed: list[Id]
+    missing: list[Id]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        _same(self.envelope, self.hash)
+        if self.agreement.to_bytes() != self.envelope.payload:
+            raise VerificationError("different-records", "the view shows another agreement")
+        return self
+
+
+class Stored(View):
+    """Where a record stands in the registry's order; sequences start at 1 and have no gap."""
+
+    sequence: Positive
+    hash: Hash
+
+
+class RecordView(View):
+    """A stored record, verbatim."""
+
+    sequence: Positive
+    hash: Hash
+    kind: Slug
+    run: Id | None
+    received: Time
+    leaf: Annotated[Hash, Field(description="SHA-256(0x00 || envelope bytes), RFC 9162 2.1.1")]
+    envelope: WireEnvelope
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        _same(self.envelope, self.hash)
+        return self
+
+
+class OfferView(View):
+    """An unused offer of an aggregator that was heard from lately."""
+
+    hash: Hash
+    offer: Offer
+    envelope: WireEnvelope
+    last_seen: Time
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        _same(self.envelope, self.hash)
+        if self.offer.to_bytes() != self.envelope.payload:
+            raise VerificationError("different-records", "the view shows another offer")
+        return self
+
+
+class ConsentView(View):
+    """A site's answer; `decision` is null while it has not answered."""
+
+    party: Id
+    dataset: Id
+    decision: Literal["accept", "refuse"] | None
+    code: str
+    reason: Text
+
+
+class RunView(View):
+    """A run as its records tell; `round` counts completed rounds."""
+
+    id: Id
+    manifest_hash: Hash
+    agreement: Hash
+    aggregator: Id
+    title: Name
+    state: RunState
+    cause: Text
+    code: str
+    round: Count
+    rounds: Positive
+    consents: list[ConsentView]
+    epsilon: list[DatasetEpsilon]
+    model: Hash | None
+    metrics: dict[Slug, Dec]
+    stop_requested: Text | None
+    created: Time
+    updated: Time
+
+
+class RoundView(View):
+    """One attempt at a round; `seconds` is by the registry's clock, informative."""
+
+    round: Count
+    attempt: Count
+    outcome: Literal["completed", "aborted"]
+    cohort: list[Id]
+    lost: list[Id]
+    model_after: Hash | None
+    seconds: float
+    created: Time
+
+
+class StopRequest(Request):
+    """Why the coordinator asks that a run end."""
+
+    reason: Annotated[Text, Field(min_length=1)]
+
+
+class LeaseRequest(Request):
+    """An aggregator process claims a run; `holder` names the process, not the party."""
+
+    holder: Name
+    ttl_s: Annotated[int, Field(ge=1, le=MAX_LEASE_S)]
+
+
+class Lease(View):
+    """Who drives a run; `fence` grows by one with every new holder."""
+
+    run: Id
+    holder: Name
+    fence: Positive
+    expires: Time
+
+
+class EventRequest(Request):
+    """One line for people who watch a run."""
+
+    level: Level
+    message: Annotated[Text, Field(min_length=1)]
+
+
+class EventView(View):
+    """One line about a run; `party` is null for the registry's own lines."""
+
+    sequence: Positive
+    level: Level
+    message: Text
+    party: Id | None
+    created: Time
+
+
+class Inbox(View):
+    """What waits for a party; `cursor` goes into the next call."""
+
+    cursor: Count
+    agreements: list[Hash]
+    runs: list[RunView]
+
+
+class BudgetRow(View):
+    """What one run has cost one dataset, by the events in its node's receipts."""
+
+    dataset: Id
+    party: Id
+    population: Id
+    run: Id
+    attempts: Count
+    epsilon: Dec
+    delta: Dec
+    cap: Dec
+
+
+def _same(envelope: Envelope, named: str) -> None:
+    if envelope.hash != named:
+        raise VerificationError("wrong-hash", f"{named[:16]} does not name the envelope's record")
