@@ -1,0 +1,266 @@
+"""What a node must remember over restarts, in one SQLite file, `node.db`.
+
+Runs and what was decided about them, the last attempt that was begun, the records a run rests on
+(verbatim, so that a restart needs no registry), and the records the registry has yet to get.
+
+Guarantees: every change is one transaction, on disk when the call returns (WAL, synchronous=FULL);
+several processes of one node may use the file; an attempt is begun at most once and never behind a
+later one; a record is queued in the same transaction as the fact that it reports.
+
+Not covered: spending. That is the ledger's, which this file never overrules.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from accord_common.envelope import Envelope
+from accord_common.errors import ConflictError, NotFoundError, ProtocolError
+from accord_common.fields import format_time, parse_time
+
+FILE_NAME = "node.db"
+BUSY_TIMEOUT_S = 30.0  # another process of this node holds the file for milliseconds
+
+Decision = Literal["ask", "accept", "refuse"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id TEXT PRIMARY KEY, manifest TEXT NOT NULL, title TEXT NOT NULL, dataset TEXT NOT NULL,
+    decision TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, head TEXT,
+    round INTEGER NOT NULL DEFAULT -1, attempt INTEGER NOT NULL DEFAULT -1,
+    state TEXT NOT NULL, updated TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS records (hash TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS queue (
+    position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, round INTEGER, attempt INTEGER,
+    envelope BLOB NOT NULL, noted INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+"""
+
+_RUN_COLUMNS = "id, manifest, title, dataset, decision, code, reason, head, round, attempt, state"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that named this node.
+
+    Attributes:
+        decision: `ask` while the steward has not decided.
+        head: the node's newest record in the run: its consent, then its receipts.
+        round: the newest round that was begun, -1 before the first; `attempt` likewise.
+        state: as the registry last said.
+    """
+
+    id: str
+    manifest: str
+    title: str
+    dataset: str
+    decision: Decision
+    code: str
+    reason: str
+    head: str | None
+    round: int
+    attempt: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A record on its way to the registry; `noted` once the outbox has its line."""
+
+    position: int
+    run: str
+    round: int | None
+    attempt: int | None
+    envelope: Envelope
+    noted: bool
+
+
+class State:
+    """The open file. Any thread may call; calls are serialised."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`, making it (mode 0600) where it is missing."""
+        path.touch(mode=0o600, exist_ok=True)
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def runs(self) -> list[Run]:
+        """Every run known here, newest first (ids are ordered by time)."""
+        return [Run(*row) for row in self._all(f"SELECT {_RUN_COLUMNS} FROM runs ORDER BY id DESC")]
+
+    def run(self, run_id: str) -> Run | None:
+        """Return one run, or None."""
+        rows = self._all(f"SELECT {_RUN_COLUMNS} FROM runs WHERE id = ?", run_id)
+        return Run(*rows[0]) if rows else None
+
+    def ask(self, run_id: str, manifest: str, title: str, dataset: str, now: datetime) -> None:
+        """Remember a run that waits for the steward; keeps what is known already."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO runs (id, manifest, title, dataset, decision, code, reason,"
+                " state, updated) VALUES (?, ?, ?, ?, 'ask', '', '', 'awaiting-consent', ?)",
+                (run_id, manifest, title, dataset, format_time(now)),
+            )
+
+    def decide(
+        self,
+        run: Run,
+        consent: Envelope,
+        rests_on: Iterable[Envelope],
+        now: datetime,
+    ) -> None:
+        """Store a decision, what it rests on, and queue the consent: all or nothing.
+
+        Raises:
+            ConflictError: `already-decided`: a run is decided once, by whichever process is first.
+        """
+        with self._transaction() as db:
+            done = db.execute(
+                "INSERT INTO runs (id, manifest, title, dataset, decision, code, reason, head,"
+                " state, updated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET manifest = excluded.manifest,"
+                " decision = excluded.decision, code = excluded.code, reason = excluded.reason,"
+                " head = excluded.head, updated = excluded.updated WHERE decision = 'ask'",
+                (
+                    run.id,
+                    run.manifest,
+                    run.title,
+                    run.dataset,
+                    run.decision,
+                    run.code,
+                    run.reason,
+                    consent.hash,
+                    run.state,
+                    format_time(now),
+                ),
+            )
+            if done.rowcount != 1:
+                raise ConflictError("already-decided", f"run {run.id} has been decided")
+            for envelope in rests_on:
+                db.execute(
+                    "INSERT OR IGNORE INTO records VALUES (?, ?)",
+                    (envelope.hash, envelope.to_bytes()),
+                )
+            _enqueue(db, run.id, None, None, consent)
+
+    def follow(self, run_id: str, state: str, now: datetime) -> None:
+        """Store the registry's word on a run's state."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET state = ?, updated = ? WHERE id = ? AND state <> ?",
+                (state, format_time(now), run_id, state),
+            )
+
+    def begin(self, run_id: str, round_: int, attempt: int) -> None:
+        """Mark an attempt as begun.
+
+        Raises:
+            ProtocolError: `stale-attempt` unless it comes after every attempt begun before.
+        """
+        with self._transaction() as db:
+            row = db.execute("SELECT round, attempt FROM runs WHERE id = ?", (run_id,)).fetchone()
+            if row is None:
+                raise NotFoundError("unknown-run", f"run {run_id} is not known here")
+            if (round_, attempt) <= tuple(row):
+                raise ProtocolError(
+                    "stale-attempt",
+                    f"round {round_} attempt {attempt} comes after round {row[0]} attempt {row[1]}",
+                    hint="The aggregator must open a new attempt.",
+                )
+            db.execute(
+                "UPDATE runs SET round = ?, attempt = ? WHERE id = ?", (round_, attempt, run_id)
+            )
+
+    def report(self, run_id: str, round_: int, attempt: int, receipt: Envelope) -> None:
+        """Make a receipt the run's newest record, and queue it."""
+        with self._transaction() as db:
+            db.execute("UPDATE runs SET head = ? WHERE id = ?", (receipt.hash, run_id))
+            _enqueue(db, run_id, round_, attempt, receipt)
+
+    def record(self, hash_: str) -> Envelope:
+        """Return a record that an accepted run rests on; `unknown-record`."""
+        rows = self._all("SELECT envelope FROM records WHERE hash = ?", hash_)
+        if not rows:
+            raise NotFoundError("unknown-record", f"record {hash_[:16]} is not kept here")
+        return Envelope.from_bytes(rows[0][0])
+
+    def queued(self) -> int:
+        """How many records the registry has yet to get."""
+        return int(self._all("SELECT count(*) FROM queue")[0][0])
+
+    def next_queued(self) -> Queued | None:
+        """Return the oldest queued record, or None."""
+        rows = self._all(
+            "SELECT position, run, round, attempt, envelope, noted FROM queue"
+            " ORDER BY position LIMIT 1"
+        )
+        if not rows:
+            return None
+        position, run, round_, attempt, envelope, noted = rows[0]
+        return Queued(position, run, round_, attempt, Envelope.from_bytes(envelope), bool(noted))
+
+    def note(self, position: int) -> None:
+        """Remember that the outbox has the line of a queued record."""
+        with self._transaction() as db:
+            db.execute("UPDATE queue SET noted = 1 WHERE position = ?", (position,))
+
+    def posted(self, position: int) -> None:
+        """Drop a record that the registry has, or will never take."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM queue WHERE position = ?", (position,))
+
+    def get(self, key: str) -> str | None:
+        """Return a remembered value."""
+        rows = self._all("SELECT value FROM meta WHERE key = ?", key)
+        return str(rows[0][0]) if rows else None
+
+    def put(self, key: str, value: str) -> None:
+        """Remember a value."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+    def moment(self, key: str) -> datetime | None:
+        """Return a remembered time."""
+        value = self.get(key)
+        return None if value is None else parse_time(value)
+
+    def _all(self, sql: str, *values: object) -> list[Any]:
+        with self._lock, closing(self._db.execute(sql, values)) as cursor:
+            return cursor.fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+
+def _enqueue(
+    db: sqlite3.Connection, run: str, round_: int | None, attempt: int | None, envelope: Envelope
+) -> None:
+    db.execute(
+        "INSERT INTO queue (run, round, attempt, envelope) VALUES (?, ?, ?, ?)",
+        (run, round_, attempt, envelope.to_bytes()),
+    )
