@@ -1,282 +1,449 @@
-"""A complete signed world: parties, keys, delegations, agreement, offer, manifest.
+"""A small signed world for tests: three hospitals, a coordinator, an aggregator, an agreement.
 
-Everything is really signed; a test changes one thing and signs it again with `World.resign_*`.
+Everything is really signed with fresh keys; times follow the clock, so records are valid now.
 """
 
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
-from accord_common import agreement as agreements
-from accord_common import enrolment, manifest
-from accord_common.agreement import Agreement, Party
-from accord_common.enrolment import Delegation, Offer
+from accord_common.agreement import (
+    AGREEMENT,
+    WITHDRAWAL,
+    AggregationTerms,
+    Agreement,
+    Benefit,
+    Dataset,
+    Party,
+    PermittedTask,
+    PrivacyTerms,
+    Release,
+    Role,
+    Withdrawal,
+)
+from accord_common.canonical import sha256_hex
+from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, Enrolment, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import format_time, new_id, now
 from accord_common.identity import FlowerKey, SigningKey
-from accord_common.manifest import RunManifest, default_threshold, model_hash
+from accord_common.manifest import (
+    MANIFEST,
+    PROTOCOL,
+    AggregatorKeys,
+    Architecture,
+    Deadlines,
+    LocalTraining,
+    RunManifest,
+    SecAgg,
+    ServerOptimizer,
+    Site,
+    TaskRef,
+    default_threshold,
+)
+from accord_common.privacy.events import NO_PREDECESSOR, LedgerEntry, Spend
+from accord_common.receipts import (
+    AGGREGATOR_RECEIPT,
+    CONSENT,
+    EVALUATION,
+    NODE_RECEIPT,
+    RESULT,
+    AggregatorReceipt,
+    Consent,
+    DatasetEpsilon,
+    Evaluation,
+    NodeReceipt,
+    RunResult,
+)
+from accord_common.schema import NumberColumn, Schema, Target
 from accord_common.terms import required_bound
 from accord_common.vectors import scale_for
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-SCHEMA, LAYOUT, CODE = "5c" * 32, "1a" * 32, "c0" * 32
+TASK = "tabular-binary"
+INITIAL_MODEL = b"\0" * 12  # three float32 zeros
+SCHEMA = Schema(
+    name="breast-cancer",
+    columns=[
+        NumberColumn(
+            name="radius", type="number", minimum="0", maximum="50", centre="14", scale="3.5"
+        ),
+        NumberColumn(
+            name="texture", type="number", minimum="0", maximum="80", centre="19", scale="4.3"
+        ),
+    ],
+    target=Target(column="malignant", type="binary", classes=["0", "1"]),
+    identifier=None,
+    ignored=[],
+    minimum_rows=20,
+)
 
 
 @dataclass(frozen=True)
-class Member:
-    """One party with its private keys."""
+class Actor:
+    """A party with its keys; `dataset` and `population` are a hospital's."""
 
-    party: Party
+    id: str
+    name: str
+    role: Role
     identity: SigningKey
     node: SigningKey
     flower: FlowerKey
-    delegation: Envelope
+    dataset: str = field(default_factory=new_id)
+    population: str = field(default_factory=new_id)
 
-    @property
-    def id(self) -> str:
-        return self.party.id
+    def enrolment(self) -> Envelope:
+        body = Enrolment(
+            party=self.id,
+            name=self.name,
+            role=self.role,
+            identity_key=self.identity.public,
+            jurisdiction="DE",
+            contact=f"{self.name}@example.org",
+            created=format_time(now()),
+        )
+        return sign(ENROLMENT, body, self.identity)
+
+    def delegation(self, previous: str | None = None, **changes: Any) -> Envelope:
+        body = Delegation(
+            previous=previous,
+            party=self.id,
+            node_key=self.node.public,
+            flower_key=self.flower.public if self.role == "data-holder" else None,
+            valid_from=format_time(now() - timedelta(hours=1)),
+            valid_until=format_time(now() + timedelta(days=365)),
+        ).model_copy(update=changes)
+        return sign(DELEGATION, body, self.identity)
 
 
-@dataclass
-class World:
-    """Members in roster order, then coordinator and aggregator; builders for signed records."""
+def make_actor(name: str, role: Role) -> Actor:
+    """Make a party with fresh keys."""
+    return Actor(
+        new_id(),
+        name,
+        role,
+        SigningKey.generate(),
+        SigningKey.generate(),
+        FlowerKey.generate(),
+    )
 
-    hospitals: list[Member]
-    coordinator: Member
-    aggregator: Member
-    log_key: SigningKey
-    envelope_private: X25519PrivateKey
-    receipt_key: SigningKey
-    agreement: Envelope
+
+@dataclass(frozen=True)
+class RunKeys:
+    """The aggregator's keys for one run, and its offer of them."""
+
+    receipt: SigningKey
     offer: Envelope
-    started: datetime = field(default_factory=now)
+
+
+@dataclass(frozen=True)
+class World:
+    """Parties, their agreement (signed by all), and builders for every record of a run.
+
+    Delegations are made once, so their hashes are stable; `delegations` maps party to envelope.
+    """
+
+    hospitals: list[Actor]
+    coordinator: Actor
+    aggregator: Actor
+    log_key: SigningKey
+    agreement: Agreement
+    delegations: dict[str, Envelope]
 
     @property
-    def members(self) -> list[Member]:
+    def actors(self) -> list[Actor]:
         return [*self.hospitals, self.coordinator, self.aggregator]
 
     @property
-    def terms(self) -> Agreement:
-        return Agreement.from_bytes(self.agreement.payload)
+    def keys(self) -> dict[str, Actor]:
+        """Party id to actor."""
+        return {actor.id: actor for actor in self.actors}
 
     @property
-    def node_keys(self) -> dict[str, str]:
-        """Party id to node public key, hospitals only."""
-        return {member.id: member.node.public for member in self.hospitals}
+    def agreement_envelope(self) -> Envelope:
+        return sign(AGREEMENT, self.agreement, *(actor.identity for actor in self.actors))
 
     @property
-    def delegations(self) -> dict[str, Envelope]:
-        return {member.delegation.hash: member.delegation for member in self.members}
+    def agreement_hash(self) -> str:
+        return self.agreement_envelope.hash
 
-    def sign_agreement(self, **changes: Any) -> Envelope:
-        """Sign the agreement with `changes` at its top level, by every party."""
-        changed = Agreement.from_json({**self.terms.model_dump(mode="json"), **changes})
-        return sign(agreements.AGREEMENT, changed, *(member.identity for member in self.members))
+    def partly_signed(self, *actors: Actor) -> Envelope:
+        return sign(AGREEMENT, self.agreement, *(actor.identity for actor in actors))
 
-    def manifest_body(self, **changes: Any) -> RunManifest:
-        """Build a run manifest that the agreement permits; `changes` replace top-level fields.
+    def amended(self, **changes: Any) -> "World":
+        """The same world under other terms (a new, fully signed agreement)."""
+        value = self.agreement.model_dump() | changes
+        return replace(self, agreement=Agreement.model_validate(value))
 
-        Bound and scale follow from the rest unless `secagg` itself is changed.
-        """
-        terms = self.terms
-        offer = Offer.from_bytes(self.offer.payload)
+    def next_version(self, **changes: Any) -> "World":
+        """The same world under the agreement's next version."""
+        version, previous = self.agreement.version + 1, self.agreement_hash
+        return self.amended(version=version, previous=previous, **changes)
+
+    def withdrawal(self, actor: Actor, reason: str = "the study ended") -> Envelope:
+        body = Withdrawal(
+            agreement=self.agreement_hash, party=actor.id, reason=reason, created=_now()
+        )
+        return sign(WITHDRAWAL, body, actor.identity)
+
+    def run_keys(self, address: str = "127.0.0.1:9092") -> RunKeys:
+        """A fresh offer of the aggregator."""
+        receipt = SigningKey.generate()
+        body = Offer(
+            party=self.aggregator.id,
+            delegation=self.delegations[self.aggregator.id].hash,
+            address=address,
+            envelope_key=SigningKey.generate().public,
+            receipt_key=receipt.public,
+            tls_spki=sha256_hex(receipt.public.encode()),
+            created=_now(),
+        )
+        return RunKeys(receipt, sign(OFFER, body, self.aggregator.node))
+
+    def manifest_body(self, keys: RunKeys, **changes: Any) -> RunManifest:
+        """A manifest that the agreement permits; `changes` replace top-level fields."""
+        offer = Offer.from_bytes(keys.offer.payload)
         n = len(self.hospitals)
-        body: dict[str, Any] = {
-            "protocol": manifest.PROTOCOL,
-            "id": new_id(),
-            "agreement": self.agreement.hash,
-            "title": "Tumour classification",
-            "created": format_time(self.started),
-            "software": "0.1.0",
-            "roster": [
-                {
-                    "party": member.id,
-                    "dataset": next(d.id for d in terms.datasets if d.owner == member.id),
-                    "delegation": member.delegation.hash,
-                    "weight": 1,
-                    "sampling_rate": "0.5",
-                    "noise_multiplier": "4",
-                }
-                for member in self.hospitals
+        value: dict[str, Any] = RunManifest(
+            protocol=PROTOCOL,
+            id=new_id(),
+            agreement=self.agreement_hash,
+            title="First run",
+            created=_now(),
+            software="0.1.0",
+            roster=[
+                Site(
+                    party=actor.id,
+                    dataset=actor.dataset,
+                    delegation=self.delegations[actor.id].hash,
+                    weight=200,
+                    sampling_rate="0.1",
+                    noise_multiplier="2",
+                )
+                for actor in sorted(self.hospitals, key=lambda actor: actor.id)
             ],
-            "task": {
-                "name": "tabular-binary",
-                "distribution": "accord",
-                "version": "0.1.0",
-                "code_hash": CODE,
-            },
-            "schema_hash": SCHEMA,
-            "architecture": {"name": "logistic-regression", "args": {}},
-            "initial_model": model_hash(bytes(4 * 31)),
-            "layout": LAYOUT,
-            "dimension": 31,
-            "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1"},
-            "server": {
-                "name": "fedavg",
-                "learning_rate": "1",
-                "beta1": "0.9",
-                "beta2": "0.99",
-                "tau": "0.001",
-            },
-            "secagg": {
-                "threshold": default_threshold(n),
-                "min_cohort": max(2, min(3, n)),
-                "colluders": 0,
-                "ring_bits": 32,
-                "bound": "1",
-                "scale": 1,
-            },
-            "rounds": 3,
-            "max_attempts_total": 5,
-            "deadlines": {"advertise_s": 10, "update_s": 60, "rejoin_s": 10},
-            "aggregator": {
-                "party": self.aggregator.id,
-                "offer": self.offer.hash,
-                "address": offer.address,
-                "envelope_key": offer.envelope_key,
-                "receipt_key": offer.receipt_key,
-                "tls_spki": offer.tls_spki,
-            },
+            task=TaskRef(name=TASK, distribution="accord", version="0.1.0", code_hash="ab" * 32),
+            schema_hash=SCHEMA.hash,
+            architecture=Architecture(name="logistic", args={"features": 2}),
+            initial_model=sha256_hex(INITIAL_MODEL),
+            layout="cd" * 32,
+            dimension=3,
+            local=LocalTraining(steps=5, learning_rate="0.5", clipping_norm="1"),
+            server=ServerOptimizer(
+                name="fedavg", learning_rate="1", beta1="0", beta2="0", tau="0.001"
+            ),
+            secagg=SecAgg(
+                threshold=default_threshold(n),
+                min_cohort=min(3, n),
+                colluders=0,
+                ring_bits=32,
+                bound="4",
+                scale=2**27,
+            ),
+            rounds=2,
+            max_attempts_total=4,
+            deadlines=Deadlines(advertise_s=10, update_s=60, rejoin_s=10),
+            aggregator=AggregatorKeys(
+                party=offer.party,
+                offer=keys.offer.hash,
+                address=offer.address,
+                envelope_key=offer.envelope_key,
+                receipt_key=offer.receipt_key,
+                tls_spki=offer.tls_spki,
+            ),
+        ).model_dump()
+        value |= changes
+        if "secagg" not in changes:  # bound and scale follow from the rest
+            bound = required_bound(self.agreement, RunManifest.model_validate(value))
+            value["secagg"] |= {"bound": bound, "scale": scale_for(bound, n)}
+        return RunManifest.model_validate(value)
+
+    def manifest(self, keys: RunKeys, **changes: Any) -> Envelope:
+        return sign(MANIFEST, self.manifest_body(keys, **changes), self.coordinator.identity)
+
+    def consent(self, actor: Actor, manifest: Envelope, refusal: str = "") -> Envelope:
+        body = Consent(
+            manifest=manifest.hash,
+            party=actor.id,
+            dataset=actor.dataset,
+            delegation=self.delegations[actor.id].hash,
+            decision="refuse" if refusal else "accept",
+            code=refusal,
+            reason="above the cap" if refusal else "",
+            ledger_head=NO_PREDECESSOR,
+            created=_now(),
+        )
+        return sign(CONSENT, body, actor.node)
+
+    def node_receipt(
+        self, actor: Actor, manifest: Envelope, previous: str, round_: int, attempt: int = 0
+    ) -> Envelope:
+        run = RunManifest.from_bytes(manifest.payload)
+        site = run.site(actor.id)
+        spend = Spend(
+            population=actor.population,
+            dataset=actor.dataset,
+            agreement=run.agreement,
+            run=manifest.hash,
+            round=round_,
+            attempt=attempt,
+            mechanism="poisson-gaussian",
+            noise_multiplier=site.noise_multiplier,
+            clipping_norm=run.local.clipping_norm,
+            sampling_rate=site.sampling_rate,
+            size=self.agreement.dataset(actor.dataset).size,
+            steps=run.local.steps,
+            sampler="poisson",
+            adjacency="add-remove",
+            code_version="0.1.0",
+        )
+        entry = LedgerEntry(sequence=round_, previous=NO_PREDECESSOR, spend=spend, recorded=_now())
+        body = NodeReceipt(
+            previous=previous,
+            manifest=manifest.hash,
+            party=actor.id,
+            round=round_,
+            attempt=attempt,
+            model=sha256_hex(b"model %d" % round_),
+            upload=sha256_hex(b"upload %d" % round_),
+            upload_bytes=100,
+            ledger=entry,
+            created=_now(),
+        )
+        return sign(NODE_RECEIPT, body, actor.node)
+
+    def aggregator_receipt(
+        self,
+        keys: RunKeys,
+        manifest: Envelope,
+        previous: str,
+        round_: int,
+        attempt: int = 0,
+        lost: tuple[str, ...] = (),
+    ) -> Envelope:
+        cohort = [site.party for site in RunManifest.from_bytes(manifest.payload).roster]
+        body = AggregatorReceipt(
+            previous=previous,
+            manifest=manifest.hash,
+            round=round_,
+            attempt=attempt,
+            outcome="aborted" if lost else "completed",
+            cohort=cohort,
+            lost=list(lost),
+            uploads=[] if lost else [sha256_hex(party.encode()) for party in cohort],
+            sum=None if lost else sha256_hex(b"sum %d" % round_),
+            model_before=sha256_hex(b"model %d" % round_),
+            model_after=None if lost else sha256_hex(b"model %d" % (round_ + 1)),
+            created=_now(),
+        )
+        return sign(AGGREGATOR_RECEIPT, body, keys.receipt)
+
+    def result(
+        self, keys: RunKeys, manifest: Envelope, previous: str, model: str | None, **changes: Any
+    ) -> Envelope:
+        value = {
+            "previous": previous,
+            "manifest": manifest.hash,
+            "status": "completed",
+            "cause": "",
+            "code": "",
+            "rounds": 2,
+            "model": model,
+            "epsilon": [
+                DatasetEpsilon(
+                    party=actor.id,
+                    dataset=actor.dataset,
+                    attempts=2,
+                    epsilon="0.5",
+                    delta="0.00001",
+                )
+                for actor in sorted(self.hospitals, key=lambda actor: actor.id)
+            ],
+            "created": _now(),
         }
-        body.update(changes)
-        if "secagg" not in changes:
-            bound = required_bound(terms, RunManifest.from_json(body))
-            body["secagg"] = {**body["secagg"], "bound": bound, "scale": scale_for(bound, n)}
-        return RunManifest.from_json(body)
+        return sign(RESULT, RunResult.model_validate(value | changes), keys.receipt)
 
-    def manifest(self, **changes: Any) -> Envelope:
-        """Sign `manifest_body(**changes)` by the coordinator."""
-        return sign(manifest.MANIFEST, self.manifest_body(**changes), self.coordinator.identity)
-
-
-def make_member(name: str, role: agreements.Role, started: datetime) -> Member:
-    """Make a party with all its keys and a delegation of one day."""
-    identity, node, flower = SigningKey.generate(), SigningKey.generate(), FlowerKey.generate()
-    party = Party(
-        id=new_id(),
-        name=name,
-        role=role,
-        identity_key=identity.public,
-        jurisdiction="DE",
-        contact=f"{name}@example.org",
-    )
-    delegation = Delegation(
-        previous=None,
-        party=party.id,
-        node_key=node.public,
-        flower_key=flower.public if role == "data-holder" else None,
-        valid_from=format_time(started - timedelta(hours=1)),
-        valid_until=format_time(started + timedelta(days=1)),
-    )
-    return Member(party, identity, node, flower, sign(enrolment.DELEGATION, delegation, identity))
-
-
-def make_offer(
-    aggregator: Member,
-    envelope_private: X25519PrivateKey,
-    receipt_key: SigningKey,
-    *,
-    address: str = "127.0.0.1:9092",
-    tls_spki: str = "77" * 32,
-    started: datetime | None = None,
-) -> Envelope:
-    """Sign an aggregator's offer of keys for one run."""
-    offer = Offer(
-        party=aggregator.id,
-        delegation=aggregator.delegation.hash,
-        address=address,
-        envelope_key=envelope_private.public_key().public_bytes_raw().hex(),
-        receipt_key=receipt_key.public,
-        tls_spki=tls_spki,
-        created=format_time(started or datetime.now(UTC)),
-    )
-    return sign(enrolment.OFFER, offer, aggregator.node)
+    def evaluation(self, manifest: Envelope, result: Envelope, model: str) -> Envelope:
+        body = Evaluation(
+            result=result.hash,
+            manifest=manifest.hash,
+            model=model,
+            holdout=sha256_hex(b"hold-out"),
+            rows=143,
+            metrics={"auc": "0.98", "accuracy": "0.95"},
+            created=_now(),
+        )
+        return sign(EVALUATION, body, self.coordinator.identity)
 
 
 def make_world(
-    n: int = 3, *, size: int = 200, schema_hash: str = SCHEMA, started: datetime | None = None
+    n: int = 3, *, log_key: SigningKey | None = None, moment: datetime | None = None
 ) -> World:
-    """Make `n` hospitals with one dataset each, a coordinator, an aggregator, and sign it all."""
-    started = started or now()
-    hospitals = sorted(
-        (make_member(f"Hospital {chr(65 + i)}", "data-holder", started) for i in range(n)),
-        key=lambda member: member.id,
-    )
-    coordinator = make_member("University", "coordinator", started)
-    aggregator = make_member("Computing centre", "aggregator", started)
-    log_key, envelope_private = SigningKey.generate(), X25519PrivateKey.generate()
-    receipt_key = SigningKey.generate()
-    members = [*hospitals, coordinator, aggregator]
-    body = Agreement.from_json(
-        {
-            "id": new_id(),
-            "version": 1,
-            "previous": None,
-            "title": "Tumour study",
-            "purpose": ["DUO:0000007"],
-            "legal_basis": "GDPR Art. 9(2)(j)",
-            "responsibilities": "Each institution answers for its own data.",
-            "parties": [
-                member.party.model_dump(mode="json")
-                for member in sorted(members, key=lambda member: member.id)
-            ],
-            "datasets": sorted(
-                (
-                    {
-                        "id": new_id(),
-                        "name": f"tumours-{member.party.name[-1].lower()}",
-                        "owner": member.id,
-                        "population": new_id(),
-                        "schema_hash": schema_hash,
-                        "size": size,
-                        "unit": "record",
-                        "privacy": {
-                            "epsilon_cap": "3",
-                            "delta": "0.00001",
-                            "adjacency": "add-remove",
-                            "min_noise_multiplier": "1",
-                            "max_clipping_norm": "2",
-                            "max_sampling_rate": "0.5",
-                        },
-                    }
-                    for member in hospitals
+    """Make n hospitals, a coordinator and an aggregator under one agreement."""
+    moment = moment or now()
+    log_key = log_key or SigningKey.generate()
+    hospitals = [make_actor(f"hospital-{index}", "data-holder") for index in range(1, n + 1)]
+    coordinator = make_actor("coordinator", "coordinator")
+    aggregator = make_actor("aggregator", "aggregator")
+    actors = [*hospitals, coordinator, aggregator]
+    agreement = Agreement(
+        id=new_id(),
+        version=1,
+        previous=None,
+        title="Tumour screening",
+        purpose=["DUO:0000007"],
+        legal_basis="consent",
+        responsibilities="each for its own data",
+        parties=[
+            Party(
+                id=actor.id,
+                name=actor.name,
+                role=actor.role,
+                identity_key=actor.identity.public,
+                jurisdiction="DE",
+                contact=f"{actor.name}@example.org",
+            )
+            for actor in sorted(actors, key=lambda actor: actor.id)
+        ],
+        datasets=[
+            Dataset(
+                id=actor.dataset,
+                name="tumours",
+                owner=actor.id,
+                population=actor.population,
+                schema_hash=SCHEMA.hash,
+                size=200,
+                unit="record",
+                privacy=PrivacyTerms(
+                    epsilon_cap="3",
+                    delta="0.00001",
+                    adjacency="add-remove",
+                    min_noise_multiplier="0.5",
+                    max_clipping_norm="10",
+                    max_sampling_rate="0.5",
                 ),
-                key=lambda dataset: str(dataset["id"]),
-            ),
-            "tasks": [
-                {
-                    "task": "tabular-binary",
-                    "objective": "Tell malignant from benign tumours",
-                    "architectures": ["logistic-regression", "mlp"],
-                    "max_rounds": 100,
-                }
-            ],
-            "aggregation": {
-                "min_cohort": max(2, min(3, n)),
-                "threshold": default_threshold(n),
-                "colluders": 0,
-            },
-            "release": {
-                "recipients": sorted(member.id for member in members),
-                "metrics": "public-holdout",
-            },
-            "benefit": {"rule": "equal", "shares": {}},
-            "retention_days": 3650,
-            "valid_from": format_time(started - timedelta(days=1)),
-            "valid_until": format_time(started + timedelta(days=365)),
-            "log_key": log_key.public,
-        }
+            )
+            for actor in sorted(hospitals, key=lambda actor: actor.dataset)
+        ],
+        tasks=[
+            PermittedTask(
+                task=TASK,
+                objective="tell malignant from benign",
+                architectures=["logistic", "mlp"],
+                max_rounds=100,
+            )
+        ],
+        aggregation=AggregationTerms(
+            min_cohort=min(3, n), threshold=default_threshold(n), colluders=0
+        ),
+        release=Release(recipients=sorted(actor.id for actor in actors), metrics="public-holdout"),
+        benefit=Benefit(rule="equal", shares={}),
+        retention_days=365,
+        valid_from=format_time(moment - timedelta(days=1)),
+        valid_until=format_time(moment + timedelta(days=365)),
+        log_key=log_key.public,
     )
-    agreement = sign(agreements.AGREEMENT, body, *(member.identity for member in members))
-    offer = make_offer(aggregator, envelope_private, receipt_key, started=started)
-    return World(
-        hospitals,
-        coordinator,
-        aggregator,
-        log_key,
-        envelope_private,
-        receipt_key,
-        agreement,
-        offer,
-        started,
-    )
+    delegations = {actor.id: actor.delegation() for actor in actors if actor.role != "coordinator"}
+    return World(hospitals, coordinator, aggregator, log_key, agreement, delegations)
+
+
+def _now() -> str:
+    return format_time(now())
