@@ -6,14 +6,13 @@ and nothing more may stand in it. Envelopes inside are decoded strictly, but not
 Not covered: bulk chunks, which travel beside the header (`parcel`), and every question of trust.
 """
 
-import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, PlainSerializer, PlainValidator, StringConstraints
+from pydantic import Field, StringConstraints
 
-from accord_common.canonical import canonical_bytes, parse
-from accord_common.envelope import Envelope
+from accord_common.api.wire import WireEnvelope
+from accord_common.canonical import parse
 from accord_common.errors import AccordError, FormatError
 from accord_common.fields import Count, Hash, Record, Text
 from accord_common.parcel import MAX_HEADER_BYTES
@@ -21,22 +20,6 @@ from accord_common.parcel import MAX_HEADER_BYTES
 MODEL_CHUNK_BYTES = 8 << 20  # the model goes out in pieces of this size, the last one shorter
 _MAX_COHORT = 50  # manifest.RunManifest.roster's bound
 _MAX_MESSAGE = 4000  # characters: fields.Text's bound
-
-
-def _decode_envelope(value: object) -> Envelope:
-    if isinstance(value, Envelope):
-        return value
-    if not isinstance(value, dict):
-        raise ValueError("an envelope is a JSON object")
-    return Envelope.from_bytes(canonical_bytes(value))
-
-
-def _encode_envelope(envelope: Envelope) -> Any:
-    return json.loads(envelope.to_bytes())
-
-
-Signed = Annotated[Envelope, PlainValidator(_decode_envelope), PlainSerializer(_encode_envelope)]
-"""An envelope as a field: a JSON object on the wire, an `Envelope` here."""
 
 
 class Advertise(Record):
@@ -58,7 +41,7 @@ class Train(Record):
     manifest: Hash
     round: Count
     attempt: Count
-    cohort: Annotated[list[Signed], Field(min_length=2, max_length=_MAX_COHORT)]
+    cohort: Annotated[list[WireEnvelope], Field(min_length=2, max_length=_MAX_COHORT)]
     model: Hash
 
 
@@ -67,22 +50,22 @@ class Finish(Record):
 
     type: Literal["finish"] = "finish"
     manifest: Hash
-    result: Signed
+    result: WireEnvelope
 
 
 class AdvertisementReply(Record):
     """Node: my signed mask key for the attempt."""
 
     type: Literal["advertisement"] = "advertisement"
-    envelope: Signed
+    envelope: WireEnvelope
 
 
 class UpdateReply(Record):
     """Node: what the sealed chunks in the bulk are, and my mask key for the next attempt 0."""
 
     type: Literal["update"] = "update"
-    upload: Signed
-    next: Signed | None
+    upload: WireEnvelope
+    next: WireEnvelope | None
 
 
 class Refusal(Record):
