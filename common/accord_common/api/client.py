@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from accord_common.agreement import Role
 from accord_common.api import schemas as s
 from accord_common.api.http import Connection
+from accord_common.api.http import fetch_ca as fetch_ca
 from accord_common.canonical import sha256_hex
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, UsageError, VerificationError

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from accord_common import errors
 from accord_common.api.schemas import Problem
-from accord_common.errors import AccordError, FormatError, TransportError
+from accord_common.canonical import sha256_hex
+from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2  # then doubled: 1.4 s at most in all, a restart of the registry
@@ -65,7 +66,7 @@ class Connection:
             headers=headers,
             verify=_pinned(ca_pem),
             transport=transport,
-            trust_env=parsed.host not in _LOOPBACK,  # a proxy cannot reach this machine's loopback
+            trust_env=_proxied(parsed),
         )
 
     def close(self) -> None:
@@ -149,6 +150,40 @@ class Connection:
         return TransportError("registry-unreachable", f"{self.url}: {reason}", hint=hint)
 
 
+def fetch_ca(url: str, fingerprint: str) -> str:
+    """Fetch a registry's CA certificate (PEM) by the fingerprint that an invitation gave.
+
+    Nothing is sent but this one request, to whoever answers: the fingerprint (SHA-256 of the DER) is
+    what makes the certificate the right one.
+
+    Raises:
+        VerificationError: `wrong-ca`.
+        TransportError: `registry-unreachable`.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    hint = "Check the address in the invitation, and that the registry runs."
+    try:
+        with httpx.Client(verify=context, trust_env=_proxied(httpx.URL(url))) as client:
+            response = client.get(f"{url.rstrip('/')}/v1/ca.pem", timeout=CONNECT_TIMEOUT_S)
+    except httpx.TransportError as error:
+        raise TransportError("registry-unreachable", f"{url}: {error}", hint=hint) from error
+    if response.is_error:
+        raise problem(response)
+    try:
+        found = sha256_hex(ssl.PEM_cert_to_DER_cert(response.text.strip()))
+    except ValueError as error:
+        raise FormatError("bad-certificate", f"{url} sent no certificate: {error}") from error
+    if found != fingerprint:
+        raise VerificationError(
+            "wrong-ca",
+            f"{url} shows a CA with fingerprint {found[:16]}, the invitation says {fingerprint[:16]}",
+            hint="Do not go on; ask the coordinator whether the invitation is current.",
+        )
+    return response.text
+
+
 def problem(response: httpx.Response) -> AccordError:
     """Turn an error response into the AccordError that it stands for."""
     try:
@@ -161,6 +196,11 @@ def problem(response: httpx.Response) -> AccordError:
         )
     error = _BY_NAME.get(told.error, AccordError)
     return error(told.code, told.detail, hint=told.hint)
+
+
+def _proxied(url: httpx.URL) -> bool:
+    """Whether the environment's proxy may serve; it cannot reach this machine's loopback."""
+    return url.host not in _LOOPBACK
 
 
 def _pinned(ca_pem: str) -> ssl.SSLContext:
