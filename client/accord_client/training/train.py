@@ -1,8 +1,8 @@
 """One round of local training: DP-SGD on Poisson samples (Abadi et al. 2016, algorithm 1).
 
 Guarantees: the update is -lr / (q N) * sum over K steps of (clipped gradient sum + noise), noise
-N(0, (sigma C)^2). Each step is a Poisson-subsampled Gaussian mechanism with exactly the constants of
-the plan, so the ledger's event {q, sigma, K} covers all that leaves: no loss, no count, no batch
+N(0, (sigma C)^2). Each step is a Poisson-subsampled Gaussian mechanism with exactly the constants
+of the plan, so the ledger's event {q, sigma, K} covers all that leaves: no loss, count or batch
 size is returned. q, N and all other constants are public; the number of rows shapes nothing but the
 random samples. Nothing is kept from one round to the next: no optimiser state, generator or hook.
 

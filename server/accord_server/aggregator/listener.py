@@ -103,19 +103,19 @@ class Line:
 class Application(Protocol):
     """A run's transport, as the listener sees it. All methods are quick and thread-safe."""
 
-    def identify(self, headers: Headers) -> int:
-        """Return the node whose key signed these headers, or raise Refusal 401."""
+    def identify(self, headers: Headers) -> str:
+        """Return the party whose node signed these headers, or raise Refusal 401."""
         ...
 
-    def answer(self, node: int, path: str, body: bytes) -> Sequence[bytes]:
+    def answer(self, party: str, path: str, body: bytes) -> Sequence[bytes]:
         """Serve one of the Fleet paths: the pieces of the response. May raise Refusal."""
         ...
 
-    def opened(self, node: int, line: Line, body: bytes) -> None:
-        """Take a node's line; a line the node had before has been ended. May raise Refusal."""
+    def opened(self, party: str, line: Line, body: bytes) -> None:
+        """Take a party's line; the one it had before is ended. May raise Refusal."""
         ...
 
-    def closed(self, node: int, line: Line) -> None:
+    def closed(self, party: str, line: Line) -> None:
         """Learn that a line is gone, for whatever reason."""
         ...
 
@@ -200,39 +200,33 @@ class Listener:
             self._application.tick()
 
     async def _serve(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        path = scope["path"]
+        path, party = scope["path"], ""
         try:
-            pieces = await self._answer(path, scope, receive, send)
+            limit = BODY_LIMITS.get(path)
+            if limit is None or scope["method"] != "POST":
+                raise Refusal(HTTPStatus.NOT_FOUND, "not-found")
+            application = self._application
+            if application is None:
+                raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-run")
+            headers = dict(scope["headers"])
+            party = application.identify(headers)
+            body = await _read(receive, headers, limit)
+            if path == LINE:
+                return await _hold(application, party, body, receive, send)
+            if len(body) > _INLINE:
+                pieces = await asyncio.to_thread(application.answer, party, path, body)
+            else:
+                pieces = application.answer(party, path, body)
         except Refusal as refusal:
-            log.warning(refusal.code, path=path, status=int(refusal.status))
+            log.warning(refusal.code, party=party, path=path, status=int(refusal.status))
             body = json.dumps({"code": refusal.code}).encode()
-            await _respond(send, refusal.status, [body], b"application/json", close=True)
+            await _respond(send, refusal.status, [body], b"application/json")
         except Exception:
-            log.exception("request-failed", path=path)
+            log.exception("request-failed", party=party, path=path)
             body = b'{"code": "request-failed"}'
             await _respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, [body], b"application/json")
         else:
-            if pieces is not None:
-                await _respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
-
-    async def _answer(
-        self, path: str, scope: _Message, receive: _Receive, send: _Send
-    ) -> Sequence[bytes] | None:
-        limit = BODY_LIMITS.get(path)
-        if limit is None or scope["method"] != "POST":
-            raise Refusal(HTTPStatus.NOT_FOUND, "not-found")
-        application = self._application
-        if application is None:
-            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-run")
-        headers = dict(scope["headers"])
-        node = application.identify(headers)
-        body = await _read(receive, headers, limit)
-        if path == LINE:
-            await _hold(application, node, body, receive, send)
-            return None
-        if len(body) > _INLINE:
-            return await asyncio.to_thread(application.answer, node, path, body)
-        return application.answer(node, path, body)
+            await _respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
 
 
 class _Server(uvicorn.Server):
@@ -250,10 +244,10 @@ class _Server(uvicorn.Server):
 
 
 async def _hold(
-    application: Application, node: int, body: bytes, receive: _Receive, send: _Send
+    application: Application, party: str, body: bytes, receive: _Receive, send: _Send
 ) -> None:
     line = Line(asyncio.get_running_loop())
-    application.opened(node, line, body)
+    application.opened(party, line, body)
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -269,7 +263,7 @@ async def _hold(
         await send({"type": "http.response.body", "body": END})
     finally:
         gone.cancel()
-        application.closed(node, line)
+        application.closed(party, line)
 
 
 async def _disconnected(receive: _Receive) -> None:
@@ -294,12 +288,10 @@ async def _read(receive: _Receive, headers: Headers, limit: int) -> bytes:
     return b"".join(parts)
 
 
-async def _respond(
-    send: _Send, status: HTTPStatus, pieces: Sequence[bytes], kind: bytes, close: bool = False
-) -> None:
+async def _respond(send: _Send, status: HTTPStatus, pieces: Sequence[bytes], kind: bytes) -> None:
     length = str(sum(map(len, pieces))).encode()
     headers = [(b"content-type", kind), (b"content-length", length)]
-    if close:
+    if status != HTTPStatus.OK:  # its body may be unread
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
     for piece in pieces:
