@@ -41,7 +41,7 @@ class RegistryClient:
     def __init__(
         self,
         url: str,
-        ca_pem: str,
+        ca_pem: bytes,
         token: str | None = None,
         *,
         timeout_s: float = 30.0,

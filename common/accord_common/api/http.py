@@ -46,7 +46,7 @@ class Connection:
     def __init__(
         self,
         url: str,
-        ca_pem: str,
+        ca_pem: bytes,
         token: str | None,
         *,
         timeout_s: float = 30.0,
@@ -150,11 +150,11 @@ class Connection:
         return TransportError("registry-unreachable", f"{self.url}: {reason}", hint=hint)
 
 
-def fetch_ca(url: str, fingerprint: str) -> str:
+def fetch_ca(url: str, fingerprint: str) -> bytes:
     """Fetch a registry's CA certificate (PEM) by the fingerprint that an invitation gave.
 
-    Nothing is sent but this one request, to whoever answers: the fingerprint (SHA-256 of the DER) is
-    what makes the certificate the right one.
+    Nothing is sent but this one request, to whoever answers: the fingerprint (SHA-256 of the DER)
+    is what makes the certificate the right one.
 
     Raises:
         VerificationError: `wrong-ca`.
@@ -178,10 +178,10 @@ def fetch_ca(url: str, fingerprint: str) -> str:
     if found != fingerprint:
         raise VerificationError(
             "wrong-ca",
-            f"{url} shows a CA with fingerprint {found[:16]}, the invitation says {fingerprint[:16]}",
+            f"{url} shows the CA {found[:16]}, the invitation says {fingerprint[:16]}",
             hint="Do not go on; ask the coordinator whether the invitation is current.",
         )
-    return response.text
+    return response.content
 
 
 def problem(response: httpx.Response) -> AccordError:
@@ -203,12 +203,12 @@ def _proxied(url: httpx.URL) -> bool:
     return url.host not in _LOOPBACK
 
 
-def _pinned(ca_pem: str) -> ssl.SSLContext:
+def _pinned(ca_pem: bytes) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the host name, trusts nobody yet
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
-        context.load_verify_locations(cadata=ca_pem)
-    except ssl.SSLError as error:
+        context.load_verify_locations(cadata=ca_pem.decode("ascii"))
+    except (ssl.SSLError, ValueError) as error:
         raise FormatError(
             "bad-certificate", f"the CA file holds no certificate: {error}"
         ) from error
