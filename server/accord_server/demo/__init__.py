@@ -1,0 +1,1 @@
+"""`accord demo`: three hospitals train one model, through the two console scripts alone."""

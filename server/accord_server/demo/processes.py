@@ -1,0 +1,194 @@
+"""Run the console scripts: one command to its JSON answer, or a service until it is stopped.
+
+Guarantees: every process this module starts is gone when `Services` closes, whatever happened.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from accord_common.cli import PASSPHRASE_VARIABLE
+from accord_common.errors import AccordError
+
+STOP_S = 10  # a service that ignores SIGTERM this long is killed
+COMMAND_S = 180  # longest single command: the first import of torch on a slow disk
+
+
+class CommandFailed(AccordError):
+    """A console script ended with an error; carries its code, message and hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody at a terminal: a folder, a passphrase, a console script, perhaps an own user."""
+
+    name: str
+    script: str
+    home: Path
+    wrap: Callable[[list[str]], list[str]] = field(default=lambda command: command)
+    passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """Return the full command line, with this actor's --home and JSON output."""
+        script = Path(sys.executable).parent / self.script
+        return self.wrap([str(script), *map(str, arguments), "--format", "json"])
+
+    def environment(self) -> dict[str, str]:
+        """Nothing of the caller's but path and language; home is the actor's own folder."""
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL") if key in os.environ}
+        return kept | {
+            "HOME": str(self.home),
+            PASSPHRASE_VARIABLE: self.passphrase,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+
+    def run(self, *arguments: str | Path) -> Any:
+        """Run one verb to its end and return its JSON answer.
+
+        Raises:
+            CommandFailed: with the verb's own code.
+        """
+        result = subprocess.run(
+            self.command(*arguments),
+            env=self.environment(),
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        if result.returncode:
+            raise failure(self, arguments, result.returncode, result.stderr)
+        return json.loads(result.stdout)
+
+
+def failure(
+    actor: Actor, arguments: tuple[str | Path, ...], status: int, stderr: str
+) -> CommandFailed:
+    """Turn a script's error output into an error that says which command it was."""
+    verb = f"{actor.script} {' '.join(map(str, arguments[:2]))} ({actor.name})"
+    for line in reversed(stderr.strip().splitlines()):
+        with contextlib.suppress(json.JSONDecodeError, KeyError, TypeError):
+            error = json.loads(line)["error"]
+            return CommandFailed(error["code"], f"{verb}: {error['message']}", hint=error["hint"])
+    tail = stderr.strip()[-2000:]
+    return CommandFailed("command-failed", f"{verb} ended with {status}: {tail}")
+
+
+class Services:
+    """Long-running processes; a context manager that stops them in reverse order."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: list[tuple[str, subprocess.Popen[str]]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self, actor: Actor, *arguments: str | Path) -> dict[str, Any]:
+        """Start a service and return the JSON line that it writes when it is ready.
+
+        Raises:
+            CommandFailed: where it ends before that line.
+        """
+        log = self._logs / f"{actor.name.lower().replace(' ', '-')}.log"
+        with log.open("ab") as stderr:
+            process = subprocess.Popen(
+                actor.command(*arguments),
+                env=actor.environment(),
+                cwd=actor.home,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                start_new_session=True,  # Ctrl-C is for the demonstration, which then stops them
+            )
+        self._running.append((actor.name, process))
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise failure(actor, arguments, process.wait(), log.read_text(errors="replace"))
+        ready: dict[str, Any] = json.loads(line)
+        return ready
+
+    def follow(self, actor: Actor, *arguments: str | Path) -> "Lines":
+        """Start a verb that writes JSON lines until it ends."""
+        process = subprocess.Popen(
+            actor.command(*arguments),
+            env=actor.environment(),
+            cwd=actor.home,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._running.append((actor.name, process))
+        return Lines(actor, arguments, process)
+
+    def dead(self) -> list[str]:
+        """Names of services that ended by themselves with an error."""
+        return [name for name, process in self._running if process.poll() not in (None, 0)]
+
+    def stop(self) -> None:
+        """Stop everything: SIGTERM to each group, SIGKILL to those that stay."""
+        while self._running:
+            _, process = self._running[-1]
+            _end(process)
+            self._running.pop()
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The JSON lines of a running verb."""
+
+    actor: Actor
+    arguments: tuple[str | Path, ...]
+    process: subprocess.Popen[str]
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise StopIteration
+        value: dict[str, Any] = json.loads(line)
+        return value
+
+    def status(self) -> tuple[int, str]:
+        """Wait for the end; return exit status and error output."""
+        _, stderr = self.process.communicate()
+        return self.process.returncode, stderr
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
