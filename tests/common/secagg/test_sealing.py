@@ -78,13 +78,14 @@ def test_altered_moved_dropped_and_repeated_chunks_are_refused(
 def test_a_chunk_opens_in_its_context_for_its_parties_only() -> None:
     _, chunks = sealed(10)
     other = X25519PrivateKey.generate()
-    for attempt in (
+    attempts: list[Callable[[], object]] = [
         lambda: opened(chunks, 10, context=CONTEXT[::-1]),
         lambda: opened(chunks, 10, source="eve"),
         lambda: opened(chunks, 10, destination="eve"),
         lambda: opened(chunks, 10, receiver=other),
         lambda: opened(chunks, 10, sender=other),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(ProtocolError) as caught:
             attempt()
         assert caught.value.code == "seal-broken"

@@ -1,0 +1,130 @@
+"""Protocol 1, byte for byte: frozen vectors made by other code (tests/vectors/make.py)."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from accord_common.agreement import WITHDRAWAL, Withdrawal
+from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, Enrolment, Offer
+from accord_common.envelope import Envelope, sign
+from accord_common.fields import Record
+from accord_common.identity import SigningKey
+from accord_common.manifest import context
+from accord_common.receipts import (
+    AGGREGATOR_RECEIPT,
+    CONSENT,
+    EVALUATION,
+    NODE_RECEIPT,
+    RESULT,
+    AggregatorReceipt,
+    Consent,
+    Evaluation,
+    NodeReceipt,
+    RunResult,
+)
+from accord_common.secagg.masks import Pair, add_masks, pair_key
+from accord_common.secagg.messages import ADVERTISEMENT, UPLOAD, Advertisement, Upload, upload_root
+from accord_common.secagg.sealing import seal, unseal
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+RECORDS: dict[str, dict[str, str]] = json.loads((VECTORS / "records.json").read_text())
+MASKS: dict[str, Any] = json.loads((VECTORS / "masks.json").read_text())
+KINDS: dict[str, type[Record]] = {
+    ENROLMENT: Enrolment,
+    DELEGATION: Delegation,
+    WITHDRAWAL: Withdrawal,
+    OFFER: Offer,
+    CONSENT: Consent,
+    NODE_RECEIPT: NodeReceipt,
+    AGGREGATOR_RECEIPT: AggregatorReceipt,
+    RESULT: RunResult,
+    EVALUATION: Evaluation,
+    ADVERTISEMENT: Advertisement,
+    UPLOAD: Upload,
+}
+KEYS = [SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([byte]) * 32)) for byte in (1, 2)]
+
+
+def private(start: int) -> X25519PrivateKey:
+    return X25519PrivateKey.from_private_bytes(bytes(range(start, start + 32)))
+
+
+def public(key: X25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()
+
+
+def test_every_kind_has_its_vector() -> None:
+    assert set(KINDS) == set(RECORDS)
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_a_record_has_the_frozen_bytes_hash_and_signatures(kind: str) -> None:
+    frozen = RECORDS[kind]
+    record = KINDS[kind].from_bytes(frozen["payload"].encode())
+    envelope = sign(kind, record, *KEYS)
+    assert record.to_bytes().decode() == frozen["payload"]
+    assert envelope.hash == frozen["hash"]
+    assert envelope.to_bytes().decode() == frozen["envelope"]
+    Envelope.from_bytes(frozen["envelope"].encode()).verify([key.public for key in KEYS])
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_no_field_of_a_record_may_be_left_out_or_added(kind: str) -> None:
+    body = json.loads(RECORDS[kind]["payload"])
+    for field in body:
+        with pytest.raises(Exception, match="bad-record"):
+            KINDS[kind].from_json({name: body[name] for name in body if name != field})
+    with pytest.raises(Exception, match="bad-record"):
+        KINDS[kind].from_json({**body, "also": 1})
+
+
+def test_the_mask_stream_is_the_frozen_one() -> None:
+    low, high = private(0), private(32)
+    for own, peer in ((low, high), (high, low)):
+        key = pair_key(
+            own,
+            public(peer),
+            lower=MASKS["lower"],
+            higher=MASKS["higher"],
+            context=bytes.fromhex(MASKS["context"]),
+            cohort=MASKS["cohort"],
+            model=MASKS["model"],
+        )
+        assert key.hex() == MASKS["pair_key"]
+    vector = np.zeros(16, np.uint32)
+    add_masks(vector, [Pair(key, adds=True)])
+    assert vector.astype("<u4").tobytes().hex() == MASKS["stream"]
+    add_masks(vector, [Pair(key, adds=False)])
+    assert not vector.any()
+
+
+def test_the_sealed_chunk_is_the_frozen_one() -> None:
+    stream = np.frombuffer(bytes.fromhex(MASKS["stream"]), "<u4").astype(np.uint32)
+    ctx = bytes.fromhex(MASKS["context"])
+    assert ctx == context("ab" * 32, 3, 1)
+    source, destination = MASKS["lower"], MASKS["higher"]
+    chunks = seal(
+        stream,
+        private(64),
+        public(private(96)),
+        context=ctx,
+        source=source,
+        destination=destination,
+    )
+    assert [chunk.hex() for chunk in chunks] == [MASKS["sealed"]]
+    assert upload_root(chunks) == MASKS["root"]
+    (piece,) = unseal(
+        chunks,
+        private(96),
+        public(private(64)),
+        words=16,
+        context=ctx,
+        source=source,
+        destination=destination,
+    )
+    assert np.array_equal(piece, stream)

@@ -1,0 +1,236 @@
+"""Write `records.json` and `masks.json`: run once per protocol, then frozen.
+
+Provenance: every expected value is computed here by other code than Accord's (json.dumps with sorted
+keys for ASCII records, HMAC for HKDF after RFC 5869, AES in ECB mode over explicit counters for the
+mask stream), so a fault in Accord's own code cannot freeze itself. Keys are fixed byte patterns.
+
+    python tests/vectors/make.py
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+HERE = Path(__file__).parent
+IDS = [f"01890a5d-ac96-774b-bcce-b302099a805{digit}" for digit in "0123456789"]
+HASH, KEY = "ab" * 32, "cd" * 32
+TIME = "2026-01-31T12:00:00Z"
+
+BODIES: dict[str, Any] = {
+    "enrolment": {
+        "party": IDS[0],
+        "name": "Hospital A",
+        "role": "data-holder",
+        "identity_key": KEY,
+        "jurisdiction": "DE",
+        "contact": "privacy@a.example",
+        "created": TIME,
+    },
+    "delegation": {
+        "previous": None,
+        "party": IDS[0],
+        "node_key": KEY,
+        "flower_key": "02" + "12" * 48,
+        "valid_from": TIME,
+        "valid_until": "2027-01-31T12:00:00Z",
+    },
+    "withdrawal": {
+        "agreement": HASH,
+        "party": IDS[0],
+        "reason": "the study ended",
+        "created": TIME,
+    },
+    "aggregator-offer": {
+        "party": IDS[1],
+        "delegation": HASH,
+        "address": "aggregator.example:9092",
+        "envelope_key": KEY,
+        "receipt_key": "ce" * 32,
+        "tls_spki": HASH,
+        "created": TIME,
+    },
+    "consent": {
+        "manifest": HASH,
+        "party": IDS[0],
+        "dataset": IDS[2],
+        "delegation": "ac" * 32,
+        "decision": "refuse",
+        "code": "budget-exceeded",
+        "reason": "spent 2.4 of 3",
+        "ledger_head": "00" * 32,
+        "created": TIME,
+    },
+    "node-receipt": {
+        "previous": HASH,
+        "manifest": "ac" * 32,
+        "party": IDS[0],
+        "round": 3,
+        "attempt": 1,
+        "model": "ad" * 32,
+        "upload": "ae" * 32,
+        "upload_bytes": 4016,
+        "ledger": {
+            "sequence": 4,
+            "previous": "af" * 32,
+            "spend": {
+                "population": IDS[3],
+                "dataset": IDS[2],
+                "agreement": HASH,
+                "run": "ac" * 32,
+                "round": 3,
+                "attempt": 1,
+                "mechanism": "poisson-gaussian",
+                "noise_multiplier": "4.25",
+                "clipping_norm": "1",
+                "sampling_rate": "0.5",
+                "size": 200,
+                "steps": 5,
+                "sampler": "poisson",
+                "adjacency": "add-remove",
+                "code_version": "0.1.0",
+            },
+            "recorded": TIME,
+        },
+        "created": TIME,
+    },
+    "aggregator-receipt": {
+        "previous": HASH,
+        "manifest": "ac" * 32,
+        "round": 3,
+        "attempt": 1,
+        "outcome": "completed",
+        "cohort": IDS[:3],
+        "lost": [],
+        "uploads": ["ad" * 32, "ae" * 32, "af" * 32],
+        "sum": "b0" * 32,
+        "model_before": "b1" * 32,
+        "model_after": "b2" * 32,
+        "created": TIME,
+    },
+    "result": {
+        "previous": HASH,
+        "manifest": "ac" * 32,
+        "status": "completed",
+        "cause": "",
+        "code": "",
+        "rounds": 8,
+        "model": "b2" * 32,
+        "epsilon": [
+            {
+                "party": IDS[0],
+                "dataset": IDS[2],
+                "attempts": 8,
+                "epsilon": "2.3875",
+                "delta": "0.00001",
+            }
+        ],
+        "created": TIME,
+    },
+    "evaluation": {
+        "result": HASH,
+        "manifest": "ac" * 32,
+        "model": "b2" * 32,
+        "holdout": "b3" * 32,
+        "rows": 143,
+        "metrics": {"accuracy": "0.951", "auc": "0.9893"},
+        "created": TIME,
+    },
+    "advertisement": {
+        "manifest": HASH,
+        "round": 0,
+        "attempt": 2,
+        "party": IDS[0],
+        "mask_key": KEY,
+    },
+    "upload": {
+        "manifest": HASH,
+        "round": 0,
+        "attempt": 2,
+        "party": IDS[0],
+        "model": "ac" * 32,
+        "cohort": "ad" * 32,
+        "words": 1000,
+        "chunks": 1,
+        "ephemeral_key": KEY,
+        "root": "ae" * 32,
+    },
+}
+
+
+def plain_json(value: Any) -> bytes:
+    """RFC 8785 for ASCII strings and small integers."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def envelope(kind: str, body: Any) -> dict[str, str]:
+    """Sign a body with two fixed keys, by DSSE's text."""
+    payload = plain_json(body)
+    name = f"application/vnd.accord.{kind}+json"
+    message = f"DSSEv1 {len(name)} {name} {len(payload)} ".encode() + payload
+    keys = [Ed25519PrivateKey.from_private_bytes(bytes([byte]) * 32) for byte in (1, 2)]
+    signatures = sorted(
+        (key.public_key().public_bytes_raw().hex(), base64.b64encode(key.sign(message)).decode())
+        for key in keys
+    )
+    wire = {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": name,
+        "signatures": [{"keyid": key, "sig": signature} for key, signature in signatures],
+    }
+    return {
+        "payload": payload.decode(),
+        "hash": hashlib.sha256(message).hexdigest(),
+        "envelope": plain_json(wire).decode(),
+    }
+
+
+def hkdf(secret: bytes, salt: bytes, info: bytes) -> bytes:
+    """RFC 5869 with SHA-256, 32 bytes."""
+    extracted = hmac.new(salt, secret, hashlib.sha256).digest()
+    return hmac.new(extracted, info + b"\x01", hashlib.sha256).digest()
+
+
+def masks() -> dict[str, Any]:
+    """One pair's mask stream and one sealed chunk."""
+    low = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+    high = X25519PrivateKey.from_private_bytes(bytes(range(32, 64)))
+    context = bytes.fromhex(HASH) + (3).to_bytes(8, "big") + (1).to_bytes(8, "big")
+    secret = low.exchange(high.public_key())
+    info = b"accord mask v1" + (IDS[0] + IDS[1]).encode() + bytes.fromhex("ac" * 32 + "ad" * 32)
+    key = hkdf(secret, context, info)
+    ecb = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    stream = b"".join(ecb.update(counter.to_bytes(16, "big")) for counter in range(4))
+
+    ephemeral = X25519PrivateKey.from_private_bytes(bytes(range(64, 96)))
+    receiver = X25519PrivateKey.from_private_bytes(bytes(range(96, 128)))
+    publics = [key.public_key().public_bytes_raw() for key in (ephemeral, receiver)]
+    secret = ephemeral.exchange(X25519PublicKey.from_public_bytes(publics[1]))
+    seal_key = hkdf(secret, context, b"accord envelope v1" + publics[0] + publics[1])
+    associated = context + (IDS[0] + IDS[1]).encode() + bytes(8) + b"\x01"
+    sealed = AESGCM(seal_key).encrypt(bytes(12), stream, associated)
+    root = hashlib.sha256(b"accord upload v1" + hashlib.sha256(sealed).digest()).hexdigest()
+    return {
+        "context": context.hex(),
+        "lower": IDS[0],
+        "higher": IDS[1],
+        "cohort": "ac" * 32,
+        "model": "ad" * 32,
+        "pair_key": key.hex(),
+        "stream": stream.hex(),
+        "sealed": sealed.hex(),
+        "root": root,
+    }
+
+
+if __name__ == "__main__":
+    records = {kind: envelope(kind, body) for kind, body in BODIES.items()}
+    for name, value in (("records", records), ("masks", masks())):
+        (HERE / f"{name}.json").write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
