@@ -116,6 +116,13 @@ class Datasets:
         found = [LocalDataset.from_bytes(path.read_bytes()) for path in self.folder.glob("*.json")]
         return sorted(found, key=lambda dataset: dataset.name)
 
+    def get(self, dataset_id: str) -> LocalDataset:
+        """Return the dataset of an id; `unknown-dataset`."""
+        for dataset in self.all():
+            if dataset.id == dataset_id:
+                return dataset
+        raise NotFoundError("unknown-dataset", f"dataset {dataset_id} is not registered here")
+
     def find(self, name_or_id: str) -> LocalDataset:
         """Return a dataset by name or id; `unknown-dataset`."""
         known = self.all()

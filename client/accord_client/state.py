@@ -27,6 +27,7 @@ FILE_NAME = "node.db"
 BUSY_TIMEOUT_S = 30.0  # another process of this node holds the file for milliseconds
 
 Decision = Literal["ask", "accept", "refuse"]
+FINAL_STATES = frozenset({"completed", "failed", "stopped", "refused"})
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -54,7 +55,7 @@ class Run:
         decision: `ask` while the steward has not decided.
         head: the node's newest record in the run: its consent, then its receipts.
         round: the newest round that was begun, -1 before the first; `attempt` likewise.
-        state: as the registry last said.
+        state: as registry or aggregator last said.
     """
 
     id: str
@@ -161,11 +162,14 @@ class State:
             _enqueue(db, run.id, None, None, consent)
 
     def follow(self, run_id: str, state: str, now: datetime) -> None:
-        """Store the registry's word on a run's state."""
+        """Store what is said about a run's state; a final state is never left."""
+        run = self.run(run_id)
+        if run is None or run.state == state or run.state in FINAL_STATES:
+            return
         with self._transaction() as db:
             db.execute(
-                "UPDATE runs SET state = ?, updated = ? WHERE id = ? AND state <> ?",
-                (state, format_time(now), run_id, state),
+                "UPDATE runs SET state = ?, updated = ? WHERE id = ?",
+                (state, format_time(now), run_id),
             )
 
     def begin(self, run_id: str, round_: int, attempt: int) -> None:

@@ -1,0 +1,224 @@
+"""From a run that names this node to a signed consent: gather facts, ask `consent`, remember.
+
+Guarantees: the agreement comes from the node's own store, never from the registry; everything else
+that the registry hands over is verified by `consent.decide`; a decision, what it rests on and the
+queued consent are stored together; what leaves with a refusal is public.
+
+Not covered: the rules themselves (`consent`), and posting (`delivery`).
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+from accord_client import consent
+from accord_client.consent import Facts, InstalledTask, Verdict
+from accord_client.datasets import LocalDataset
+from accord_client.state import Run
+from accord_client.stores import Stores
+from accord_common.agreement import Agreement
+from accord_common.api.client import RegistryClient
+from accord_common.enrolment import Offer
+from accord_common.envelope import Envelope, sign
+from accord_common.errors import (
+    AccordError,
+    FormatError,
+    NotFoundError,
+    PolicyError,
+    VerificationError,
+)
+from accord_common.fields import format_time
+from accord_common.manifest import RunManifest
+from accord_common.privacy.events import Spend
+from accord_common.privacy.filter import Cap
+from accord_common.receipts import CONSENT, Consent
+
+STEWARD_REFUSED = "steward-refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A run as this node sees it: the facts, and what the checks say."""
+
+    facts: Facts
+    verdict: Verdict
+    dataset: LocalDataset | None
+
+    @property
+    def rests_on(self) -> list[Envelope]:
+        """The records to keep for as long as the run lasts."""
+        found = [self.facts.manifest, *self.facts.delegations.values(), self.facts.offer]
+        return [envelope for envelope in found if envelope is not None]
+
+
+def consider(
+    stores: Stores, registry: RegistryClient, manifest_hash: str, now: datetime
+) -> Considered:
+    """Fetch a run's records and ask every check.
+
+    Raises:
+        TransportError: the registry cannot be reached; nothing was decided.
+        FormatError, NotFoundError, VerificationError: the manifest does not decode, or does not
+            name this node, so that there is nothing to answer.
+    """
+    envelope = registry.record(manifest_hash)
+    if envelope.hash != manifest_hash:
+        raise VerificationError("wrong-hash", f"asked for {manifest_hash[:16]}")
+    manifest = RunManifest.from_bytes(envelope.payload)
+    site = manifest.site(stores.party)
+    offer = _fetch(registry, manifest.aggregator.offer)
+    wanted = [entry.delegation for entry in manifest.roster]
+    with suppress(FormatError):  # an offer that is none: the check that needs it says so
+        wanted += [] if offer is None else [Offer.from_bytes(offer.payload).delegation]
+    delegations = {hash_: _fetch(registry, hash_) for hash_ in wanted}
+    known = stores.state.run(manifest.id)
+    datasets = {dataset.id: dataset for dataset in stores.datasets.all()}
+    dataset = datasets.get(site.dataset)
+    agreement, in_force = own_agreement(stores, manifest.agreement)
+    facts = Facts(
+        party=stores.party,
+        identity_key=stores.home.profile.identity_key,
+        node_key=stores.key.public,
+        agreement=agreement,
+        in_force=in_force,
+        manifest=envelope,
+        known_manifest=known.manifest if known and known.decision != "ask" else None,
+        delegations={hash_: found for hash_, found in delegations.items() if found is not None},
+        offer=offer,
+        datasets={item.id: _public(item) for item in datasets.values()},
+        installed=_installed(manifest.task.name),
+        layout=_layout(manifest, dataset),
+        check_budget=_check_budget(stores, agreement, site.dataset),
+        now=now,
+    )
+    return Considered(facts, consent.decide(facts), dataset)
+
+
+def own_agreement(
+    stores: Stores, agreement_hash: str
+) -> tuple[Envelope | None, AccordError | None]:
+    """The own copy of an agreement, and why it is no longer in force, if so."""
+    if stores.agreements.withdrawn(agreement_hash):
+        ended: AccordError | None = PolicyError(
+            "agreement-withdrawn", "a party has withdrawn from the agreement"
+        )
+    elif (successor := stores.agreements.successor(agreement_hash)) is not None:
+        ended = PolicyError(
+            "agreement-superseded",
+            f"this institution has signed version {successor[:16]} in its place",
+        )
+    else:
+        ended = None
+    return stores.agreements.signed().get(agreement_hash), ended
+
+
+def answer(
+    stores: Stores, considered: Considered, verdict: Verdict, state: str, now: datetime
+) -> Run:
+    """Sign a consent, store the decision and queue it.
+
+    Raises:
+        ConflictError: `already-decided`.
+    """
+    manifest, site = considered.facts.run, considered.facts.site
+    record = Consent(
+        manifest=considered.facts.manifest.hash,
+        party=stores.party,
+        dataset=site.dataset,
+        delegation=site.delegation,
+        decision=verdict.decision,
+        code=verdict.code,
+        reason=verdict.reason,
+        ledger_head=stores.ledger.head,
+        created=format_time(now),
+    )
+    envelope = sign(CONSENT, record, stores.key)
+    run = Run(
+        id=manifest.id,
+        manifest=considered.facts.manifest.hash,
+        title=manifest.title,
+        dataset=considered.dataset.name if considered.dataset else site.dataset,
+        decision=verdict.decision,
+        code=verdict.code,
+        reason=verdict.reason,
+        head=envelope.hash,
+        round=-1,
+        attempt=-1,
+        state=state,
+    )
+    kept = considered.rests_on if verdict.decision == "accept" else []
+    stores.state.decide(run, envelope, kept, now)
+    return run
+
+
+def caps_of(agreement: Envelope, dataset_id: str) -> list[Cap]:
+    """The cap that an agreement sets for a dataset's population."""
+    terms = Agreement.from_bytes(agreement.payload).dataset(dataset_id).privacy
+    return [Cap(epsilon=terms.epsilon_cap, delta=terms.delta)]
+
+
+def _fetch(registry: RegistryClient, record_hash: str) -> Envelope | None:
+    try:
+        return registry.record(record_hash)
+    except NotFoundError:
+        return None  # the check that needs it says so
+
+
+def _public(dataset: LocalDataset) -> consent.LocalDataset:
+    return consent.LocalDataset(
+        id=dataset.id,
+        population=dataset.population,
+        schema_hash=dataset.table.hash,
+        size=dataset.size,
+        rows=dataset.file.rows,
+    )
+
+
+def _installed(task: str) -> InstalledTask | None:
+    from accord_common.models.discovery import task_code
+
+    try:
+        return task_code(task)
+    except AccordError:
+        return None
+
+
+def _layout(manifest: RunManifest, dataset: LocalDataset | None) -> tuple[str, int] | None:
+    """Build the architecture without memory for its weights, whatever size a stranger asks for."""
+    import torch
+
+    from accord_common.models.discovery import load_task
+    from accord_common.models.flat import layout_of
+
+    if dataset is None:
+        return None
+    try:
+        with torch.device("meta"):
+            module = load_task(manifest.task.name).build(
+                manifest.architecture.name, manifest.architecture.args, dataset.table
+            )
+        layout = layout_of(module)
+    except AccordError:
+        return None
+    return layout.hash, layout.dimension
+
+
+def _check_budget(
+    stores: Stores, agreement: Envelope | None, dataset_id: str
+) -> Callable[[Sequence[Spend]], None]:
+    def check(spends: Sequence[Spend]) -> None:
+        if agreement is None:
+            raise PolicyError("agreement-not-signed", "this node signed no such agreement")
+        caps = caps_of(agreement, dataset_id)
+        try:
+            stores.ledger.check(spends, caps)
+        except PolicyError as error:
+            # The ledger's own words tell what other projects have spent: they stay here.
+            raise PolicyError(
+                error.code,
+                f"{len(spends)} attempts do not fit under epsilon {caps[0].epsilon} at delta "
+                f"{caps[0].delta} on top of what has been spent before",
+            ) from error
+
+    return check

@@ -1,0 +1,288 @@
+"""The daemon: one warm process that answers runs; outbound connections only.
+
+    watcher            registry's inbox, long poll -> agreements, withdrawals, decisions, runs
+    courier            queue -> registry
+    one thread a run   aggregator -> session -> aggregator
+
+Guarantees: one daemon a folder; a run is served only under this node's own acceptance, and from
+what this node keeps, so a restart needs no registry; a run that ends is left at once, one that is
+stopped or loses its agreement gets no further answer; nor does any after `REGISTRY_GRACE_S`
+without the registry.
+
+Not covered: what is answered (`session`), and what is decided (`consent`).
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from accord_client.deciding import answer, consider
+from accord_client.delivery import deliver
+from accord_client.fleet import FleetLink
+from accord_client.registry_sync import refresh
+from accord_client.session import Session
+from accord_client.state import FINAL_STATES
+from accord_client.stores import Stores
+from accord_client.wire import Endpoint
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import RunView
+from accord_common.errors import AccordError, ConflictError, NotFoundError, TransportError
+from accord_common.fields import format_time, now
+from accord_common.manifest import RunManifest
+
+log = structlog.get_logger(__name__)
+
+REGISTRY_GRACE_S = 900.0
+REGISTRY_SEEN = "registry-seen"
+SERVED_STATES = frozenset({"ready", "running"})
+
+_INBOX_WAIT_S = 30.0  # the longest poll the registry holds
+_RECEIVE_WAIT_S = 60.0  # a link wakes by itself for a message and when it is closed
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
+_SEEN_EVERY_S = 30.0  # how often the time of the last contact is written down
+_LEAVE_WITHIN_S = 10.0  # a round of training in flight is not waited for any longer
+
+
+@dataclass(slots=True)
+class _Served:
+    session: Session
+    link: FleetLink
+    thread: threading.Thread
+
+
+class RegistryContact:
+    """When the registry was last heard; remembered over restarts."""
+
+    def __init__(self, stores: Stores, grace_s: float) -> None:
+        self._stores = stores
+        self._grace_s = grace_s
+        seen = stores.state.moment(REGISTRY_SEEN)
+        age_s = 0.0 if seen is None else max(0.0, (now() - seen).total_seconds())
+        self._heard = time.monotonic() - age_s
+        self._written = float("-inf")
+
+    def heard(self) -> None:
+        """Note that the registry answered."""
+        self._heard = time.monotonic()
+        if self._heard - self._written >= _SEEN_EVERY_S:
+            self._written = self._heard
+            self._stores.state.put(REGISTRY_SEEN, format_time(now()))
+
+    def check(self) -> None:
+        """Raise TransportError `registry-outage` when the grace is over."""
+        silent_s = time.monotonic() - self._heard
+        if silent_s > self._grace_s:
+            raise TransportError(
+                "registry-outage",
+                f"the registry has not answered this node for {silent_s:.0f} s, the bound is "
+                f"{self._grace_s:.0f} s",
+                hint="The node goes on by itself when the registry answers again.",
+            )
+
+
+@dataclass(slots=True)
+class Node:
+    """See the module.
+
+    Args:
+        stores: the node's open folder; the caller holds `lock.only_daemon`.
+        registry: an authenticated client.
+        grace_s: how long runs go on without the registry.
+    """
+
+    stores: Stores
+    registry: RegistryClient
+    grace_s: float = REGISTRY_GRACE_S
+    _served: dict[str, _Served] = field(default_factory=dict)
+    _unanswerable: dict[str, str] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _queued: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        contact = RegistryContact(self.stores, self.grace_s)
+        for run in self.stores.state.runs():
+            if run.decision == "accept" and run.state in SERVED_STATES:
+                try:
+                    self._serve(run.id, contact)
+                except AccordError as error:
+                    log.error("run-not-resumed", run=run.id, code=error.code, detail=error.message)
+        # Daemon threads: a long poll in flight must not hold up the end of the process.
+        loops: list[tuple[str, Callable[[RegistryContact], None]]] = [
+            ("watcher", self._watch),
+            ("courier", self._carry),
+        ]
+        threads = [
+            threading.Thread(target=loop, args=(contact,), name=name, daemon=True)
+            for name, loop in loops
+        ]
+        for thread in threads:
+            thread.start()
+        self._stop.wait()
+        for run_id in list(self._served):
+            self._leave(run_id, "the node is shutting down")
+        self._queued.set()
+        self.registry.close()
+        for thread in threads:
+            thread.join(timeout=1.0)
+
+    def stop(self) -> None:
+        """End `run`; safe in a signal handler and from any thread."""
+        self._stop.set()
+
+    def _watch(self, contact: RegistryContact) -> None:
+        cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
+        while not self._stop.is_set():
+            try:
+                inbox = self.registry.inbox(cursor, wait_s)
+                contact.heard()
+                refresh(self.stores, self.registry)
+                for view in inbox.runs:
+                    self._attend(view, contact)
+                self._follow_absent({view.id for view in inbox.runs})
+                if self.stores.state.queued():
+                    self._queued.set()
+                cursor, wait_s = inbox.cursor, _INBOX_WAIT_S
+                pause.reset()
+            except Exception as error:  # the watcher outlives whatever one run or answer does
+                pause.after("watcher", error)
+
+    def _carry(self, contact: RegistryContact) -> None:
+        pause = _Pause(self._stop)
+        while not self._stop.is_set():
+            try:
+                if deliver(self.stores, self.registry):
+                    contact.heard()
+                pause.reset()
+                self._queued.wait()
+                self._queued.clear()
+            except Exception as error:  # the queue outlives whatever the registry answers
+                pause.after("courier", error)
+
+    def _attend(self, view: RunView, contact: RegistryContact) -> None:
+        """Decide about a run, or follow one that was decided."""
+        known = self.stores.state.run(view.id)
+        if known is None or (known.decision == "ask" and view.state == "awaiting-consent"):
+            if view.state == "awaiting-consent":
+                self._decide(view)
+            return
+        self.stores.state.follow(view.id, view.state, now())
+        if view.state in FINAL_STATES:
+            self._leave(view.id, f"the run is {view.state}")
+        elif view.stop_requested is not None and view.id in self._served:
+            self._served[view.id].session.stop("the coordinator asked that the run end")
+        elif known.decision == "accept" and view.state in SERVED_STATES:
+            self._serve(view.id, contact)
+
+    def _decide(self, view: RunView) -> None:
+        if self._unanswerable.get(view.id) == view.manifest_hash:
+            return
+        try:
+            considered = consider(self.stores, self.registry, view.manifest_hash, now())
+        except TransportError:
+            raise
+        except AccordError as error:
+            self._unanswerable[view.id] = view.manifest_hash
+            log.warning("run-not-for-us", run=view.id, code=error.code, detail=error.message)
+            return
+        manifest, verdict = considered.facts.run, considered.verdict
+        dataset = considered.dataset
+        wait = dataset is None or dataset.policy == "ask"
+        if verdict.decision == "accept" and wait:
+            if self.stores.state.run(manifest.id) is None:
+                name = dataset.name if dataset else considered.facts.site.dataset
+                self.stores.state.ask(manifest.id, view.manifest_hash, manifest.title, name, now())
+                log.info("steward-asked", run=manifest.id, title=manifest.title, dataset=name)
+            return
+        try:
+            answer(self.stores, considered, verdict, view.state, now())
+        except ConflictError:  # the steward was faster
+            return
+        log.info("decided", run=manifest.id, decision=verdict.decision, code=verdict.code)
+        self._queued.set()
+
+    def _serve(self, run_id: str, contact: RegistryContact) -> None:
+        if run_id in self._served or self._stop.is_set():
+            return
+        session = Session(self.stores, run_id, check_registry=contact.check)
+        link = FleetLink(
+            endpoint_of(session.manifest, self.stores.home.ca_path), self.stores.home.flower_key()
+        )
+        thread = threading.Thread(
+            target=self._answer, args=(session, link), name=f"run-{run_id[-6:]}", daemon=True
+        )
+        self._served[run_id] = _Served(session, link, thread)
+        thread.start()
+        log.info("run-served", run=run_id, title=session.manifest.title)
+
+    def _answer(self, session: Session, link: FleetLink) -> None:
+        said: str | None = None  # a trouble that lasts is told once
+        while not (session.over or self._stop.is_set()):
+            try:
+                message = link.receive(_RECEIVE_WAIT_S)
+                if message is None:
+                    continue
+                said = None
+                header, bulk = session.answer(message.header, message.bulk)
+                self._queued.set()
+                link.reply(header, bulk)
+            except TransportError as error:
+                if error.code == "link-closed":
+                    return
+                if error.code != said:
+                    log.warning("aggregator-trouble", code=error.code, detail=error.message)
+                said = error.code
+            except Exception:
+                log.exception("session-error", run=session.manifest.id)
+        link.close()
+
+    def _follow_absent(self, listed: set[str]) -> None:
+        """The inbox lists runs that are not final: ask about those that it no longer lists."""
+        for run in self.stores.state.runs():
+            if run.state in FINAL_STATES or run.id in listed:
+                continue
+            with suppress(NotFoundError):
+                self.stores.state.follow(run.id, self.registry.run(run.id).state, now())
+            self._leave(run.id, "the registry says that it is over")
+
+    def _leave(self, run_id: str, reason: str) -> None:
+        served = self._served.pop(run_id, None)
+        if served is None:
+            return
+        served.session.stop(reason)
+        served.link.close()
+        served.thread.join(timeout=_LEAVE_WITHIN_S)
+        log.info("run-left", run=run_id, reason=reason)
+
+
+class _Pause:
+    """Growing, random pauses between attempts; each kind of trouble is logged."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._seconds = _FIRST_PAUSE_S
+
+    def reset(self) -> None:
+        self._seconds = _FIRST_PAUSE_S
+
+    def after(self, where: str, error: Exception) -> None:
+        if self._stop.is_set():
+            return
+        if isinstance(error, AccordError):
+            log.warning("registry-trouble", loop=where, code=error.code, detail=error.message)
+        else:
+            log.error("loop-error", loop=where, exc_info=error)
+        self._stop.wait(self._seconds * random.uniform(0.5, 1.5))
+        self._seconds = min(2 * self._seconds, _MOST_PAUSE_S)
+
+
+def endpoint_of(manifest: RunManifest, ca_path: Path) -> Endpoint:
+    """Where the manifest says the aggregator is, and how it is recognised."""
+    host, _, port = manifest.aggregator.address.rpartition(":")
+    return Endpoint(host, int(port), ca_path.read_bytes(), manifest.aggregator.tls_spki)

@@ -1,0 +1,318 @@
+"""One accepted run at one node: what it answers to each of the aggregator's messages; no network.
+
+Guarantees, for each attempt, in this order: the run is still allowed (agreement, delegations, no
+stop); round and attempt come after every one served before, also before a restart; the model is the
+one announced; the cohort verifies; the installed code and the table are those that were checked.
+Only then is the attempt marked as begun and charged to the ledger, on disk, and the table opened,
+trained on, quantised and masked. An answer's outbox line is on disk before the answer is returned;
+the receipt is queued with it.
+
+What leaves is an answer or a refusal. A refusal has a stable code; its message leaves only where it
+speaks of what the aggregator sent or all parties signed. Data, budget, and whatever failed after
+the table was opened, stay in the node's log.
+
+Not covered: the connection (`node`), and posting receipts (`delivery`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from accord_client.consent import spend_for
+from accord_client.deciding import caps_of, own_agreement
+from accord_client.outbox import Kind, Place
+from accord_client.secagg import Cohort, NodeSecAgg
+from accord_client.stores import Stores
+from accord_client.trainer import Trainer
+from accord_common import wire
+from accord_common.agreement import verify_agreement
+from accord_common.canonical import sha256_hex
+from accord_common.enrolment import DELEGATION, Delegation
+from accord_common.envelope import Envelope, sign
+from accord_common.errors import (
+    AccordError,
+    ConflictError,
+    DataError,
+    PolicyError,
+    ProtocolError,
+    VerificationError,
+)
+from accord_common.fields import format_time
+from accord_common.fields import now as system_clock
+from accord_common.manifest import RunManifest, model_hash
+from accord_common.privacy.events import LedgerEntry
+from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
+from accord_common.vectors import quantise
+
+log = structlog.get_logger(__name__)
+
+Bulk = Sequence[bytes]
+
+_SILENT = "the node's log says why; only the institution's steward sees it"
+_KINDS: dict[type[wire.Reply], Kind] = {
+    wire.AdvertisementReply: "advertisement",
+    wire.UpdateReply: "upload",
+    wire.Refusal: "refusal",
+    wire.Done: "acknowledgement",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    reply: wire.Reply
+    bulk: list[bytes]
+    place: Place
+
+
+class _Concealed(Exception):
+    """Carries an error whose message must not leave the node."""
+
+    def __init__(self, error: AccordError) -> None:
+        super().__init__(error.code)
+        self.error = error
+
+
+class Session:
+    """See the module. Calls come from one thread; `stop` from any.
+
+    Args:
+        stores: the node's open folder.
+        run_id: a run that this node accepted.
+        check_registry: raises where the registry has been out of reach for too long.
+        clock: the node's clock.
+    """
+
+    def __init__(
+        self,
+        stores: Stores,
+        run_id: str,
+        *,
+        check_registry: Callable[[], None] = lambda: None,
+        clock: Callable[[], datetime] = system_clock,
+    ) -> None:
+        run = stores.state.run(run_id)
+        if run is None or run.decision != "accept":
+            raise ConflictError("run-not-accepted", f"run {run_id} was not accepted here")
+        self._stores = stores
+        self._clock = clock
+        self._check_registry = check_registry
+        self.manifest_hash = run.manifest
+        self.manifest = RunManifest.from_bytes(stores.state.record(run.manifest).payload)
+        self._site = self.manifest.site(stores.party)
+        self._delegations = {
+            site.party: _delegation(stores, site.delegation) for site in self.manifest.roster
+        }
+        self._trainer: Trainer | None = None
+        self._secagg = NodeSecAgg(
+            self.manifest,
+            self.manifest_hash,
+            stores.party,
+            stores.key,
+            {party: delegation.node_key for party, delegation in self._delegations.items()},
+        )
+        self._charged = len(stores.ledger.entries(run=self.manifest_hash))
+        self._stopped: str | None = None
+        self.over = False
+
+    def stop(self, reason: str) -> None:
+        """Refuse every further attempt."""
+        self._stopped = reason
+
+    def answer(self, header: bytes, bulk: Bulk) -> tuple[bytes, tuple[bytes, ...]]:
+        """Answer one message; never raises for what the aggregator or the data did."""
+        try:
+            answer = self._handle(wire.decode_request(header), bulk)
+        except _Concealed as hidden:
+            answer = self._refuse(hidden.error, concealed=True)
+        except AccordError as error:
+            answer = self._refuse(error, concealed=isinstance(error, DataError | ConflictError))
+        except Exception as error:  # no traceback and no message of a library's leaves the node
+            log.exception("node-error", run=self.manifest.id)
+            answer = self._refuse(AccordError("node-error", str(error)), concealed=True)
+        return self._release(answer), tuple(answer.bulk)
+
+    def _handle(self, request: wire.Request, bulk: Bulk) -> _Answer:
+        if request.manifest != self.manifest_hash:
+            raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
+        if isinstance(request, wire.Train):
+            return self._train(request, bulk)
+        if bulk:
+            raise ProtocolError("unexpected-bulk", f"{request.type} carries {len(bulk)} chunks")
+        if isinstance(request, wire.Advertise):
+            self._check_allowed(request.round, request.attempt)
+            self._secagg.forget_before(request.round)
+            envelope = self._secagg.advertise(request.round, request.attempt)
+            place = Place(self.manifest.id, request.round, request.attempt)
+            return _Answer(wire.AdvertisementReply(envelope=envelope), [], place)
+        return self._finish(request.result)
+
+    def _finish(self, result: Envelope) -> _Answer:
+        if result.kind != RESULT:
+            raise ProtocolError("wrong-kind", f"a {result.kind} is no {RESULT}")
+        result.verify([self.manifest.aggregator.receipt_key])
+        record = RunResult.from_bytes(result.payload)
+        if record.manifest != self.manifest_hash:
+            raise ProtocolError("wrong-manifest", "the result is another run's")
+        self.over = True
+        self._stores.state.follow(self.manifest.id, record.status, self._clock())
+        log.info("run-over", run=self.manifest.id, status=record.status, rounds=record.rounds)
+        return _Answer(wire.Done(), [], Place(self.manifest.id))
+
+    def _train(self, request: wire.Train, bulk: Bulk) -> _Answer:
+        self._check_allowed(request.round, request.attempt)
+        model = self._open_model(request, bulk)
+        cohort = self._secagg.open_cohort(request.round, request.attempt, request.cohort)
+        trainer = self._ready_trainer()
+        entry = self._charge(request.round, request.attempt)
+        try:
+            upload, chunks = self._update(trainer, cohort, model, request.model)
+            self._report(request, upload, chunks, entry)
+        except AccordError as error:
+            raise _Concealed(error) from error
+        following = request.round + 1
+        self._secagg.forget_before(following)
+        last = following == self.manifest.rounds
+        reply = wire.UpdateReply(
+            upload=upload, next=None if last else self._secagg.advertise(following, 0)
+        )
+        log.info("update-ready", run=self.manifest.id, round=request.round, attempt=request.attempt)
+        return _Answer(reply, chunks, Place(self.manifest.id, request.round, request.attempt))
+
+    def _check_allowed(self, round_: int, attempt: int) -> None:
+        """Repeat whatever time or another party can have changed since consent."""
+        if self._stopped is not None:
+            raise PolicyError("run-stopped", self._stopped)
+        now = self._clock()
+        agreement, ended = own_agreement(self._stores, self.manifest.agreement)
+        if agreement is None:
+            raise PolicyError("agreement-not-signed", "the node's copy of the agreement is gone")
+        if ended is not None:
+            raise ended
+        verify_agreement(agreement).check_valid_at(now)
+        for delegation in self._delegations.values():
+            delegation.check_valid_at(now)
+        self._check_registry()
+        if round_ >= self.manifest.rounds:
+            raise ProtocolError("no-such-round", f"round {round_} of {self.manifest.rounds}")
+        run = self._stores.state.run(self.manifest.id)
+        if run is None or (round_, attempt) <= (run.round, run.attempt):
+            raise ProtocolError(
+                "stale-attempt",
+                f"round {round_} attempt {attempt} does not come after those begun here",
+                hint="The aggregator must open a new attempt.",
+            )
+        if self._charged >= self.manifest.max_attempts_total:
+            raise PolicyError(
+                "too-many-attempts",
+                f"{self._charged} attempts were charged, the manifest allows "
+                f"{self.manifest.max_attempts_total}",
+            )
+
+    def _open_model(self, request: wire.Train, bulk: Bulk) -> NDArray[np.float32]:
+        size = sum(len(chunk) for chunk in bulk)
+        if size != 4 * self.manifest.dimension:
+            raise ProtocolError(
+                "wrong-length", f"a model of {size} bytes, not {4 * self.manifest.dimension}"
+            )
+        data = b"".join(bulk)
+        if model_hash(data) != request.model:
+            raise ProtocolError("wrong-model", "the model is not the one that was announced")
+        if request.round == 0 and request.model != self.manifest.initial_model:
+            raise ProtocolError("wrong-model", "round 0 does not start from the manifest's model")
+        model: NDArray[np.float32] = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+        if not np.isfinite(model).all():
+            raise ProtocolError("model-not-finite", "the model holds NaN or infinity")
+        return model
+
+    def _ready_trainer(self) -> Trainer:
+        """Check code and file without opening the table; keep what is loaded while they last."""
+        dataset = self._stores.datasets.get(self._site.dataset)
+        dataset.check_unchanged()
+        if self._trainer is None or self._trainer.dataset != dataset:
+            self._trainer = Trainer(self.manifest, self._site, dataset)
+        self._trainer.check_code()
+        return self._trainer
+
+    def _charge(self, round_: int, attempt: int) -> LedgerEntry:
+        """Write ahead: the attempt is begun and paid for before the table is opened."""
+        agreement, _ = own_agreement(self._stores, self.manifest.agreement)
+        assert agreement is not None  # checked in this very message
+        spend = spend_for(
+            verify_agreement(agreement),
+            self.manifest,
+            self.manifest_hash,
+            self._stores.party,
+            round_=round_,
+            attempt=attempt,
+        )
+        self._stores.state.begin(self.manifest.id, round_, attempt)
+        caps = caps_of(agreement, self._site.dataset)
+        try:
+            entry, _ = self._stores.ledger.charge(spend, caps, self._clock)
+        except AccordError as error:
+            raise _Concealed(error) from error
+        self._charged += 1
+        return entry
+
+    def _update(
+        self, trainer: Trainer, cohort: Cohort, model: NDArray[np.float32], name: str
+    ) -> tuple[Envelope, list[bytes]]:
+        update = trainer.update(model)
+        largest = max(site.weight for site in self.manifest.roster)
+        if self._site.weight != largest:
+            update *= np.float32(self._site.weight / largest)
+        secagg = self.manifest.secagg
+        words, clamped = quantise(update, secagg.scale, secagg.bound)
+        if clamped:
+            log.warning("update-clamped", run=self.manifest.id, round=cohort.round, count=clamped)
+        return self._secagg.mask(cohort, words, name)
+
+    def _report(
+        self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry
+    ) -> None:
+        run = self._stores.state.run(self.manifest.id)
+        assert run is not None and run.head is not None  # an accepted run has its consent
+        receipt = NodeReceipt(
+            previous=run.head,
+            manifest=self.manifest_hash,
+            party=self._stores.party,
+            round=request.round,
+            attempt=request.attempt,
+            model=request.model,
+            upload=upload.hash,
+            upload_bytes=sum(len(chunk) for chunk in chunks),
+            ledger=entry,
+            created=format_time(self._clock()),
+        )
+        envelope = sign(NODE_RECEIPT, receipt, self._stores.key)
+        self._stores.state.report(self.manifest.id, request.round, request.attempt, envelope)
+
+    def _refuse(self, error: AccordError, *, concealed: bool) -> _Answer:
+        log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
+        try:
+            told = (
+                wire.Refusal(code=error.code, message=_SILENT) if concealed else wire.refusal(error)
+            )
+        except ValueError:  # a code that somebody's own task made up
+            told = wire.Refusal(code="node-error", message=_SILENT)
+        return _Answer(told, [], Place(self.manifest.id))
+
+    def _release(self, answer: _Answer) -> bytes:
+        """Write the outbox line, then hand the header over."""
+        header = wire.encode(answer.reply)
+        size = len(header) + sum(len(chunk) for chunk in answer.bulk)
+        digest = sha256_hex(header)  # an update's header holds the signed root of its chunks
+        kind = _KINDS[type(answer.reply)]
+        self._stores.outbox.append(kind, "aggregator", digest, size, answer.place)
+        return header
+
+
+def _delegation(stores: Stores, record_hash: str) -> Delegation:
+    envelope = stores.state.record(record_hash)
+    if envelope.kind != DELEGATION:
+        raise VerificationError("wrong-kind", f"a {envelope.kind} is no {DELEGATION}")
+    return Delegation.from_bytes(envelope.payload)

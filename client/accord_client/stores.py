@@ -1,0 +1,72 @@
+"""Everything that one node keeps, opened together: keys, agreements, tables, ledger, state, outbox.
+
+    datasets/ agreements/ withdrawals/   what the steward registered and signed
+    ledger.db node.db outbox.jsonl       what was spent, decided and sent
+    logs/ node.lock                      the daemon's
+
+Guarantees: the ledger is made once, with the folder; opening never makes another.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from accord_client import outbox, state
+from accord_client.agreements import Agreements
+from accord_client.datasets import Datasets
+from accord_client.ledger import Ledger
+from accord_client.outbox import Outbox
+from accord_client.state import State
+from accord_common.home import Home
+from accord_common.identity import SigningKey
+
+LEDGER_FILE = "ledger.db"
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One node's opened folder. Any thread may use it."""
+
+    home: Home
+    key: SigningKey
+    agreements: Agreements
+    datasets: Datasets
+    state: State
+    ledger: Ledger
+    outbox: Outbox
+
+    @property
+    def party(self) -> str:
+        """This institution's id."""
+        return self.home.profile.party
+
+
+@contextmanager
+def open_stores(home: Home) -> Iterator[Stores]:
+    """Open everything, and close it again.
+
+    Raises:
+        NotFoundError: `no-ledger`.
+        VerificationError: `ledger-broken`.
+    """
+    key = home.node_key()
+    with ExitStack() as stack:
+        ledger = Ledger.open(home.path / LEDGER_FILE, key)
+        stack.callback(ledger.close)
+        memory = State(home.path / state.FILE_NAME)
+        stack.callback(memory.close)
+        yield Stores(
+            home=home,
+            key=key,
+            agreements=Agreements.of(home),
+            datasets=datasets_of(home.path),
+            state=memory,
+            ledger=ledger,
+            outbox=Outbox(home.path / outbox.FILE_NAME, key),
+        )
+
+
+def datasets_of(folder: Path) -> Datasets:
+    """The registrations in a node's folder."""
+    return Datasets(folder / "datasets")

@@ -1,0 +1,116 @@
+"""The institution's table and model over one run: opened at the first charged attempt, then kept.
+
+Guarantees: nothing of the table is read before the first `update`; every `update` is one round of
+`training.train`, with the public constants of manifest and agreement and nothing else.
+
+Not covered: charging. The caller charges before each call.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accord_client.datasets import LocalDataset
+from accord_common.canonical import sha256_hex
+from accord_common.errors import DataError, PolicyError
+from accord_common.manifest import RunManifest, Site
+from accord_common.models.discovery import load_task, task_code
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from accord_common.models.task import Task
+    from accord_common.tables import Encoded
+
+
+class Trainer:
+    """Local training for one run.
+
+    Args:
+        manifest: the run.
+        site: this institution's part of it.
+        dataset: the table.
+        threads: how many torch may use.
+    """
+
+    def __init__(
+        self, manifest: RunManifest, site: Site, dataset: LocalDataset, *, threads: int = 1
+    ) -> None:
+        self._manifest = manifest
+        self._site = site
+        self.dataset = dataset
+        self._threads = threads
+        self._checked = False
+        self._opened: tuple[Task, nn.Module, Encoded] | None = None
+
+    def check_code(self) -> None:
+        """Compare the installed task with the manifest's, once, before any of it is loaded.
+
+        Raises:
+            PolicyError: `task-code-differs`.
+            NotFoundError: `unknown-task`.
+        """
+        if self._checked:
+            return
+        wanted, found = self._manifest.task, task_code(self._manifest.task.name)
+        if (found.distribution, found.code_hash) != (wanted.distribution, wanted.code_hash):
+            raise PolicyError(
+                "task-code-differs",
+                f"task {wanted.name!r} here is not the code of {wanted.distribution} "
+                f"{wanted.version}",
+                hint="Install the same release as the coordinator.",
+            )
+        self._checked = True
+
+    def update(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Train one round from `model` (d,) and return the noised update (d,).
+
+        Raises:
+            DataError: the table is not the one that was checked, or breaks its schema.
+        """
+        from accord_client.training.train import LocalPlan, train_round
+
+        task, module, table = self._open()
+        local = self._manifest.local
+        plan = LocalPlan(
+            steps=local.steps,
+            sampling_rate=self._site.sampling_rate,
+            population=self.dataset.size,
+            clipping_norm=local.clipping_norm,
+            noise_multiplier=self._site.noise_multiplier,
+            learning_rate=local.learning_rate,
+        )
+        return train_round(task, module, model, table, plan, threads=self._threads)
+
+    def _open(self) -> tuple[Task, nn.Module, Encoded]:
+        if self._opened is None:
+            task = load_task(self._manifest.task.name)
+            architecture = self._manifest.architecture
+            module = task.build(architecture.name, architecture.args, self.dataset.table)
+            self._opened = task, module, read_table(self.dataset)
+        return self._opened
+
+
+def read_table(dataset: LocalDataset) -> Encoded:
+    """Read and encode a registered table.
+
+    Raises:
+        DataError: `dataset-missing`, `dataset-changed`, or the table breaks its schema.
+    """
+    from accord_common import tables
+
+    path = Path(dataset.path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError("dataset-missing", f"{path}: {error.strerror}") from error
+    if sha256_hex(data) != dataset.file.sha256:
+        raise DataError(
+            "dataset-changed",
+            f"{path} is not the file that was checked",
+            hint=f"Check it again: accord-node dataset update {dataset.name!r}",
+        )
+    return tables.encode(tables.read(data, tables.format_of(path), dataset.table), dataset.table)
