@@ -42,7 +42,7 @@ def mlp(arguments: Arguments, inputs: int, outputs: int) -> nn.Module:
         or not all(type(width) is int and 1 <= width <= MAX_WIDTH for width in hidden)
     ):
         raise _refusal(f"hidden is {hidden!r}", f"Give 1 to {MAX_LAYERS} widths up to {MAX_WIDTH}.")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise _refusal(f"activation is {activation!r}", f"Known: {', '.join(_ACTIVATIONS)}.")
     layers: list[nn.Module] = []
     for left, right in pairwise([inputs, *hidden]):

@@ -1,0 +1,71 @@
+"""Try a round locally: what it will cost in time and memory, before anybody consents to anything.
+
+Guarantees: no network, no ledger entry, no file; the update is discarded, so nothing leaves and
+nothing is spent. What is returned is for the steward's eyes: rows and times depend on private data.
+"""
+
+import resource
+import time
+from dataclasses import dataclass, replace
+
+from accord_client.training.train import LocalPlan, train_round
+from accord_common.models.flat import initial_vector, layout_of
+from accord_common.models.task import Task
+from accord_common.schema import Schema
+from accord_common.tables import Encoded
+
+TIMED_STEPS = 10  # enough for a stable mean; a round of more steps is extrapolated
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What one round would cost here.
+
+    Attributes:
+        rows: private rows in the table.
+        features: numbers that the model sees of a row.
+        dimension: parameters of the model.
+        batch: rows in a step, on average.
+        seconds_per_round: of local training; masking and transport come on top.
+        peak_memory_bytes: of this process so far, model and table included.
+    """
+
+    rows: int
+    features: int
+    dimension: int
+    batch: float
+    seconds_per_round: float
+    peak_memory_bytes: int
+
+
+def dry_run(
+    task: Task,
+    architecture: str,
+    arguments: dict[str, object],
+    schema: Schema,
+    table: Encoded,
+    plan: LocalPlan,
+    *,
+    threads: int = 1,
+) -> DryRun:
+    """Train a few steps on `table` and extrapolate to `plan.steps`.
+
+    Raises:
+        UsageError: what `task.build` and `train_round` raise.
+    """
+    module = task.build(architecture, arguments, schema)
+    vector = initial_vector(module, seed=0)
+    once = replace(plan, steps=1)
+    train_round(task, module, vector, table, once, threads=threads)  # warms caches up
+    timed = replace(plan, steps=min(plan.steps, TIMED_STEPS))
+    start = time.perf_counter()
+    train_round(task, module, vector, table, timed, threads=threads)
+    seconds = (time.perf_counter() - start) * plan.steps / timed.steps
+    return DryRun(
+        rows=table.rows,
+        features=table.features.shape[1],
+        dimension=layout_of(module).dimension,
+        batch=float(plan.sampling_rate) * table.rows,
+        seconds_per_round=seconds,
+        peak_memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    )
