@@ -9,12 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from accord_common.agreement import WITHDRAWAL, Withdrawal
+from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
 from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, Enrolment, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import Record
 from accord_common.identity import SigningKey
-from accord_common.manifest import context
+from accord_common.manifest import MANIFEST, RunManifest, context
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
     CONSENT,
@@ -37,7 +37,9 @@ MASKS: dict[str, Any] = json.loads((VECTORS / "masks.json").read_text())
 KINDS: dict[str, type[Record]] = {
     ENROLMENT: Enrolment,
     DELEGATION: Delegation,
+    AGREEMENT: Agreement,
     WITHDRAWAL: Withdrawal,
+    MANIFEST: RunManifest,
     OFFER: Offer,
     CONSENT: Consent,
     NODE_RECEIPT: NodeReceipt,

@@ -1,8 +1,9 @@
 """Write `records.json` and `masks.json`: run once per protocol, then frozen.
 
-Provenance: every expected value is computed here by other code than Accord's (json.dumps with sorted
-keys for ASCII records, HMAC for HKDF after RFC 5869, AES in ECB mode over explicit counters for the
-mask stream), so a fault in Accord's own code cannot freeze itself. Keys are fixed byte patterns.
+Provenance: every expected value is computed here by other code than Accord's (json.dumps with
+sorted keys for ASCII records, HMAC for HKDF after RFC 5869, AES in ECB mode over explicit counters
+for the mask stream), so a fault in Accord's own code cannot freeze itself. Keys are fixed byte
+patterns.
 
     python tests/vectors/make.py
 """
@@ -161,6 +162,119 @@ BODIES: dict[str, Any] = {
         "chunks": 1,
         "ephemeral_key": KEY,
         "root": "ae" * 32,
+    },
+}
+
+BODIES["agreement"] = {
+    "id": IDS[9],
+    "version": 1,
+    "previous": None,
+    "title": "Tumour study",
+    "purpose": ["DUO:0000007"],
+    "legal_basis": "GDPR Art. 9(2)(j)",
+    "responsibilities": "Each institution answers for its own data.",
+    "parties": [
+        {
+            "id": IDS[index],
+            "name": f"Party {index}",
+            "role": role,
+            "identity_key": f"{index + 16:02x}" * 32,
+            "jurisdiction": "FR",
+            "contact": "privacy@example.org",
+        }
+        for index, role in enumerate(["data-holder", "data-holder", "coordinator", "aggregator"])
+    ],
+    "datasets": [
+        {
+            "id": IDS[index + 4],
+            "name": "tumours",
+            "owner": IDS[index],
+            "population": IDS[index + 6],
+            "schema_hash": HASH,
+            "size": 200,
+            "unit": "record",
+            "privacy": {
+                "epsilon_cap": "3",
+                "delta": "0.00001",
+                "adjacency": "add-remove",
+                "min_noise_multiplier": "0.5",
+                "max_clipping_norm": "1",
+                "max_sampling_rate": "0.5",
+            },
+        }
+        for index in range(2)
+    ],
+    "tasks": [
+        {
+            "task": "tabular-binary",
+            "objective": "tell malignant from benign",
+            "architectures": ["logistic-regression"],
+            "max_rounds": 100,
+        }
+    ],
+    "aggregation": {"min_cohort": 2, "threshold": 2, "colluders": 0},
+    "release": {"recipients": IDS[:4], "metrics": "public-holdout"},
+    "benefit": {"rule": "equal", "shares": {}},
+    "retention_days": 365,
+    "valid_from": TIME,
+    "valid_until": "2027-01-31T12:00:00Z",
+    "log_key": KEY,
+}
+BODIES["manifest"] = {
+    "protocol": 1,
+    "id": IDS[8],
+    "agreement": HASH,
+    "title": "First run",
+    "created": TIME,
+    "software": "0.1.0",
+    "roster": [
+        {
+            "party": IDS[index],
+            "dataset": IDS[index + 4],
+            "delegation": f"{index + 32:02x}" * 32,
+            "weight": 1,
+            "sampling_rate": "0.5",
+            "noise_multiplier": "4.25",
+        }
+        for index in range(2)
+    ],
+    "task": {
+        "name": "tabular-binary",
+        "distribution": "accord",
+        "version": "0.1.0",
+        "code_hash": HASH,
+    },
+    "schema_hash": HASH,
+    "architecture": {"name": "mlp", "args": {"activation": "tanh", "hidden": [16, 8]}},
+    "initial_model": HASH,
+    "layout": HASH,
+    "dimension": 641,
+    "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1"},
+    "server": {
+        "name": "fedavg",
+        "learning_rate": "1",
+        "beta1": "0.9",
+        "beta2": "0.99",
+        "tau": "0.001",
+    },
+    "secagg": {
+        "threshold": 2,
+        "min_cohort": 2,
+        "colluders": 0,
+        "ring_bits": 32,
+        "bound": "3.5",
+        "scale": 268435456,
+    },
+    "rounds": 8,
+    "max_attempts_total": 10,
+    "deadlines": {"advertise_s": 10, "update_s": 60, "rejoin_s": 30},
+    "aggregator": {
+        "party": IDS[3],
+        "offer": HASH,
+        "address": "aggregator.example:9092",
+        "envelope_key": KEY,
+        "receipt_key": "ce" * 32,
+        "tls_spki": HASH,
     },
 }
 
