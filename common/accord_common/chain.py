@@ -5,7 +5,7 @@ for, and every predecessor it names was followed to the agreement, whoever store
 that answers with another record or an altered one is caught.
 
 Pure: `lookup` brings the bytes, the caller brings the time. Not covered: whether an agreement
-allows a run (`consent` at the node, `plan` at the coordinator), and records that a store leaves out.
+allows a run (`consent` at the node, `plan` at the coordinator), and what a store leaves out.
 """
 
 from collections.abc import Callable, Sequence
@@ -201,7 +201,7 @@ def fetch_result(lookup: Lookup, result_hash: str, run: VerifiedRun) -> Verified
         if len(receipts) == run.manifest.max_attempts_total:
             raise VerificationError(
                 "too-many-attempts",
-                f"more than the {run.manifest.max_attempts_total} receipts that the manifest allows",
+                f"over {run.manifest.max_attempts_total} receipts, more than the manifest allows",
             )
         step = fetch(lookup, previous, AGGREGATOR_RECEIPT)
         step.verify([run.manifest.aggregator.receipt_key])

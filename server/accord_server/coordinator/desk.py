@@ -1,0 +1,175 @@
+"""What the coordinator reads from a registry, verified before it is used.
+
+Guarantees: agreements, delegations, offers, manifests and results are returned only after `chain`
+verified them; a schema only if it has the hash that the agreement names. States, counts and the
+receipts' sums are the registry's word, for people to read.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from accord_common import chain
+from accord_common.agreement import Agreement, Dataset, verify_agreement
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import MAX_PAGE, AgreementView, RunView
+from accord_common.enrolment import Offer, verify_delegation
+from accord_common.envelope import Envelope
+from accord_common.errors import AccordError, ConflictError, NotFoundError, VerificationError
+from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt
+from accord_common.schema import Schema
+
+_SHORTEST_PREFIX = 6  # characters of a hash or id that name it, where only one begins so
+
+
+def lookup(client: RegistryClient, *known: Envelope) -> chain.Lookup:
+    """Bring envelopes by hash: those at hand first, the registry's records otherwise."""
+    have = {envelope.hash: envelope for envelope in known}
+
+    def bring(record_hash: str) -> Envelope:
+        return have[record_hash] if record_hash in have else client.record(record_hash)
+
+    return bring
+
+
+def find_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, Agreement]:
+    """Find an active agreement by title, hash, or its first digits, and verify every signature.
+
+    Raises:
+        NotFoundError: `unknown-agreement`.
+        ConflictError: `ambiguous-agreement`, `not-active`.
+        VerificationError: a signature does not hold.
+    """
+    views = client.agreements()
+    found = [view for view in views if view.hash == text or view.agreement.title == text]
+    if not found and len(text) >= _SHORTEST_PREFIX:
+        found = [view for view in views if view.hash.startswith(text)]
+    if not found:
+        raise NotFoundError(
+            "unknown-agreement", f"no agreement is called {text!r}", hint="accord agreement list"
+        )
+    active = [view for view in found if view.status == "active"]
+    if not active:
+        missing = [found[-1].agreement.party(party).name for party in found[-1].missing]
+        raise ConflictError(
+            "not-active",
+            f"agreement {text!r} is {found[-1].status}",
+            hint=f"Still to sign: {', '.join(missing)}." if missing else "",
+        )
+    if len(active) > 1:
+        raise ConflictError(
+            "ambiguous-agreement",
+            f"{len(active)} active agreements are called {text!r}",
+            hint=f"Name one by its hash: {', '.join(view.hash[:16] for view in active)}.",
+        )
+    return active[0], verify_agreement(active[0].envelope)
+
+
+def find_run(client: RegistryClient, text: str) -> RunView:
+    """Find a run by its id, or the id's first or last characters.
+
+    Raises:
+        NotFoundError: `unknown-run`.
+        ConflictError: `ambiguous-run`.
+    """
+    if len(text) == 36:
+        return client.run(text)
+    found = [run for run in client.runs() if run.id.startswith(text) or run.id.endswith(text)]
+    if len(found) > 1 and text:
+        raise ConflictError("ambiguous-run", f"{len(found)} runs begin or end with {text!r}")
+    if not found or not text:
+        raise NotFoundError("unknown-run", f"no run {text!r}", hint="accord run list")
+    return found[0]
+
+
+def verified_run(client: RegistryClient, view: RunView) -> chain.VerifiedRun:
+    """Fetch and verify what a run stands on."""
+    agreement = client.agreement(view.agreement)
+    return chain.fetch_run(lookup(client, agreement.envelope), view.manifest_hash)
+
+
+def verified_result(client: RegistryClient, run: chain.VerifiedRun) -> chain.VerifiedResult | None:
+    """Fetch a run's result and follow it back to the manifest; None while there is none."""
+    records = client.records(kind=RESULT, run=run.manifest.id)
+    if not records:
+        return None
+    return chain.fetch_result(lookup(client, records[-1].envelope), records[-1].hash, run)
+
+
+def schema_of(client: RegistryClient, schema_hash: str) -> Schema:
+    """Fetch the schema that has this hash.
+
+    Raises:
+        NotFoundError: `unknown-schema`.
+    """
+    for view in client.datasets():
+        if view.table.hash == schema_hash:
+            return view.table
+    raise NotFoundError("unknown-schema", f"no registered dataset has schema {schema_hash[:16]}")
+
+
+def delegation_hashes(
+    client: RegistryClient, agreement: Agreement, datasets: Sequence[Dataset], moment: datetime
+) -> dict[str, str]:
+    """Return each owner's newest delegation (hash by party), verified and valid now.
+
+    Raises:
+        NotFoundError: `no-delegation`.
+        VerificationError: not given by the key that the agreement names.
+        PolicyError: `delegation-expired`.
+    """
+    partners = {partner.id: partner for partner in client.partners()}
+    hashes = {}
+    for dataset in datasets:
+        party = agreement.party(dataset.owner)
+        partner = partners.get(party.id)
+        if partner is None or partner.delegation is None:
+            raise NotFoundError("no-delegation", f"{party.name!r} has delegated no node key")
+        delegation = verify_delegation(
+            partner.delegation, identity_key=party.identity_key, party=party.id
+        )
+        delegation.check_valid_at(moment)
+        if delegation.flower_key is None:
+            raise VerificationError("no-flower-key", f"the delegation of {party.name!r} lacks one")
+        hashes[party.id] = partner.delegation.hash
+    return hashes
+
+
+def fresh_offer(
+    client: RegistryClient, agreement: Agreement, moment: datetime
+) -> tuple[str, Offer]:
+    """Return the newest unused offer of the agreement's aggregator that verifies.
+
+    Raises:
+        ConflictError: `no-offer` where there is none, or the first reason why none verifies.
+    """
+    (aggregator,) = agreement.with_role("aggregator")
+    refusal: AccordError | None = None
+    for view in client.offers():
+        if view.offer.party != aggregator.id:
+            continue
+        try:
+            offer, delegation = chain.fetch_offer(
+                lookup(client, view.envelope), view.hash, agreement
+            )
+            delegation.check_valid_at(moment)
+        except AccordError as error:
+            refusal = refusal or error
+            continue
+        return view.hash, offer
+    raise refusal or ConflictError(
+        "no-offer",
+        f"{aggregator.name!r} offers no keys for a run",
+        hint="Is it running, and free? accord aggregator start",
+    )
+
+
+def node_receipts(client: RegistryClient, run: str | None = None) -> Iterator[NodeReceipt]:
+    """Every node receipt that the registry has; its signatures are the registry's to check."""
+    after = 0
+    while True:
+        page = client.records(after=after, kind=NODE_RECEIPT, run=run)
+        for record in page:
+            yield NodeReceipt.from_bytes(record.envelope.payload)
+        if len(page) < MAX_PAGE:
+            return
+        after = page[-1].sequence

@@ -1,0 +1,279 @@
+"""The dry run: is this plan allowed, and what does it cost?
+
+Guarantees: pure; asks the same terms that every node asks before it consents, and prices privacy by
+the filter that nodes enforce, with every attempt that the manifest allows. Plans on which PLD and
+PRV disagree are refused.
+
+Not covered: what a node's own ledger holds beyond the receipts that the registry has, and which
+code is installed there. Memory figures are estimates; `accord-node try` measures.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from accord_common.agreement import Agreement, Dataset
+from accord_common.errors import AccordError, PolicyError
+from accord_common.fields import Count, Dec, Hash, Id, new_id
+from accord_common.manifest import RunManifest
+from accord_common.privacy.accounting import Tally, decimal_up
+from accord_common.privacy.calibration import calibrate
+from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.report import PrvAccountant, prv_check, report_epsilon
+from accord_common.receipts import NodeReceipt
+from accord_common.terms import violations
+from accord_server.coordinator.manifests import (
+    ModelFacts,
+    Roster,
+    choose_datasets,
+    label,
+    make_manifest,
+)
+from accord_server.coordinator.plan_file import PlanFile
+
+_FLOAT = 4  # bytes
+_SEALED_CHUNK_WORDS = 1 << 21  # SPEC.md, "Sealed envelope": each carries a 16-byte tag
+_NODE_COPIES = 6  # model, module, clipped sum, noise, update, words
+_AGGREGATOR_COPIES = 5  # model, accumulator, mean, two moments
+
+
+class View(BaseModel):
+    """Base of what the dry run says."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Reason(View):
+    """Why a plan is not allowed."""
+
+    code: str
+    message: str
+    hint: str
+
+
+class SiteCost(View):
+    """What a run costs one dataset; `epsilon` is what counts against the cap.
+
+    Attributes:
+        epsilon: RDP filter, all attempts.
+        epsilon_pld: PLD, all attempts, fixed beforehand.
+        epsilon_prv: PRV for add/remove; the cross-check of PLD.
+        epsilon_rounds: PLD where no attempt has to be repeated.
+        spent: RDP filter over earlier runs' receipts.
+        after: RDP filter over earlier runs and this one.
+    """
+
+    party: Id
+    dataset: Id
+    label: str
+    sampling_rate: Dec
+    noise_multiplier: Dec
+    epsilon: Dec
+    epsilon_pld: Dec
+    epsilon_prv: Dec
+    epsilon_rounds: Dec
+    delta: Dec
+    cap: Dec
+    spent: Dec
+    after: Dec
+
+
+class Load(View):
+    """Bytes: a round's traffic, and memory (estimates)."""
+
+    round_per_site: Count
+    round_total: Count
+    node_memory: Count
+    aggregator_memory: Count
+
+
+class PlanView(View):
+    """The dry run's answer."""
+
+    allowed: bool
+    reasons: list[Reason]
+    title: str
+    agreement: Hash
+    agreement_title: str
+    task: str
+    architecture: str
+    dimension: Count
+    rounds: Count
+    max_attempts_total: Count
+    steps: Count
+    smallest_cohort: Count
+    threshold: Count
+    colluders: Count
+    bound: Dec
+    scale: Count
+    sites: list[SiteCost]
+    bytes: Load
+
+
+def spent_before(receipts: Iterable[NodeReceipt]) -> dict[str, Tally]:
+    """Sum what receipts show by population; an attempt counts once, whoever repeats it."""
+    seen: set[tuple[str, str, int, int]] = set()
+    tallies: dict[str, Tally] = {}
+    for receipt in receipts:
+        spend = receipt.ledger.spend
+        attempt = (spend.population, spend.run, spend.round, spend.attempt)
+        if attempt in seen:
+            continue
+        seen.add(attempt)
+        tally = Tally.of([spend])
+        before = tallies.get(spend.population)
+        tallies[spend.population] = tally if before is None else before + tally
+    return tallies
+
+
+def choose_noise(plan: PlanFile, dataset: Dataset) -> Dec:
+    """The plan's noise multiplier, or the least with which all attempts fit its epsilon.
+
+    Never below the agreement's, where it is sought; a given one is taken as it is.
+
+    Raises:
+        PolicyError: `budget-too-small` where no noise is enough.
+    """
+    if plan.noise_multiplier is not None:
+        return plan.noise_multiplier
+    terms = dataset.privacy
+    found = calibrate(
+        plan.epsilon or "0",
+        terms.delta,
+        plan.sampling_rate,
+        plan.steps * plan.max_attempts,
+        terms.adjacency,
+    )
+    return max(found, terms.min_noise_multiplier, key=float)
+
+
+def make_roster(plan: PlanFile, agreement: Agreement) -> Roster:
+    """Choose datasets and their noise."""
+    datasets = choose_datasets(plan, agreement)
+    noise = {dataset.id: choose_noise(plan, dataset) for dataset in datasets}
+    return Roster(datasets, noise, datasets[0].schema_hash)
+
+
+def appraise(
+    plan: PlanFile,
+    agreement: Agreement,
+    agreement_hash: str,
+    roster: Roster,
+    model: ModelFacts,
+    *,
+    spent: Mapping[str, Tally],
+    prv: PrvAccountant,
+    moment: datetime,
+) -> PlanView:
+    """Say whether the agreement allows a plan, every reason why not, and what it costs.
+
+    Args:
+        plan: what a person wrote.
+        agreement: verified terms.
+        agreement_hash: their hash.
+        roster: from `make_roster`.
+        model: layout and dimension.
+        spent: from `spent_before`.
+        prv: the second accountant.
+        moment: now.
+
+    Raises:
+        VerificationError: `accountants-disagree`.
+        UsageError: `bad-plan`.
+    """
+    manifest = make_manifest(
+        plan, agreement, agreement_hash, roster, model, run_id=new_id(), moment=moment
+    )
+    sites = [_cost(plan, agreement, item, roster, spent, prv) for item in roster.datasets]
+    found = [*_dates(agreement, moment), *violations(agreement, manifest), *_overspends(sites)]
+    return PlanView(
+        allowed=not found,
+        reasons=[Reason(code=e.code, message=e.message, hint=e.hint) for e in found],
+        title=manifest.title,
+        agreement=agreement_hash,
+        agreement_title=agreement.title,
+        task=plan.task,
+        architecture=plan.architecture.name,
+        dimension=model.dimension,
+        rounds=plan.rounds,
+        max_attempts_total=plan.max_attempts,
+        steps=plan.steps,
+        smallest_cohort=manifest.smallest_cohort,
+        threshold=manifest.secagg.threshold,
+        colluders=manifest.secagg.colluders,
+        bound=manifest.secagg.bound,
+        scale=manifest.secagg.scale,
+        sites=sites,
+        bytes=_load(manifest),
+    )
+
+
+def _cost(
+    plan: PlanFile,
+    agreement: Agreement,
+    dataset: Dataset,
+    roster: Roster,
+    spent: Mapping[str, Tally],
+    prv: PrvAccountant,
+) -> SiteCost:
+    terms, noise = dataset.privacy, roster.noise[dataset.id]
+
+    def tally(attempts: int) -> Tally:
+        return Tally(terms.adjacency, ((noise, plan.sampling_rate, attempts * plan.steps),))
+
+    everything, delta = tally(plan.max_attempts), float(terms.delta)
+    before = spent.get(dataset.population, Tally(terms.adjacency, ()))
+    rule = RdpFilter(Cap(epsilon=terms.epsilon_cap, delta=terms.delta))
+    return SiteCost(
+        party=dataset.owner,
+        dataset=dataset.id,
+        label=label(agreement, dataset),
+        sampling_rate=plan.sampling_rate,
+        noise_multiplier=noise,
+        epsilon=_decimal(rule.epsilon(everything)),
+        epsilon_pld=_decimal(report_epsilon(everything, delta)),
+        epsilon_prv=_decimal(prv_check(everything, delta, prv)),
+        epsilon_rounds=_decimal(report_epsilon(tally(plan.rounds), delta)),
+        delta=terms.delta,
+        cap=terms.epsilon_cap,
+        spent=_decimal(rule.epsilon(before)),
+        after=_decimal(rule.epsilon(before + everything)),
+    )
+
+
+def _decimal(epsilon: float) -> Dec:
+    return decimal_up(min(epsilon, 1e15))  # a record's decimals have no infinity
+
+
+def _dates(agreement: Agreement, moment: datetime) -> list[AccordError]:
+    try:
+        agreement.check_valid_at(moment)
+    except AccordError as error:
+        return [error]
+    return []
+
+
+def _overspends(sites: Iterable[SiteCost]) -> list[AccordError]:
+    return [
+        PolicyError(
+            "budget-exceeded",
+            f"{site.label}: epsilon {site.after} after this run ({site.spent} spent before), "
+            f"the cap is {site.cap} at delta {site.delta}",
+            hint="Plan more noise, fewer rounds, steps or spare attempts, or amend the agreement.",
+        )
+        for site in sites
+        if float(site.after) > float(site.cap)
+    ]
+
+
+def _load(manifest: RunManifest) -> Load:
+    model = manifest.dimension * _FLOAT
+    tags = 16 * (-(-manifest.dimension // _SEALED_CHUNK_WORDS))
+    site = 2 * model + tags  # model down, masked words up
+    return Load(
+        round_per_site=site,
+        round_total=site * manifest.n,
+        node_memory=_NODE_COPIES * model,
+        aggregator_memory=_AGGREGATOR_COPIES * model,
+    )

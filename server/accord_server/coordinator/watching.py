@@ -1,0 +1,213 @@
+"""A run as it happens: one update for each thing that changed.
+
+Guarantees: every consent, attempt, log line and state change that the registry shows is told once,
+in order; the last update is the end. It waits on the registry's long poll, never in a tight loop.
+
+Metrics are computed here, on public rows; nothing is asked of a node. Updates are the registry's
+word; `desk.verified_result` proves the end.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from accord_common.agreement import Agreement
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
+from accord_common.errors import AccordError, ConflictError, NotFoundError, PolicyError
+
+POLL_S = 25.0  # below the registry's 30 s
+Score = Callable[[bytes], dict[str, float]]
+
+
+class _Update(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class StateUpdate(_Update):
+    """The run is in another state."""
+
+    event: Literal["state"] = "state"
+    state: RunState
+    stop_requested: str | None
+
+
+class ConsentUpdate(_Update):
+    """A site answered."""
+
+    event: Literal["consent"] = "consent"
+    site: str
+    decision: Literal["accept", "refuse"]
+    code: str
+    reason: str
+
+
+class RoundUpdate(_Update):
+    """An attempt at a round ended; `round` counts from 1."""
+
+    event: Literal["round"] = "round"
+    round: int
+    rounds: int
+    attempt: int
+    outcome: Literal["completed", "aborted"]
+    seconds: float
+    sites: list[str]
+    lost: list[str]
+    model: str | None
+    metrics: dict[str, float]
+    epsilon: dict[str, str]
+
+
+class LogUpdate(_Update):
+    """A line of the aggregator, the coordinator or the registry."""
+
+    event: Literal["log"] = "log"
+    level: str
+    message: str
+    created: str
+
+
+class EndUpdate(_Update):
+    """The run is over."""
+
+    event: Literal["end"] = "end"
+    run: str
+    state: RunState
+    code: str
+    cause: str
+    refused_by: list[str]
+    rounds: int
+    model: str | None
+    metrics: dict[str, float]
+    epsilon: dict[str, str]
+
+
+Update = StateUpdate | ConsentUpdate | RoundUpdate | LogUpdate | EndUpdate
+
+
+def watch(
+    client: RegistryClient, run_id: str, agreement: Agreement, score: Score | None = None
+) -> Iterator[Update]:
+    """Tell what happens until the run is over.
+
+    Args:
+        client: the registry.
+        run_id: the run.
+        agreement: names the parties.
+        score: evaluates a model's bytes; None for no metrics.
+    """
+    teller = _Teller(client, run_id, agreement, score)
+    cursor = 0
+    while True:
+        cursor = client.inbox(after=cursor, wait_s=POLL_S if cursor else 0.0).cursor
+        run = client.run(run_id)
+        yield from teller.news(run)
+        if run.state in FINAL_STATES:
+            yield teller.end(run)
+            return
+
+
+def verdict(end: EndUpdate) -> AccordError | None:
+    """The error that an end stands for: None, `run-failed` or `run-stopped`, or the refusal's."""
+    if end.state == "completed":
+        return None
+    if end.state == "refused":
+        sites = ", ".join(end.refused_by) or "a node"
+        return PolicyError("run-refused", f"{sites} refused: [{end.code}] {end.cause}")
+    tail = f" [{end.code}]" if end.code else ""
+    return ConflictError(f"run-{end.state}", (end.cause or f"the run {end.state}") + tail)
+
+
+class _Teller:
+    """What has been told so far."""
+
+    def __init__(
+        self, client: RegistryClient, run_id: str, agreement: Agreement, score: Score | None
+    ) -> None:
+        self._client = client
+        self._run = run_id
+        self._agreement = agreement
+        self._score = score
+        self._state: tuple[RunState, str | None] | None = None
+        self._answered: set[str] = set()
+        self._rounds = 0
+        self._line = 0
+        self._metrics: dict[str, float] = {}
+
+    def news(self, run: RunView) -> Iterator[Update]:
+        """Everything since the last call."""
+        for consent in run.consents:
+            if consent.decision is not None and consent.party not in self._answered:
+                self._answered.add(consent.party)
+                yield ConsentUpdate(
+                    site=self._name(consent.party),
+                    decision=consent.decision,
+                    code=consent.code,
+                    reason=consent.reason,
+                )
+        if run.state not in FINAL_STATES:
+            yield from self._state_of(run)
+        attempts = self._client.rounds(self._run)
+        for attempt in attempts[self._rounds :]:
+            yield self._round(attempt, run)
+        self._rounds = max(self._rounds, len(attempts))
+        for line in self._lines():
+            yield LogUpdate(level=line.level, message=line.message, created=line.created)
+
+    def end(self, run: RunView) -> EndUpdate:
+        """The last word."""
+        refusals = [consent for consent in run.consents if consent.decision == "refuse"]
+        first = refusals[0] if refusals else None
+        return EndUpdate(
+            run=run.id,
+            state=run.state,
+            code=run.code or (first.code if first else ""),
+            cause=run.cause or (first.reason if first else ""),
+            refused_by=[self._name(consent.party) for consent in refusals],
+            rounds=run.round,
+            model=run.model,
+            metrics=self._metrics,
+            epsilon=self._epsilon(run),
+        )
+
+    def _state_of(self, run: RunView) -> Iterator[Update]:
+        if self._state != (run.state, run.stop_requested):
+            self._state = (run.state, run.stop_requested)
+            yield StateUpdate(state=run.state, stop_requested=run.stop_requested)
+
+    def _round(self, attempt: RoundView, run: RunView) -> RoundUpdate:
+        metrics = self._scored(attempt.model_after)
+        self._metrics = metrics or self._metrics
+        return RoundUpdate(
+            round=attempt.round + 1,
+            rounds=run.rounds,
+            attempt=attempt.attempt,
+            outcome=attempt.outcome,
+            seconds=attempt.seconds,
+            sites=[self._name(party) for party in attempt.cohort],
+            lost=[self._name(party) for party in attempt.lost],
+            model=attempt.model_after,
+            metrics=metrics,
+            epsilon=self._epsilon(run),
+        )
+
+    def _scored(self, model: str | None) -> dict[str, float]:
+        if model is None or self._score is None:
+            return {}
+        try:
+            return self._score(self._client.get_blob(model))
+        except NotFoundError:
+            return {}  # the aggregator has not uploaded this one
+
+    def _lines(self) -> list[EventView]:
+        lines = self._client.events(self._run, after=self._line)
+        if lines:
+            self._line = lines[-1].sequence
+        return lines
+
+    def _epsilon(self, run: RunView) -> dict[str, str]:
+        return {self._name(item.party): item.epsilon for item in run.epsilon}
+
+    def _name(self, party: str) -> str:
+        return self._agreement.party(party).name
