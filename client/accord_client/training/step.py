@@ -26,6 +26,7 @@ from accord_common.models.task import Task
 from accord_common.tables import Encoded
 
 GRADIENT_BYTES = 256 << 20  # per-row gradients held at once; a larger batch is cut into parts
+_LEFT_ON_LAYERS = ("activations", "max_batch_len")  # of Opacus, where a batch broke off
 MAX_PART = 1024  # rows; beyond it a part's speed no longer grows
 
 
@@ -63,6 +64,9 @@ class ClippedGradients:
     ) -> None:
         self._hooks.cleanup()
         self._module.zero_grad(set_to_none=True)
+        for layer in self._module.modules():
+            for name in _LEFT_ON_LAYERS:
+                vars(layer).pop(name, None)
 
     def add_sum(self, table: Encoded, rows: NDArray[np.int64], total: NDArray[np.float32]) -> None:
         """Add the clipped gradients of `rows` (b,) of `table` to `total` (d,), in place."""

@@ -1,0 +1,212 @@
+"""Clipping, against a gradient for each row by plain autograd."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from accord_client.training import step
+from accord_client.training.step import ClippedGradients
+from accord_common.errors import AccordError
+from accord_common.models import architectures
+from accord_common.models.flat import initial_vector, set_vector
+from accord_common.models.tabular import BinaryClassification, MulticlassClassification
+from accord_common.models.task import Task
+from accord_common.tables import Encoded
+
+RANDOM = np.random.default_rng(1)
+
+
+def table(rows: int = 40, features: int = 6, classes: int = 2) -> Encoded:
+    return Encoded(
+        RANDOM.normal(0, 3, (rows, features)).astype(np.float32),
+        RANDOM.integers(0, classes, rows),
+    )
+
+
+def oracle(task: Task, module: nn.Module, data: Encoded, rows: np.ndarray, clip: float) -> Tensor:
+    """Sum of min(1, C / |g_i|) g_i, one row at a time."""
+    total = torch.zeros(sum(p.numel() for p in module.parameters()))
+    for row in rows:
+        logits = module(torch.from_numpy(data.features[row : row + 1]))
+        loss = task.losses(logits, torch.from_numpy(data.labels[row : row + 1])).sum()
+        gradient = torch.cat(
+            [g.flatten() for g in torch.autograd.grad(loss, [*module.parameters()])]
+        )
+        total += gradient * min(1.0, clip / float(gradient.norm()))
+    return total
+
+
+class Tied(nn.Module):
+    """One layer used twice: a row's gradient is the sum of both uses before its norm is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.last = nn.Linear(6, 6), nn.Linear(6, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.last(torch.tanh(self.shared(torch.tanh(self.shared(features)))))
+        return result
+
+
+def convolution() -> nn.Module:
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 6)),
+        nn.Conv1d(1, 4, 3),
+        nn.GroupNorm(2, 4),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 1),
+    )
+
+
+MODULES: dict[str, tuple[Task, Callable[[], nn.Module]]] = {
+    "logistic-regression": (
+        BinaryClassification(),
+        lambda: architectures.build("logistic-regression", {}, 6, 1),
+    ),
+    "mlp": (
+        MulticlassClassification(),
+        lambda: architectures.build("mlp", {"hidden": [7, 5]}, 6, 3),
+    ),
+    "tied": (BinaryClassification(), Tied),
+    "convolution": (BinaryClassification(), convolution),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("clip", [0.05, 1.0, 1000.0])
+def test_the_sum_is_that_of_rows_clipped_one_by_one(name: str, clip: float) -> None:
+    task, make = MODULES[name]
+    module = make()
+    data = table(classes=3 if name == "mlp" else 2)
+    rows = np.array([0, 3, 4, 17, 39])
+    total = np.zeros(sum(p.numel() for p in module.parameters()), np.float32)
+    with ClippedGradients(task, module, clip) as gradients:
+        gradients.add_sum(data, rows, total)
+    expected = oracle(task, module, data, rows, clip).numpy()
+    assert np.allclose(total, expected, rtol=1e-4, atol=1e-5 * min(clip, 1))
+
+
+def test_one_row_moves_the_sum_by_at_most_the_clip() -> None:
+    """The largest of rows: huge features, a huge loss, weights that make both worse."""
+    task, module = MODULES["mlp"][0], MODULES["mlp"][1]()
+    set_vector(module, initial_vector(module, 0) * np.float32(100))
+    data = table(classes=3)
+    data.features[7] = 1e18
+    with ClippedGradients(task, module, 0.5) as gradients:
+        for row in range(data.rows):
+            alone = np.zeros(sum(p.numel() for p in module.parameters()), np.float32)
+            gradients.add_sum(data, np.array([row]), alone)
+            assert np.linalg.norm(alone) <= 0.5 * (1 + 1e-5)
+
+
+def test_a_row_without_a_finite_gradient_counts_as_zero() -> None:
+    task, module = MODULES["mlp"][0], MODULES["mlp"][1]()
+    data = table(classes=3)
+    data.features[7] = np.inf
+    good, both = (np.zeros(sum(p.numel() for p in module.parameters()), np.float32) for _ in "12")
+    with ClippedGradients(task, module, 0.5) as gradients:
+        gradients.add_sum(data, np.array([3]), good)
+        gradients.add_sum(data, np.array([3, 7]), both)
+    assert np.isfinite(both).all()
+    assert np.allclose(good, both, atol=1e-7)
+
+
+def test_parts_of_a_batch_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, module = MODULES["mlp"][0], MODULES["mlp"][1]()
+    data, rows = table(classes=3), np.arange(40)
+    dimension = sum(p.numel() for p in module.parameters())
+    whole, parts = np.zeros(dimension, np.float32), np.zeros(dimension, np.float32)
+    with ClippedGradients(task, module, 0.5) as gradients:
+        gradients.add_sum(data, rows, whole)
+    monkeypatch.setattr(step, "GRADIENT_BYTES", 4 * dimension * 7)
+    with ClippedGradients(task, module, 0.5) as gradients:
+        gradients.add_sum(data, rows, parts)
+        before = parts.copy()
+        gradients.add_sum(data, np.array([], np.int64), parts)
+    assert np.allclose(whole, parts, atol=1e-5)
+    assert np.array_equal(parts, before)  # an empty batch adds nothing
+
+
+def test_the_module_is_left_as_it_was() -> None:
+    class Broken(MulticlassClassification):
+        def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+            raise ZeroDivisionError
+
+    task, module = MODULES["mlp"][0], MODULES["mlp"][1]()
+    data = table(classes=3)
+    total = np.zeros(sum(p.numel() for p in module.parameters()), np.float32)
+    before = [set(vars(layer)) for layer in module.modules()]
+    with ClippedGradients(task, module, 0.5) as gradients:
+        gradients.add_sum(data, np.arange(5), total)
+    with pytest.raises(ZeroDivisionError), ClippedGradients(Broken(), module, 0.5) as gradients:
+        gradients.add_sum(data, np.arange(5), total)  # breaks off after the forward pass
+    assert [set(vars(layer)) for layer in module.modules()] == before
+    for parameter in module.parameters():
+        assert not vars(parameter)
+        assert parameter.grad is None
+    for layer in module.modules():
+        assert not layer._forward_hooks
+        assert not layer._backward_hooks
+
+
+def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
+    task, data = BinaryClassification(), table()
+    with pytest.raises(AccordError, match="mixes-rows"):
+        ClippedGradients(task, nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)), 1)
+
+    class Buffered(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(6, 1)
+            self.register_buffer("seen", torch.zeros(1))
+
+    with pytest.raises(AccordError, match="unsupported-layer"):
+        ClippedGradients(task, Buffered(), 1)
+
+    class Mean(BinaryClassification):
+        def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return super().losses(logits, labels).mean()
+
+    module = architectures.build("logistic-regression", {}, 6, 1)
+    with (
+        pytest.raises(AccordError, match=r"bad-task.*not one a row"),
+        ClippedGradients(Mean(), module, 1) as gradients,
+    ):
+        gradients.add_sum(data, np.arange(3), np.zeros(7, np.float32))
+
+    class Folded(nn.Module):
+        """Turns two rows into one before its layer, so no gradient belongs to one row."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(12, 2)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.layer(features.reshape(-1, 12)).reshape(-1, 1)
+            return result
+
+    with (
+        pytest.raises(AccordError, match=r"unsupported-layer.*no gradient per row"),
+        ClippedGradients(task, Folded(), 1) as gradients,
+    ):
+        gradients.add_sum(data, np.arange(4), np.zeros(26, np.float32))
+
+
+def test_a_parameter_without_part_in_the_output_stays_where_it_is() -> None:
+    class Spare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = nn.Linear(6, 1), nn.Linear(6, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.used(features)
+            return result
+
+    total = np.zeros(14, np.float32)
+    with ClippedGradients(BinaryClassification(), Spare(), 1) as gradients:
+        gradients.add_sum(table(), np.arange(4), total)
+    assert total[:7].all()
+    assert not total[7:].any()
