@@ -178,7 +178,7 @@ class Datasets:
         )
 
     def update(
-        self, dataset: LocalDataset, *, path: Path | None = None, policy: Policy | None = None
+        self, dataset: LocalDataset, *, path: Path | None = None, policy: Policy
     ) -> LocalDataset:
         """Check a dataset's file again, at its old or a new place, and store what was found.
 
@@ -188,7 +188,7 @@ class Datasets:
         place = Path(dataset.path) if path is None else path.expanduser().absolute()
         mark = examine(place, dataset.table)
         _refuse_outgrown(dataset.name, mark.rows, dataset.size)
-        changed = {"path": str(place), "file": mark, "policy": policy or dataset.policy}
+        changed = {"path": str(place), "file": mark, "policy": policy}
         updated = dataset.model_copy(update=changed)
         self.store(updated)
         return updated

@@ -1,0 +1,145 @@
+"""`accord-node agreement`: read, sign, and see who has signed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import (
+    Format,
+    FormatOption,
+    PassphraseOption,
+    YesOption,
+    confirm,
+    emit,
+    note,
+    read_passphrase,
+)
+
+if TYPE_CHECKING:
+    from accord_common.agreement import Agreement
+    from accord_common.home import Home
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Read and sign data-sharing agreements."
+)
+
+HashArgument = Annotated[str, typer.Argument(help="The agreement's hash, 64 hex digits.")]
+
+
+@app.command("list", epilog="Example: accord-node agreement list")
+def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
+    """List the agreements that name this institution, and whose signatures they lack."""
+    from rich.table import Table
+
+    from accord_client.agreements import Agreements
+
+    opened = open_home(home)
+    own = Agreements.of(opened)
+    signed = own.signed()
+    table = Table("title", "version", "status", "signed here", "missing", "hash", box=None)
+    found = []
+    with opened.registry() as registry:
+        for view in registry.agreements():
+            terms = view.agreement
+            missing = [terms.party(party).name for party in view.missing]
+            status = "withdrawn" if own.withdrawn(view.hash) else view.status
+            found.append(
+                {
+                    "hash": view.hash,
+                    "title": terms.title,
+                    "version": terms.version,
+                    "status": status,
+                    "signed_here": view.hash in signed,
+                    "missing": missing,
+                }
+            )
+            table.add_row(
+                terms.title,
+                str(terms.version),
+                status,
+                "yes" if view.hash in signed else "no",
+                ", ".join(missing) or "-",
+                view.hash,
+            )
+    emit(found, format_, table if found else "No agreement names this institution yet.")
+
+
+@app.command(epilog="Example: accord-node agreement show 3f9a...")
+def show(
+    agreement: HashArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
+) -> None:
+    """Show an agreement in plain words, with everything that the node will enforce."""
+    from accord_client.agreements import Agreements
+    from accord_common.summaries import agreement_summary
+
+    opened = open_home(home)
+    with opened.registry() as registry:
+        envelope = registry.agreement(agreement).envelope
+    terms = Agreements.of(opened).read(envelope, agreement)
+    emit(
+        {"hash": agreement, "agreement": terms.to_json()},
+        format_,
+        agreement_summary(terms, agreement),
+    )
+
+
+@app.command(epilog="Example: accord-node agreement sign 3f9a...")
+def sign(
+    agreement: HashArgument,
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseOption = None,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show an agreement, sign it with the institution's key, and keep the copy that was signed.
+
+    From then on the node enforces this copy, whatever the registry says.
+    """
+    from accord_client.agreements import Agreements
+    from accord_client.outbox import FILE_NAME, Outbox
+    from accord_common.canonical import sha256_hex
+    from accord_common.summaries import agreement_summary
+
+    opened = open_home(home)
+    own = Agreements.of(opened)
+    with opened.registry() as registry:
+        terms = own.read(registry.agreement(agreement).envelope, agreement)
+        _check_own_datasets(opened, terms)
+        note(agreement_summary(terms, agreement))
+        confirm(f"Sign {terms.title!r} for {opened.profile.name}?", yes=yes)
+        envelope = own.sign(terms, opened.identity(read_passphrase(passphrase_file)))
+        data = envelope.to_bytes()
+        outbox = Outbox(opened.path / FILE_NAME, opened.node_key())
+        outbox.append("agreement-signature", "registry", sha256_hex(data), len(data))
+        view = registry.sign_agreement(envelope)
+        if not view.missing:
+            own.complete(view.envelope)
+    missing = [terms.party(party).name for party in view.missing]
+    emit(
+        {"hash": agreement, "title": terms.title, "status": view.status, "missing": missing},
+        format_,
+        f"Signed {terms.title!r}. "
+        + (f"Still to sign: {', '.join(missing)}." if missing else "Every party has signed."),
+    )
+
+
+def _check_own_datasets(home: Home, agreement: Agreement) -> None:
+    """Refuse terms about this institution's tables that its registrations do not bear out."""
+    from accord_client.stores import datasets_of
+    from accord_common.errors import PolicyError
+
+    local = {dataset.id: dataset for dataset in datasets_of(home.path).all()}
+    for agreed in agreement.datasets:
+        if agreed.owner != home.profile.party:
+            continue
+        dataset = local.get(agreed.id)
+        found = dataset and (dataset.population, dataset.table.hash, dataset.size, dataset.unit)
+        if found != (agreed.population, agreed.schema_hash, agreed.size, agreed.unit):
+            raise PolicyError(
+                "dataset-differs",
+                f"the agreement describes {agreed.name!r} otherwise than it is registered here",
+                hint="Compare with accord-node dataset show; the coordinator must amend the draft.",
+            )

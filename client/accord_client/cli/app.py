@@ -1,0 +1,45 @@
+"""Which verbs `accord-node` has; one file a noun.
+
+A verb imports what it needs when it runs, so that `accord-node --help` needs neither torch nor
+pandas nor a registry.
+"""
+
+from typing import NoReturn
+
+import typer
+
+from accord_client.cli import agreement, budget, check, daemon, dataset, join, outbox, run, trial
+from accord_common.cli import run_app
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Your institution's node: it trains on your data, under agreements that you signed, "
+    "within budgets that it enforces itself.",
+    epilog="Order of things: init, enroll, dataset add, agreement sign, check, start.",
+)
+
+
+@app.callback()
+def _root() -> None:
+    pass
+
+
+app.command("init", epilog=join.INIT_EXAMPLE)(join.init)
+app.command("enroll", epilog=join.ENROLL_EXAMPLE)(join.enroll)
+app.command("check", epilog=check.EXAMPLE)(check.check)
+app.add_typer(dataset.app, name="dataset")
+app.add_typer(agreement.app, name="agreement")
+app.command("try", epilog=trial.EXAMPLE)(trial.try_)
+app.command("start", epilog=daemon.START_EXAMPLE)(daemon.start)
+app.command("status", epilog=daemon.STATUS_EXAMPLE)(daemon.status)
+app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
+app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
+app.command("budget", epilog=budget.EXAMPLE)(budget.budget)
+app.add_typer(outbox.app, name="outbox")
+
+
+def main() -> NoReturn:
+    """Run the console script."""
+    run_app(app)

@@ -1,0 +1,111 @@
+"""`accord-node start` and `accord-node status`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, emit
+
+if TYPE_CHECKING:
+    from accord_client.stores import Stores
+
+START_EXAMPLE = "Example: accord-node start (Ctrl-C or SIGTERM ends it; systemd may restart it)"
+STATUS_EXAMPLE = "Example: accord-node status --format json"
+
+
+def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Run the node: wait for runs, check them, train, send masked updates.
+
+    One outbound connection goes to the registry, one to a run's aggregator; nothing listens here.
+    Progress goes to stderr, all details to logs/node.jsonl in the node's folder.
+    """
+    import os
+    import signal
+
+    import structlog
+
+    from accord_client import logs
+    from accord_client.lock import only_daemon
+    from accord_client.node import Node
+    from accord_client.stores import open_stores
+
+    opened = open_home(home)
+    with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
+        logs.configure(opened.path)
+        node = Node(stores, registry)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: node.stop())
+        _warm_up()
+        structlog.get_logger(__name__).info("node-started", registry=registry.url)
+        emit(
+            {"status": "started", "pid": os.getpid(), "registry": registry.url},
+            format_,
+            f"The node of {opened.profile.name} runs; registry {registry.url}",
+        )
+        node.run()
+        structlog.get_logger(__name__).info("node-stopped")
+
+
+def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Show the daemon, the runs that named this node, and what waits for you. Needs no network."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from accord_client.lock import running_pid
+    from accord_client.stores import open_stores
+
+    opened = open_home(home)
+    with open_stores(opened) as stores:
+        pid = running_pid(opened.path)
+        view = _view(stores) | {"running": pid is not None, "pid": pid}
+    table = Table("run", "title", "dataset", "decision", "state", "round", "why", box=None)
+    for run in view["runs"]:
+        keys = ("id", "title", "dataset", "decision", "state", "round", "code")
+        table.add_row(*("-" if run[key] in (None, "") else str(run[key]) for key in keys))
+    asked = [run for run in view["runs"] if run["waits_for_you"]]
+    seen = view["registry_seen"] or "never"
+    lines = [
+        f"{opened.profile.name}: " + (f"running, process {pid}" if pid else "not running"),
+        f"registry {view['registry'] or 'not joined'}, last heard {seen}",
+        f"{view['queued']} records wait to be posted; {len(view['datasets'])} datasets",
+        *(f"waits for you: accord-node approve {run['id']}   ({run['title']})" for run in asked),
+    ]
+    emit(view, format_, Group(*lines, table) if view["runs"] else "\n".join(lines))
+
+
+def _view(stores: Stores) -> dict[str, Any]:
+    from accord_client.node import REGISTRY_SEEN
+
+    profile = stores.home.profile
+    return {
+        "party": profile.party,
+        "name": profile.name,
+        "registry": profile.registry_url,
+        "registry_seen": stores.state.get(REGISTRY_SEEN),
+        "queued": stores.state.queued(),
+        "datasets": [dataset.name for dataset in stores.datasets.all()],
+        "ledger_head": stores.ledger.head,
+        "runs": [
+            {
+                "id": run.id,
+                "title": run.title,
+                "dataset": run.dataset,
+                "decision": None if run.decision == "ask" else run.decision,
+                "waits_for_you": run.decision == "ask" and run.state == "awaiting-consent",
+                "code": run.code,
+                "reason": run.reason,
+                "state": run.state,
+                "round": None if run.round < 0 else run.round,
+                "attempt": None if run.attempt < 0 else run.attempt,
+            }
+            for run in stores.state.runs()
+        ],
+    }
+
+
+def _warm_up() -> None:
+    """Import what the first round needs, so that it does not wait for it."""
+    for module in ("accord_client.training.train", "accord_common.tables"):
+        import_module(module)

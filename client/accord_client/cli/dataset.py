@@ -1,0 +1,194 @@
+"""`accord-node dataset`: register tables; rows never leave, what is registered is public."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, emit, note
+
+if TYPE_CHECKING:
+    from accord_client.datasets import Datasets, LocalDataset
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Register and list tables.")
+
+
+class PolicyChoice(StrEnum):
+    """Who decides about a run that all checks allow."""
+
+    ASK = "ask"
+    AUTO = "auto-within-agreement"
+
+
+class UnitChoice(StrEnum):
+    """Whom differential privacy protects: one row, or one patient, who then has one row."""
+
+    RECORD = "record"
+    PATIENT = "patient"
+
+
+PolicyOption = Annotated[
+    PolicyChoice,
+    typer.Option(help="ask: the steward approves each run; auto-within-agreement: checks suffice."),
+]
+NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
+
+
+@app.command(
+    epilog="Example: accord-node dataset add tumours.csv --schema tumours.yaml --name tumours "
+    "--size 200"
+)
+def add(
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file; it stays where it is.")],
+    schema: Annotated[Path, typer.Option(help="The agreed schema, .yaml or .json.")],
+    name: Annotated[str, typer.Option(help="What partners will call it.")],
+    size: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="The public size N: a round number, at least the row count. Updates are divided "
+            "by it, the row count itself stays private.",
+        ),
+    ],
+    policy: PolicyOption = PolicyChoice.ASK,
+    unit: Annotated[UnitChoice, typer.Option(help="Whom privacy protects.")] = UnitChoice.RECORD,
+    population: Annotated[
+        str | None,
+        typer.Option(
+            help="Id of a population that another dataset describes too; they share a budget."
+        ),
+    ] = None,
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Check every cell of a table against its schema, then register its description.
+
+    The registry gets name, schema, public size and population. A wrong table registers nothing.
+    """
+    from accord_client.outbox import FILE_NAME, Outbox
+    from accord_client.stores import datasets_of
+    from accord_common import schema_file
+    from accord_common.api.schemas import DatasetDraft
+    from accord_common.canonical import sha256_hex
+
+    opened = open_home(home)
+    store = datasets_of(opened.path)
+    contract = schema_file.load(schema.expanduser())
+    note(f"Checking {file} ...")
+    dataset = store.prepare(
+        file,
+        contract,
+        name=name,
+        size=size,
+        unit=unit.value,
+        policy=policy.value,
+        population=population,
+    )
+    draft = DatasetDraft(
+        id=dataset.id,
+        name=dataset.name,
+        population=dataset.population,
+        table=contract,
+        size=dataset.size,
+        unit=dataset.unit,
+    )
+    with opened.registry() as registry:
+        store.store(dataset)
+        try:
+            data = draft.model_dump_json().encode()
+            outbox = Outbox(opened.path / FILE_NAME, opened.node_key())
+            outbox.append("dataset-description", "registry", sha256_hex(data), len(data))
+            registry.register_dataset(draft)
+        except BaseException:
+            store.forget(dataset)
+            raise
+    emit(
+        _view(dataset),
+        format_,
+        f"Registered {dataset.name}: {dataset.file.rows} rows here, public size {dataset.size}\n"
+        f"id {dataset.id}\npopulation {dataset.population}\nschema {dataset.table.hash}\n"
+        f"runs: {dataset.policy}",
+    )
+
+
+@app.command("list", epilog="Example: accord-node dataset list --format json")
+def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
+    """List the tables registered here."""
+    from rich.table import Table
+
+    store = _store(home)
+    table = Table("name", "size", "rows", "runs", "file", "id", box=None)
+    views = []
+    for dataset in store.all():
+        view = _view(dataset) | {"problem": _problem(dataset)}
+        views.append(view)
+        table.add_row(
+            dataset.name,
+            str(dataset.size),
+            str(dataset.file.rows),
+            dataset.policy,
+            view["problem"] or "ok",
+            dataset.id,
+        )
+    emit(
+        views, format_, table if views else "No dataset is registered. accord-node dataset add ..."
+    )
+
+
+@app.command(epilog="Example: accord-node dataset show tumours")
+def show(
+    name: NameArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
+) -> None:
+    """Show one registration, and whether its file is still the one that was checked."""
+    dataset = _store(home).find(name)
+    view = _view(dataset) | {"problem": _problem(dataset)}
+    text = "\n".join(f"{key:<12} {value}" for key, value in view.items() if key != "table")
+    emit(view, format_, text)
+
+
+@app.command(epilog="Example: accord-node dataset update tumours --policy auto-within-agreement")
+def update(
+    name: NameArgument,
+    file: Annotated[Path | None, typer.Option(help="The file's new place.")] = None,
+    policy: Annotated[PolicyChoice | None, typer.Option(help="Who decides about runs.")] = None,
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Check a changed or moved file again, or change who decides about runs.
+
+    What the registry knows stays as it is: another schema, size or population is another dataset.
+    """
+    store = _store(home)
+    known = store.find(name)
+    dataset = store.update(known, path=file, policy=policy.value if policy else known.policy)
+    emit(
+        _view(dataset),
+        format_,
+        f"{dataset.name}: {dataset.file.rows} rows meet the schema; runs: {dataset.policy}",
+    )
+
+
+def _store(home: Path) -> Datasets:
+    from accord_client.stores import datasets_of
+
+    return datasets_of(open_home(home).path)
+
+
+def _problem(dataset: LocalDataset) -> str | None:
+    from accord_common.errors import DataError
+
+    try:
+        dataset.check_unchanged()
+    except DataError as error:
+        return error.code
+    return None
+
+
+def _view(dataset: LocalDataset) -> dict[str, Any]:
+    body: dict[str, Any] = dataset.model_dump(mode="json")
+    file = body.pop("file")
+    return body | {"rows": file["rows"], "schema_hash": dataset.table.hash}

@@ -1,0 +1,35 @@
+"""Options and openers that all verbs share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from accord_common.home import Home
+
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="ACCORD_NODE_HOME", help="The node's folder.")
+]
+DEFAULT_HOME = Path("~/.accord-node")
+
+
+def open_home(path: Path) -> Home:
+    """Open the node's folder.
+
+    Raises:
+        UsageError: `no-home`, `exposed-home`, or `not-a-node` for another role's folder.
+    """
+    from accord_common.errors import UsageError
+    from accord_common.home import Home
+
+    home = Home.open(path.expanduser())
+    if home.profile.role != "data-holder":
+        raise UsageError(
+            "not-a-node",
+            f"{home.path} is the folder of a {home.profile.role}",
+            hint="Use accord for it; a node's folder is made by accord-node init.",
+        )
+    return home

@@ -1,0 +1,107 @@
+"""`accord-node approve` and `accord-node refuse`: the steward's word on one run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, YesOption, confirm, emit, note
+
+if TYPE_CHECKING:
+    from accord_client.consent import Verdict
+    from accord_client.deciding import Considered
+
+APPROVE_EXAMPLE = "Example: accord-node approve 0192f0c1-... (ids: accord-node status)"
+REFUSE_EXAMPLE = "Example: accord-node refuse 0192f0c1-... --reason 'not before the audit'"
+
+RunArgument = Annotated[str, typer.Argument(help="The run's id.")]
+
+
+def approve(
+    run: RunArgument,
+    home: HomeOption = DEFAULT_HOME,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Let a run use your data, if every check allows it; works with or without the daemon.
+
+    Signed with the node's key: no passphrase. A run that breaks the agreement or the budget is
+    refused, whoever approves it.
+    """
+    from accord_common.errors import PolicyError
+
+    def decide(considered: Considered) -> Verdict:
+        if considered.verdict.decision == "accept":
+            note(_describe(considered))
+            confirm("Approve this run?", yes=yes)
+        return considered.verdict
+
+    decided = _decide(home, run, decide)
+    if decided.decision == "refuse":
+        raise PolicyError(decided.code, decided.reason, hint="The node refused the run.")
+    emit({"run": run, "decision": "accept"}, format_, f"Run {run} is approved.")
+
+
+def refuse(
+    run: RunArgument,
+    reason: Annotated[str, typer.Option(help="Why; every party of the run can read it.")],
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Refuse a run; it then ends for everybody."""
+    from accord_client.consent import Verdict
+    from accord_client.deciding import STEWARD_REFUSED
+
+    decided = _decide(home, run, lambda _: Verdict("refuse", STEWARD_REFUSED, reason))
+    emit(
+        {"run": run, "decision": "refuse", "code": decided.code, "reason": decided.reason},
+        format_,
+        f"Run {run} is refused.",
+    )
+
+
+def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> Verdict:
+    from accord_client.deciding import answer, consider
+    from accord_client.delivery import deliver
+    from accord_client.registry_sync import refresh
+    from accord_client.stores import open_stores
+    from accord_common.errors import ConflictError
+    from accord_common.fields import now
+
+    opened = open_home(home)
+    with open_stores(opened) as stores, opened.registry() as registry:
+        known = stores.state.run(run)
+        if known is not None and known.decision != "ask":
+            raise ConflictError("already-decided", f"run {run} was answered: {known.decision}")
+        view = registry.run(run)
+        if view.state != "awaiting-consent":
+            raise ConflictError("not-awaiting-consent", f"run {run} is {view.state}")
+        refresh(stores, registry)
+        considered = consider(stores, registry, view.manifest_hash, now())
+        verdict = decide(considered)
+        answer(stores, considered, verdict, view.state, now())
+        deliver(stores, registry)
+    return verdict
+
+
+def _describe(considered: Considered) -> str:
+    """What the steward is about to allow."""
+    manifest, site = considered.facts.run, considered.facts.site
+    name = considered.dataset.name if considered.dataset else site.dataset
+    return "\n".join(
+        [
+            f"{manifest.title}",
+            f"  task {manifest.task.name}, {manifest.architecture.name}, "
+            f"{manifest.dimension} numbers",
+            f"  on {name}: {manifest.rounds} rounds of {manifest.local.steps} steps, at most "
+            f"{manifest.max_attempts_total} attempts",
+            f"  noise multiplier {site.noise_multiplier}, clipping norm "
+            f"{manifest.local.clipping_norm}, sampling rate {site.sampling_rate}",
+            f"  with {manifest.n - 1} other institutions; agreement "
+            f"{considered.facts.terms.title!r}",
+        ]
+    )

@@ -1,0 +1,79 @@
+"""`accord-node try`: a local dry run, before anybody asks for anything."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, emit, note
+
+EXAMPLE = (
+    "Example: accord-node try tabular-binary --dataset tumours --architecture mlp "
+    "--args '{\"hidden\": [32]}'"
+)
+
+
+def try_(
+    task: Annotated[str, typer.Argument(help="An installed task.")],
+    dataset: Annotated[str, typer.Option(help="A dataset registered here.")],
+    architecture: Annotated[str, typer.Option(help="The model.")] = "logistic-regression",
+    args: Annotated[str, typer.Option(help="Its arguments, a JSON object.")] = "{}",
+    steps: Annotated[int, typer.Option(min=1, help="Batches a round.")] = 20,
+    sampling_rate: Annotated[str, typer.Option(help="Chance of each row in a batch.")] = "0.1",
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Train a round here and throw it away: how long it takes, how much memory it needs.
+
+    No network, nothing charged, nothing leaves. The figures are for you: they depend on your rows.
+    """
+    from dataclasses import asdict
+
+    from accord_client.stores import datasets_of
+    from accord_client.trainer import read_table
+    from accord_client.training.dry_run import dry_run
+    from accord_client.training.train import LocalPlan
+    from accord_common.models.discovery import load_task, task_code
+
+    table = datasets_of(open_home(home).path).find(dataset)
+    arguments = _arguments(args)
+    loaded, code = load_task(task), task_code(task)
+    note(f"Reading {table.path} ...")
+    table.check_unchanged()
+    encoded = read_table(table)
+    plan = LocalPlan(
+        steps=steps,
+        sampling_rate=sampling_rate,
+        population=table.size,
+        clipping_norm="1",
+        noise_multiplier="1",
+        learning_rate="0.1",
+    )
+    note("Training ...")
+    tried = dry_run(loaded, architecture, arguments, table.table, encoded, plan)
+    emit(
+        {"task": task, "distribution": code.distribution, "version": code.version, **asdict(tried)},
+        format_,
+        f"{task} ({code.distribution} {code.version}) on {table.name}: {tried.rows} rows, "
+        f"{tried.features} features\n"
+        f"{architecture}: {tried.dimension} numbers, {tried.batch:.1f} rows in a batch on average\n"
+        f"a round of {steps} steps: {tried.seconds_per_round:.2f} s, plus masking and transport\n"
+        f"memory: {tried.peak_memory_bytes / 2**20:.0f} MiB at the peak",
+    )
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    from accord_common.errors import UsageError
+
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise UsageError("bad-arguments", f"--args is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError(
+            "bad-arguments", "--args is no JSON object", hint='For example {"hidden": [32]}'
+        )
+    return value

@@ -1,0 +1,157 @@
+"""What `accord-node check` looks at: each question is asked, whatever the others answered.
+
+Guarantees: nothing is changed, charged or sent beyond ordinary reads; a failure names its remedy.
+"""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import partial
+from urllib.parse import urlsplit
+
+from accord_client import outbox
+from accord_client.node import SERVED_STATES, endpoint_of
+from accord_client.stores import Stores, open_stores
+from accord_client.wire import Wire, client_context
+from accord_common.agreement import Agreement
+from accord_common.enrolment import Delegation
+from accord_common.errors import AccordError, AuthError, PolicyError, TransportError, UsageError
+from accord_common.fields import CLOCK_TOLERANCE_S, now, parse_time
+from accord_common.home import Home
+from accord_common.manifest import RunManifest
+
+_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line: what was looked at, how it is, and what to do where it is not well."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def examine(home: Home) -> Iterator[Check]:
+    """Ask every question, in the order in which they build on each other."""
+    yield _ask("registry", lambda: _registry(home))
+    yield _ask("clock", lambda: _clock(home))
+    yield _ask("membership", lambda: _membership(home))
+    yield _ask("delegation", lambda: _delegation(home))
+    try:
+        with open_stores(home) as stores:
+            yield from _local(stores)
+    except AccordError as error:
+        yield _failed("ledger", error)
+
+
+def _local(stores: Stores) -> Iterator[Check]:
+    keys = frozenset({stores.key.public})
+    yield _ask("ledger", lambda: f"every entry holds; head {stores.ledger.verify(keys)[:16]}")
+    yield _ask("outbox", lambda: f"{outbox.verify(stores.outbox.path, keys)} lines hold")
+    yield _ask("agreements", lambda: _agreements(stores))
+    datasets = stores.datasets.all()
+    if not datasets:
+        yield Check("datasets", False, "none is registered", "accord-node dataset add FILE ...")
+    for name, problem in stores.datasets.problems().items():
+        if problem is None:
+            yield Check("dataset", True, f"{name}: the file is the one that was checked")
+        else:
+            yield _failed("dataset", problem)
+    for run in stores.state.runs():
+        if run.decision == "accept" and run.state in SERVED_STATES:
+            manifest = RunManifest.from_bytes(stores.state.record(run.manifest).payload)
+            yield _ask("aggregator", partial(_aggregator, stores.home, manifest))
+
+
+def _ask(name: str, question: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, question())
+    except AccordError as error:
+        return _failed(name, error)
+
+
+def _failed(name: str, error: AccordError) -> Check:
+    return Check(name, False, f"[{error.code}] {error.message}", error.hint)
+
+
+def _registry(home: Home) -> str:
+    with home.registry() as registry:
+        info = registry.info()
+        return f"{registry.url} answers over the pinned CA; protocol {info.protocol}"
+
+
+def _clock(home: Home) -> str:
+    drift_s = (now() - _registry_time(home)).total_seconds()
+    if abs(drift_s) > CLOCK_TOLERANCE_S:
+        raise UsageError(
+            "clock-skew",
+            f"this clock is {drift_s:+.0f} s from the registry's, the bound is {CLOCK_TOLERANCE_S}",
+            hint="Set the clock, best by NTP.",
+        )
+    return f"{drift_s:+.0f} s from the registry's"
+
+
+def _registry_time(home: Home) -> datetime:
+    """Read the Date header of the registry's liveness page."""
+    address = urlsplit(home.profile.registry_url or "")
+    if not address.hostname:
+        raise UsageError("not-enrolled", "no registry to compare with")
+    tls = client_context(home.ca_path.read_bytes())
+    connection = http.client.HTTPSConnection(
+        address.hostname, address.port or 443, timeout=_TIMEOUT_S, context=tls
+    )
+    try:
+        connection.request("GET", "/livez")
+        date = connection.getresponse().getheader("date")
+    except (OSError, http.client.HTTPException) as error:
+        raise TransportError("registry-unreachable", f"{address.netloc}: {error}") from error
+    finally:
+        connection.close()
+    if date is None:
+        raise TransportError("bad-answer", f"{address.netloc} does not say what time it is")
+    return parsedate_to_datetime(date)
+
+
+def _membership(home: Home) -> str:
+    with home.registry() as registry:
+        partner = registry.partner(home.profile.party)
+    if partner.identity_key != home.profile.identity_key:
+        raise AuthError("identity-exchanged", "the registry lists this party with another key")
+    if partner.status != "approved":
+        raise PolicyError(
+            "not-approved",
+            f"{partner.name} is {partner.status}",
+            hint="The coordinator must run: accord partner approve",
+        )
+    return f"{partner.name} is {partner.status}"
+
+
+def _delegation(home: Home) -> str:
+    delegation = Delegation.from_bytes(home.delegation().payload)
+    delegation.check_valid_at(now())
+    if delegation.node_key != home.node_key().public:
+        raise UsageError("node-key-exchanged", "node.pem is not the key that was delegated")
+    days = (parse_time(delegation.valid_until) - now()).days
+    return f"the node's keys may act until {delegation.valid_until} ({days} days)"
+
+
+def _agreements(stores: Stores) -> str:
+    signed = stores.agreements.signed()
+    ready = 0
+    for hash_, envelope in signed.items():
+        complete = envelope.signers == Agreement.from_bytes(envelope.payload).keys
+        over = stores.agreements.withdrawn(hash_) or stores.agreements.successor(hash_)
+        ready += complete and not over
+    return f"{len(signed)} signed here, {ready} of them complete and in force"
+
+
+def _aggregator(home: Home, manifest: RunManifest) -> str:
+    endpoint = endpoint_of(manifest, home.ca_path)
+    Wire(endpoint, client_context(endpoint.ca_pem), dict).cut()
+    return f"{manifest.aggregator.address} shows the key that run {manifest.title!r} names"
