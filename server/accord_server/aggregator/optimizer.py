@@ -1,13 +1,13 @@
 """The server's step: how the nodes' mean update moves the model (Reddi et al. 2021, algorithm 2).
 
-Guarantees: the same model, state and sum give the same bytes, on every machine and across restarts:
-each coordinate is computed alone in float64 and rounded to float32 once. State is float32 too, so what
-a checkpoint holds is all there is.
+Guarantees: the same model, state and sum give the same bytes, also across restarts: each coordinate
+is computed alone, in float64, by +, -, *, / and sqrt, and rounded to float32 once. State is float32
+too, so a checkpoint holds all there is.
 
-    mean  D   = sum / S / (sum of w' over the cohort)        SPEC.md, "Quantisation"
+    mean D    sum / S / (sum of w' over the cohort), see SPEC.md, "Quantisation"
     fedavg    x += eta D
-    fedadam   m = b1 m + (1 - b1) D;  v = b2 v + (1 - b2) D^2;                x += eta m / (sqrt(v) + tau)
-    fedyogi   m as above;             v = v - (1 - b2) D^2 sign(v - D^2);     x += eta m / (sqrt(v) + tau)
+    fedadam   m = b1 m + (1 - b1) D;  v = b2 v + (1 - b2) D^2;  x += eta m / (sqrt(v) + tau)
+    fedyogi   the same with           v = v - (1 - b2) D^2 sign(v - D^2)
 
 m starts at 0, v at tau^2 (the least that the algorithm allows); there is no bias correction.
 """
@@ -59,15 +59,15 @@ class Optimizer:
         if sorted(state) != sorted(_STATE[settings.name]) or any(
             part.shape != (dimension,) or part.dtype != np.float32 for part in state.values()
         ):
-            raise FormatError("bad-checkpoint", f"the state is not {settings.name}'s ({dimension},)")
+            raise FormatError("bad-checkpoint", f"no state of {settings.name}, ({dimension},)")
         return cls(settings, dimension, {name: part.copy() for name, part in state.items()})
 
     def step(self, model: Vector, words: NDArray[np.uint32], factor: float) -> None:
-        """Move `model` (d,) in place by the sum `words` (d,), two's complement; see `mean_factor`."""
+        """Move `model` (d,) in place by `words` (d,), a sum in two's complement."""
         rate = float(self.settings.learning_rate)
         for start in range(0, self.dimension, BLOCK):
             part = slice(start, start + BLOCK)
-            mean = words[part].view(np.int32) * factor  # float64
+            mean = words[part].view(np.int32).astype(np.float64) * factor
             direction = self._direction(part, mean) if self.state else mean
             model[part] = model[part] + rate * direction
 

@@ -68,6 +68,12 @@ class Attempt:
         )
         self.advertised[party] = envelope
 
+    def withdraw(self, party: str) -> None:
+        """Forget an advertisement: the node is gone. `cohort-closed` once the cohort is fixed."""
+        if self._cohort:
+            raise ProtocolError("cohort-closed", f"{party} leaves after the cohort was fixed")
+        self.advertised.pop(party, None)
+
     def close_cohort(self) -> list[Envelope]:
         """Fix U1 as those who advertised, in roster order.
 

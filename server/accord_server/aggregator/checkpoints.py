@@ -1,0 +1,96 @@
+"""Models and optimiser state on disk, named by what they hold.
+
+Guarantees: a checkpoint is there whole and durable, or not at all; `load` returns only what has the
+hash that was asked for. Only safetensors is read. The newest two stay, older ones go.
+
+Not covered: which checkpoint counts; the journal's last completed round says that.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save_file
+
+from accord_common.errors import FormatError, VerificationError
+
+Vector = NDArray[np.float32]
+MODEL = "model"
+KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model (d,) and its optimiser's state, each (d,), float32."""
+
+    model: Vector
+    state: dict[str, Vector]
+
+
+class Checkpoints:
+    """The folder of one run's checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder = folder
+        for leftover in folder.glob("*.part"):
+            leftover.unlink()
+        found = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
+        self._names = [path.stem for path in found]
+
+    def save(self, model: Vector, state: Mapping[str, Vector]) -> str:
+        """Store durably and return the file's SHA-256, which is its name."""
+        part = self._folder / "next.part"
+        save_file({MODEL: model, **state}, part)
+        with part.open("rb") as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+        os.replace(part, self._path(name))
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if name in self._names:
+            self._names.remove(name)
+        self._names.append(name)
+        return name
+
+    def prune(self) -> None:
+        """Delete all but the newest `KEPT`; call it once the journal names the newest."""
+        while len(self._names) > KEPT:
+            self._path(self._names.pop(0)).unlink(missing_ok=True)
+
+    def load(self, name: str) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            VerificationError: `checkpoint-altered`, `checkpoint-missing`.
+            FormatError: `bad-checkpoint`.
+        """
+        try:
+            data = self._path(name).read_bytes()
+        except FileNotFoundError as error:
+            raise VerificationError("checkpoint-missing", f"{self._path(name)} is gone") from error
+        if hashlib.sha256(data).hexdigest() != name:
+            raise VerificationError(
+                "checkpoint-altered",
+                f"{self._path(name)} does not hash to its name",
+                hint="The disk or somebody changed it; restore the file from a backup.",
+            )
+        try:
+            arrays = load(data)
+        except SafetensorError as error:
+            raise FormatError("bad-checkpoint", f"{name[:16]}: {error}") from error
+        if MODEL not in arrays or any(part.dtype != np.float32 for part in arrays.values()):
+            raise FormatError("bad-checkpoint", f"{name[:16]} holds no float32 model")
+        model = arrays.pop(MODEL)
+        return Checkpoint(model, arrays)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.safetensors"

@@ -1,0 +1,186 @@
+"""The roster as a round sees it: who is here, who is waited for, who will not take part.
+
+Guarantees: what a node answers is decoded strictly, and whatever is wrong with it excludes that
+node only; each wait ends by the manifest's deadlines; a stop is heeded meanwhile.
+
+A node that is lost is waited for once, `rejoin_s`; after that it is left alone until it connects
+again. A node that refuses, or answers wrongly, is left out until it connects again: asked once
+more, it would refuse once more.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from accord_common import wire
+from accord_common.chain import VerifiedRun
+from accord_common.envelope import Envelope
+from accord_common.errors import AccordError
+from accord_server.aggregator.control import Control
+from accord_server.aggregator.secagg import Attempt
+from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing, Transport
+
+POLL_S = 0.5  # how soon a stop is heeded; nodes' events end a wait at once
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Members:
+    """One run's nodes.
+
+    Attributes:
+        refused: party -> why it will not take part.
+        absent: party -> why it is not waited for any more.
+    """
+
+    run: VerifiedRun
+    transport: Transport
+    control: Control
+    clock: Callable[[], float]
+    refused: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+    def name(self, party: str) -> str:
+        """The party's name in the agreement."""
+        return self.run.agreement.party(party).name
+
+    def reason(self, party: str) -> str:
+        """Why a party did not take part, for people."""
+        why = self.refused.get(party) or self.absent.get(party) or "gave no mask key"
+        return f"{self.name(party)}: {why}"
+
+    def receive(self, until: float) -> Event | None:
+        """Return the next event, or None once the clock shows `until`; may raise as `Control`."""
+        while True:
+            self.control.check()
+            left = max(0.0, until - self.clock())
+            event = self.transport.receive(min(left, POLL_S))
+            if event is None and self.clock() < until:
+                continue
+            match event:
+                case Joined(party):
+                    self.refused.pop(party, None)
+                    self.absent.pop(party, None)
+                    log.info("node-joined", party=party, name=self.name(party))
+                case Lost(party, reason):
+                    log.warning("node-lost", party=party, name=self.name(party), reason=reason)
+                case Incoming(party):
+                    self.absent.pop(party, None)
+            return event
+
+    def refuse(self, party: str, code: str, message: str) -> None:
+        """Leave a node out until it connects again."""
+        self.refused[party] = f"{message} [{code}]"
+        log.warning("node-refused", party=party, name=self.name(party), code=code, why=message)
+
+    def gather(
+        self, attempt: Attempt, known: Mapping[str, Envelope], busy: Mapping[str, float]
+    ) -> None:
+        """Collect mask keys for an attempt from everybody who may come.
+
+        Args:
+            attempt: takes the advertisements; its cohort is still open.
+            known: party -> advertisement that came with the last update.
+            busy: party -> clock time until which it may still work for an attempt that was aborted.
+        """
+        _Gathering(self, attempt, dict(known), busy).run()
+
+    def smallest(self) -> int:
+        """Fewest nodes whose sum may be formed."""
+        return self.run.manifest.smallest_cohort
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """One call of `Members.gather`; `due` maps those still waited for to when that ends."""
+
+    members: Members
+    attempt: Attempt
+    known: dict[str, Envelope]
+    busy: Mapping[str, float]
+    due: dict[str, float] = field(default_factory=dict)
+    rejoin_until: float = 0.0
+
+    def run(self) -> None:
+        members = self.members
+        while (event := members.receive(members.clock())) is not None:
+            if isinstance(event, Joined | Lost):
+                self.known.pop(event.party, None)  # its mask keys may be gone with it
+        now = members.clock()
+        deadlines = members.run.manifest.deadlines
+        self.rejoin_until = now + deadlines.rejoin_s
+        connected = members.transport.connected()
+        asked = []
+        for site in members.run.manifest.roster:
+            party = site.party
+            if party in members.refused or party in members.absent:
+                continue
+            if party not in connected:
+                self.due[party] = self.rejoin_until
+            elif party in self.known:
+                self._take(party, self.known[party])
+            else:
+                asked.append(party)
+                self.due[party] = max(now, self.busy.get(party, now)) + deadlines.advertise_s
+        self._ask(asked)
+        while self.due and self._possible():
+            self._wait()
+
+    def _possible(self) -> bool:
+        members = self.members
+        return members.run.manifest.n - len(members.refused) >= members.smallest()
+
+    def _wait(self) -> None:
+        members = self.members
+        event = members.receive(min(self.due.values()))
+        now = members.clock()
+        match event:
+            case None:
+                for party in [party for party, end in self.due.items() if end <= now]:
+                    del self.due[party]
+                    here = party in members.transport.connected()
+                    members.absent[party] = "gives no answer" if here else "not connected"
+            case Joined(party):
+                self.attempt.withdraw(party)
+                advertise_s = members.run.manifest.deadlines.advertise_s
+                self.due[party] = min(now, self.rejoin_until) + advertise_s
+                self._ask([party])
+            case Lost(party):
+                self.attempt.withdraw(party)
+                if party not in members.absent and party not in members.refused:
+                    self.due[party] = self.rejoin_until
+            case Incoming(party, header) if party in self.due:
+                del self.due[party]
+                self._answer(party, header)
+
+    def _answer(self, party: str, header: bytes) -> None:
+        try:
+            reply = wire.decode_reply(header)
+        except AccordError as error:
+            self.members.refuse(party, error.code, error.message)
+            return
+        match reply:
+            case wire.AdvertisementReply():
+                self._take(party, reply.envelope)
+            case wire.Refusal():
+                self.members.refuse(party, reply.code, reply.message)
+            case _:
+                self.members.refuse(party, "unexpected-message", f"sent {reply.type}")
+
+    def _take(self, party: str, envelope: Envelope) -> None:
+        try:
+            self.attempt.advertise(party, envelope)
+        except AccordError as error:
+            self.members.refuse(party, error.code, error.message)
+
+    def _ask(self, parties: list[str]) -> None:
+        header = wire.encode(
+            wire.Advertise(
+                manifest=self.attempt.manifest_hash,
+                round=self.attempt.round,
+                attempt=self.attempt.attempt,
+            )
+        )
+        self.members.transport.send([Outgoing(party, header) for party in parties])

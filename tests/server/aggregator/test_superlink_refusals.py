@@ -1,0 +1,383 @@
+"""What the public listener refuses, asked by raw requests: each with its status and stable code."""
+
+import http.client
+import json
+import ssl
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flwr.app.error import Error
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    ActivateNodeResponse,
+    PullMessagesRequest,
+    PullMessagesResponse,
+    PushMessagesRequest,
+    PushMessagesResponse,
+)
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.superlink.main import create_app
+from google.protobuf.message import Message as Proto
+from starlette.routing import Route
+from structlog.testing import capture_logs
+
+from accord_common.identity import FlowerKey
+from accord_common.parcel import MAX_HEADER_BYTES, MAX_OBJECT_BYTES, Parcel, Tree, _object, pack
+from accord_server.aggregator import listener as paths
+from accord_server.aggregator.listener import BODY_LIMITS
+from accord_server.aggregator.transport import Joined, Lost, Outgoing
+from tests.fleet import HOST, Site, answer, site, until
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(tmp_path_factory.mktemp("fleet"), ("a", "b")) as made:
+        yield made
+
+
+@dataclass
+class Raw:
+    """A node that sends what it likes."""
+
+    site: Site
+    key: FlowerKey
+
+    def headers(self, **changes: str) -> dict[str, str]:
+        timestamp = changes.pop("timestamp", datetime.now(UTC).isoformat())
+        public_key = public_key_to_bytes(self.key.private.public_key())
+        return {
+            "flwr-public-key": b64encode(public_key).decode(),
+            "flwr-timestamp": timestamp,
+            "flwr-signature": b64encode(
+                sign_message(self.key.private, timestamp.encode())
+            ).decode(),
+            **changes,
+        }
+
+    def ask(
+        self,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        verb: str = "POST",
+    ) -> tuple[int, bytes]:
+        folder = self.site.certificates.folder
+        tls = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        port = self.site.listener.port
+        connection = http.client.HTTPSConnection(HOST, port, timeout=10, context=tls)
+        try:
+            sent = self.headers() if headers is None else headers
+            connection.request(verb, path, body, sent)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def code(self, path: str, body: Proto | bytes = b"", **arguments: Any) -> tuple[int, str]:
+        sent = body.SerializeToString() if isinstance(body, Proto) else body
+        status, said = self.ask(path, sent, **arguments)
+        return status, json.loads(said)["code"] if status != HTTPStatus.OK else ""
+
+    def activate(self) -> Node:
+        public_key = public_key_to_bytes(self.key.private.public_key())
+        request = ActivateNodeRequest(
+            public_key=public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
+        )
+        _, body = self.ask(paths.ACTIVATE, request.SerializeToString())
+        return Node(node_id=ActivateNodeResponse.FromString(body).node_id)
+
+
+@pytest.fixture
+def a(here: Site) -> Raw:
+    return Raw(here, here.keys["a"])
+
+
+def test_nothing_of_flower_but_the_allowed_paths_is_there(a: Raw) -> None:
+    routes = [
+        (method, route.path)
+        for route in _walk(create_app().routes)
+        for method in route.methods or ()
+    ]
+    assert len(routes) > 60, "Flower's application has another shape than the one this was made for"
+    fleet = {path for _, path in routes if path.startswith("/v1/fleet/")}
+    assert set(BODY_LIMITS) - {paths.LINE} < fleet
+    for method, path in routes:
+        if path not in BODY_LIMITS:
+            status, _ = a.ask(path, verb=method)
+            assert status == HTTPStatus.NOT_FOUND, f"{method} {path} answers {status}"
+    for path in BODY_LIMITS:
+        for method in ("GET", "PUT", "DELETE", "OPTIONS"):
+            assert a.ask(path, verb=method)[0] == HTTPStatus.NOT_FOUND
+
+
+def _walk(routes: Any) -> Iterator[Route]:
+    for route in routes:
+        if hasattr(route, "path") and hasattr(route, "methods"):
+            yield route
+        inner = getattr(route, "routes", None) or getattr(
+            getattr(route, "original_router", None), "routes", ()
+        )
+        yield from _walk(inner)
+
+
+@pytest.mark.parametrize("path", BODY_LIMITS)
+def test_every_path_asks_for_a_key_in_the_roster(here: Site, a: Raw, path: str) -> None:
+    stranger = Raw(here, FlowerKey.generate())
+    old = (datetime.now(UTC) - timedelta(seconds=400)).isoformat()
+    early = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+    borrowed = stranger.headers()["flwr-signature"]
+    for headers, code in (
+        ({}, "node-credential-malformed"),
+        (a.headers(**{"flwr-signature": "no base64!"}), "node-credential-malformed"),
+        (a.headers(timestamp="yesterday"), "node-credential-malformed"),
+        (a.headers(timestamp="2026-01-01T00:00:00"), "node-credential-malformed"),
+        (stranger.headers(), "node-not-registered"),
+        (a.headers(timestamp=old), "node-clock-skew"),
+        (a.headers(timestamp=early), "node-clock-skew"),
+        (a.headers(**{"flwr-signature": borrowed}), "node-signature-invalid"),
+    ):
+        assert a.code(path, headers=headers) == (HTTPStatus.UNAUTHORIZED, code)
+    with capture_logs() as logs:
+        stranger.ask(path)
+    assert [line["event"] for line in logs] == ["node-not-registered"]
+
+
+def test_a_key_speaks_for_its_own_node_alone(here: Site, a: Raw) -> None:
+    own = a.activate()
+    other = Raw(here, here.keys["b"]).activate()
+    assert own.node_id != other.node_id
+    for path, body in (
+        (paths.LINE, PullMessagesRequest(node=other)),
+        (paths.PULL_MESSAGES, PullMessagesRequest(node=other)),
+        (paths.PULL_OBJECT, PullObjectRequest(node=other)),
+        (paths.PUSH_MESSAGES, PushMessagesRequest(node=other)),
+        (paths.PUSH_OBJECT, PushObjectRequest(node=other)),
+    ):
+        assert a.code(path, body) == (HTTPStatus.UNAUTHORIZED, "node-id-differs")
+    others_key = public_key_to_bytes(here.keys["b"].private.public_key())
+    request = ActivateNodeRequest(public_key=others_key, heartbeat_interval=30)
+    assert a.code(paths.ACTIVATE, request) == (HTTPStatus.UNAUTHORIZED, "node-key-differs")
+
+
+@pytest.mark.parametrize("path", BODY_LIMITS)
+def test_a_body_is_bounded_and_must_make_sense(a: Raw, path: str) -> None:
+    too_long = {**a.headers(), "content-length": str(BODY_LIMITS[path] + 1)}
+    assert a.code(path, headers=too_long) == (
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "body-too-large",
+    )
+    chunked = {**a.headers(), "transfer-encoding": "chunked"}
+    assert a.code(path, headers=chunked) == (HTTPStatus.LENGTH_REQUIRED, "length-required")
+    assert a.code(path, b"\xff\xff\xff") == (HTTPStatus.BAD_REQUEST, "request-malformed")
+
+
+class Replying(Raw):
+    """A node with a line open and one message pulled."""
+
+    def pull(self) -> None:
+        self.node = self.line()
+        self.site.transport.send([Outgoing("a", b"question")])
+        request = PullMessagesRequest(node=self.node).SerializeToString()
+        _, body = self.ask(paths.PULL_MESSAGES, request)
+        response = PullMessagesResponse.FromString(body)
+        self.question = response.messages_list[0]
+        self.question_tree = response.message_object_trees[0]
+
+    def line(self) -> Node:
+        node = self.activate()
+        folder = self.site.certificates.folder
+        tls = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        port = self.site.listener.port
+        self.open = http.client.HTTPSConnection(HOST, port, timeout=10, context=tls)
+        body = PullMessagesRequest(node=node).SerializeToString()
+        self.open.request("POST", paths.LINE, body, self.headers())
+        self.frames = self.open.getresponse()
+        until(self.site.transport, lambda event: event == Joined("a"))
+        return node
+
+    def close(self) -> None:
+        self.frames.close()
+        self.open.close()
+        until(self.site.transport, lambda event: isinstance(event, Lost))
+
+    def announce(
+        self, parcel: Parcel, tree: ObjectTree | None = None, **metadata: Any
+    ) -> tuple[int, str]:
+        status, body = self.ask(
+            paths.PUSH_MESSAGES, self.announcement(parcel, tree, **metadata).SerializeToString()
+        )
+        if status != HTTPStatus.OK:
+            return status, str(json.loads(body)["code"])
+        self.wanted = PushMessagesResponse.FromString(body)
+        return status, ""
+
+    def announcement(
+        self, parcel: Parcel, tree: ObjectTree | None = None, **metadata: Any
+    ) -> PushMessagesRequest:
+        message: ProtoMessage = message_to_proto(message_from_proto(self.question))
+        message.metadata.src_node_id = self.node.node_id
+        message.metadata.dst_node_id = 1
+        message.metadata.reply_to_message_id = self.question.metadata.message_id
+        message.metadata.message_id = parcel.tree.object_id
+        for name, value in metadata.items():
+            setattr(message.metadata, name, value)
+        trees = [tree or _proto(parcel.tree)]
+        return PushMessagesRequest(
+            node=self.node, messages_list=[message], message_object_trees=trees
+        )
+
+    def put(self, object_id: str, content: bytes, session: str | None = None) -> tuple[int, str]:
+        request = PushObjectRequest(
+            node=self.node,
+            run_id=self.question.metadata.run_id,
+            object_id=object_id,
+            object_content=content,
+            session_id=self.wanted.session_id if session is None else session,
+        )
+        return self.code(paths.PUSH_OBJECT, request)
+
+
+def _proto(tree: Tree) -> ObjectTree:
+    return ObjectTree(object_id=tree.object_id, children=map(_proto, tree.children))
+
+
+def _reply(header: bytes = b"reply") -> Parcel:
+    return pack(header, None).within("Message", b"")
+
+
+@pytest.fixture
+def node(here: Site) -> Iterator[Replying]:
+    replying = Replying(here, here.keys["a"])
+    replying.pull()
+    yield replying
+    replying.close()
+    assert len(here.transport._superlink) == 0
+
+
+def test_a_reply_counts_once_all_its_objects_are_here(node: Replying) -> None:
+    parcel = _reply()
+    assert node.announce(parcel) == (HTTPStatus.OK, "")
+    assert set(node.wanted.objects_to_push) == set(parcel.contents)
+    for object_id, content in parcel.contents.items():
+        assert node.site.transport.receive(0) is None
+        assert node.put(object_id, content) == (HTTPStatus.OK, "")
+    assert answer(node.site.transport).header == b"reply"
+
+
+def test_a_second_reply_is_refused(node: Replying) -> None:
+    assert node.announce(_reply())[0] == HTTPStatus.OK
+    assert node.announce(_reply(b"other")) == (HTTPStatus.CONFLICT, "reply-twice")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "code"),
+    [
+        ({"run_id": 7}, HTTPStatus.CONFLICT, "reply-for-another-run"),
+        ({"src_node_id": 7}, HTTPStatus.UNAUTHORIZED, "reply-sender-differs"),
+        ({"reply_to_message_id": "0" * 64}, HTTPStatus.CONFLICT, "reply-not-wanted"),
+        ({"message_id": "0" * 64}, HTTPStatus.BAD_REQUEST, "reply-malformed"),
+        ({"message_type": "gossip"}, HTTPStatus.BAD_REQUEST, "request-malformed"),
+        ({"dst_node_id": 7}, HTTPStatus.BAD_REQUEST, "reply-malformed"),
+        ({"created_at": 0.0}, HTTPStatus.BAD_REQUEST, "reply-malformed"),
+    ],
+)
+def test_a_reply_that_is_no_answer_to_the_question_is_refused(
+    node: Replying, metadata: dict[str, Any], status: HTTPStatus, code: str
+) -> None:
+    with capture_logs() as logs:
+        assert node.announce(_reply(), **metadata) == (status, code)
+    assert [(line["event"], line["party"]) for line in logs] == [(code, "a")]
+
+
+def test_a_tree_that_flower_would_choke_on_is_refused(node: Replying) -> None:
+    parcel = _reply()
+    root = parcel.tree.object_id
+    chunks = [ObjectTree(object_id=f"{n:064x}") for n in range(80)]
+    for children in (
+        [],
+        [ObjectTree(object_id="no hash")],
+        [ObjectTree(object_id="1" * 64), ObjectTree(object_id="2" * 64)],
+        [ObjectTree(object_id="1" * 64, children=chunks)],
+    ):
+        tree = ObjectTree(object_id=root, children=children)
+        assert node.announce(parcel, tree) == (HTTPStatus.BAD_REQUEST, "reply-malformed")
+    question = ObjectTree(object_id=node.question_tree.object_id, children=[chunks[0]])
+    assert node.announce(parcel, question, message_id=question.object_id) == (
+        HTTPStatus.BAD_REQUEST,
+        "reply-malformed",
+    )
+
+
+def test_an_object_must_be_expected_and_have_the_hash_it_is_named_by(node: Replying) -> None:
+    parcel = _reply()
+    root = parcel.tree.object_id
+    node.wanted = PushMessagesResponse(session_id="x")
+    assert node.put(root, parcel.contents[root]) == (HTTPStatus.CONFLICT, "reply-not-wanted")
+    assert node.announce(parcel)[0] == HTTPStatus.OK
+    for session in ("", "x"):
+        refused = node.put(root, parcel.contents[root], session)
+        assert refused == (HTTPStatus.CONFLICT, "reply-not-wanted")
+    assert node.put("0" * 64, b"x") == (HTTPStatus.CONFLICT, "object-not-wanted")
+    assert node.put(root, b"other bytes") == (HTTPStatus.BAD_REQUEST, "object-refused")
+
+
+def test_a_node_pulls_its_own_message_alone(here: Site, node: Replying) -> None:
+    other = Raw(here, here.keys["b"])
+    for object_id in (node.question_tree.object_id, "0" * 64):
+        request = PullObjectRequest(node=other.activate(), object_id=object_id)
+        refused = other.code(paths.PULL_OBJECT, request)
+        assert refused == (HTTPStatus.CONFLICT, "message-superseded")
+
+
+def _malformed() -> list[tuple[Parcel, str]]:
+    """Replies whose objects all hash to their names, and yet are no parcel; with the code."""
+    huge = _object("ConfigRecord", bytes(MAX_HEADER_BYTES + 100))
+    names = json.dumps({"header": huge.tree.object_id}).encode()
+    return [
+        (_reply().within("Message", b""), "parcel-malformed"),
+        (huge.within("RecordDict", b"{}").within("Message", b""), "parcel-malformed"),
+        (huge.within("RecordDict", names).within("Message", b""), "header-too-large"),
+    ]
+
+
+@pytest.mark.parametrize("index", range(len(_malformed())))
+def test_a_malformed_reply_is_dropped_and_logged(node: Replying, index: int) -> None:
+    parcel, code = _malformed()[index]
+    assert node.announce(parcel)[0] == HTTPStatus.OK
+    for object_id in node.wanted.objects_to_push:
+        assert node.put(object_id, parcel.contents[object_id])[0] == HTTPStatus.OK
+    with capture_logs() as logs:
+        assert node.site.transport.receive(0.2) is None
+    assert [(line["event"], line["party"]) for line in logs] == [(code, "a")]
+    assert node.code(paths.PULL_MESSAGES, PullMessagesRequest(node=node.node))[0] == HTTPStatus.OK
+
+
+def test_a_flower_error_reply_loses_the_party(node: Replying) -> None:
+    request = node.announcement(_reply())
+    request.messages_list[0].ClearField("content")
+    request.messages_list[0].error.code = Error(code=3).code
+    status, _ = node.ask(paths.PUSH_MESSAGES, request.SerializeToString())
+    assert status == HTTPStatus.OK
+    assert node.site.transport.receive(1) == Lost("a", "Flower error 3")
+
+
+def test_between_runs_nodes_are_told_that_there_is_none(tmp_path: Path) -> None:
+    with site(tmp_path, ("a",)) as made:
+        made.transport.close()
+        refused = Raw(made, made.keys["a"]).code(paths.ACTIVATE)
+        assert refused == (HTTPStatus.SERVICE_UNAVAILABLE, "no-run")
+
+
+def test_the_largest_object_is_a_chunk_with_its_request(here: Site) -> None:
+    assert BODY_LIMITS[paths.PUSH_OBJECT] == MAX_OBJECT_BYTES
