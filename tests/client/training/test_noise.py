@@ -39,8 +39,9 @@ def test_every_coordinate_gets_its_own_noise_on_top_of_what_it_holds(size: int) 
     vector = np.full(size, 1e6, np.float32)
     NoiseSource().add(vector, 1e5)
     noise = vector - np.float32(1e6)
-    assert np.all(noise != 0)
-    assert np.unique(noise).size > 0.9 * size  # float32 leaves some coincidences
+    # float32 leaves coincidences: 0 about once in 4 million numbers, the same value more often.
+    assert np.count_nonzero(noise) >= size - 3
+    assert np.unique(noise).size > 0.9 * size
 
 
 def test_no_stream_is_seen_twice() -> None:
