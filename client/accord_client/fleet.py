@@ -85,6 +85,7 @@ _LINE = "/v1/accord/line"
 _WAKE, _END = b"w", b"e"
 _SILENCE_S = 15.0  # the aggregator writes into the line every 5 s
 _IDLE_S = 30.0  # the aggregator closes a silent connection after 60 s
+_CLOSE_S = 2.0  # a TCP connect that nobody answers cannot be cut; its thread ends by itself
 _FIRST_DELAY_S, _MOST_DELAY_S = 0.1, 5.0
 _MOVED_ON = frozenset({"message-superseded", "reply-not-wanted", "reply-twice"})
 
@@ -185,7 +186,7 @@ class FleetLink:
             self._changed.notify_all()
         if attempt is not None:
             attempt.close()
-        self._thread.join()
+        self._thread.join(_CLOSE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -231,14 +232,16 @@ class FleetLink:
         """Keep a line open until the link is closed."""
         delay_s = _FIRST_DELAY_S
         while not self._closing.is_set():
+            began = time.monotonic()
             try:
                 self._hold_line()
-                delay_s = _FIRST_DELAY_S
             except TransportError as error:
                 if error.code not in ("aggregator-unreachable", "no-run"):
                     with self._changed:
                         self._error = error
                         self._changed.notify_all()
+            if time.monotonic() - began > _MOST_DELAY_S:  # it held: this is a new failure
+                delay_s = _FIRST_DELAY_S
             self._closing.wait(delay_s * random.uniform(0.5, 1.5))
             delay_s = min(2 * delay_s, _MOST_DELAY_S)
 
@@ -247,8 +250,11 @@ class FleetLink:
         session = _Session(
             lambda: Wire(self._endpoint, self._tls, self._signer.headers), self._signer.public_key
         )
-        self._attempt = session
         try:
+            with self._changed:
+                self._attempt = session
+                if self._closing.is_set():
+                    return
             session.open()
             with self._changed:
                 self._session = session
@@ -263,24 +269,27 @@ class FleetLink:
                 if self._session is session:
                     self._session = None
                     self._down_since = time.monotonic()
-            session.close()
+            session.dispose()
         log.info("aggregator-hung-up", host=self._endpoint.host, port=self._endpoint.port)
 
 
 class _Session:
     """One activation at the aggregator: a line, and a connection for calls."""
 
-    def __init__(self, connect: Callable[[], Wire], public_key: bytes) -> None:
+    def __init__(self, new_wire: Callable[[], Wire], public_key: bytes) -> None:
         self.waiting = False
-        self._connect = connect
+        self._new_wire = new_wire
         self._public_key = public_key
+        self._closed = False
+        self._using = threading.Lock()
         self._line: Wire | None = None
         self._frames: http.client.HTTPResponse | None = None
         self._calls: Wire | None = None
         self._node = Node()
 
     def open(self) -> None:
-        line = self._line = self._connect()
+        line = self._line = self._new_wire()
+        self._connect(line)
         request = ActivateNodeRequest(
             public_key=self._public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
         )
@@ -296,12 +305,22 @@ class _Session:
             return self._frames.read(1)
 
     def pull(self) -> tuple[FlowerMessage, tuple[bytes, tuple[bytes, ...]]] | None:
-        wire = self._wire()
+        with self._using:
+            return self._pull(self._wire())
+
+    def push(self, message: FlowerMessage, parcel: Parcel) -> None:
+        with self._using:
+            self._push(self._wire(), message, parcel)
+
+    def _pull(self, wire: Wire) -> tuple[FlowerMessage, tuple[bytes, tuple[bytes, ...]]] | None:
         request = PullMessagesRequest(node=self._node)
         response = _call(wire, "/v1/fleet/pull-messages", request, PullMessagesResponse)
         if not response.messages_list or not response.message_object_trees:
             return None
-        message = message_from_proto(response.messages_list[0])
+        try:
+            message = message_from_proto(response.messages_list[0])
+        except ValueError as error:
+            raise FormatError("message-malformed", str(error)) from error
         tree = Tree.like(response.message_object_trees[0])
         run_id = message.metadata.run_id
         if len(tree.children) != 1:
@@ -314,8 +333,7 @@ class _Session:
 
         return message, unpack(tree.children[0], fetch)
 
-    def push(self, message: FlowerMessage, parcel: Parcel) -> None:
-        wire = self._wire()
+    def _push(self, wire: Wire, message: FlowerMessage, parcel: Parcel) -> None:
         empty = make_message(_reply_metadata(message), RecordDict())
         proto = ProtoMessage(metadata=metadata_to_proto(empty.metadata))
         parcel = parcel.within("Message", proto.SerializeToString(deterministic=True))
@@ -329,7 +347,9 @@ class _Session:
         )
         response = _call(wire, "/v1/fleet/push-messages", request, PushMessagesResponse)
         for object_id in response.objects_to_push:
-            content = parcel.contents[object_id]
+            content = parcel.contents.get(object_id)
+            if content is None:
+                raise TransportError("aggregator-answer-invalid", f"it wants {object_id}")
             fields = PushObjectRequest(
                 node=self._node,
                 run_id=message.metadata.run_id,
@@ -348,17 +368,32 @@ class _Session:
             self.close()
 
     def close(self) -> None:
+        """Hang up, from any thread: whoever reads or writes fails at once."""
         self._closed = True
         for wire in (self._line, self._calls):
             if wire is not None:
                 wire.cut()
 
+    def dispose(self) -> None:
+        """Hang up and free both sockets, from the line's thread."""
+        self.close()
+        with self._using:
+            for wire in (self._line, self._calls):
+                if wire is not None:
+                    wire.close()
+
     def _wire(self) -> Wire:
         if self._calls is None or self._calls.idle_s > _IDLE_S:
             if self._calls is not None:
-                self._calls.cut()
-            self._calls = self._connect()
+                self._calls.close()
+            self._calls = self._new_wire()
+            self._connect(self._calls)
         return self._calls
+
+    def _connect(self, wire: Wire) -> None:
+        wire.connect()
+        if self._closed:  # meanwhile
+            raise TransportError("aggregator-unreachable", "the connection was closed here")
 
 
 class _Signer:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import math
 import re
 import socket
 import ssl
@@ -52,39 +53,55 @@ class Wire:
     """See the module. Calls come from one thread; `cut` from any."""
 
     def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext, headers: Headers) -> None:
-        """Connect and check who answers.
+        """Prepare; `connect` connects."""
+        self._headers = headers
+        self._endpoint = endpoint
+        self._tls = tls
+        self._http = http.client.HTTPSConnection(endpoint.host, endpoint.port, context=tls)
+        self._http.auto_open = 0  # a connection that http.client reopens would be nobody's
+        self._response: http.client.HTTPResponse | None = None
+        self._socket: ssl.SSLSocket | None = None
+        self._cut = False
+        self._used = time.monotonic()
+
+    def connect(self) -> None:
+        """Connect and check who answers, before anything else.
 
         Raises:
             TransportError: `aggregator-unreachable`, `aggregator-certificate-refused`,
                 `aggregator-spki-mismatch`.
         """
-        self._headers = headers
-        self._http = http.client.HTTPSConnection(
-            endpoint.host, endpoint.port, timeout=_CONNECT_S, context=tls
-        )
+        host, port = self._endpoint.host, self._endpoint.port
         with unreachable():
-            self._http.connect()
-        shown = _spki(self._http.sock.getpeercert(binary_form=True))
-        if shown != endpoint.tls_spki:
-            self._http.close()
+            plain = socket.create_connection((host, port), _CONNECT_S)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            secure = self._tls.wrap_socket(
+                plain, server_hostname=host, do_handshake_on_connect=False
+            )
+            self._socket = self._http.sock = secure  # from here on, `cut` ends it
+            if self._cut:
+                raise ConnectionAbortedError("closed here")
+            secure.do_handshake()
+        shown = _spki(secure.getpeercert(binary_form=True))
+        if shown != self._endpoint.tls_spki:
+            self.close()
             raise TransportError(
                 "aggregator-spki-mismatch",
-                f"{endpoint.host}:{endpoint.port} shows the key {shown[:16]}..., the manifest names"
-                f" {endpoint.tls_spki[:16]}...",
+                f"{host}:{port} shows the key {shown[:16]}..., the manifest names"
+                f" {self._endpoint.tls_spki[:16]}...",
                 hint="Somebody may be in between; ask the coordinator. Nothing was sent.",
             )
-        self._socket: socket.socket = self._http.sock
-        self._used = time.monotonic()
         self.set_timeout(_CALL_S)
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last call."""
-        return time.monotonic() - self._used
+        """Seconds since the last call; infinity once the connection is closed."""
+        return time.monotonic() - self._used if self._http.sock is not None else math.inf
 
     def set_timeout(self, seconds: float) -> None:
         """Bound every later read and write."""
-        self._socket.settimeout(seconds)
+        if self._socket is not None:
+            self._socket.settimeout(seconds)
 
     def call(self, path: str, pieces: Sequence[bytes]) -> bytes:
         """Send the pieces of one body; return the body of the response."""
@@ -107,18 +124,28 @@ class Wire:
         }
         with unreachable():
             self._http.request("POST", path, body=iter(pieces), headers=headers)
-            response = self._http.getresponse()
+            response = self._response = self._http.getresponse()
             if response.status == http.HTTPStatus.OK:
                 return response
             code = _code(response.read(1 << 10))
-        self._http.close()
+        self.close()
         raise TransportError(code, f"the aggregator answers {path} with {response.status}")
 
     def cut(self) -> None:
         """Hang up, also under a read in another thread."""
+        self._cut = True
+        if self._socket is None:
+            return
         with contextlib.suppress(OSError):
             # The base class's: SSLSocket.shutdown would pull the session from under that read.
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Free the socket, from the thread that makes the calls."""
+        self.cut()
+        if self._response is not None:
+            self._response.close()
+        self._http.close()
 
 
 @contextlib.contextmanager

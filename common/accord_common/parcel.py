@@ -162,9 +162,11 @@ def _unpack_bulk(tree: Tree, fetch: Fetch) -> tuple[bytes, ...]:
         raise _malformed("the array names no chunks")
     if any(type(index) is not int or not 0 <= index < len(ids) for index in order):
         raise _malformed("the array names a chunk that is not there")
+    if set(order) != set(range(len(ids))):
+        raise _malformed("the array does not name each of its chunks")
     chunks = [_body(fetch(chunk_id), "ArrayChunk", ()) for chunk_id in ids]
-    if set(order) != set(range(len(ids))) or any(len(c) > MAX_CHUNK_BYTES for c in chunks):
-        raise _malformed("the array's chunks are not those it names")
+    if not all(0 < len(chunk) <= MAX_CHUNK_BYTES for chunk in chunks):
+        raise _malformed(f"a chunk is empty or larger than {MAX_CHUNK_BYTES} B")
     return tuple(chunks[index] for index in order)
 
 

@@ -198,8 +198,7 @@ class SuperLinkTransport:
                 return self._push_messages(party, body)
             return self._push_object(party, body)
         except MALFORMED as error:
-            log.warning("request-malformed", party=party, path=path, detail=str(error))
-            raise Refusal(HTTPStatus.BAD_REQUEST, "request-malformed") from error
+            raise Refusal(HTTPStatus.BAD_REQUEST, "request-malformed", str(error)) from error
 
     def opened(self, party: str, line: Line, body: bytes) -> None:
         """See `Application`."""

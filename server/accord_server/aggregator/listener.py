@@ -61,10 +61,11 @@ log = structlog.get_logger(__name__)
 class Refusal(Exception):
     """A request that is answered with a status and a stable code, and changes nothing."""
 
-    def __init__(self, status: HTTPStatus, code: str) -> None:
+    def __init__(self, status: HTTPStatus, code: str, detail: str = "") -> None:
         super().__init__(code)
         self.status = status
         self.code = code
+        self.detail = detail  # for the log, never for the node
 
 
 class Line:
@@ -218,7 +219,7 @@ class Listener:
             else:
                 pieces = application.answer(party, path, body)
         except Refusal as refusal:
-            log.warning(refusal.code, party=party, path=path, status=int(refusal.status))
+            log.warning(refusal.code, party=party, path=path, detail=refusal.detail)
             body = json.dumps({"code": refusal.code}).encode()
             await _respond(send, refusal.status, [body], b"application/json")
         except Exception:

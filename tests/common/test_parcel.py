@@ -1,0 +1,131 @@
+import json
+from collections.abc import Callable
+
+import pytest
+from flwr.app.message import ArrayRecord, ConfigRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_utils import (
+    inflate_object_from_contents,
+    validate_object_content,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from accord_common.errors import FormatError, UsageError
+from accord_common.parcel import (
+    MAX_CHUNKS,
+    MAX_HEADER_BYTES,
+    Parcel,
+    Tree,
+    pack,
+    pack_bulk,
+    unpack,
+)
+
+BULK = (b"first" * 100, b"second", b"first" * 100)
+
+
+@given(st.binary(max_size=300), st.lists(st.binary(min_size=1, max_size=50), max_size=6))
+def test_what_is_packed_is_unpacked(header: bytes, chunks: list[bytes]) -> None:
+    parcel = pack(header, pack_bulk(chunks))
+    assert unpack(parcel.tree, parcel.contents.__getitem__) == (header, tuple(chunks))
+
+
+@pytest.mark.parametrize("size", [0, 113, 114, 127, 128, 16_383, 16_384, MAX_HEADER_BYTES])
+def test_headers_of_every_length_of_varint(size: int) -> None:
+    parcel = pack(bytes(size), None)
+    assert unpack(parcel.tree, parcel.contents.__getitem__) == (bytes(size), ())
+
+
+def test_flower_reads_what_is_packed() -> None:
+    parcel = pack(b"header", pack_bulk(BULK))
+    for content in parcel.contents.values():
+        validate_object_content(content)
+    read = inflate_object_from_contents(parcel.tree.object_id, dict(parcel.contents))
+    assert isinstance(read, RecordDict)
+    assert isinstance(read["header"], ConfigRecord)
+    assert dict(read["header"]) == {"header": b"header"}
+    assert isinstance(read["bulk"], ArrayRecord)
+    assert read["bulk"]["bulk"].data == b"".join(BULK)
+
+
+def test_a_header_alone_is_what_flower_itself_would_send() -> None:
+    record = RecordDict({"header": ConfigRecord({"header": b"header"})})
+    parcel = pack(b"header", None)
+    assert Tree.like(get_object_tree(record)) == parcel.tree
+    nested = get_all_nested_objects(record)
+    assert {name: value.deflate() for name, value in nested.items()} == parcel.contents
+
+
+def test_shared_bulk_has_the_same_objects_under_every_header() -> None:
+    bulk = pack_bulk(BULK)
+    assert bulk is not None
+    one, other = pack(b"one", bulk), pack(b"other", bulk)
+    assert one.contents.keys() & other.contents.keys() == bulk.contents.keys()
+    assert len(bulk.contents) == 4  # ArrayRecord, Array, and two chunks: equal ones are one
+
+
+def test_too_much_is_refused_before_it_is_packed() -> None:
+    with pytest.raises(UsageError, match="header-too-large"):
+        pack(bytes(MAX_HEADER_BYTES + 1), None)
+    with pytest.raises(UsageError, match="chunk-size"):
+        pack_bulk([b"x", b""])
+    with pytest.raises(UsageError, match="bulk-too-large"):
+        pack_bulk([b"x"] * (MAX_CHUNKS + 1))
+
+
+def _swap(old: bytes, new: bytes) -> Callable[[Parcel], dict[str, bytes]]:
+    def swap(parcel: Parcel) -> dict[str, bytes]:
+        changed = {name: value.replace(old, new) for name, value in parcel.contents.items()}
+        assert changed != parcel.contents
+        return changed
+
+    return swap
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _swap(b"ConfigRecord", b"MetricRecord"),
+        _swap(b"RecordDict ", b"Message "),
+        _swap(b"ArrayChunk ", b"Array "),
+        _swap(b'"header": ', b'"heades": '),
+        _swap(b"\x0a\x06header", b"\x0a\x06heades"),
+        _swap(b"second", b"second and more"),
+        _swap(b"[0, 1, 0]", b"[0, 2, 0]"),
+        _swap(b"[0, 1, 0]", b"[0, 0, 0]"),
+        _swap(b"[0, 1, 0]", b"[0,-1, 0]"),
+        _swap(b"[0, 1, 0]", b"[0,.5, 0]"),
+        _swap(b"[0, 1, 0]", json.dumps("0 1 0").encode()),
+        _swap(b'{"dtype"', b'["dtype"'),
+        _swap(b"\0", b""),
+    ],
+)
+def test_every_other_shape_is_refused(change: Callable[[Parcel], dict[str, bytes]]) -> None:
+    parcel = pack(b"header", pack_bulk(BULK))
+    with pytest.raises(FormatError) as refused:
+        unpack(parcel.tree, change(parcel).__getitem__)
+    assert refused.value.code == "parcel-malformed"
+
+
+def test_a_tree_of_another_shape_is_refused_before_anything_is_fetched() -> None:
+    bulk = pack(b"header", pack_bulk(BULK)).tree
+    for tree in (
+        Tree(bulk.object_id),
+        Tree(bulk.object_id, bulk.children * 2),
+    ):
+        with pytest.raises(FormatError, match="parcel-malformed"):
+            unpack(tree, dict[str, bytes]().__getitem__)
+
+
+def test_a_header_over_the_limit_is_refused() -> None:
+    parcel = pack(b"x", None)
+    big = pack_bulk([bytes(MAX_HEADER_BYTES + 100)])
+    assert big is not None
+    head = b"ConfigRecord  %d\0" % (MAX_HEADER_BYTES + 100)
+    contents = {
+        **parcel.contents,
+        parcel.tree.children[0].object_id: head + bytes(1 << 20) + bytes(100),
+    }
+    with pytest.raises(FormatError, match="header-too-large"):
+        unpack(parcel.tree, contents.__getitem__)
