@@ -6,7 +6,6 @@ Guarantees: every process this module starts is gone when `Services` closes, wha
 import contextlib
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -34,8 +33,8 @@ class Actor:
     name: str
     script: str
     home: Path
-    wrap: Callable[[list[str]], list[str]] = field(default=lambda command: command)
-    passphrase: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    wrap: Callable[[list[str]], list[str]] = lambda command: command
+    passphrase: str = field(default="", repr=False)
 
     def command(self, *arguments: str | Path) -> list[str]:
         """Return the full command line, with this actor's --home and JSON output."""

@@ -36,6 +36,11 @@ class Separation:
     kept: tuple[Path, ...]
     reason: str = ""
 
+    @classmethod
+    def none(cls, reason: str = "") -> "Separation":
+        """Everybody runs as the user who asked."""
+        return cls((), (), (), reason)
+
     def wrap(self, command: list[str], uid: int) -> list[str]:
         """Return the command that runs `command` as `uid`."""
         switch = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--", *command]
@@ -71,9 +76,9 @@ def find(count: int, *needed: Path) -> Separation:
         needed: folders that the commands must reach, beside interpreter and installation.
     """
     if os.geteuid() != 0:
-        return _impossible("not started as root")
+        return Separation.none("not started as root")
     if shutil.which("setpriv") is None:
-        return _impossible("setpriv is not installed")
+        return Separation.none("setpriv is not installed")
     uids = _free_uids(count)
     kept = _outermost([Path(sys.base_prefix), Path(sys.prefix), *_installation(), *needed])
     covered = _outermost([parent for path in kept for parent in path.parents if _closed(parent)])
@@ -82,12 +87,8 @@ def find(count: int, *needed: Path) -> Separation:
     probe = found.wrap([sys.executable, "-c", "import accord_server"], uids[0])
     result = subprocess.run(probe, cwd="/", capture_output=True, text=True, check=False)
     if result.returncode:
-        return _impossible(result.stderr.strip().rsplit("\n", 1)[-1] or "the probe failed")
+        return Separation.none(result.stderr.strip().rsplit("\n", 1)[-1] or "the probe failed")
     return found
-
-
-def _impossible(reason: str) -> Separation:
-    return Separation((), (), (), reason)
 
 
 def _installation() -> list[Path]:

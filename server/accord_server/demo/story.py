@@ -1,0 +1,230 @@
+"""The demonstration from first key to last receipt, and one refusal.
+
+Three hospitals enrol, sign, and train one model for 8 rounds; then the coordinator asks for a
+second run that no budget can pay, and the nodes refuse it. Everything happens through the console
+scripts (`federation`); this module only decides the order and tells it.
+"""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from accord_common.errors import ConflictError, UsageError
+from accord_server.demo import separation
+from accord_server.demo.data import make_tables
+from accord_server.demo.federation import Federation, Share
+from accord_server.demo.processes import CommandFailed, Lines, Services, failure
+
+MARKER = ".accord-demo-folder"  # only a folder that this module made is ever cleared
+SIZES = {"Northgate": 200, "Riverside": 150, "Saint Luke": 100}  # public sizes, round numbers
+EPSILON_CAP, EPSILON_PLANNED = "3", "2.4"
+ROUNDS = 8
+REFUSAL = "budget-exceeded"
+
+TERMS: dict[str, Any] = {
+    "title": "Breast tumours, demonstration",
+    "purpose": ["DUO:0000007"],
+    "legal_basis": "public research data (Wisconsin Diagnostic Breast Cancer, CC BY 4.0)",
+    "privacy": {
+        "epsilon_cap": EPSILON_CAP,
+        "delta": "0.00001",
+        "min_noise_multiplier": "1",
+        "max_clipping_norm": "1",
+        "max_sampling_rate": "0.5",
+    },
+    "tasks": [
+        {
+            "task": "tabular-binary",
+            "objective": "tell malignant from benign tumours",
+            "architectures": ["logistic-regression"],
+            "max_rounds": 20,
+        }
+    ],
+}
+PLAN: dict[str, Any] = {
+    "title": "First run",
+    "task": "tabular-binary",
+    "architecture": "logistic-regression",
+    "rounds": ROUNDS,
+    "epsilon": EPSILON_PLANNED,
+    "spare_attempts": 2,
+    "sampling_rate": "0.25",
+    "steps": 4,
+    "learning_rate": "0.5",
+    "clipping_norm": "1",
+}
+
+
+@dataclass
+class Outcome:
+    """What the demonstration ends with; `to_json` has the promised fields."""
+
+    nodes: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    epsilon: dict[str, float] = field(default_factory=dict)
+    setup_s: float = 0.0
+    rounds_s: list[float] = field(default_factory=list)
+    refusal: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that `--format json` ends with."""
+        return {
+            "status": "completed",
+            "rounds": len(self.rounds_s),
+            "nodes": self.nodes,
+            "metrics": self.metrics,
+            "epsilon": self.epsilon,
+            "seconds": {"setup": self.setup_s, "rounds": self.rounds_s},
+            "refusal": {"code": self.refusal},
+        }
+
+
+@contextmanager
+def demonstration(
+    folder: Path, *, reset: bool, report: Callable[[str], None]
+) -> Iterator[tuple[Federation, Outcome]]:
+    """Play the whole demonstration; everything still runs while the block is open, then stops.
+
+    Raises:
+        UsageError: `demo-exists`, `not-a-demo`.
+        CommandFailed: with the code of the verb that failed.
+    """
+    prepare(folder, reset=reset)
+    tables = make_tables()
+    started = time.monotonic()
+    apart = separation.find(len(tables.sites), folder)
+    how = "each hospital as its own user" if apart.uids else f"one user ({apart.reason})"
+    report(f"processes start below {folder}, {how}")
+    with _stop_on_sigterm(), Services(folder / "logs") as services:
+        federation = Federation(
+            folder / "parties",
+            services,
+            [Share(site, table, SIZES[site]) for site, table in tables.sites.items()],
+            tables.schema,
+            apart,
+            report,
+        )
+        federation.found()
+        federation.enrol_all()
+        datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
+        federation.agree({**TERMS, "datasets": datasets})
+        federation.start()
+        holdout = federation.coordinator.home / "holdout.csv"
+        holdout.write_text(tables.holdout)
+        (federation.coordinator.home / "schema.yaml").write_text(tables.schema)
+        outcome = Outcome(nodes=len(federation.nodes))
+        run = federation.start_run({**PLAN, "agreement": federation.agreement})
+        federation.approve(run)
+        outcome.setup_s = round(time.monotonic() - started, 2)
+        report(f"run {run} is approved by all; {outcome.setup_s:.0f} s so far")
+        _train(federation, run, outcome)
+        _refuse(federation, outcome)
+        yield federation, outcome
+
+
+def prepare(folder: Path, *, reset: bool) -> None:
+    """Make the demonstration's folder; `reset` clears an earlier one.
+
+    Raises:
+        UsageError: `demo-exists` without reset, `not-a-demo` for a folder that is something else.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise UsageError("not-a-demo", f"{folder} holds something else; it is left alone")
+        if not reset:
+            raise UsageError(
+                "demo-exists", f"{folder} holds an earlier demonstration", hint="Add --reset."
+            )
+        shutil.rmtree(folder)
+    (folder / "logs").mkdir(parents=True)
+    (folder / MARKER).touch()
+    folder.chmod(0o711)  # institutions pass through to their own folders, and see no other's names
+
+
+def _train(federation: Federation, run: str, outcome: Outcome) -> None:
+    """Follow the run to its end."""
+    report = federation.report
+    home = federation.coordinator.home
+    end = _follow(
+        federation,
+        run,
+        "--holdout",
+        home / "holdout.csv",
+        "--schema",
+        home / "schema.yaml",
+        on_round=lambda update: _tell_round(update, outcome, report),
+    )
+    if end["state"] != "completed":
+        raise ConflictError("demo-failed", f"the run {end['state']}: {end['cause']}")
+    outcome.metrics = {name: round(value, 4) for name, value in end["metrics"].items()}
+    outcome.epsilon = {site: float(value) for site, value in end["epsilon"].items()}
+
+
+def _tell_round(update: dict[str, Any], outcome: Outcome, report: Callable[[str], None]) -> None:
+    if update["outcome"] != "completed":
+        report(f"round {update['round']}, attempt {update['attempt']} lost {update['lost']}")
+        return
+    outcome.rounds_s.append(round(update["seconds"], 3))
+    spent = max((float(value) for value in update["epsilon"].values()), default=0.0)
+    metrics = "  ".join(f"{name} {value:.3f}" for name, value in update["metrics"].items())
+    report(
+        f"round {update['round']}/{update['rounds']}  {metrics}  epsilon {spent:.2f}  "
+        f"{update['seconds']:.2f} s"
+    )
+
+
+def _refuse(federation: Federation, outcome: Outcome) -> None:
+    """Ask for a second run that the budget cannot pay; every node must refuse it."""
+    report = federation.report
+    report(f"now a second run like it: {EPSILON_CAP} was agreed, most of it is spent")
+    plan = {**PLAN, "title": "One run too many", "agreement": federation.agreement}
+    run = federation.start_run(plan, "--despite-budget")
+    try:
+        federation.approve(run)
+    except CommandFailed as refused:
+        outcome.refusal = refused.code
+        report(f"refused [{refused.code}]: {refused.message}")
+    if outcome.refusal != REFUSAL:
+        raise ConflictError("demo-failed", f"the nodes should have refused with {REFUSAL}")
+
+
+def _follow(
+    federation: Federation,
+    run: str,
+    *options: str | Path,
+    on_round: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    home = federation.coordinator.home / "accord"
+    lines: Lines = federation.services.follow(
+        federation.coordinator, "run", "watch", run, *options, "--home", home
+    )
+    end: dict[str, Any] | None = None
+    for update in lines:
+        if update["event"] == "round":
+            on_round(update)
+        elif update["event"] == "end":
+            end = update
+    status, stderr = lines.status()
+    if end is None:
+        raise failure(federation.coordinator, ("run", "watch"), status, stderr)
+    return end
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C, so that no process is left behind."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
