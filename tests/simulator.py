@@ -188,9 +188,10 @@ class Simulation:
         return known.__getitem__
 
     def expected_sum(self, round_: int, cohort: list[str]) -> NDArray[np.uint32]:
-        return np.sum(
-            [self.nodes[party].words(round_) for party in cohort], axis=0, dtype=np.uint32
-        )
+        total: NDArray[np.uint32] = np.zeros(self.run.manifest.dimension, np.uint32)
+        for party in cohort:
+            total += self.nodes[party].words(round_)
+        return total
 
 
 def simulate(folder: Path, *, n: int = 3, dimension: int = 7, **changes: Any) -> Simulation:
