@@ -72,7 +72,6 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode=None,
     suggest_commands=False,  # click suggests already
     pretty_exceptions_enable=False,  # it prints local variables, a passphrase among them
     help="Train one model together, under an agreement that every institution signed.",

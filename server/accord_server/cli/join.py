@@ -6,10 +6,12 @@ from typing import Annotated
 import typer
 
 from accord_common.cli import Format, FormatOption, PassphraseOption, emit, read_passphrase
+from accord_common.home import Home
+from accord_common.joining import enrol
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
-init_app = typer.Typer(add_completion=False, rich_markup_mode=None)
-enroll_app = typer.Typer(add_completion=False, rich_markup_mode=None)
+init_app = typer.Typer(add_completion=False)
+enroll_app = typer.Typer(add_completion=False)
 
 
 class OwnRole(StrEnum):
@@ -36,8 +38,6 @@ def init(
 
     Data holders use `accord-node init`, the aggregator `accord aggregator init`.
     """
-    from accord_common.home import Home
-
     passphrase = read_passphrase(passphrase_file, confirm=True)
     made = Home.create(
         home.expanduser(),
@@ -71,10 +71,8 @@ def enroll(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Join the registry that an invitation names, and pin its certificate authority."""
-    from accord_common.joining import enrol
-    from accord_server.cli.options import open_home
-
-    joined = enrol(open_home(home), invitation, read_passphrase(passphrase_file)).profile
+    opened = Home.open(home.expanduser())
+    joined = enrol(opened, invitation, read_passphrase(passphrase_file)).profile
     answer = {"party": joined.party, "name": joined.name, "registry": joined.registry_url}
     next_step = (
         "Next: accord partner invite --role data-holder --name NAME"

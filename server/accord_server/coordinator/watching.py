@@ -69,7 +69,7 @@ class LogUpdate(_Update):
 
 
 class EndUpdate(_Update):
-    """The run is over."""
+    """The run is over; `evaluation` is the hash of the coordinator's signed metrics."""
 
     event: Literal["end"] = "end"
     run: str
@@ -80,6 +80,7 @@ class EndUpdate(_Update):
     rounds: int
     model: str | None
     metrics: dict[str, float]
+    evaluation: str | None = None
     epsilon: dict[str, str]
 
 
@@ -105,6 +106,18 @@ def watch(
         yield from teller.news(run)
         if run.state in FINAL_STATES:
             yield teller.end(run)
+            return
+
+
+def follow_log(client: RegistryClient, run_id: str) -> Iterator[EventView]:
+    """Tell a run's log lines until the run is over."""
+    after = 0
+    while True:
+        over = client.run(run_id).state in FINAL_STATES
+        lines = client.events(run_id, after=after, wait_s=0.0 if over else POLL_S)
+        yield from lines
+        after = lines[-1].sequence if lines else after
+        if over and not lines:
             return
 
 

@@ -1,0 +1,229 @@
+"""`accord run`: plan, start, watch and stop runs."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from accord_common.api.client import RegistryClient
+from accord_common.cli import (
+    Format,
+    FormatOption,
+    PassphraseOption,
+    emit,
+    read_passphrase,
+)
+from accord_common.fields import now
+from accord_common.home import Home
+from accord_server.cli import run_text
+from accord_server.cli.options import DEFAULT_HOME, HomeOption, table, verbs
+from accord_server.coordinator import desk, documents
+from accord_server.coordinator.plan_file import PlanFile
+
+if TYPE_CHECKING:
+    from accord_common.identity import SigningKey
+    from accord_server.coordinator.session import Session
+    from accord_server.coordinator.watching import EndUpdate
+
+app = verbs("Plan, start, watch and stop runs.")
+
+PlanArgument = Annotated[Path, typer.Argument(help="Short YAML: what to train, and how privately.")]
+RunArgument = Annotated[str, typer.Argument(help="Id, or its first or last characters.")]
+HoldoutOption = Annotated[
+    Path | None,
+    typer.Option(help="Public rows (.csv, .parquet) to score each new model on, here."),
+]
+SchemaOption = Annotated[
+    Path | None, typer.Option(help="Their schema; the registered one otherwise.")
+]
+SignOption = Annotated[
+    bool, typer.Option("--sign/--no-sign", help="Sign and post the final metrics.")
+]
+WaitOption = Annotated[bool, typer.Option("--wait", help="Watch it to its end.")]
+
+
+@app.command(epilog="Example: accord run plan plan.yaml")
+def plan(
+    plan_file: PlanArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
+) -> None:
+    """Say whether a plan is allowed and what it costs; nothing is signed or sent.
+
+    Exits with 3 where the agreement or a budget forbids it.
+    """
+    from accord_server.coordinator.starting import prepare
+
+    with Home.open(home.expanduser()).registry() as client:
+        view = prepare(client, documents.read(plan_file, PlanFile), now()).view
+    emit(view, format_, run_text.plan(view))
+    if not view.allowed:
+        raise typer.Exit(3)
+
+
+@app.command(epilog="Example: accord run start plan.yaml --wait --holdout public.csv")
+def start(
+    plan_file: PlanArgument,
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseOption = None,
+    wait: WaitOption = False,
+    holdout: HoldoutOption = None,
+    schema: SchemaOption = None,
+    sign: SignOption = True,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Ask the nodes even if the plan is not allowed.")
+    ] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Make initial weights, sign the manifest, and put the run before the institutions."""
+    from accord_server.coordinator import starting
+
+    opened = Home.open(home.expanduser())
+    wanted = documents.read(plan_file, PlanFile)
+    key = opened.identity(read_passphrase(passphrase_file))
+    with opened.registry() as client:
+        prepared = starting.prepare(client, wanted, now())
+        if not anyway:
+            starting.refuse_if_forbidden(prepared.view)
+        manifest_hash, manifest = starting.start(client, prepared, key, now())
+        names = [prepared.agreement.party(site.party).name for site in manifest.roster]
+        answer = {
+            "run": manifest.id,
+            "manifest": manifest_hash,
+            "title": manifest.title,
+            "sites": names,
+            "commands": {
+                "steward": f"accord-node approve {manifest.id}",
+                "watch": f"accord run watch {manifest.id}",
+            },
+        }
+        emit({"event": "started"} | answer if wait else answer, format_, run_text.started(answer))
+        if wait:
+            _watch(client, manifest.id, format_, (holdout, schema), key if sign else None)
+
+
+@app.command("list", epilog="Example: accord run list --format json")
+def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
+    """List runs, oldest first."""
+    with Home.open(home.expanduser()).registry() as client:
+        runs = client.runs()
+    rows = [
+        [run.id, run.title, run.state, f"{run.round}/{run.rounds}", run.code, run.created]
+        for run in runs
+    ]
+    emit(runs, format_, table("run", "title", "state", "round", "code", "created", rows=rows))
+
+
+@app.command(epilog="Example: accord run show 0197a1b2")
+def show(
+    run: RunArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
+) -> None:
+    """Show a run; everything it stands on is fetched and verified first.
+
+    Exits with 5 where a signature, hash or chain does not hold.
+    """
+    with Home.open(home.expanduser()).registry() as client:
+        view = desk.find_run(client, run)
+        verified = desk.verified_run(client, view)
+        result = desk.verified_result(client, verified)
+        rounds = client.rounds(view.id)
+    answer = {
+        "run": view,
+        "manifest": verified.manifest.to_json(),
+        "result": None if result is None else result.result.to_json(),
+        "rounds": rounds,
+        "verified": ["agreement", "manifest", "offer", "delegations"]
+        + ([] if result is None else ["receipts", "result"]),
+    }
+    emit(answer, format_, run_text.run(view, verified, result, rounds))
+
+
+@app.command(epilog="Example: accord run watch 0197a1b2 --holdout public.csv")
+def watch(
+    run: RunArgument,
+    home: HomeOption = DEFAULT_HOME,
+    passphrase_file: PassphraseOption = None,
+    holdout: HoldoutOption = None,
+    schema: SchemaOption = None,
+    sign: SignOption = True,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Follow a run to its end: consents, rounds, metric, epsilon of each site.
+
+    With --format json each line is one event, the last has event "end". Exits with 0 where the run
+    completed, 1 where it failed or was stopped, 3 where a node refused.
+    """
+    opened = Home.open(home.expanduser())
+    signs = sign and holdout is not None and opened.profile.role == "coordinator"
+    key = opened.identity(read_passphrase(passphrase_file)) if signs else None
+    with opened.registry() as client:
+        _watch(client, desk.find_run(client, run).id, format_, (holdout, schema), key)
+
+
+@app.command(epilog="Example: accord run stop 0197a1b2 --reason 'wrong learning rate'")
+def stop(
+    run: RunArgument,
+    reason: Annotated[str, typer.Option(help="Partners will read it.")],
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Ask the aggregator to end a run; what was spent stays spent."""
+    with Home.open(home.expanduser()).registry() as client:
+        view = client.stop(desk.find_run(client, run).id, reason)
+    emit(view, format_, f"{view.id}: {view.state}; asked to stop: {view.stop_requested or reason}")
+
+
+@app.command(epilog="Example: accord run logs 0197a1b2 --follow")
+def logs(
+    run: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the run is over.")] = False,
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show a run's log: one line each, or one JSON object a line with --follow."""
+    from accord_server.coordinator.watching import follow_log
+
+    with Home.open(home.expanduser()).registry() as client:
+        found = desk.find_run(client, run).id
+        if not follow:
+            lines = client.events(found)
+            emit(lines, format_, "\n".join(run_text.line(item) for item in lines))
+            return
+        for item in follow_log(client, found):
+            emit(item, format_, run_text.line(item))
+
+
+def _watch(
+    client: RegistryClient,
+    run_id: str,
+    format_: Format,
+    rows: tuple[Path | None, Path | None],
+    key: "SigningKey | None",
+) -> None:
+    """Follow a run; score, publish, and leave with the exit code of how it ended."""
+    from accord_server.coordinator.session import Session
+    from accord_server.coordinator.watching import EndUpdate, verdict, watch
+
+    view = client.run(run_id)
+    session = Session(client, view, *rows)
+    error = None
+    with run_text.Screen(format_, view, live=sys.stdout.isatty()) as screen:
+        for update in watch(client, run_id, session.run.agreement, session.score):
+            if isinstance(update, EndUpdate):
+                error = verdict(update)
+                update = _proved(update, session, key)
+            screen.show(update)
+    if error is not None:
+        raise error
+
+
+def _proved(end: "EndUpdate", session: "Session", key: "SigningKey | None") -> "EndUpdate":
+    """Verify a completed run's result down to the manifest; add the metrics of its model."""
+    if end.state != "completed":
+        return end
+    result = session.result().result
+    if not session.scores:
+        return end.model_copy(update={"model": result.model})
+    evaluation = session.evaluate(now())
+    metrics = {name: float(value) for name, value in evaluation.metrics.items()}
+    record = None if key is None else session.publish(evaluation, key)
+    return end.model_copy(update={"model": result.model, "metrics": metrics, "evaluation": record})

@@ -1,0 +1,249 @@
+"""How `accord run` shows plans and runs to people."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from accord_common.api.schemas import EventView, RoundView, RunView
+from accord_common.chain import VerifiedResult, VerifiedRun
+from accord_common.cli import Format, emit
+from accord_server.cli.options import size, table
+from accord_server.coordinator.watching import (
+    ConsentUpdate,
+    EndUpdate,
+    LogUpdate,
+    RoundUpdate,
+    StateUpdate,
+    Update,
+)
+
+if TYPE_CHECKING:  # planning brings the accountants, which watching does not need
+    from accord_server.coordinator.planning import PlanView
+
+
+def plan(view: "PlanView") -> RenderableType:
+    """A dry run's answer."""
+    head = Text(
+        f"{view.title}, under {view.agreement_title}\n"
+        f"{view.task}, {view.architecture}: {view.dimension:,} parameters\n"
+        f"{view.rounds} rounds of {view.steps} steps, at most {view.max_attempts_total} attempts\n"
+        f"sum of at least {view.smallest_cohort} of {len(view.sites)} updates "
+        f"(threshold {view.threshold}, {view.colluders} may collude)\n"
+        f"a round moves {size(view.bytes.round_per_site)} a site; memory about "
+        f"{size(view.bytes.node_memory)} at a node beside its rows, "
+        f"{size(view.bytes.aggregator_memory)} at the aggregator\n"
+    )
+    sites = table(
+        "dataset",
+        "noise",
+        "rate",
+        "epsilon",
+        "PLD",
+        "without retries",
+        "spent",
+        "after",
+        "cap",
+        rows=[
+            [
+                site.label,
+                site.noise_multiplier,
+                site.sampling_rate,
+                site.epsilon,
+                site.epsilon_pld,
+                site.epsilon_rounds,
+                site.spent,
+                site.after,
+                f"{site.cap} at {site.delta}",
+            ]
+            for site in view.sites
+        ],
+    )
+    legend = Text(
+        "\nepsilon: what all attempts count against the cap. PLD: the tighter figure for a plan "
+        "fixed beforehand, checked against PRV.\n"
+    )
+    verdict = [Text("Allowed by the agreement; each node decides for itself.", "green")]
+    if not view.allowed:
+        verdict = [Text("Not allowed:", "red")]
+        for reason in view.reasons:
+            verdict.append(Text(f"  [{reason.code}] {reason.message}"))
+            verdict += [Text(f"    {reason.hint}")] if reason.hint else []
+    return Group(head, sites, legend, *verdict)
+
+
+def started(answer: dict[str, Any]) -> str:
+    """What to do after a start."""
+    commands = answer["commands"]
+    return (
+        f"run {answer['run']}: {answer['title']}\n"
+        f"waits for the consent of {', '.join(answer['sites'])}\n\n"
+        f"Stewards:  {commands['steward']}\n"
+        f"Watch it:  {commands['watch']}"
+    )
+
+
+def run(
+    view: RunView,
+    verified: VerifiedRun,
+    result: VerifiedResult | None,
+    rounds: Sequence[RoundView],
+) -> RenderableType:
+    """One run."""
+    agreement, manifest = verified.agreement, verified.manifest
+    name = {party.id: party.name for party in agreement.parties}
+    proved = "agreement, manifest, offer and delegations"
+    head = [
+        f"{view.title}, under {agreement.title}",
+        f"run       {view.id}",
+        f"manifest  {view.manifest_hash}",
+        f"state     {view.state}" + (f" [{view.code}] {view.cause}" if view.code else ""),
+        f"task      {manifest.task.name}, {manifest.architecture.name}, {manifest.dimension:,} "
+        "parameters",
+        f"round     {view.round} of {view.rounds}, at most {manifest.max_attempts_total} attempts",
+        f"verified  {proved}" + (", receipts and result" if result else ""),
+    ]
+    if result is not None and result.result.model:
+        head.append(f"model     {result.result.model}")
+    if view.metrics:
+        head.append(f"metrics   {_pairs(view.metrics)}")
+    consents = {consent.party: consent for consent in view.consents}
+    spent = {item.party: item.epsilon for item in view.epsilon}
+    sites = table(
+        "site",
+        "consent",
+        "epsilon",
+        rows=[
+            [
+                name[site.party],
+                _consent(consents.get(site.party)),
+                spent.get(site.party, "0"),
+            ]
+            for site in manifest.roster
+        ],
+    )
+    done = table(
+        "round",
+        "attempt",
+        "outcome",
+        "seconds",
+        "lost",
+        rows=[
+            [
+                str(item.round + 1),
+                str(item.attempt),
+                item.outcome,
+                f"{item.seconds:.2f}",
+                ", ".join(name.get(party, party) for party in item.lost),
+            ]
+            for item in rounds
+        ],
+    )
+    parts: list[RenderableType] = [Text("\n".join(head) + "\n"), sites]
+    if rounds:
+        parts += [Text(), done]
+    return Group(*parts)
+
+
+def line(event: EventView) -> str:
+    """One line of a run's log."""
+    return f"{event.created}  {event.level:<7}  {event.message}"
+
+
+class Screen:
+    """Shows updates as they come: a progress bar on a terminal, lines elsewhere, or JSON lines."""
+
+    def __init__(self, format_: Format, view: RunView, *, live: bool) -> None:
+        self._format = format_
+        self._progress: Progress | None = None
+        if live and format_ is Format.TEXT:
+            self._progress = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(highlight=False, soft_wrap=True),
+            )
+            self._task = self._progress.add_task("round", total=view.rounds, completed=0)
+
+    def __enter__(self) -> Self:
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, update: Update) -> None:
+        """Show one update."""
+        if self._progress is None:
+            emit(update, self._format, Text(_words(update)))
+            return
+        self._progress.console.print(Text(_words(update)))
+        if isinstance(update, RoundUpdate) and update.outcome == "completed":
+            self._progress.update(self._task, completed=update.round)
+
+
+def _words(update: Update) -> str:
+    match update:
+        case StateUpdate():
+            asked = f"; asked to stop: {update.stop_requested}" if update.stop_requested else ""
+            return f"{update.state}{asked}"
+        case ConsentUpdate(decision="accept"):
+            return f"{update.site} accepts"
+        case ConsentUpdate():
+            return f"{update.site} refuses [{update.code}] {update.reason}"
+        case RoundUpdate():
+            return _round(update)
+        case LogUpdate():
+            return f"  {update.level}: {update.message}"
+        case EndUpdate():
+            return _end(update)
+
+
+def _round(update: RoundUpdate) -> str:
+    words = [f"round {update.round}/{update.rounds}", f"{update.seconds:.2f} s"]
+    if update.attempt or update.outcome == "aborted":
+        words.append(f"attempt {update.attempt + 1} {update.outcome}")
+    if update.lost:
+        words.append(f"lost {', '.join(update.lost)}")
+    if update.metrics:
+        words.append(_pairs(update.metrics))
+    if update.epsilon:
+        words.append("epsilon " + _pairs(update.epsilon))
+    return "  ".join(words)
+
+
+def _end(update: EndUpdate) -> str:
+    words = [f"{update.state} after {update.rounds} rounds"]
+    if update.state == "refused":
+        words = [f"refused by {', '.join(update.refused_by)}"]
+    if update.code:
+        words.append(f"[{update.code}] {update.cause}")
+    if update.metrics:
+        words.append(_pairs(update.metrics) + (" (signed)" if update.evaluation else ""))
+    if update.epsilon:
+        words.append("epsilon " + _pairs(update.epsilon))
+    return "  ".join(words)
+
+
+def _consent(consent: Any) -> str:
+    if consent is None or consent.decision is None:
+        return "waits"
+    return f"refuse [{consent.code}]" if consent.code else "accept"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in values.items()
+    )
