@@ -139,7 +139,7 @@ class Federation:
         """Sign and upload a run; returns its id."""
         path = self.coordinator.home / "plan.yaml"
         path.write_text(yaml.safe_dump(plan, sort_keys=False))
-        run: str = self.office("run", "start", path, "--yes", *options)["run"]
+        run: str = self.office("run", "start", path, *options)["run"]
         return run
 
     def approve(self, run: str) -> None:

@@ -184,7 +184,7 @@ def _refuse(federation: Federation, outcome: Outcome) -> None:
     report = federation.report
     report(f"now a second run like it: {EPSILON_CAP} was agreed, most of it is spent")
     plan = {**PLAN, "title": "One run too many", "agreement": federation.agreement}
-    run = federation.start_run(plan, "--despite-budget")
+    run = federation.start_run(plan, "--anyway")
     try:
         federation.approve(run)
     except CommandFailed as refused:
