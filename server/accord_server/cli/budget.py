@@ -37,7 +37,7 @@ def show(
             row.run,
             str(row.attempts),
             row.epsilon,
-            row.cap,
+            row.cap or "",
             row.delta,
         ]
         for row in rows

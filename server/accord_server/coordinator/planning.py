@@ -8,6 +8,7 @@ Not covered: what a node's own ledger holds beyond the receipts that the registr
 code is installed there. Memory figures are estimates; `accord-node try` measures.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -225,6 +226,12 @@ def _cost(
     everything, delta = tally(plan.max_attempts), float(terms.delta)
     before = spent.get(dataset.population, Tally(terms.adjacency, ()))
     rule = RdpFilter(Cap(epsilon=terms.epsilon_cap, delta=terms.delta))
+
+    def fixed(attempts: int) -> Dec:
+        exact = report_epsilon(tally(attempts), delta)
+        # Infinite where the discretisation's tail alone exceeds delta: the filter bounds it still.
+        return _decimal(exact if math.isfinite(exact) else rule.epsilon(tally(attempts)))
+
     return SiteCost(
         party=dataset.owner,
         dataset=dataset.id,
@@ -232,9 +239,9 @@ def _cost(
         sampling_rate=plan.sampling_rate,
         noise_multiplier=noise,
         epsilon=_decimal(rule.epsilon(everything)),
-        epsilon_pld=_decimal(report_epsilon(everything, delta)),
+        epsilon_pld=fixed(plan.max_attempts),
         epsilon_prv=_decimal(prv_check(everything, delta, prv)),
-        epsilon_rounds=_decimal(report_epsilon(tally(plan.rounds), delta)),
+        epsilon_rounds=fixed(plan.rounds),
         delta=terms.delta,
         cap=terms.epsilon_cap,
         spent=_decimal(rule.epsilon(before)),

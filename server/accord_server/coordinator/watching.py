@@ -99,14 +99,13 @@ def watch(
         score: evaluates a model's bytes; None for no metrics.
     """
     teller = _Teller(client, run_id, agreement, score)
-    cursor = 0
     while True:
-        cursor = client.inbox(after=cursor, wait_s=POLL_S if cursor else 0.0).cursor
         run = client.run(run_id)
         yield from teller.news(run)
         if run.state in FINAL_STATES:
             yield teller.end(run)
             return
+        yield from teller.lines(POLL_S)
 
 
 def follow_log(client: RegistryClient, run_id: str) -> Iterator[EventView]:
@@ -165,8 +164,18 @@ class _Teller:
         for attempt in attempts[self._rounds :]:
             yield self._round(attempt, run)
         self._rounds = max(self._rounds, len(attempts))
-        for line in self._lines():
-            yield LogUpdate(level=line.level, message=line.message, created=line.created)
+        yield from self.lines(0.0)
+
+    def lines(self, wait_s: float) -> Iterator[Update]:
+        """New lines of parties; the registry's own repeat what other updates say.
+
+        Every record of a run has a line, so this is what a watcher waits on.
+        """
+        lines = self._client.events(self._run, after=self._line, wait_s=wait_s)
+        for line in lines:
+            self._line = line.sequence
+            if line.party is not None:
+                yield LogUpdate(level=line.level, message=line.message, created=line.created)
 
     def end(self, run: RunView) -> EndUpdate:
         """The last word."""
@@ -212,12 +221,6 @@ class _Teller:
             return self._score(self._client.get_blob(model))
         except NotFoundError:
             return {}  # the aggregator has not uploaded this one
-
-    def _lines(self) -> list[EventView]:
-        lines = self._client.events(self._run, after=self._line)
-        if lines:
-            self._line = lines[-1].sequence
-        return lines
 
     def _epsilon(self, run: RunView) -> dict[str, str]:
         return {self._name(item.party): item.epsilon for item in run.epsilon}
