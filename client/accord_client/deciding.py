@@ -18,7 +18,7 @@ from accord_client.datasets import LocalDataset
 from accord_client.state import Run
 from accord_client.stores import Stores
 from accord_common.agreement import Agreement
-from accord_common.api.client import RegistryClient
+from accord_common.chain import Lookup
 from accord_common.enrolment import Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
@@ -52,26 +52,30 @@ class Considered:
         return [envelope for envelope in found if envelope is not None]
 
 
-def consider(
-    stores: Stores, registry: RegistryClient, manifest_hash: str, now: datetime
-) -> Considered:
-    """Fetch a run's records and ask every check.
+def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) -> Considered:
+    """Look a run's records up and ask every check.
+
+    Args:
+        stores: the node's open folder.
+        lookup: brings an envelope by hash, the registry's word; NotFoundError where it has none.
+        manifest_hash: the run.
+        now: the node's clock.
 
     Raises:
         TransportError: the registry cannot be reached; nothing was decided.
         FormatError, NotFoundError, VerificationError: the manifest does not decode, or does not
             name this node, so that there is nothing to answer.
     """
-    envelope = registry.record(manifest_hash)
+    envelope = lookup(manifest_hash)
     if envelope.hash != manifest_hash:
         raise VerificationError("wrong-hash", f"asked for {manifest_hash[:16]}")
     manifest = RunManifest.from_bytes(envelope.payload)
     site = manifest.site(stores.party)
-    offer = _fetch(registry, manifest.aggregator.offer)
+    offer = _fetch(lookup, manifest.aggregator.offer)
     wanted = [entry.delegation for entry in manifest.roster]
     with suppress(FormatError):  # an offer that is none: the check that needs it says so
         wanted += [] if offer is None else [Offer.from_bytes(offer.payload).delegation]
-    delegations = {hash_: _fetch(registry, hash_) for hash_ in wanted}
+    delegations = {hash_: _fetch(lookup, hash_) for hash_ in wanted}
     known = stores.state.run(manifest.id)
     datasets = {dataset.id: dataset for dataset in stores.datasets.all()}
     dataset = datasets.get(site.dataset)
@@ -158,9 +162,9 @@ def caps_of(agreement: Envelope, dataset_id: str) -> list[Cap]:
     return [Cap(epsilon=terms.epsilon_cap, delta=terms.delta)]
 
 
-def _fetch(registry: RegistryClient, record_hash: str) -> Envelope | None:
+def _fetch(lookup: Lookup, record_hash: str) -> Envelope | None:
     try:
-        return registry.record(record_hash)
+        return lookup(record_hash)
     except NotFoundError:
         return None  # the check that needs it says so
 

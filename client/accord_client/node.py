@@ -184,7 +184,7 @@ class Node:
         if self._unanswerable.get(view.id) == view.manifest_hash:
             return
         try:
-            considered = consider(self.stores, self.registry, view.manifest_hash, now())
+            considered = consider(self.stores, self.registry.record, view.manifest_hash, now())
         except TransportError:
             raise
         except AccordError as error:

@@ -81,7 +81,7 @@ def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> Ve
         if view.state != "awaiting-consent":
             raise ConflictError("not-awaiting-consent", f"run {run} is {view.state}")
         refresh(stores, registry)
-        considered = consider(stores, registry, view.manifest_hash, now())
+        considered = consider(stores, registry.record, view.manifest_hash, now())
         verdict = decide(considered)
         answer(stores, considered, verdict, view.state, now())
         deliver(stores, registry)

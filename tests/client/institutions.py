@@ -1,0 +1,267 @@
+"""Nodes' folders for the hospitals of a signed world, with tables, and an aggregator in process."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
+
+from accord_client.agreements import Agreements
+from accord_client.datasets import LocalDataset, Policy, examine
+from accord_client.deciding import answer, consider
+from accord_client.ledger import Ledger
+from accord_client.secagg import NodeSecAgg
+from accord_client.session import Session
+from accord_client.stores import LEDGER_FILE, Stores, datasets_of, open_stores
+from accord_common import wire
+from accord_common.enrolment import OFFER, Offer
+from accord_common.envelope import Envelope, sign
+from accord_common.errors import NotFoundError
+from accord_common.fields import format_time, now
+from accord_common.home import Home, Profile, replace_file
+from accord_common.identity import SigningKey
+from accord_common.manifest import RunManifest, model_hash
+from accord_common.models.discovery import load_task, task_code
+from accord_common.models.flat import initial_vector, layout_of
+from accord_server.aggregator.secagg import Attempt
+from tests.world import SCHEMA, TASK, Actor, RunKeys, World, make_world
+
+PASSPHRASE = "correct horse battery"
+ROWS = 60
+
+
+def write_table(path: Path, rows: int = ROWS, seed: int = 1) -> Path:
+    """A table that meets SCHEMA and can be learnt from."""
+    generator = np.random.default_rng(seed)
+    features = generator.uniform([5, 5], [45, 75], (rows, 2)).round(3)
+    labels = (features.sum(axis=1) > 65).astype(int)
+    lines = [f"{a},{b},{y}" for (a, b), y in zip(features, labels, strict=True)]
+    path.write_text("radius,texture,malignant\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def make_home(folder: Path, world: World, actor: Actor) -> Home:
+    """The folder that `accord-node init` would have made, with this hospital's keys."""
+    folder.mkdir(mode=0o700)
+    party = world.agreement.party(actor.id)
+    profile = Profile(
+        party=actor.id,
+        name=actor.name,
+        role=actor.role,
+        jurisdiction=party.jurisdiction,
+        contact=party.contact,
+        identity_key=actor.identity.public,
+        registry_url=None,
+    )
+    replace_file(folder / "identity.pem", actor.identity.to_pem(PASSPHRASE))
+    replace_file(folder / "node.pem", actor.node.to_pem())
+    replace_file(folder / "flower.pem", actor.flower.to_pem())
+    replace_file(folder / "delegation.json", world.delegations[actor.id].to_bytes())
+    replace_file(folder / "profile.json", profile.to_bytes())
+    Ledger.create(folder / LEDGER_FILE, actor.node).close()
+    return Home(folder, profile)
+
+
+@dataclass
+class Institutions:
+    """A world whose hospitals have folders, tables and signed agreements."""
+
+    world: World
+    folder: Path
+    homes: dict[str, Home]
+    envelope_private: X25519PrivateKey
+    keys: RunKeys
+
+    @property
+    def parties(self) -> list[str]:
+        """In roster order."""
+        return sorted(self.homes)
+
+    def actor(self, party: str) -> Actor:
+        return self.world.keys[party]
+
+    @property
+    def node_keys(self) -> dict[str, str]:
+        return {party: self.actor(party).node.public for party in self.parties}
+
+    def manifest(self, **changes: Any) -> Envelope:
+        """A manifest that all nodes accept; `site` changes go to every entry of the roster."""
+        module = load_task(TASK).build("logistic-regression", {}, SCHEMA)
+        layout, code = layout_of(module), task_code(TASK)
+        body: dict[str, Any] = {
+            "architecture": {"name": "logistic-regression", "args": {}},
+            "layout": layout.hash,
+            "dimension": layout.dimension,
+            "initial_model": model_hash(initial_vector(module, 0).tobytes()),
+            "rounds": 3,
+            "max_attempts_total": 5,
+            "task": {
+                "name": TASK,
+                "distribution": code.distribution,
+                "version": code.version,
+                "code_hash": code.code_hash,
+            },
+        }
+        if site := changes.pop("site", None):
+            roster = self.world.manifest_body(self.keys).roster
+            body["roster"] = [entry.model_dump() | site for entry in roster]
+        return self.world.manifest(self.keys, **(body | changes))
+
+    def lookup(self, *more: Envelope) -> Callable[[str], Envelope]:
+        """What an honest registry answers."""
+        envelopes = [*self.world.delegations.values(), self.keys.offer, *more]
+        known = {envelope.hash: envelope for envelope in envelopes}
+
+        def look(record_hash: str) -> Envelope:
+            if record_hash not in known:
+                raise NotFoundError("unknown-record", record_hash)
+            return known[record_hash]
+
+        return look
+
+    @contextmanager
+    def open(self, party: str) -> Iterator[Stores]:
+        with open_stores(self.homes[party]) as stores:
+            yield stores
+
+    def accept(self, stores: Stores, manifest: Envelope) -> str:
+        """Decide for real and accept; returns the run's id."""
+        considered = consider(stores, self.lookup(manifest), manifest.hash, now())
+        assert considered.verdict.decision == "accept", considered.verdict
+        return answer(stores, considered, considered.verdict, "ready", now()).id
+
+
+def make_institutions(
+    folder: Path, n: int = 3, *, policy: Policy = "ask", rows: int = ROWS
+) -> Institutions:
+    """Make a world with folders."""
+    world = make_world(n)
+    tasks = [
+        task.model_copy(update={"architectures": ["logistic-regression", "mlp"]})
+        for task in world.agreement.tasks
+    ]
+    world = world.amended(tasks=[task.model_dump() for task in tasks])
+    private = X25519PrivateKey.generate()
+    receipt = SigningKey.generate()
+    public = private.public_key().public_bytes_raw().hex()
+    offer = Offer.from_bytes(world.run_keys().offer.payload).model_copy(
+        update={"envelope_key": public, "receipt_key": receipt.public}
+    )
+    keys = RunKeys(receipt, sign(OFFER, offer, world.aggregator.node))
+    homes = {}
+    for number, actor in enumerate(sorted(world.hospitals, key=lambda actor: actor.id)):
+        home = make_home(folder / f"node-{number}", world, actor)
+        homes[actor.id] = home
+        path = write_table(folder / f"table-{number}.csv", rows, seed=number)
+        register(home, world, actor, path, policy)
+        own = Agreements.of(home)
+        own.sign(world.agreement, actor.identity)
+        assert own.complete(world.agreement_envelope)
+    return Institutions(world, folder, homes, private, keys)
+
+
+def register(home: Home, world: World, actor: Actor, path: Path, policy: Policy) -> LocalDataset:
+    """What `accord-node dataset add` would have stored, under the agreed id."""
+    agreed = world.agreement.dataset(actor.dataset)
+    dataset = LocalDataset(
+        id=agreed.id,
+        name=agreed.name,
+        path=str(path),
+        population=agreed.population,
+        table=SCHEMA,
+        size=agreed.size,
+        unit=agreed.unit,
+        policy=policy,
+        file=examine(path, SCHEMA),
+        added=format_time(now()),
+    )
+    datasets_of(home.path).store(dataset)
+    return dataset
+
+
+class Refused(Exception):
+    """A node answered with a refusal."""
+
+    def __init__(self, party: str, refusal: wire.Refusal) -> None:
+        super().__init__(refusal.code, refusal.message)
+        self.party = party
+        self.code = refusal.code
+        self.message = refusal.message
+
+
+@dataclass
+class Aggregator:
+    """Drives sessions through attempts, with the real masked sum."""
+
+    three: Institutions
+    manifest: Envelope
+    model: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, three: Institutions, manifest: Envelope) -> "Aggregator":
+        module = load_task(TASK).build("logistic-regression", {}, SCHEMA)
+        return cls(three, manifest, initial_vector(module, 0))
+
+    def advertise(self, session: Session, round_: int, attempt: int) -> Envelope:
+        request = wire.Advertise(manifest=self.manifest.hash, round=round_, attempt=attempt)
+        reply = wire.decode_reply(session.answer(wire.encode(request), ())[0])
+        if isinstance(reply, wire.Refusal):
+            raise Refused("", reply)
+        assert isinstance(reply, wire.AdvertisementReply)
+        return reply.envelope
+
+    def train(
+        self,
+        session: Session,
+        round_: int,
+        attempt: int,
+        cohort: list[Envelope],
+        *,
+        model: bytes | None = None,
+        name: str | None = None,
+    ) -> tuple[wire.UpdateReply, tuple[bytes, ...]]:
+        data = self.model.tobytes() if model is None else model
+        request = wire.Train(
+            manifest=self.manifest.hash,
+            round=round_,
+            attempt=attempt,
+            cohort=cohort,
+            model=name or model_hash(data),
+        )
+        header, bulk = session.answer(wire.encode(request), (data,))
+        reply = wire.decode_reply(header)
+        if isinstance(reply, wire.Refusal):
+            raise Refused("", reply)
+        assert isinstance(reply, wire.UpdateReply)
+        return reply, bulk
+
+    def round(self, sessions: Mapping[str, Session], round_: int, attempt: int = 0) -> None:
+        """One complete attempt; moves the model."""
+        manifest = RunManifest.from_bytes(self.manifest.payload)
+        attempt_ = Attempt(
+            manifest,
+            self.manifest.hash,
+            self.three.node_keys,
+            self.three.envelope_private,
+            round_,
+            attempt,
+            model_hash(self.model.tobytes()),
+        )
+        for party, session in sessions.items():
+            attempt_.advertise(party, self.advertise(session, round_, attempt))
+        cohort = attempt_.close_cohort()
+        for party, session in sessions.items():
+            reply, bulk = self.train(session, round_, attempt, cohort)
+            attempt_.fold(party, reply.upload, bulk)
+        total = attempt_.total().view(np.int32).astype(np.float32)
+        self.model = self.model + total / manifest.secagg.scale / len(sessions)
+
+
+def stranger(three: Institutions, manifest: Envelope, party: str) -> NodeSecAgg:
+    """A peer's side of the masked sum, where only its advertisement is wanted."""
+    body = RunManifest.from_bytes(manifest.payload)
+    return NodeSecAgg(body, manifest.hash, party, three.actor(party).node, three.node_keys)
