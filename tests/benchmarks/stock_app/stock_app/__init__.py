@@ -1,0 +1,1 @@
+"""The Flower app that stock_flower.py measures."""
