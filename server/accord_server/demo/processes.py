@@ -141,6 +141,16 @@ class Services:
         self._running.append((actor.name, process))
         return Lines(actor, arguments, process)
 
+    def pid(self, actor: Actor) -> int:
+        """Process id of an actor's newest process."""
+        return next(process.pid for name, process in reversed(self._running) if name == actor.name)
+
+    def kill(self, actor: Actor) -> None:
+        """SIGKILL an actor's newest process, as a crash would, and wait until it is gone."""
+        process = next(item for name, item in reversed(self._running) if name == actor.name)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
     def dead(self) -> list[str]:
         """Names of services that ended by themselves with an error."""
         return [name for name, process in self._running if process.poll() not in (None, 0)]

@@ -1,0 +1,133 @@
+"""Real federations for end-to-end tests and benchmarks: real processes over synthetic tables."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from accord_server.demo.federation import Federation, Share
+from accord_server.demo.processes import Services
+
+FEATURES = 10
+ROWS, SIZE = 120, 200
+
+
+def synthetic_table(seed: int, features: int = FEATURES, rows: int = ROWS) -> str:
+    """A separable binary problem as CSV text."""
+    random = np.random.default_rng(seed)
+    values = random.uniform(-1, 1, (rows, features))
+    labels = (values[:, 0] + values[:, 1] + 0.2 * random.normal(size=rows) > 0).astype(int)
+    header = ",".join([*(f"x{index}" for index in range(features)), "sick"])
+    lines = [
+        ",".join([*(f"{value:.6f}" for value in row), str(label)])
+        for row, label in zip(values, labels, strict=True)
+    ]
+    return "\n".join([header, *lines]) + "\n"
+
+
+def synthetic_schema(features: int = FEATURES) -> str:
+    """The schema of `synthetic_table`."""
+    columns = [
+        {
+            "name": f"x{index}",
+            "type": "number",
+            "minimum": -1,
+            "maximum": 1,
+            "centre": 0,
+            "scale": 1,
+        }
+        for index in range(features)
+    ]
+    target = {"column": "sick", "type": "binary"}
+    return yaml.safe_dump({"name": "synthetic", "target": target, "columns": columns})
+
+
+def terms(**changes: Any) -> dict[str, Any]:
+    """Agreement terms with room for long runs; datasets are added by `agreed`."""
+    return {
+        "title": "Test study",
+        "purpose": ["DUO:0000007"],
+        "legal_basis": "synthetic data",
+        "privacy": {
+            "epsilon_cap": "50",
+            "delta": "0.00001",
+            "min_noise_multiplier": "0.5",
+            "max_clipping_norm": "1",
+            "max_sampling_rate": "0.5",
+        },
+        "tasks": [
+            {
+                "task": "tabular-binary",
+                "objective": "test",
+                "architectures": ["logistic-regression", "mlp"],
+                "max_rounds": 1000,
+            }
+        ],
+        **changes,
+    }
+
+
+def plan(federation: Federation, **changes: Any) -> dict[str, Any]:
+    """A short, cheap run."""
+    return {
+        "agreement": federation.agreement,
+        "task": "tabular-binary",
+        "architecture": "logistic-regression",
+        "rounds": 3,
+        "spare_attempts": 5,
+        "noise_multiplier": "4",
+        "sampling_rate": "0.1",
+        "steps": 1,
+        "learning_rate": "0.5",
+        "clipping_norm": "1",
+        "deadlines": {"advertise_s": 20, "update_s": 60, "rejoin_s": 20},
+        **changes,
+    }
+
+
+@contextmanager
+def running(folder: Path, nodes: int = 3, **changes: Any) -> Iterator[Federation]:
+    """A federation with a signed agreement and all processes up; all gone at the end."""
+    logs = folder / "logs"
+    logs.mkdir(parents=True)
+    shares = [Share(f"Site {index}", synthetic_table(index), SIZE) for index in range(nodes)]
+    with Services(logs) as services:
+        federation = Federation(folder / "parties", services, shares, synthetic_schema())
+        federation.found()
+        federation.enrol_all()
+        datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
+        federation.agree({**terms(**changes), "datasets": datasets})
+        federation.start()
+        yield federation
+
+
+@contextmanager
+def temporary(nodes: int = 3, **changes: Any) -> Iterator[Federation]:
+    """The same in a folder that is removed afterwards."""
+    with tempfile.TemporaryDirectory(prefix="accord-") as name:
+        with running(Path(name) / "federation", nodes, **changes) as federation:
+            yield federation
+
+
+def follow(federation: Federation, run: str, *options: str | Path) -> list[dict[str, Any]]:
+    """Watch a run to its end; returns every update."""
+    home = federation.coordinator.home / "accord"
+    lines = federation.services.follow(
+        federation.coordinator, "run", "watch", run, *options, "--home", home
+    )
+    updates = list(lines)
+    status, stderr = lines.status()
+    if not updates:
+        raise AssertionError(f"run watch ended with {status}: {stderr}")
+    return updates
+
+
+def complete(federation: Federation, **changes: Any) -> list[dict[str, Any]]:
+    """Start a run, let every steward approve it, and watch it to its end."""
+    run = federation.start_run(plan(federation, **changes))
+    federation.approve(run)
+    return follow(federation, run)
