@@ -12,7 +12,8 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from types import TracebackType
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -115,18 +116,30 @@ class Journal:
         self.cursor = position
         replace_file(self._cursor_path, str(position).encode())
 
-    def wait(self, position: int, timeout_s: float) -> bool:
-        """Wait until there is something behind `position`; say whether there is."""
+    def wait(self, position: int) -> bool:
+        """Wait for something behind `position`; False once closed, with nothing more to come."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._size > position, timeout_s)
+            self._changed.wait_for(lambda: self._size > position or self._file.closed)
+            return self._size > position
 
     @property
     def size(self) -> int:
         """Bytes of whole lines: the position behind the last."""
         return self._size
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Close the file and let waiters go."""
+        """End writing and let waiters go; what was written can still be read."""
         with self._changed:
             self._file.close()
             self._changed.notify_all()

@@ -1,0 +1,250 @@
+"""The aggregator's outbound side: what it asks the registry, and what it tells it.
+
+Guarantees: no round waits for the registry. What it must learn is read from a run's journal and
+sent in order, again and again until it has it; a record that it refuses for good is logged and
+passed over. Models that a later round has overtaken are left out; the last one always goes, before
+the result that names it.
+
+What the registry says is only a hint when to look: `fetch` verifies a run down to the agreement.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import FINAL_STATES, Inbox
+from accord_common.chain import VerifiedRun, check_dates, fetch_run, verify_consent
+from accord_common.envelope import Envelope
+from accord_common.errors import (
+    AccordError,
+    AuthError,
+    ConflictError,
+    NotFoundError,
+    PolicyError,
+    TransportError,
+    VerificationError,
+)
+from accord_common.fields import now
+from accord_common.home import Home
+from accord_common.receipts import CONSENT
+from accord_common.terms import violations
+from accord_server.aggregator.checkpoints import Checkpoints
+from accord_server.aggregator.control import Control
+from accord_server.aggregator.journal import Concluded, Ended, Entry, Journal, Note
+
+LEASE_S = 60  # three long polls: a registry that is away for less loses nobody a lease
+WAIT_S = 20.0
+MAX_PAUSE_S = 30.0
+
+log = structlog.get_logger(__name__)
+
+
+def fetch(client: RegistryClient, manifest_hash: str, home: Home) -> VerifiedRun:
+    """Fetch a run and verify it: signatures, terms, dates, and every site's consent.
+
+    Raises:
+        VerificationError: the first thing that does not hold.
+        PolicyError: `agreement-not-signed` where this aggregator's own key did not sign, a term
+            that the manifest breaks, or `consent-missing`.
+    """
+
+    def lookup(record_hash: str) -> Envelope:
+        try:
+            return client.record(record_hash)
+        except NotFoundError:
+            return client.agreement(record_hash).envelope
+
+    run = fetch_run(lookup, manifest_hash)
+    own = run.agreement.party(run.manifest.aggregator.party)
+    if (own.id, own.identity_key) != (home.profile.party, home.profile.identity_key):
+        raise PolicyError("agreement-not-signed", f"{run.agreement_hash[:16]} names other keys")
+    check_dates(run, now())
+    for violation in violations(run.agreement, run.manifest):
+        raise violation
+    records = client.records(kind=CONSENT, run=run.manifest.id)
+    consents = [verify_consent(record.envelope, run) for record in records]
+    accepted = {consent.party for consent in consents if consent.decision == "accept"}
+    if missing := [site.party for site in run.manifest.roster if site.party not in accepted]:
+        name = run.agreement.party(missing[0]).name
+        raise PolicyError("consent-missing", f"{name} has not consented")
+    return run
+
+
+class Pause:
+    """Growing random pauses between tries, which `cancel` ends at once, for good."""
+
+    def __init__(self) -> None:
+        self._cancelled = threading.Event()
+        self._next_s = 0.5
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether there is anything left to wait for."""
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """End the present pause and all others."""
+        self._cancelled.set()
+
+    def wait(self) -> None:
+        """Pause, longer each time."""
+        self._cancelled.wait(self._next_s * random.uniform(0.5, 1))
+        self._next_s = min(2 * self._next_s, MAX_PAUSE_S)
+
+    def reset(self) -> None:
+        """Begin with a short pause again."""
+        self._next_s = 0.5
+
+
+class Courier:
+    """Takes one run's journal to the registry, in a thread of its own, until all is there."""
+
+    def __init__(
+        self, client: RegistryClient, run: str, journal: Journal, checkpoints: Checkpoints
+    ) -> None:
+        self._client = client
+        self._run = run
+        self._journal = journal
+        self._checkpoints = checkpoints
+        self._pause = Pause()
+        self._thread = threading.Thread(target=self._deliver, name=f"courier-{run}", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Deliver what there is, if the registry answers in time; say whether all is there."""
+        self._journal.close()
+        self._thread.join(timeout_s)
+        self._pause.cancel()
+        return self._journal.cursor == self._journal.size
+
+    @property
+    def done(self) -> bool:
+        """Whether the run's result has been delivered."""
+        return not self._thread.is_alive()
+
+    def _deliver(self) -> None:
+        concluded = False
+        while not concluded and self._journal.wait(self._journal.cursor):
+            batch = list(self._journal.read(self._journal.cursor))
+            newest = [entry for entry, _ in batch if isinstance(entry, Ended) and entry.checkpoint]
+            for entry, position in batch:
+                if not self._persist(entry, newest[-1] if newest else None):
+                    return
+                self._journal.delivered(position)
+                concluded = concluded or isinstance(entry, Concluded)
+
+    def _persist(self, entry: Entry, newest: Ended | None) -> bool:
+        """Send one entry until the registry has it or refuses it; False where stopped before."""
+        while not self._pause.cancelled:
+            try:
+                self._send(entry, entry is newest)
+            except (TransportError, AuthError) as error:
+                log.warning("registry-away", run=self._run, code=error.code, why=error.message)
+                self._pause.wait()
+                continue
+            except AccordError as error:
+                log.error("registry-refuses", run=self._run, code=error.code, why=error.message)
+            self._pause.reset()
+            return True
+        return False
+
+    def _send(self, entry: Entry, is_newest: bool) -> None:
+        match entry:
+            case Ended(receipt=receipt, checkpoint=checkpoint):
+                if is_newest and checkpoint is not None:
+                    self._upload(checkpoint)
+                self._client.post(receipt)
+            case Concluded(result=result):
+                self._client.post(result)
+                log.info("result-delivered", run=self._run, result=result.hash)
+            case Note(level=level, message=message):
+                self._client.log(self._run, level, message)
+
+    def _upload(self, checkpoint: str) -> None:
+        try:
+            model = self._checkpoints.load(checkpoint).model
+        except VerificationError as error:
+            if error.code != "checkpoint-missing":
+                raise
+            return  # two rounds have passed since this batch was read: a newer one is next
+        self._client.put_blob(model.astype("<f4", copy=False).tobytes())
+
+
+class Watcher:
+    """Follows the inbox, and keeps the active run's lease, in a thread of its own.
+
+    Args:
+        client: the registry.
+        holder: names this process towards the registry.
+        deliver: called with each inbox, from the watcher's thread.
+    """
+
+    def __init__(
+        self, client: RegistryClient, holder: str, deliver: Callable[[Inbox], None]
+    ) -> None:
+        self._client = client
+        self._holder = holder
+        self._deliver = deliver
+        self._pause = Pause()
+        self._active: tuple[str, Control] | None = None
+        self._renewed = 0.0
+        self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
+        self._thread.start()
+
+    def lease(self, run: str, control: Control) -> None:
+        """Claim a run; from then on its lease is renewed and a stop sets `control`.
+
+        Raises:
+            ConflictError: another process holds it, or it is over.
+        """
+        self._renew(run)
+        self._active = (run, control)
+
+    def release(self) -> None:
+        """Stop renewing."""
+        self._active = None
+
+    def stop(self) -> None:
+        """End the thread; a long poll in flight is left behind."""
+        self._pause.cancel()
+
+    def _watch(self) -> None:
+        cursor = 0
+        while not self._pause.cancelled:
+            try:
+                inbox = self._client.inbox(cursor, WAIT_S)
+                if self._pause.cancelled:
+                    return
+                self._deliver(inbox)
+                self._look_after(inbox)
+                cursor = inbox.cursor
+                self._pause.reset()
+            except AccordError as error:
+                log.warning("registry-away", code=error.code, why=error.message)
+                self._pause.wait()
+
+    def _look_after(self, inbox: Inbox) -> None:
+        """Renew the active run's lease and heed a stop."""
+        active = self._active
+        if active is None:
+            return
+        run, control = active
+        view = next((view for view in inbox.runs if view.id == run), None) or self._client.run(run)
+        if view.stop_requested is not None:
+            control.stop_reason = view.stop_requested
+        elif view.state in FINAL_STATES:
+            control.stop_reason = f"the registry says {view.state}: {view.cause}"
+        elif time.monotonic() - self._renewed > LEASE_S / 3:
+            try:
+                self._renew(run)
+            except ConflictError as error:
+                log.error("lease-lost", run=run, code=error.code, why=error.message)
+                control.interrupted = True
+
+    def _renew(self, run: str) -> None:
+        self._client.lease(run, self._holder, LEASE_S)
+        self._renewed = time.monotonic()

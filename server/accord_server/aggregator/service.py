@@ -1,0 +1,247 @@
+"""The aggregator as a process: offers keys, waits for runs, drives one at a time.
+
+Guarantees: one process a home; a run that a crash or SIGTERM cut off goes on when the process is
+back; one unused offer is kept at the registry; a run that does not verify is refused with a signed
+result that says why, and never reaches a node.
+
+    watcher thread   inbox -> claims offers, publishes new ones, renews the lease, passes on stops
+    main thread      verifies a run, opens its transport, drives its engine
+    courier threads  journal -> registry
+"""
+
+import fcntl
+import os
+import queue
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from socket import gethostname
+
+import structlog
+
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import Inbox, RunView
+from accord_common.canonical import sha256_hex
+from accord_common.chain import VerifiedRun
+from accord_common.envelope import sign
+from accord_common.errors import AccordError, ConflictError, TransportError
+from accord_common.fields import format_time, now
+from accord_common.home import Home, replace_file
+from accord_common.manifest import RunManifest
+from accord_common.receipts import RESULT, RunResult
+from accord_server.aggregator.checkpoints import Checkpoints
+from accord_server.aggregator.conclusion import plain
+from accord_server.aggregator.control import Control, Interrupted
+from accord_server.aggregator.engine import Engine, RunKeys
+from accord_server.aggregator.history import History
+from accord_server.aggregator.journal import Concluded, Journal
+from accord_server.aggregator.offers import Endpoint, Offers
+from accord_server.aggregator.registry_client import Courier, Watcher, fetch
+from accord_server.aggregator.transport import Transport
+
+RETRY_S = 2.0  # how often a registry that is away at the start is asked again
+GOODBYE_S = 3.0  # what a courier may still deliver after SIGTERM; the rest goes out next time
+
+log = structlog.get_logger(__name__)
+
+OpenTransport = Callable[[VerifiedRun], Transport]
+
+
+@dataclass(slots=True)
+class _RunFolder:
+    """What one run has on disk, and who delivers it."""
+
+    path: Path
+    journal: Journal
+    checkpoints: Checkpoints
+    courier: Courier
+
+
+@dataclass(slots=True)
+class Service:
+    """One aggregator.
+
+    Args:
+        home: its folder.
+        client: its registry.
+        endpoint: where nodes reach it; what its offers say.
+        open_transport: makes the way to a run's roster.
+    """
+
+    home: Home
+    client: RegistryClient
+    endpoint: Endpoint
+    open_transport: OpenTransport
+    _offers: Offers = field(init=False)
+    _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
+    _runs: dict[str, RunView] = field(default_factory=dict)
+    _keys: dict[str, RunKeys | None] = field(default_factory=dict)
+    _folders: dict[str, _RunFolder] = field(default_factory=dict)
+    _over: set[str] = field(default_factory=set)
+    _control: Control = field(default_factory=Control)
+    _terminating: bool = False
+
+    def __post_init__(self) -> None:
+        self._offers = Offers(self.home)
+
+    def publish(self) -> str:
+        """Put an unused offer at the registry, however long that is away; return its hash."""
+        offer = self._offers.unused(self.endpoint)
+        while not self._terminating:
+            try:
+                self.client.post(offer)
+                break
+            except TransportError as error:
+                log.warning("registry-away", code=error.code, why=error.message)
+                with suppress(queue.Empty):
+                    self._mail.get(timeout=RETRY_S)  # `terminate` ends the wait
+        return offer.hash
+
+    def serve(self) -> None:
+        """Serve until `terminate`."""
+        (self.home.path / "runs").mkdir(mode=0o700, exist_ok=True)
+        for path in (self.home.path / "runs").iterdir():
+            with Journal(path / "journal") as journal:
+                behind = journal.cursor < journal.size
+            if behind:
+                self._folder(path.name)
+        place = f"{gethostname()}:{self.home.path.resolve()}"
+        holder = f"aggregator-{sha256(place.encode()).hexdigest()[:16]}"
+        watcher = Watcher(self.client, holder, self._receive)
+        try:
+            while not self._terminating and self._mail.get():
+                self._drive_next(watcher)
+                self._tidy()
+        finally:
+            watcher.stop()
+            for folder in self._folders.values():
+                folder.courier.stop(GOODBYE_S)
+
+    def terminate(self) -> None:
+        """End `serve` soon, from a signal handler or any thread."""
+        self._terminating = True
+        self._control.interrupted = True
+        self._mail.put(False)
+
+    def _receive(self, inbox: Inbox) -> None:
+        """In the watcher's thread: claim the offers of new runs and replace them."""
+        for view in inbox.runs:
+            if view.manifest_hash not in self._keys:
+                manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
+                offer = manifest.aggregator.offer
+                self._keys[view.manifest_hash] = self._offers.claim(offer, view.manifest_hash)
+                self.client.post(self._offers.unused(self.endpoint))
+        self._runs = {view.id: view for view in inbox.runs}
+        if self._mail.empty():
+            self._mail.put(True)
+
+    def _drive_next(self, watcher: Watcher) -> None:
+        """Drive the oldest run that can be driven, to its end."""
+        for view in sorted(self._runs.values(), key=lambda view: view.id):
+            keys = self._keys.get(view.manifest_hash)
+            if keys is None or view.id in self._over or view.state not in {"ready", "running"}:
+                continue
+            try:
+                self._drive(view, keys, watcher)
+                self._over.add(view.id)
+            except (TransportError, ConflictError) as error:
+                log.warning("run-waits", run=view.id, code=error.code, why=error.message)
+                continue  # the next inbox, 20 s from now at most, tries again
+            except Interrupted:
+                log.info("run-interrupted", run=view.id)
+            self._mail.put(True)  # look for the next one
+            return
+
+    def _drive(self, view: RunView, keys: RunKeys, watcher: Watcher) -> None:
+        folder = self._folder(view.id)
+        try:
+            run = fetch(self.client, view.manifest_hash, self.home)
+            initial = self._initial(folder, run.manifest.initial_model)
+        except (TransportError, ConflictError):
+            raise
+        except AccordError as error:
+            self._reject(view, keys, folder, error)
+            return
+        self._control = control = Control(interrupted=self._terminating)
+        transport = self.open_transport(run)  # before the lease: that is what calls the nodes
+        try:
+            watcher.lease(view.id, control)
+            engine = Engine(
+                run,
+                keys,
+                transport,
+                folder.journal,
+                folder.checkpoints,
+                initial=initial,
+                control=control,
+            )
+            engine.run()
+        finally:
+            watcher.release()
+            transport.close()
+
+    def _reject(self, view: RunView, keys: RunKeys, folder: _RunFolder, error: AccordError) -> None:
+        """End a run that must not start, or not go on, with a result that says why."""
+        log.error("run-refused", run=view.id, code=error.code, why=error.message)
+        manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
+        history = History.replay(
+            folder.journal,
+            manifest_hash=view.manifest_hash,
+            initial_model=manifest.initial_model,
+        )
+        if history.result is None:
+            result = RunResult(
+                previous=history.head,
+                manifest=view.manifest_hash,
+                status="failed",
+                cause=plain(error.message),
+                code=error.code,
+                rounds=history.round,
+                model=history.model if history.round else None,
+                epsilon=[],
+                created=format_time(now()),
+            )
+            folder.journal.append(Concluded(result=sign(RESULT, result, keys.receipt)))
+
+    def _folder(self, run: str) -> _RunFolder:
+        if run not in self._folders:
+            path = self.home.path / "runs" / run
+            path.mkdir(mode=0o700, exist_ok=True)
+            journal, checkpoints = Journal(path / "journal"), Checkpoints(path / "checkpoints")
+            courier = Courier(self.client, run, journal, checkpoints)
+            self._folders[run] = _RunFolder(path, journal, checkpoints, courier)
+        return self._folders[run]
+
+    def _tidy(self) -> None:
+        """Let go of runs that are over and delivered."""
+        for run in [run for run in self._over if run in self._folders]:
+            if self._folders[run].courier.done:
+                self._folders.pop(run).journal.close()
+
+    def _initial(self, folder: _RunFolder, model: str) -> bytes:
+        """The initial model, fetched once."""
+        path = folder.path / "initial.f32"
+        with suppress(FileNotFoundError):
+            data = path.read_bytes()
+            if sha256_hex(data) == model:
+                return data
+        data = self.client.get_blob(model)
+        replace_file(path, data)
+        return data
+
+
+def lock(home: Home) -> int:
+    """Hold a home for as long as this process lives; `already-running` where another has it."""
+    descriptor = os.open(home.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise ConflictError(
+            "already-running",
+            f"another aggregator serves {home.path}",
+            hint="Stop it first, or give this one a home of its own.",
+        ) from error
+    return descriptor
