@@ -75,6 +75,10 @@ class RegistryClient:
         """What the registry is."""
         return self._get(s.Info, "/v1/info")
 
+    def ready(self) -> None:
+        """Return if the registry can serve; TransportError or its own problem if not."""
+        self._get(s.Health, "/readyz")
+
     def invite(self, role: Role, name: str) -> s.Invitation:
         """Make a one-time invitation; coordinator."""
         return self._post(

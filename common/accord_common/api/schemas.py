@@ -305,7 +305,7 @@ class BudgetRow(View):
     population: Id
     run: Id
     attempts: Count
-    epsilon: Dec
+    epsilon: Annotated[Dec | None, Field(description="null where no accountant bounds it")]
     delta: Dec
     cap: Dec
 

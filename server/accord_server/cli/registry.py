@@ -1,0 +1,122 @@
+"""`accord registry`: set up, start, look at and repair the registry."""
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accord_common.api.client import RegistryClient
+from accord_common.cli import Format, FormatOption, emit
+from accord_common.errors import UsageError
+from accord_server.ca import fingerprint
+from accord_server.registry import settings as stored
+from accord_server.registry.server import Server, log_as_json
+from accord_server.registry.settings import Settings
+from accord_server.registry.setup import initialise, rebuild_projections
+
+app = typer.Typer(no_args_is_help=True, help="Set up and start the registry.")
+
+_HOME = Path.home() / ".accord-registry"
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="ACCORD_REGISTRY_HOME", help="The registry's folder.")
+]
+
+
+@app.command("init")
+def init(
+    certificate: Annotated[Path, typer.Option("--cert", help="Server certificate, PEM.")],
+    key: Annotated[Path, typer.Option("--key", help="The certificate's key, PEM.")],
+    ca: Annotated[Path, typer.Option("--ca", help="CA certificate, PEM; invitations pin it.")],
+    home: HomeOption = _HOME,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8443,
+    url: Annotated[
+        str, typer.Option(help="Address that partners use; https://HOST:PORT where not given.")
+    ] = "",
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Make a registry and print the first coordinator's one-time invitation."""
+    if not url and host in {"0.0.0.0", "::"}:
+        raise UsageError(
+            "no-url", f"{host} is no address that partners can use", hint="Add --url https://..."
+        )
+    port = port or _free_port(host)
+    settings = Settings(
+        home=home.expanduser().absolute(),
+        host=host,
+        port=port,
+        url=url or f"https://{host}:{port}",
+        certificate=certificate.absolute(),
+        key=key.absolute(),
+        ca=ca.absolute(),
+    )
+    invitation = asyncio.run(initialise(settings))
+    settings = stored.load(settings.home)
+    emit(
+        {
+            "home": str(settings.home),
+            "url": settings.url,
+            "ca": fingerprint(settings.ca.read_bytes()),
+            "log_key": settings.read_log_key().public,
+            "invitation": invitation.text,
+            "expires": invitation.expires,
+        },
+        format_,
+        f"Registry in {settings.home}, to serve {settings.url}\n\n"
+        f"The coordinator's invitation, for one use, until {invitation.expires}:\n\n"
+        f"{invitation.text}\n\nNext: accord registry start --home {settings.home}",
+    )
+
+
+@app.command("start")
+def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
+    settings = stored.load(home.expanduser().absolute())
+    log_as_json()
+
+    def listening() -> None:
+        emit(
+            {"status": "listening", "url": settings.url, "port": settings.port},
+            format_,
+            f"Listening on {settings.url}",
+        )
+
+    server = Server(settings, listening)
+    server.run()
+    if not server.started:
+        raise UsageError(
+            "cannot-start",
+            f"the registry could not start on {settings.host}:{settings.port}",
+            hint="See the log above; another process may use the port.",
+        )
+
+
+@app.command("status")
+def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Ask the running registry whether it can serve."""
+    settings = stored.load(home.expanduser().absolute())
+    with RegistryClient(settings.url, settings.ca.read_bytes(), timeout_s=5) as client:
+        client.ready()
+        info = client.info()
+    emit(
+        {"status": "ready", "url": settings.url} | info.model_dump(),
+        format_,
+        f"Ready at {settings.url}: release {info.version}, protocol {info.protocol}",
+    )
+
+
+@app.command("rebuild")
+def rebuild(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Derive everything that follows from the signed records anew."""
+    settings = stored.load(home.expanduser().absolute())
+    count = asyncio.run(rebuild_projections(settings))
+    emit({"records": count}, format_, f"Rebuilt from {count} records")
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

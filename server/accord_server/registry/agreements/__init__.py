@@ -1,0 +1,1 @@
+"""Agreements: proposed, signed one by one, active, replaced, withdrawn."""

@@ -1,0 +1,56 @@
+"""`/v1/agreements`: propose, sign, read."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from accord_common.api.schemas import AgreementView, EnvelopeRequest
+from accord_common.fields import Hash, now
+from accord_server.registry.agreements import repository, service
+from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.changes import party_topic
+from accord_server.registry.context import Registry, registry
+from accord_server.registry.paging import AfterHash, Limit
+from accord_server.registry.records.posting import Posting
+
+router = APIRouter(tags=["agreements"])
+
+
+@router.post("/v1/agreements", summary="Propose or sign an agreement")
+async def sign(
+    body: EnvelopeRequest,
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> AgreementView:
+    """Join the envelope's signatures with those already here; the last one makes it active."""
+    moment = now()
+    async with registry.database.write() as session:
+        posting = Posting(session, registry.runs, body.envelope, caller.party, caller.role, moment)
+        await service.sign(posting, registry.log_key)
+        await session.flush()
+        shown = await repository.one(session, caller.party, body.envelope.hash, moment)
+    await registry.changes.announce(party_topic(party.id) for party in shown.agreement.parties)
+    return shown
+
+
+@router.get("/v1/agreements", summary="List the caller's agreements")
+async def page(
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    after: AfterHash = None,
+    limit: Limit = 100,
+) -> list[AgreementView]:
+    """Agreements that name the caller, by hash."""
+    async with registry.database.read() as session:
+        return await repository.page(session, caller.party, after, limit, now())
+
+
+@router.get("/v1/agreements/{agreement_hash}", summary="Read one agreement")
+async def one(
+    agreement_hash: Hash,
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> AgreementView:
+    """An agreement that names the caller."""
+    async with registry.database.read() as session:
+        return await repository.one(session, caller.party, agreement_hash, now())

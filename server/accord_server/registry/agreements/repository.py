@@ -1,0 +1,89 @@
+"""Reading agreements: proposals that lack signatures, and records."""
+
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from accord_common.agreement import Agreement
+from accord_common.api.schemas import AgreementStatus, AgreementView
+from accord_common.envelope import Envelope
+from accord_common.errors import NotFoundError
+from accord_server.registry.agreements.status import status_of
+from accord_server.registry.records.lookup import load
+from accord_server.registry.tables import (
+    AgreementPartyRow,
+    AgreementRow,
+    ProposalPartyRow,
+    ProposalRow,
+)
+
+
+async def find_proposal(session: AsyncSession, agreement_hash: str) -> ProposalRow | None:
+    """Return an agreement that lacks signatures."""
+    return await session.get(ProposalRow, agreement_hash)
+
+
+async def page(
+    session: AsyncSession, party: str, after: str | None, limit: int, moment: datetime
+) -> list[AgreementView]:
+    """Return the agreements that name `party`, by hash."""
+    signed = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == party)
+    open_ = select(ProposalPartyRow.proposal).where(ProposalPartyRow.party == party)
+    both = signed.union(open_).subquery()
+    query = select(both.c[0]).order_by(both.c[0]).limit(limit)
+    if after is not None:
+        query = query.where(both.c[0] > after)
+    hashes = list((await session.execute(query)).scalars())
+    return await _views(session, hashes, moment)
+
+
+async def one(
+    session: AsyncSession, party: str, agreement_hash: str, moment: datetime
+) -> AgreementView:
+    """Return one agreement; NotFoundError `unknown-agreement` where it does not name `party`."""
+    found = await _views(session, [agreement_hash], moment)
+    if not found or party not in {item.id for item in found[0].agreement.parties}:
+        raise NotFoundError(
+            "unknown-agreement", f"there is no agreement {agreement_hash[:16]} of yours"
+        )
+    return found[0]
+
+
+async def to_sign(session: AsyncSession, party: str) -> list[str]:
+    """Return the agreements that lack `party`'s signature."""
+    query = select(ProposalPartyRow.proposal).where(
+        ProposalPartyRow.party == party, ProposalPartyRow.signed.is_(False)
+    )
+    return sorted((await session.execute(query)).scalars())
+
+
+async def _views(session: AsyncSession, hashes: list[str], moment: datetime) -> list[AgreementView]:
+    rows = {
+        row.hash: row
+        for row in (
+            await session.execute(select(AgreementRow).where(AgreementRow.hash.in_(hashes)))
+        ).scalars()
+    }
+    envelopes = await load(session, rows)
+    states: dict[str, AgreementStatus] = {
+        name: status_of(row, moment) for name, row in rows.items()
+    }
+    proposals = select(ProposalRow).where(ProposalRow.hash.in_(hashes))
+    for proposal in (await session.execute(proposals)).scalars():
+        envelopes[proposal.hash] = Envelope.from_bytes(proposal.envelope)
+        states[proposal.hash] = "proposed"
+    return [_view(envelopes[name], states[name]) for name in hashes if name in envelopes]
+
+
+def _view(envelope: Envelope, status: AgreementStatus) -> AgreementView:
+    agreement = Agreement.from_bytes(envelope.payload)
+    signed = [party.id for party in agreement.parties if party.identity_key in envelope.signers]
+    return AgreementView(
+        hash=envelope.hash,
+        agreement=agreement,
+        envelope=envelope,
+        status=status,
+        signed=signed,
+        missing=[party.id for party in agreement.parties if party.id not in signed],
+    )

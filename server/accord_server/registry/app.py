@@ -1,0 +1,138 @@
+"""The registry as an ASGI application.
+
+Guarantees: it does not start with a route that neither is in `PUBLIC` nor states who may call it.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.responses import PlainTextResponse
+
+from accord_common.api.schemas import Health, Info, Problem
+from accord_common.manifest import PROTOCOL
+from accord_server.registry import errors
+from accord_server.registry.agreements.endpoints import router as agreements
+from accord_server.registry.auth import Allow
+from accord_server.registry.blobs.endpoints import router as blobs
+from accord_server.registry.budgets.endpoints import router as budgets
+from accord_server.registry.changes import Changes
+from accord_server.registry.context import Registry, registry
+from accord_server.registry.datasets.endpoints import router as datasets
+from accord_server.registry.db import Database
+from accord_server.registry.limits import Limits
+from accord_server.registry.offers.endpoints import router as offers
+from accord_server.registry.partners.endpoints import router as partners
+from accord_server.registry.records.endpoints import router as records
+from accord_server.registry.records.lookup import RunCache
+from accord_server.registry.runs.endpoints import router as runs
+from accord_server.registry.runs.inbox import router as inbox
+from accord_server.registry.settings import Settings
+
+PUBLIC = frozenset({"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments"})
+OPENAPI = "/v1/openapi.json"
+
+health = APIRouter(tags=["health"])
+
+
+@health.get("/livez", summary="Whether the process lives")
+async def livez() -> Health:
+    """The process answers."""
+    return Health(status="ok")
+
+
+@health.get("/readyz", summary="Whether the registry can serve")
+async def readyz(registry: Annotated[Registry, Depends(registry)]) -> Health:
+    """The database answers and has this release's schema."""
+    await registry.database.check()
+    return Health(status="ok")
+
+
+@health.get("/v1/info", summary="What this registry is")
+async def info(registry: Annotated[Registry, Depends(registry)]) -> Info:
+    """Protocol, release and log key."""
+    return Info(protocol=PROTOCOL, version=version("accord"), log_key=registry.log_key.public)
+
+
+@health.get("/v1/ca.pem", summary="The CA certificate", response_class=PlainTextResponse)
+async def ca(registry: Annotated[Registry, Depends(registry)]) -> str:
+    """The certificate to pin, once its fingerprint matched the invitation's."""
+    return registry.ca_pem.decode("ascii")
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application; its database is open from here on.
+
+    Raises:
+        RuntimeError: a route does not state who may call it.
+    """
+    parts = Registry(
+        settings=settings,
+        database=Database(settings.database),
+        changes=Changes(),
+        runs=RunCache(),
+        log_key=settings.read_log_key(),
+        ca_pem=settings.ca.read_bytes(),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await parts.database.migrate()
+        yield
+        await parts.changes.close()
+        await parts.database.close()
+
+    app = FastAPI(
+        title="Accord registry",
+        version=version("accord"),
+        summary="Partners, agreements, runs and the log of signed records.",
+        description="Failures are RFC 9457 problems with a stable `code` and a `hint`.",
+        docs_url=None,  # FastAPI's pages load scripts from another host
+        redoc_url=None,
+        openapi_url=OPENAPI,
+        lifespan=lifespan,
+        responses={
+            "default": {
+                "model": Problem,
+                "description": "A problem",
+                "content": {"application/problem+json": {"example": errors.EXAMPLE.model_dump()}},
+            }
+        },
+    )
+    app.state.registry = parts
+    for router in (
+        health,
+        partners,
+        datasets,
+        agreements,
+        records,
+        offers,
+        blobs,
+        runs,
+        inbox,
+        budgets,
+    ):
+        app.include_router(router)
+    errors.install(app)
+    app.add_middleware(Limits)
+    _require_allow(app)
+    return app
+
+
+def _require_allow(app: FastAPI) -> None:
+    for route in app.routes:
+        path = getattr(route, "path", "")
+        if path in PUBLIC or path == OPENAPI:
+            continue
+        if not isinstance(route, APIRoute) or not any(_allows(route.dependant)):
+            raise RuntimeError(f"route {path} does not state who may call it")
+
+
+def _allows(dependant: Dependant) -> Iterator[Allow]:
+    for item in dependant.dependencies:
+        if isinstance(item.call, Allow):
+            yield item.call

@@ -1,0 +1,1 @@
+"""What runs have cost datasets, by the events in receipts."""

@@ -1,0 +1,51 @@
+"""`/v1/budgets`: what each run has cost each dataset, computed from the events in receipts.
+
+The figure is the one that counts against the cap at the node (`accord_common.privacy.filter`), for
+the run alone. Only the node's own ledger knows everything that was charged to a population.
+"""
+
+import asyncio
+import math
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from accord_common.api.schemas import BudgetRow
+from accord_common.fields import Id
+from accord_common.privacy.accounting import decimal_up
+from accord_common.privacy.filter import Cap, RdpFilter
+from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.budgets.repository import Group, groups
+from accord_server.registry.context import Registry, registry
+from accord_server.registry.paging import Limit
+
+router = APIRouter(tags=["budgets"])
+
+
+@router.get("/v1/budgets", summary="What runs have cost")
+async def page(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    dataset: Id | None = None,
+    run: Id | None = None,
+    limit: Limit = 100,
+) -> list[BudgetRow]:
+    """One row for each dataset and run, as far as receipts show."""
+    async with registry.database.read() as session:
+        found = await groups(session, dataset, run, limit)
+    return await asyncio.to_thread(lambda: [_row(group) for group in found])
+
+
+def _row(group: Group) -> BudgetRow:
+    cap = Cap(epsilon=group.terms.epsilon_cap, delta=group.terms.delta)
+    epsilon = RdpFilter(cap).epsilon(group.tally)
+    return BudgetRow(
+        dataset=group.dataset,
+        party=group.party,
+        population=group.population,
+        run=group.run,
+        attempts=group.attempts,
+        epsilon=decimal_up(epsilon) if math.isfinite(epsilon) else None,
+        delta=cap.delta,
+        cap=cap.epsilon,
+    )

@@ -1,0 +1,30 @@
+"""What every request works with: the database, who waits, the blobs, the settings."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from accord_common.identity import SigningKey
+from accord_server.registry.changes import Changes
+from accord_server.registry.db import Database
+from accord_server.registry.records.lookup import RunCache
+from accord_server.registry.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """One registry's parts."""
+
+    settings: Settings
+    database: Database
+    changes: Changes
+    runs: RunCache
+    log_key: SigningKey
+    ca_pem: bytes
+
+
+def registry(request: Request) -> Registry:
+    """The registry that serves this request (a dependency)."""
+    found = request.app.state.registry
+    assert isinstance(found, Registry)
+    return found

@@ -1,0 +1,1 @@
+"""Datasets that holders registered, without any row."""

@@ -1,0 +1,97 @@
+"""Every failure leaves as an RFC 9457 problem with a stable code; none leaves with a traceback."""
+
+from http import HTTPStatus
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from accord_common.api.schemas import Problem
+from accord_common.errors import (
+    AccordError,
+    AuthError,
+    ConflictError,
+    FormatError,
+    NotFoundError,
+    PolicyError,
+    TransportError,
+    UsageError,
+)
+
+_log = structlog.get_logger("accord.registry")
+
+# What starlette refuses by itself: its status, our code.
+_CODES: dict[int, tuple[str, type[AccordError]]] = {
+    400: ("bad-request", UsageError),
+    401: ("no-token", AuthError),
+    403: ("forbidden", PolicyError),
+    404: ("no-such-path", NotFoundError),
+    405: ("no-such-method", UsageError),
+    409: ("conflict", ConflictError),
+    413: ("too-large", FormatError),
+    416: ("bad-range", UsageError),
+    422: ("bad-request", UsageError),
+    503: ("unavailable", TransportError),
+}
+
+EXAMPLE = Problem(
+    type="urn:accord:problem:leased",
+    title="Conflict",
+    status=409,
+    detail="run 0197... is driven by aggregator-7 until 2026-01-31T12:00:30Z",
+    code="leased",
+    hint="Wait until the lease ends.",
+    error="ConflictError",
+)
+
+
+def install(app: FastAPI) -> None:
+    """Make `app` answer every failure as a problem."""
+
+    async def accord(_: Request, error: Exception) -> Response:
+        assert isinstance(error, AccordError)
+        return problem(error, error.status)
+
+    async def http(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code, kind = _CODES.get(error.status_code, ("bad-request", UsageError))
+        return problem(kind(code, str(error.detail)), HTTPStatus(error.status_code), error.headers)
+
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        shown = UsageError("bad-request", f"{where}: {first['msg']}")  # never the value: a secret?
+        return problem(shown, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    async def unexpected(request: Request, error: Exception) -> Response:
+        _log.error("failed", path=request.url.path, exc_info=error)
+        shown = AccordError("internal-error", "the registry failed", hint="See its log.")
+        return problem(shown, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    app.add_exception_handler(AccordError, accord)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(Exception, unexpected)
+
+
+def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> Response:
+    """Write an error as a problem."""
+    body = Problem(
+        type=f"urn:accord:problem:{error.code}",
+        title=status.phrase,
+        status=status,
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        error=type(error).__name__,
+    )
+    extra = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
+    return Response(
+        body.model_dump_json(),
+        status,
+        media_type="application/problem+json",
+        headers=extra | (dict(headers) if isinstance(headers, dict) else {}),
+    )

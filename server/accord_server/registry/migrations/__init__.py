@@ -1,0 +1,1 @@
+"""Schema revisions, applied by alembic when the registry starts."""

@@ -1,0 +1,1 @@
+"""Aggregators' offers, for coordinators to choose from."""

@@ -1,0 +1,86 @@
+"""`/v1/invitations`, `/v1/enrolments`, `/v1/partners`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from accord_common.api.schemas import (
+    EnrolmentRequest,
+    Invitation,
+    InvitationRequest,
+    Partner,
+    Token,
+)
+from accord_common.errors import PolicyError
+from accord_common.fields import Id, now
+from accord_server.ca import fingerprint
+from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.changes import party_topic
+from accord_server.registry.context import Registry, registry
+from accord_server.registry.paging import AfterId, Limit
+from accord_server.registry.partners import repository, service
+
+router = APIRouter(tags=["partners"])
+
+
+@router.post("/v1/invitations", status_code=201, summary="Invite a party")
+async def invite(
+    body: InvitationRequest,
+    caller: Annotated[Caller, Depends(Allow("coordinator"))],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Invitation:
+    """Make a one-time invitation, good for 7 days; it is shown only here."""
+    pinned = fingerprint(registry.ca_pem)
+    async with registry.database.write() as session:
+        return service.invite(session, registry.settings.url, pinned, body, caller.party, now())
+
+
+@router.post("/v1/enrolments", status_code=201, summary="Join with an invitation")
+async def enrol(body: EnrolmentRequest, registry: Annotated[Registry, Depends(registry)]) -> Token:
+    """Prove possession of the identity key; the token is shown only here."""
+    async with registry.database.write() as session:
+        return await service.enrol(registry, session, body, now())
+
+
+@router.get("/v1/partners", summary="List parties")
+async def page(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    after: AfterId = None,
+    limit: Limit = 100,
+) -> list[Partner]:
+    """Parties by id."""
+    async with registry.database.read() as session:
+        return await repository.page(session, after, limit)
+
+
+@router.get("/v1/partners/{party}", summary="Read one party")
+async def one(
+    party: Id,
+    caller: Annotated[Caller, Depends(Allow(pending=True))],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Partner:
+    """A party; who is not approved yet may ask about itself."""
+    if not caller.approved and caller.party != party:
+        raise PolicyError(
+            "pending-approval", f"{caller.name} is not approved yet and may see only itself"
+        )
+    async with registry.database.read() as session:
+        row = await repository.partner_row(session, party)
+        return (await repository.views(session, [row]))[0]
+
+
+@router.post("/v1/partners/{party}/approve", summary="Admit a party")
+async def approve(
+    party: Id,
+    caller: Annotated[Caller, Depends(Allow("coordinator"))],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Partner:
+    """Let a pending party take part; again is no change."""
+    async with registry.database.write() as session:
+        await service.approve(session, party, caller.party, now())
+        row = await repository.partner_row(session, party)
+        await session.flush()
+        shown = (await repository.views(session, [row]))[0]
+    await registry.changes.announce([party_topic(party)])
+    return shown

@@ -1,0 +1,1 @@
+"""Signed records: verified, appended, projected, rebuilt."""

@@ -1,0 +1,121 @@
+"""What people and waiting processes learn of a new record: event lines, and which topics to wake.
+
+Event lines are operational: written when a record arrives, not when projections are rebuilt.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.api.schemas import Level
+from accord_common.envelope import Envelope
+from accord_common.manifest import MANIFEST
+from accord_common.receipts import (
+    CONSENT,
+    EVALUATION,
+    RESULT,
+    AggregatorReceipt,
+    Consent,
+    RunResult,
+)
+from accord_server.registry.changes import party_topic, run_topic
+from accord_server.registry.records.lookup import run_row
+from accord_server.registry.records.posting import Posting
+from accord_server.registry.records.projections import OPEN
+from accord_server.registry.tables import AgreementPartyRow, EventRow, PartnerRow, RunRow
+
+_IN_INBOX = frozenset({MANIFEST, CONSENT, RESULT, EVALUATION})
+
+
+async def announce(posting: Posting, run: str | None) -> set[str]:
+    """Write event lines for a record just appended; return the topics to wake after the commit."""
+    session, envelope = posting.session, posting.envelope
+    if envelope.kind == AGREEMENT:
+        parties = [party.id for party in Agreement.from_bytes(envelope.payload).parties]
+        return {party_topic(party) for party in parties}
+    if envelope.kind == WITHDRAWAL:
+        return await _withdrawal(posting)
+    if run is None:
+        return set()
+    row = await run_row(session, run)
+    if (told := await _line(session, envelope, row)) is not None:
+        level, message = told
+        write_event(session, run, level, message, posting.moment)
+    topics = {run_topic(run)}
+    if envelope.kind in _IN_INBOX:
+        topics |= await party_topics(session, row.agreement)
+    return topics
+
+
+def write_event(
+    session: AsyncSession,
+    run: str,
+    level: Level,
+    message: str,
+    moment: datetime,
+    party: str | None = None,
+) -> EventRow:
+    """Add a line about a run."""
+    row = EventRow(run=run, level=level, message=message[:4000], party=party, created=moment)
+    session.add(row)
+    return row
+
+
+async def party_topics(session: AsyncSession, agreement: str) -> set[str]:
+    """The inboxes of an agreement's parties."""
+    query = select(AgreementPartyRow.party).where(AgreementPartyRow.agreement == agreement)
+    return {party_topic(party) for party in (await session.execute(query)).scalars()}
+
+
+async def _withdrawal(posting: Posting) -> set[str]:
+    session = posting.session
+    body = Withdrawal.from_bytes(posting.envelope.payload)
+    topics = await party_topics(session, body.agreement)
+    query = select(RunRow).where(RunRow.agreement == body.agreement, RunRow.state.in_(OPEN))
+    for row in (await session.execute(query)).scalars():
+        write_event(session, row.id, "warning", row.withdrawn or "", posting.moment)
+        topics.add(run_topic(row.id))
+    return topics
+
+
+async def _line(session: AsyncSession, envelope: Envelope, row: RunRow) -> tuple[Level, str] | None:
+    match envelope.kind:
+        case "manifest":
+            return "info", f"run {row.title!r} of {row.rounds} rounds waits for consents"
+        case "consent":
+            return await _consent(session, Consent.from_bytes(envelope.payload), row)
+        case "aggregator-receipt":
+            return await _receipt(session, AggregatorReceipt.from_bytes(envelope.payload))
+        case "result":
+            body = RunResult.from_bytes(envelope.payload)
+            cause = f": {body.cause}" if body.cause else ""
+            return "info" if body.status == "completed" else "error", f"run {body.status}{cause}"
+        case "evaluation":
+            return "info", ", ".join(f"{name} {value}" for name, value in row.metrics.items())
+        case _:
+            return None
+
+
+async def _consent(session: AsyncSession, body: Consent, row: RunRow) -> tuple[Level, str]:
+    (name,) = await _names(session, [body.party])
+    if body.decision == "refuse":
+        return "error", f"{name} refused [{body.code}]: {body.reason}"
+    return "info", f"{name} accepted" + ("; all have" if row.state == "ready" else "")
+
+
+async def _receipt(session: AsyncSession, body: AggregatorReceipt) -> tuple[Level, str]:
+    if body.outcome == "completed":
+        return "info", f"round {body.round} completed by {len(body.cohort)} nodes"
+    lost = ", ".join(await _names(session, body.lost))
+    return "warning", f"round {body.round} attempt {body.attempt} aborted, lost: {lost or 'none'}"
+
+
+async def _names(session: AsyncSession, parties: Iterable[str]) -> list[str]:
+    found = []
+    for party in parties:
+        row = await session.get(PartnerRow, party)
+        found.append(row.name if row else party)
+    return found

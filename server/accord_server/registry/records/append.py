@@ -1,0 +1,109 @@
+"""The one way into `records`: verify, append, project, in one transaction.
+
+Guarantees: what is stored was signed by the keys that SPEC.md's table names, follows the head of
+its chain, and came from its signer; the same record again gets the same place; sequences have no
+gap.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from accord_common.agreement import AGREEMENT, WITHDRAWAL
+from accord_common.api.schemas import Stored
+from accord_common.enrolment import DELEGATION, OFFER
+from accord_common.envelope import Envelope
+from accord_common.errors import ConflictError, VerificationError
+from accord_common.manifest import MANIFEST, RunManifest
+from accord_common.receipts import (
+    AGGREGATOR_RECEIPT,
+    CONSENT,
+    EVALUATION,
+    NODE_RECEIPT,
+    RESULT,
+    AggregatorReceipt,
+    Consent,
+    Evaluation,
+    NodeReceipt,
+    RunResult,
+)
+from accord_server.registry.records import verify_parties, verify_runs
+from accord_server.registry.records.lookup import find, load_one
+from accord_server.registry.records.posting import Posting
+from accord_server.registry.records.projections import project
+from accord_server.registry.tables import RecordRow
+
+_CHECKS: dict[str, Callable[[Posting], Awaitable[None]]] = {
+    DELEGATION: verify_parties.delegation,
+    WITHDRAWAL: verify_parties.withdrawal,
+    OFFER: verify_parties.offer,
+    AGREEMENT: verify_parties.agreement,
+    MANIFEST: verify_runs.manifest,
+    CONSENT: verify_runs.consent,
+    NODE_RECEIPT: verify_runs.node_receipt,
+    AGGREGATOR_RECEIPT: verify_runs.aggregator_receipt,
+    RESULT: verify_runs.result,
+    EVALUATION: verify_runs.evaluation,
+}
+_OF_RUNS: dict[str, type[Consent | NodeReceipt | AggregatorReceipt | RunResult | Evaluation]] = {
+    CONSENT: Consent,
+    NODE_RECEIPT: NodeReceipt,
+    AGGREGATOR_RECEIPT: AggregatorReceipt,
+    RESULT: RunResult,
+    EVALUATION: Evaluation,
+}
+
+
+async def append(posting: Posting) -> tuple[Stored, bool]:
+    """Verify and append a record; the flag says whether it is new.
+
+    Raises:
+        VerificationError: `wrong-kind`, or what the kind's check finds.
+        ConflictError: `record-exists` where the same record is stored with other signature bytes.
+    """
+    envelope = posting.envelope
+    if (row := await find(posting.session, envelope.hash)) is not None:
+        if row.envelope != envelope.to_bytes():
+            raise ConflictError("record-exists", f"{row.hash[:16]} is stored with other signatures")
+        return Stored(sequence=row.sequence, hash=row.hash), False
+    check = _CHECKS.get(envelope.kind)
+    if check is None:
+        raise VerificationError("wrong-kind", f"a {envelope.kind} is not stored by this call")
+    await check(posting)
+    return await store(posting), True
+
+
+async def store(posting: Posting) -> Stored:
+    """Append a record that was verified, and project it."""
+    session, envelope = posting.session, posting.envelope
+    last = (await session.execute(select(func.max(RecordRow.sequence)))).scalar_one() or 0
+    data = envelope.to_bytes()
+    row = RecordRow(
+        sequence=last + 1,
+        kind=envelope.kind,
+        hash=envelope.hash,
+        envelope=data,
+        leaf=leaf_hash(data),
+        run=await _run_of(session, envelope),
+        received=posting.moment,
+    )
+    session.add(row)
+    await session.flush()
+    await project(session, row, envelope)
+    return Stored(sequence=row.sequence, hash=row.hash)
+
+
+def leaf_hash(envelope: bytes) -> str:
+    """Return the record's leaf in the log: SHA-256(0x00 || envelope), RFC 9162 2.1.1."""
+    return hashlib.sha256(b"\0" + envelope).hexdigest()
+
+
+async def _run_of(session: AsyncSession, envelope: Envelope) -> str | None:
+    if envelope.kind == MANIFEST:
+        return RunManifest.from_bytes(envelope.payload).id
+    if (record := _OF_RUNS.get(envelope.kind)) is None:
+        return None
+    manifest = await load_one(session, record.from_bytes(envelope.payload).manifest)
+    return RunManifest.from_bytes(manifest.payload).id

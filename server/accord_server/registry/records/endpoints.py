@@ -1,0 +1,70 @@
+"""`/v1/records`: post signed records, read them in order."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path
+
+from accord_common.agreement import AGREEMENT
+from accord_common.api.schemas import EnvelopeRequest, RecordView, Stored
+from accord_common.errors import NotFoundError, VerificationError
+from accord_common.fields import Hash, Id, Slug, now
+from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.context import Registry, registry
+from accord_server.registry.paging import AfterSequence, Limit
+from accord_server.registry.records import repository
+from accord_server.registry.records.announce import announce
+from accord_server.registry.records.append import append
+from accord_server.registry.records.lookup import find
+from accord_server.registry.records.posting import Posting
+
+router = APIRouter(tags=["records"])
+
+
+@router.post("/v1/records", summary="Append a signed record")
+async def post(
+    body: EnvelopeRequest,
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Stored:
+    """Verify and append; the same record again gives the same place."""
+    if body.envelope.kind == AGREEMENT:
+        raise VerificationError(
+            "wrong-kind", "agreements collect signatures", hint="Post it to /v1/agreements."
+        )
+    topics: set[str] = set()
+    async with registry.database.write() as session:
+        posting = Posting(session, registry.runs, body.envelope, caller.party, caller.role, now())
+        stored, new = await append(posting)
+        if new:
+            row = await find(session, stored.hash)
+            topics = await announce(posting, row.run if row else None)
+    await registry.changes.announce(topics)
+    return stored
+
+
+@router.get("/v1/records", summary="Read records in order")
+async def page(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    after: AfterSequence = 0,
+    limit: Limit = 100,
+    kind: Slug | None = None,
+    run: Id | None = None,
+) -> list[RecordView]:
+    """Records behind sequence `after`, verbatim."""
+    async with registry.database.read() as session:
+        return await repository.page(session, after, limit, kind, run)
+
+
+@router.get("/v1/records/{record_hash}", summary="Read one record")
+async def one(
+    record_hash: Annotated[Hash, Path()],
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> RecordView:
+    """A record by its hash."""
+    async with registry.database.read() as session:
+        row = await find(session, record_hash)
+    if row is None:
+        raise NotFoundError("unknown-record", f"there is no record {record_hash[:16]}")
+    return repository.view(row)

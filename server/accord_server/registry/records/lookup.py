@@ -1,0 +1,103 @@
+"""From a hash to a stored record, and to a verified run."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from accord_common.agreement import Agreement
+from accord_common.chain import VerifiedRun, fetch_run
+from accord_common.enrolment import Offer
+from accord_common.envelope import Envelope
+from accord_common.errors import NotFoundError, VerificationError
+from accord_common.manifest import RunManifest
+from accord_server.registry.tables import RecordRow, RunRow
+
+_MOST_RUNS = 32  # a verified manifest of 50 sites holds about 100 KiB
+
+
+async def find(session: AsyncSession, record_hash: str) -> RecordRow | None:
+    """Return a record by hash, or None."""
+    query = select(RecordRow).where(RecordRow.hash == record_hash)
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+async def load(session: AsyncSession, hashes: Iterable[str]) -> dict[str, Envelope]:
+    """Return the stored envelopes among `hashes`."""
+    query = select(RecordRow.hash, RecordRow.envelope).where(RecordRow.hash.in_(set(hashes)))
+    found = await session.execute(query)
+    return {name: Envelope.from_bytes(data) for name, data in found.all()}
+
+
+async def load_one(session: AsyncSession, record_hash: str) -> Envelope:
+    """Return one stored envelope.
+
+    Raises:
+        VerificationError: `missing-predecessor`.
+    """
+    found = await load(session, [record_hash])
+    if record_hash not in found:
+        raise _missing(record_hash)
+    return found[record_hash]
+
+
+async def load_agreement(session: AsyncSession, agreement_hash: str) -> Agreement:
+    """Return a stored agreement's terms; it was verified when it was stored."""
+    return Agreement.from_bytes((await load_one(session, agreement_hash)).payload)
+
+
+async def verify_run(session: AsyncSession, manifest: Envelope) -> VerifiedRun:
+    """Verify a manifest and everything that it names, from stored records.
+
+    Raises:
+        VerificationError: `missing-predecessor`, or the first thing that does not hold.
+    """
+    body = RunManifest.from_bytes(manifest.payload)
+    sites = [site.delegation for site in body.roster]
+    known = await load(session, [body.agreement, body.aggregator.offer, *sites])
+    if (offer := known.get(body.aggregator.offer)) is not None:
+        known |= await load(session, [Offer.from_bytes(offer.payload).delegation])
+    known[manifest.hash] = manifest
+
+    def lookup(record_hash: str) -> Envelope:
+        if record_hash not in known:
+            raise _missing(record_hash)
+        return known[record_hash]
+
+    return fetch_run(lookup, manifest.hash)
+
+
+class RunCache:
+    """Verified runs by manifest hash; records never change, so neither do these."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, VerifiedRun] = {}
+
+    async def get(self, session: AsyncSession, manifest_hash: str) -> VerifiedRun:
+        """Return a stored manifest's verified run.
+
+        Raises:
+            VerificationError: `missing-predecessor` where no such manifest is stored.
+        """
+        if manifest_hash not in self._runs:
+            run = await verify_run(session, await load_one(session, manifest_hash))
+            while len(self._runs) >= _MOST_RUNS:
+                del self._runs[next(iter(self._runs))]
+            self._runs[manifest_hash] = run
+        return self._runs[manifest_hash]
+
+
+async def run_row(session: AsyncSession, run: str) -> RunRow:
+    """Return a run's projection by id; NotFoundError `unknown-run`."""
+    row = await session.get(RunRow, run)
+    if row is None:
+        raise NotFoundError("unknown-run", f"there is no run {run}")
+    return row
+
+
+def _missing(record_hash: str) -> VerificationError:
+    return VerificationError(
+        "missing-predecessor",
+        f"record {record_hash[:16]}, which this one names, is not stored here",
+        hint="Post the records in order.",
+    )

@@ -1,0 +1,261 @@
+"""From records to projections: what each record changes.
+
+Guarantees: a function of the record, its place and its time of arrival alone, so replaying
+`records` in order gives the same rows. Nothing is verified here: records were before appending.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, Enrolment, Offer
+from accord_common.envelope import Envelope
+from accord_common.fields import parse_time
+from accord_common.manifest import MANIFEST, RunManifest
+from accord_common.receipts import (
+    AGGREGATOR_RECEIPT,
+    CONSENT,
+    EVALUATION,
+    NODE_RECEIPT,
+    RESULT,
+    AggregatorReceipt,
+    Consent,
+    Evaluation,
+    NodeReceipt,
+    RunResult,
+)
+from accord_server.registry.records.lookup import run_row
+from accord_server.registry.tables import (
+    AgreementPartyRow,
+    AgreementRow,
+    OfferRow,
+    PartnerRow,
+    RecordRow,
+    RoundRow,
+    RunRow,
+    SiteRow,
+    SpendRow,
+)
+
+OPEN = ("awaiting-consent", "ready")  # states of `RunRow` that are not final
+
+_Project = Callable[[AsyncSession, RecordRow, Envelope], Awaitable[None]]
+
+
+async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    """Apply one record."""
+    await _BY_KIND[row.kind](session, row, envelope)
+    await session.flush()
+
+
+async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:
+    body = Enrolment.from_bytes(envelope.payload)
+    session.add(
+        PartnerRow(
+            id=body.party,
+            name=body.name,
+            role=body.role,
+            identity_key=body.identity_key,
+            jurisdiction=body.jurisdiction,
+            contact=body.contact,
+            delegation=None,
+        )
+    )
+
+
+async def _delegation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Delegation.from_bytes(envelope.payload)
+    await session.execute(
+        update(PartnerRow).where(PartnerRow.id == body.party).values(delegation=row.hash)
+    )
+
+
+async def _agreement(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Agreement.from_bytes(envelope.payload)
+    session.add(
+        AgreementRow(
+            hash=row.hash,
+            id=body.id,
+            version=body.version,
+            valid_from=parse_time(body.valid_from),
+            valid_until=parse_time(body.valid_until),
+        )
+    )
+    await session.flush()
+    session.add_all(
+        AgreementPartyRow(agreement=row.hash, party=party.id, withdrawn=False)
+        for party in body.parties
+    )
+    if body.previous is not None:
+        await session.execute(
+            update(AgreementRow)
+            .where(AgreementRow.hash == body.previous)
+            .values(superseded_by=row.hash, superseded_from=parse_time(body.valid_from))
+        )
+
+
+async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Withdrawal.from_bytes(envelope.payload)
+    agreement = await session.get(AgreementRow, body.agreement)
+    party = await session.get(AgreementPartyRow, (body.agreement, body.party))
+    assert agreement is not None and party is not None
+    agreement.withdrawal = agreement.withdrawal or row.hash
+    party.withdrawn = True
+    who = await session.get(PartnerRow, body.party)
+    reason = f"{who.name if who else body.party} withdrew from the agreement: {body.reason}"
+    query = select(RunRow).where(
+        RunRow.agreement == body.agreement, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None)
+    )
+    for run in (await session.execute(query)).scalars():
+        run.withdrawn = reason[:4000]
+        run.updated = row.received
+
+
+async def _offer(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Offer.from_bytes(envelope.payload)
+    session.add(OfferRow(hash=row.hash, sequence=row.sequence, party=body.party))
+
+
+async def _manifest(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = RunManifest.from_bytes(envelope.payload)
+    session.add(
+        RunRow(
+            id=body.id,
+            manifest=row.hash,
+            agreement=body.agreement,
+            aggregator=body.aggregator.party,
+            title=body.title,
+            state="awaiting-consent",
+            cause="",
+            code="",
+            round=0,
+            rounds=body.rounds,
+            initial_model=body.initial_model,
+            epsilon=[],
+            metrics={},
+            head=row.hash,
+            timed_from=row.received,
+            created=row.received,
+            updated=row.received,
+        )
+    )
+    await session.flush()
+    session.add_all(
+        SiteRow(run=body.id, party=site.party, dataset=site.dataset, code="", reason="")
+        for site in body.roster
+    )
+    await session.execute(
+        update(OfferRow).where(OfferRow.hash == body.aggregator.offer).values(manifest=row.hash)
+    )
+
+
+async def _consent(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Consent.from_bytes(envelope.payload)
+    run = await _run_of(session, row)
+    site = await session.get(SiteRow, (run.id, body.party))
+    assert site is not None
+    site.decision, site.code, site.reason, site.head = (
+        body.decision,
+        body.code,
+        body.reason,
+        row.hash,
+    )
+    await session.flush()
+    run.updated = run.timed_from = row.received
+    if body.decision == "refuse" and run.state == "awaiting-consent":
+        run.state, run.code, run.cause = "refused", body.code, body.reason
+    query = select(SiteRow.party).where(SiteRow.run == run.id, SiteRow.decision.is_(None))
+    if run.state == "awaiting-consent" and not (await session.execute(query)).first():
+        run.state = "ready"
+
+
+async def _node_receipt(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = NodeReceipt.from_bytes(envelope.payload)
+    run = await _run_of(session, row)
+    await session.execute(
+        update(SiteRow)
+        .where(SiteRow.run == run.id, SiteRow.party == body.party)
+        .values(head=row.hash)
+    )
+    spend = body.ledger.spend
+    session.add(
+        SpendRow(
+            receipt=row.hash,
+            run=run.id,
+            agreement=spend.agreement,
+            party=body.party,
+            dataset=spend.dataset,
+            population=spend.population,
+            adjacency=spend.adjacency,
+            noise_multiplier=spend.noise_multiplier,
+            sampling_rate=spend.sampling_rate,
+            steps=spend.steps,
+        )
+    )
+    run.updated = row.received
+
+
+async def _aggregator_receipt(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = AggregatorReceipt.from_bytes(envelope.payload)
+    run = await _run_of(session, row)
+    query = (
+        select(RoundRow.number)
+        .where(RoundRow.run == run.id)
+        .order_by(RoundRow.number.desc())
+        .limit(1)
+    )
+    last = (await session.execute(query)).scalar_one_or_none() or 0
+    session.add(
+        RoundRow(
+            run=run.id,
+            number=last + 1,
+            round=body.round,
+            attempt=body.attempt,
+            outcome=body.outcome,
+            cohort=body.cohort,
+            lost=body.lost,
+            model_after=body.model_after,
+            started=run.timed_from,
+            ended=row.received,
+        )
+    )
+    if body.model_after is not None:
+        run.round, run.model = body.round + 1, body.model_after
+    run.head, run.updated, run.timed_from = row.hash, row.received, row.received
+
+
+async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = RunResult.from_bytes(envelope.payload)
+    run = await _run_of(session, row)
+    run.state, run.cause, run.code, run.model = body.status, body.cause, body.code, body.model
+    run.epsilon = [item.model_dump() for item in body.epsilon]
+    run.head = run.result = row.hash
+    run.updated = row.received
+
+
+async def _evaluation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Evaluation.from_bytes(envelope.payload)
+    run = await _run_of(session, row)
+    run.metrics, run.updated = dict(sorted(body.metrics.items())), row.received
+
+
+async def _run_of(session: AsyncSession, row: RecordRow) -> RunRow:
+    assert row.run is not None
+    return await run_row(session, row.run)
+
+
+_BY_KIND: dict[str, _Project] = {
+    ENROLMENT: _enrolment,
+    DELEGATION: _delegation,
+    AGREEMENT: _agreement,
+    WITHDRAWAL: _withdrawal,
+    OFFER: _offer,
+    MANIFEST: _manifest,
+    CONSENT: _consent,
+    NODE_RECEIPT: _node_receipt,
+    AGGREGATOR_RECEIPT: _aggregator_receipt,
+    RESULT: _result,
+    EVALUATION: _evaluation,
+}

@@ -1,0 +1,101 @@
+"""Checks of the records about parties and agreements, before they are appended."""
+
+from accord_common.agreement import Agreement, Withdrawal
+from accord_common.enrolment import DELEGATION, Delegation, Offer, verify_delegation, verify_offer
+from accord_common.envelope import Envelope
+from accord_common.errors import ConflictError, NotFoundError, VerificationError
+from accord_common.identity import flower_public_key
+from accord_server.registry.records.lookup import load_agreement, load_one
+from accord_server.registry.records.posting import Posting
+from accord_server.registry.tables import AgreementPartyRow, AgreementRow, PartnerRow
+
+
+async def delegation(posting: Posting) -> None:
+    """The party's identity key signed it, and it replaces the party's newest delegation."""
+    body = Delegation.from_bytes(posting.envelope.payload)
+    posting.require_signer(body.party)
+    partner = await partner_row(posting, body.party)
+    check_delegation(posting.envelope, partner.identity_key, partner.id, partner.role)
+    body.check_valid_at(posting.moment)
+    await posting.require_head(body.previous, partner.delegation, frozenset({DELEGATION}), None)
+
+
+def check_delegation(envelope: Envelope, identity_key: str, party: str, role: str) -> Delegation:
+    """Verify a delegation; a data holder's brings a Flower key that is a point on P-384."""
+    body = verify_delegation(envelope, identity_key=identity_key, party=party)
+    if body.flower_key is not None:
+        flower_public_key(body.flower_key)
+    elif role == "data-holder":
+        raise VerificationError(
+            "no-flower-key", f"the delegation of data holder {party} lacks a Flower key"
+        )
+    return body
+
+
+async def withdrawal(posting: Posting) -> None:
+    """A party of a fully signed agreement ends its part in it, once."""
+    body = Withdrawal.from_bytes(posting.envelope.payload)
+    posting.require_signer(body.party)
+    if await posting.session.get(AgreementRow, body.agreement) is None:
+        raise VerificationError(
+            "missing-predecessor", f"agreement {body.agreement[:16]} is not fully signed here"
+        )
+    agreement = await load_agreement(posting.session, body.agreement)
+    posting.envelope.verify([agreement.party(body.party).identity_key])
+    row = await posting.session.get(AgreementPartyRow, (body.agreement, body.party))
+    if row is not None and row.withdrawn:
+        raise ConflictError("already-withdrawn", f"{body.party} has withdrawn before")
+
+
+async def offer(posting: Posting) -> None:
+    """The aggregator's delegated key signed it, under its newest delegation."""
+    body = Offer.from_bytes(posting.envelope.payload)
+    posting.require_signer(body.party)
+    posting.require_role("aggregator")
+    partner = await partner_row(posting, body.party)
+    if body.delegation != partner.delegation:
+        raise VerificationError(
+            "stale-delegation", f"delegation {body.delegation[:16]} is not the party's newest"
+        )
+    given = Delegation.from_bytes((await load_one(posting.session, body.delegation)).payload)
+    verify_offer(posting.envelope, given, body.delegation)
+    given.check_valid_at(posting.moment)
+
+
+async def agreement(posting: Posting) -> None:
+    """All parties signed; it is a first version, or follows the newest one of its id.
+
+    The terms were compared with the registered partners and datasets when it was proposed.
+    """
+    body = Agreement.from_bytes(posting.envelope.payload)
+    posting.envelope.verify(body.keys)
+    await check_version(posting, body)
+
+
+async def check_version(posting: Posting, body: Agreement) -> None:
+    """Refuse a version that does not follow the newest: `forked-chain`, `wrong-predecessor`."""
+    if body.previous is None:
+        return
+    before = await posting.session.get(AgreementRow, body.previous)
+    if before is None:
+        raise VerificationError(
+            "missing-predecessor", f"agreement {body.previous[:16]} is not fully signed here"
+        )
+    if (before.id, before.version + 1) != (body.id, body.version):
+        raise VerificationError(
+            "wrong-predecessor",
+            f"version {body.version} of {body.id} cannot follow version {before.version} "
+            f"of {before.id}",
+        )
+    if before.superseded_by is not None:
+        raise ConflictError(
+            "forked-chain", f"version {before.version} is already replaced by another version"
+        )
+
+
+async def partner_row(posting: Posting, party: str) -> PartnerRow:
+    """Return a partner; NotFoundError `unknown-party`."""
+    row = await posting.session.get(PartnerRow, party)
+    if row is None:
+        raise NotFoundError("unknown-party", f"{party} is not enrolled here")
+    return row

@@ -1,0 +1,206 @@
+"""Checks of a run's records, before they are appended.
+
+What a registry can know: keys, chains, states, hashes. Whether an agreement permits the run, nodes
+decide for themselves.
+"""
+
+from sqlalchemy import func, select
+
+from accord_common.chain import VerifiedRun, check_dates, verify_consent
+from accord_common.envelope import Envelope
+from accord_common.errors import ConflictError, PolicyError, VerificationError
+from accord_common.manifest import PROTOCOL, RunManifest
+from accord_common.receipts import (
+    AGGREGATOR_RECEIPT,
+    CONSENT,
+    NODE_RECEIPT,
+    RESULT,
+    AggregatorReceipt,
+    Consent,
+    Evaluation,
+    NodeReceipt,
+    RunResult,
+)
+from accord_server.registry.agreements.status import require_active
+from accord_server.registry.blobs.repository import has_blob
+from accord_server.registry.records.lookup import load_one, run_row, verify_run
+from accord_server.registry.records.posting import Posting
+from accord_server.registry.tables import (
+    LeaseRow,
+    OfferRow,
+    PartnerRow,
+    RoundRow,
+    RunRow,
+    SiteRow,
+)
+
+_AGGREGATOR_CHAIN = frozenset({"manifest", AGGREGATOR_RECEIPT, RESULT})
+_NODE_CHAIN = frozenset({CONSENT, NODE_RECEIPT})
+
+
+async def manifest(posting: Posting) -> None:
+    """The coordinator signed it under an active agreement, with a fresh offer and known keys."""
+    body = RunManifest.from_bytes(posting.envelope.payload)
+    posting.require_role("coordinator")
+    if body.protocol != PROTOCOL:
+        raise VerificationError(
+            "protocol-mismatch", f"protocol {body.protocol}, this registry keeps {PROTOCOL}"
+        )
+    run = await verify_run(posting.session, posting.envelope)
+    (coordinator,) = run.agreement.with_role("coordinator")
+    posting.require_signer(coordinator.id)
+    await require_active(posting.session, body.agreement, posting.moment)
+    check_dates(run, posting.moment)
+    if await posting.session.get(RunRow, body.id) is not None:
+        raise ConflictError("run-exists", f"run {body.id} has a manifest already")
+    offer = await posting.session.get(OfferRow, body.aggregator.offer)
+    if offer is None or offer.manifest is not None:
+        raise ConflictError(
+            "offer-used",
+            f"offer {body.aggregator.offer[:16]} belongs to another manifest",
+            hint="Sign the manifest again with an unused offer.",
+        )
+    for site in body.roster:
+        partner = await posting.session.get(PartnerRow, site.party)
+        if partner is None or partner.delegation != site.delegation:
+            raise ConflictError(
+                "stale-delegation",
+                f"{site.party} has a newer delegation than the manifest names",
+                hint="Sign the manifest again with the party's present delegation.",
+            )
+    if not await has_blob(posting.session, body.initial_model):
+        raise VerificationError(
+            "missing-blob",
+            f"the initial model {body.initial_model[:16]} was not uploaded",
+            hint="Upload it before the manifest.",
+        )
+
+
+async def consent(posting: Posting) -> None:
+    """A site's delegated key answers, once, while the run waits or has been refused."""
+    body = Consent.from_bytes(posting.envelope.payload)
+    posting.require_signer(body.party)
+    run = await posting.runs.get(posting.session, body.manifest)
+    verify_consent(posting.envelope, run)
+    run.delegations[body.party].check_valid_at(posting.moment)
+    row = await run_row(posting.session, run.manifest.id)
+    site = await _site(posting, row, body.party)
+    if site.decision is not None:
+        raise ConflictError("forked-chain", f"{body.party} answered {site.decision} before")
+    if row.state not in {"awaiting-consent", "refused"}:
+        raise ConflictError("run-not-waiting", f"run {row.id} is {row.state}")
+    if body.decision == "accept" and row.withdrawn is not None:
+        raise PolicyError("agreement-withdrawn", row.withdrawn)
+
+
+async def node_receipt(posting: Posting) -> None:
+    """A site's delegated key, next in that site's chain, for a run that has started.
+
+    Also after the run's end: what a node spent must not be lost because its line was slow.
+    """
+    body = NodeReceipt.from_bytes(posting.envelope.payload)
+    posting.require_signer(body.party)
+    run = await posting.runs.get(posting.session, body.manifest)
+    place = run.manifest.site(body.party)
+    posting.envelope.verify([run.delegations[body.party].node_key])
+    row = await run_row(posting.session, run.manifest.id)
+    await _require_started(posting, row)
+    spend = body.ledger.spend
+    told = (spend.run, spend.agreement, spend.dataset, spend.round, spend.attempt)
+    if told != (body.manifest, run.agreement_hash, place.dataset, body.round, body.attempt):
+        raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
+    if spend.population != run.agreement.dataset(place.dataset).population:
+        raise VerificationError("wrong-spend", "the ledger entry charges another population")
+    _require_round(body.round, run)
+    site = await _site(posting, row, body.party)
+    await posting.require_head(body.previous, site.head, _NODE_CHAIN, row.id)
+
+
+async def aggregator_receipt(posting: Posting) -> None:
+    """The run's receipt key, next in the aggregator's chain, from where the round before ended."""
+    body = AggregatorReceipt.from_bytes(posting.envelope.payload)
+    run, row = await _from_aggregator(posting, body.manifest)
+    await _require_started(posting, row)
+    await posting.require_head(body.previous, row.head, _AGGREGATOR_CHAIN, row.id)
+    _require_open(row)
+    _require_round(body.round, run)
+    if body.round != row.round or body.model_before != (row.model or row.initial_model):
+        raise VerificationError(
+            "broken-model-chain",
+            f"round {body.round} attempt {body.attempt} does not start where the round before it "
+            "ended",
+        )
+    query = select(func.max(RoundRow.attempt)).where(
+        RoundRow.run == row.id, RoundRow.round == body.round
+    )
+    if (last := (await posting.session.execute(query)).scalar_one()) is not None:
+        if body.attempt <= last:
+            raise ConflictError("repeated-attempt", f"attempt {last} of round {body.round} is over")
+    known = {site.party for site in run.manifest.roster}
+    if strays := (set(body.cohort) | set(body.lost)) - known:
+        raise VerificationError("not-in-roster", f"{min(strays)} is not in the run's roster")
+
+
+async def result(posting: Posting) -> None:
+    """The run's receipt key ends a run that is not over; only a started one can be completed."""
+    body = RunResult.from_bytes(posting.envelope.payload)
+    _, row = await _from_aggregator(posting, body.manifest)
+    await posting.require_head(body.previous, row.head, _AGGREGATOR_CHAIN, row.id)
+    _require_open(row)
+    if body.status == "completed":
+        await _require_started(posting, row)
+    if body.rounds != row.round:
+        raise VerificationError(
+            "wrong-round-count", f"the result says {body.rounds} rounds, receipts show {row.round}"
+        )
+    if body.model != row.model and (body.model is not None or body.status == "completed"):
+        raise VerificationError("broken-model-chain", "the result names another model")
+
+
+async def evaluation(posting: Posting) -> None:
+    """The coordinator's identity key measured the model of a stored result."""
+    body = Evaluation.from_bytes(posting.envelope.payload)
+    posting.require_role("coordinator")
+    envelope: Envelope = await load_one(posting.session, body.result)
+    if envelope.kind != RESULT:
+        raise VerificationError("wrong-predecessor", f"a {envelope.kind} is no {RESULT}")
+    measured = RunResult.from_bytes(envelope.payload)
+    run = await posting.runs.get(posting.session, measured.manifest)
+    (coordinator,) = run.agreement.with_role("coordinator")
+    posting.require_signer(coordinator.id)
+    posting.envelope.verify([coordinator.identity_key])
+    if (body.manifest, body.model) != (measured.manifest, measured.model):
+        raise VerificationError("wrong-model", "the evaluation is of another model than the result")
+
+
+async def _from_aggregator(posting: Posting, manifest_hash: str) -> tuple[VerifiedRun, RunRow]:
+    run = await posting.runs.get(posting.session, manifest_hash)
+    posting.require_signer(run.manifest.aggregator.party)
+    posting.envelope.verify([run.manifest.aggregator.receipt_key])
+    return run, await run_row(posting.session, run.manifest.id)
+
+
+async def _site(posting: Posting, row: RunRow, party: str) -> SiteRow:
+    site = await posting.session.get(SiteRow, (row.id, party))
+    if site is None:
+        raise VerificationError("not-in-roster", f"{party} is not in the roster of run {row.id}")
+    return site
+
+
+async def _require_started(posting: Posting, row: RunRow) -> None:
+    if await posting.session.get(LeaseRow, row.id) is None:
+        raise ConflictError(
+            "run-not-running", f"run {row.id} is {row.state}; no aggregator has leased it"
+        )
+
+
+def _require_open(row: RunRow) -> None:
+    if row.result is not None or row.state == "refused":
+        raise ConflictError("run-over", f"run {row.id} is {row.state}; that is final")
+
+
+def _require_round(round_: int, run: VerifiedRun) -> None:
+    if round_ >= run.manifest.rounds:
+        raise VerificationError(
+            "wrong-round", f"round {round_} of a run of {run.manifest.rounds} (from 0)"
+        )

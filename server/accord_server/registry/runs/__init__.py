@@ -1,0 +1,1 @@
+"""Runs as their records tell, and what keeps them going: leases, events, stops."""

@@ -1,0 +1,85 @@
+"""Serving the registry: HTTPS only, JSON log lines on stderr, a clean end on SIGTERM."""
+
+import logging
+import ssl
+import sys
+from collections.abc import Callable
+from socket import socket
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from accord_server.registry.app import create_app
+from accord_server.registry.context import Registry
+from accord_server.registry.settings import Settings
+
+_DRAIN_S = 10  # how long requests in flight may take once a stop was asked for
+_KEEP_ALIVE_S = 75  # above a long poll's 30 s, so that clients keep their connection
+
+
+class Server(uvicorn.Server):
+    """Uvicorn that says when it listens and lets long polls go when it stops."""
+
+    def __init__(self, settings: Settings, listening: Callable[[], None]) -> None:
+        app = create_app(settings)
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            ws="none",
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_DRAIN_S,
+        )
+        config.load()
+        assert isinstance(config.ssl, ssl.SSLContext)  # never plain HTTP
+        config.ssl.minimum_version = ssl.TLSVersion.TLSv1_3
+        super().__init__(config)
+        registry = app.state.registry
+        assert isinstance(registry, Registry)
+        self._changes = registry.changes
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Bind, then tell."""
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+    async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        """Let long polls go, then finish what is in flight."""
+        await self._changes.close()
+        await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop; a second signal does not wait. The process ends with exit code 0."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def log_as_json() -> None:
+    """Send log lines to stderr, one JSON object each."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.dict_tracebacks,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
