@@ -158,6 +158,7 @@ class Service:
         folder = self._folder(view.id)
         try:
             run = fetch(self.client, view.manifest_hash, self.home)
+            self._require_own_place(run)
             initial = self._initial(folder, run.manifest.initial_model)
         except (TransportError, ConflictError):
             raise
@@ -181,6 +182,16 @@ class Service:
         finally:
             watcher.release()
             transport.close()
+
+    def _require_own_place(self, run: VerifiedRun) -> None:
+        keys = run.manifest.aggregator
+        if (keys.address, keys.tls_spki) != (self.endpoint.address, self.endpoint.tls_spki):
+            raise ConflictError(
+                "aggregator-moved",
+                f"run {run.manifest.id} expects this aggregator at {keys.address} with key "
+                f"{keys.tls_spki[:16]}, it is at {self.endpoint.address}",
+                hint="Start it again with the address and certificate that it had before.",
+            )
 
     def _reject(self, view: RunView, keys: RunKeys, folder: _RunFolder, error: AccordError) -> None:
         """End a run that must not start, or not go on, with a result that says why."""

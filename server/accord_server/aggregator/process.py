@@ -1,0 +1,105 @@
+"""Put the aggregator's parts together: lock, certificate, listener, registry, service.
+
+Guarantees: nothing listens before the home is locked and the certificate is one that nodes will
+accept; whatever was opened is closed.
+"""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import structlog
+from cryptography.exceptions import InvalidSignature
+
+from accord_common.chain import VerifiedRun
+from accord_common.errors import TransportError, UsageError
+from accord_common.home import Home
+from accord_common.identity import flower_public_key
+from accord_common.secagg.sealing import chunk_count
+from accord_server.aggregator.fleet import SuperLinkTransport
+from accord_server.aggregator.listener import Listener
+from accord_server.aggregator.offers import Endpoint
+from accord_server.aggregator.service import Service, lock
+from accord_server.aggregator.transport import Transport
+from accord_server.ca import load_certificate, spki_hash
+
+_PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
+_ANYWHERE = frozenset({"0.0.0.0", "::"})
+
+
+@contextmanager
+def open_service(
+    home: Home, listen: str, *, certificate: Path, key: Path, ca: Path, address: str
+) -> Iterator[Service]:
+    """Open everything that one aggregator needs; nodes are answered from here on.
+
+    Raises:
+        UsageError: `bad-listen`, `no-address`, `unreadable-file`, `not-enrolled`.
+        TransportError: `wrong-certificate`, `certificate-unusable`, `address-in-use`.
+        ConflictError: `already-running`.
+    """
+    log_as_json()
+    place = _PLACE.fullmatch(listen)
+    if place is None or int(place["port"]) > 65535:
+        raise UsageError("bad-listen", f"{listen!r} is not HOST:PORT")
+    if not address and place["host"] in _ANYWHERE:
+        raise UsageError(
+            "no-address",
+            f"{place['host']} is no address that nodes can reach",
+            hint="Add --address HOST:PORT, as the certificate names it.",
+        )
+    spki = _check_certificate(certificate, ca)
+    with ExitStack() as stack:
+        stack.callback(os.close, lock(home))
+        client = stack.enter_context(home.registry())
+        listener = stack.enter_context(
+            Listener(place["host"], int(place["port"]), certificate=certificate, key=key)
+        )
+        endpoint = Endpoint(address or f"{place['host']}:{listener.port}", spki)
+
+        def open_transport(run: VerifiedRun) -> Transport:
+            roster = {}
+            for party, delegation in run.delegations.items():
+                assert delegation.flower_key is not None  # chain.fetch_run saw to it
+                roster[party] = flower_public_key(delegation.flower_key)
+            chunks = chunk_count(run.manifest.dimension)
+            return SuperLinkTransport(listener, roster, max_reply_chunks=chunks)
+
+        yield Service(home, client, endpoint, open_transport)
+
+
+def log_as_json() -> None:
+    """One JSON object a line on stderr; stdout stays for answers."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _check_certificate(certificate: Path, ca: Path) -> str:
+    """Return the SPKI's hash of a certificate that `ca` signed; nodes refuse any other."""
+    try:
+        pem, authority = certificate.read_bytes(), ca.read_bytes()
+    except OSError as error:
+        raise UsageError("unreadable-file", f"{error.filename}: {error.strerror}") from error
+    try:
+        load_certificate(pem).verify_directly_issued_by(load_certificate(authority))
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise TransportError(
+            "wrong-certificate",
+            f"{certificate} was not issued by the authority in {ca}",
+            hint="Let the coordinator's `accord ca issue` make one; nodes trust no other.",
+        ) from error
+    return spki_hash(pem)

@@ -1,0 +1,192 @@
+"""`accord aggregator`: set up, sign, start and look at the aggregator."""
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from accord_common.cli import (
+    Format,
+    FormatOption,
+    PassphraseOption,
+    YesOption,
+    confirm,
+    emit,
+    note,
+    read_passphrase,
+)
+from accord_common.errors import ConflictError, NotFoundError, PolicyError, UsageError
+from accord_common.home import Home
+from accord_server.cli.options import table, verbs
+
+app = verbs("Set up and start the aggregator.")
+
+_HOME = Path("~/.accord-aggregator")
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="ACCORD_AGGREGATOR_HOME", help="The aggregator's folder.")
+]
+
+
+@app.command(epilog="Example: accord aggregator init --name 'Computing centre' --jurisdiction DE")
+def init(
+    name: Annotated[str, typer.Option(help="The party's name, as agreements will show it.")],
+    jurisdiction: Annotated[str, typer.Option(help="Country, two letters.")] = "DE",
+    contact: Annotated[str, typer.Option(help="Whom partners write to.")] = "",
+    home: HomeOption = _HOME,
+    passphrase_file: PassphraseOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Make the aggregator's keys and folder; the identity key is sealed with a passphrase."""
+    made = Home.create(
+        home.expanduser(),
+        name=name,
+        role="aggregator",
+        jurisdiction=jurisdiction,
+        contact=contact or name,
+        passphrase=read_passphrase(passphrase_file, confirm=True),
+    )
+    profile = made.profile
+    answer = {"home": str(made.path), "party": profile.party, "identity_key": profile.identity_key}
+    text = (
+        f"{name}, aggregator: {made.path}\nidentity key {profile.identity_key}\n"
+        "Next: accord aggregator enroll INVITATION"
+    )
+    emit(answer, format_, text)
+
+
+@app.command(epilog="Example: accord aggregator enroll accord-invite:eyJjYSI6...")
+def enroll(
+    invitation: Annotated[str, typer.Argument(help="The line that starts with accord-invite:")],
+    home: HomeOption = _HOME,
+    passphrase_file: PassphraseOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Join the registry that an invitation names, and pin its certificate authority."""
+    from accord_common.joining import enrol
+
+    joined = enrol(_open(home), invitation, read_passphrase(passphrase_file)).profile
+    answer = {"party": joined.party, "name": joined.name, "registry": joined.registry_url}
+    text = f"{joined.name} joined {joined.registry_url}\nNext: wait for the coordinator's approval."
+    emit(answer, format_, text)
+
+
+@app.command(epilog="Example: accord aggregator sign 3f9a0c21")
+def sign(
+    agreement: Annotated[str, typer.Argument(help="Hash, or the first digits of it.")],
+    home: HomeOption = _HOME,
+    passphrase_file: PassphraseOption = None,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Sign an agreement: its runs may use this aggregator from then on."""
+    from accord_common.agreement import AGREEMENT
+    from accord_common.envelope import sign as sign_record
+    from accord_common.summaries import agreement_summary
+
+    opened = _open(home)
+    profile = opened.profile
+    with opened.registry() as client:
+        known = [view for view in client.agreements() if view.hash.startswith(agreement)]
+        if len(known) != 1:
+            raise NotFoundError(
+                "unknown-agreement",
+                f"{len(known)} agreements have a hash that begins with {agreement!r}",
+                hint="Ask the coordinator for the whole hash.",
+            )
+        (view,) = known
+        party = view.agreement.party(profile.party)
+        if (party.role, party.identity_key) != ("aggregator", profile.identity_key):
+            raise PolicyError(
+                "own-key-exchanged",
+                f"the agreement gives {profile.name!r} another role or key than this folder has",
+                hint="Do not sign; ask the coordinator how it came about.",
+            )
+        if not yes:
+            note(agreement_summary(view.agreement, view.hash))
+        confirm(f"Sign this as {profile.name!r}?", yes=yes)
+        key = opened.identity(read_passphrase(passphrase_file))
+        view = client.sign_agreement(sign_record(AGREEMENT, view.agreement, key))
+    answer = {"hash": view.hash, "title": view.agreement.title, "status": view.status}
+    emit(answer, format_, f"Signed {view.agreement.title!r} ({view.hash[:16]}): {view.status}")
+
+
+@app.command(
+    epilog="Example: accord aggregator start --listen 0.0.0.0:9092 --address agg.example.org:9092 "
+    "--cert agg.pem --key agg.key"
+)
+def start(
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")],
+    certificate: Annotated[Path, typer.Option("--cert", help="Server certificate, PEM.")],
+    key: Annotated[Path, typer.Option("--key", help="The certificate's key, PEM.")],
+    ca: Annotated[
+        Path | None, typer.Option("--ca", help="CA that nodes trust; else the one pinned here.")
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="HOST:PORT at which nodes reach it, where --listen does not say so.")
+    ] = "",
+    home: HomeOption = _HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Serve runs until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
+    from accord_server.aggregator.process import open_service
+
+    opened = _open(home)
+    with open_service(
+        opened, listen, certificate=certificate, key=key, ca=ca or opened.ca_path, address=address
+    ) as service:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: service.terminate())
+        offer = service.publish()
+        where = service.endpoint
+        answer = {
+            "status": "ready",
+            "party": opened.profile.party,
+            "address": where.address,
+            "tls_spki": where.tls_spki,
+            "offer": offer,
+        }
+        emit(answer, format_, f"{opened.profile.name} is ready at {where.address}")
+        service.serve()
+
+
+@app.command(epilog="Example: accord aggregator status --format json")
+def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Show whether the aggregator runs, and the runs that name it."""
+    import os
+
+    from accord_server.aggregator.service import lock
+
+    opened = _open(home)
+    try:
+        os.close(lock(opened))
+        running = False
+    except ConflictError:
+        running = True
+    with opened.registry() as client:
+        runs = client.runs()
+    answer = {
+        "party": opened.profile.party,
+        "name": opened.profile.name,
+        "registry": opened.profile.registry_url,
+        "running": running,
+        "runs": [
+            {"id": run.id, "title": run.title, "state": run.state, "round": run.round}
+            for run in runs
+        ],
+    }
+    if format_ is Format.TEXT:
+        note(f"{opened.profile.name} {'is running' if running else 'is not running'}")
+    rows = [[run.id, run.title, run.state, f"{run.round}/{run.rounds}"] for run in runs]
+    emit(answer, format_, table("run", "title", "state", "round", rows=rows))
+
+
+def _open(path: Path) -> Home:
+    home = Home.open(path.expanduser())
+    if home.profile.role != "aggregator":
+        raise UsageError(
+            "wrong-home",
+            f"{home.path} belongs to a {home.profile.role}",
+            hint="Name the aggregator's folder with --home.",
+        )
+    return home
