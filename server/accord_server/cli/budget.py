@@ -36,8 +36,8 @@ def show(
             names.get(row.dataset, row.dataset),
             row.run,
             str(row.attempts),
-            row.epsilon,
-            row.cap or "",
+            row.epsilon or "not bounded",
+            row.cap,
             row.delta,
         ]
         for row in rows
