@@ -77,6 +77,11 @@ SCHEMA = Schema(
 )
 
 
+def model_of(round_: int) -> str:
+    """Hash of the model that a round starts from."""
+    return sha256_hex(INITIAL_MODEL if round_ == 0 else b"model %d" % round_)
+
+
 @dataclass(frozen=True)
 class Actor:
     """A party with its keys; `dataset` and `population` are a hospital's."""
@@ -302,7 +307,7 @@ class World:
             party=actor.id,
             round=round_,
             attempt=attempt,
-            model=sha256_hex(b"model %d" % round_),
+            model=model_of(round_),
             upload=sha256_hex(b"upload %d" % round_),
             upload_bytes=100,
             ledger=entry,
@@ -330,8 +335,8 @@ class World:
             lost=list(lost),
             uploads=[] if lost else [sha256_hex(party.encode()) for party in cohort],
             sum=None if lost else sha256_hex(b"sum %d" % round_),
-            model_before=sha256_hex(b"model %d" % round_),
-            model_after=None if lost else sha256_hex(b"model %d" % (round_ + 1)),
+            model_before=model_of(round_),
+            model_after=None if lost else model_of(round_ + 1),
             created=_now(),
         )
         return sign(AGGREGATOR_RECEIPT, body, keys.receipt)

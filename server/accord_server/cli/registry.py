@@ -12,9 +12,9 @@ from accord_common.cli import Format, FormatOption, emit
 from accord_common.errors import UsageError
 from accord_server.ca import fingerprint
 from accord_server.registry import settings as stored
-from accord_server.registry.server import Server, log_as_json
+from accord_server.registry.server import Server, listen, log_as_json
 from accord_server.registry.settings import Settings
-from accord_server.registry.setup import initialise, rebuild_projections
+from accord_server.registry.setup import initialise, migrate, rebuild_projections
 
 app = typer.Typer(no_args_is_help=True, help="Set up and start the registry.")
 
@@ -83,14 +83,9 @@ def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None
             f"Listening on {settings.url}",
         )
 
-    server = Server(settings, listening)
-    server.run()
-    if not server.started:
-        raise UsageError(
-            "cannot-start",
-            f"the registry could not start on {settings.host}:{settings.port}",
-            hint="See the log above; another process may use the port.",
-        )
+    asyncio.run(migrate(settings))
+    with listen(settings) as bound:
+        Server(settings, listening).run(sockets=[bound])
 
 
 @app.command("status")

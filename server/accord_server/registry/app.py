@@ -9,7 +9,6 @@ from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.responses import PlainTextResponse
 
@@ -64,12 +63,27 @@ async def ca(registry: Annotated[Registry, Depends(registry)]) -> str:
     return registry.ca_pem.decode("ascii")
 
 
+ROUTERS = (
+    health,
+    partners,
+    datasets,
+    agreements,
+    records,
+    offers,
+    blobs,
+    runs,
+    inbox,
+    budgets,
+)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; its database is open from here on.
 
     Raises:
         RuntimeError: a route does not state who may call it.
     """
+    _require_allow()
     parts = Registry(
         settings=settings,
         database=Database(settings.database),
@@ -81,7 +95,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await parts.database.migrate()
+        await parts.database.check()
         yield
         await parts.changes.close()
         await parts.database.close()
@@ -104,35 +118,33 @@ def create_app(settings: Settings) -> FastAPI:
         },
     )
     app.state.registry = parts
-    for router in (
-        health,
-        partners,
-        datasets,
-        agreements,
-        records,
-        offers,
-        blobs,
-        runs,
-        inbox,
-        budgets,
-    ):
+    for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
     app.add_middleware(Limits)
-    _require_allow(app)
     return app
 
 
-def _require_allow(app: FastAPI) -> None:
-    for route in app.routes:
-        path = getattr(route, "path", "")
-        if path in PUBLIC or path == OPENAPI:
-            continue
-        if not isinstance(route, APIRoute) or not any(_allows(route.dependant)):
-            raise RuntimeError(f"route {path} does not state who may call it")
+def all_routes() -> Iterator[APIRoute]:
+    """Every route of the application.
+
+    Raises:
+        RuntimeError: a router holds something whose caller cannot be checked.
+    """
+    for router in ROUTERS:
+        for route in router.routes:
+            if not isinstance(route, APIRoute):
+                raise RuntimeError(f"{route} is no plain route")
+            yield route
 
 
-def _allows(dependant: Dependant) -> Iterator[Allow]:
-    for item in dependant.dependencies:
-        if isinstance(item.call, Allow):
-            yield item.call
+def allowed(route: APIRoute) -> Allow | None:
+    """What a route says about who may call it."""
+    calls = [item.call for item in route.dependant.dependencies]
+    return next((call for call in calls if isinstance(call, Allow)), None)
+
+
+def _require_allow() -> None:
+    for route in all_routes():
+        if route.path not in PUBLIC and allowed(route) is None:
+            raise RuntimeError(f"route {route.path} does not state who may call it")

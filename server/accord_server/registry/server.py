@@ -4,12 +4,13 @@ import logging
 import ssl
 import sys
 from collections.abc import Callable
-from socket import socket
+from socket import AF_INET, AF_INET6, AddressFamily, create_server, socket
 from types import FrameType
 
 import structlog
 import uvicorn
 
+from accord_common.errors import UsageError
 from accord_server.registry.app import create_app
 from accord_server.registry.context import Registry
 from accord_server.registry.settings import Settings
@@ -61,6 +62,22 @@ class Server(uvicorn.Server):
         """Stop; a second signal does not wait. The process ends with exit code 0."""
         self.force_exit = self.should_exit
         self.should_exit = True
+
+
+def listen(settings: Settings) -> socket:
+    """Bind the registry's address; UsageError `cannot-listen` where that fails."""
+    try:
+        return create_server((settings.host, settings.port), family=_family(settings.host))
+    except OSError as error:
+        raise UsageError(
+            "cannot-listen",
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            hint="Another process may use the port; stop it, or set ACCORD_REGISTRY_PORT.",
+        ) from error
+
+
+def _family(host: str) -> AddressFamily:
+    return AF_INET6 if ":" in host else AF_INET
 
 
 def log_as_json() -> None:

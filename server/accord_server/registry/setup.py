@@ -49,6 +49,15 @@ async def initialise(settings: Settings) -> Invitation:
         await database.close()
 
 
+async def migrate(settings: Settings) -> None:
+    """Bring the database to this release's schema; UsageError `wrong-schema` if it is newer."""
+    database = Database(settings.database)
+    try:
+        await database.migrate()
+    finally:
+        await database.close()
+
+
 async def rebuild_projections(settings: Settings) -> int:
     """Derive all projections anew; return the number of records."""
     database = Database(settings.database)
