@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from accord_common.agreement import Agreement, Dataset
@@ -36,6 +37,7 @@ from accord_server.coordinator.plan_file import PlanFile
 _FLOAT = 4  # bytes
 _SEALED_CHUNK_WORDS = 1 << 21  # SPEC.md, "Sealed envelope": each carries a 16-byte tag
 _NODE_COPIES = 6  # model, module, clipped sum, noise, update, words
+_HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_COPIES = 5  # model, accumulator, mean, two moments
 
 
@@ -59,7 +61,8 @@ class SiteCost(View):
     Attributes:
         epsilon: RDP filter, all attempts.
         epsilon_pld: PLD, all attempts, fixed beforehand.
-        epsilon_prv: PRV for add/remove; the cross-check of PLD.
+        epsilon_prv: PRV for add/remove, the cross-check of PLD; null beyond any cap, where both are
+            left out and the filter's figure stands in for PLD's.
         epsilon_rounds: PLD where no attempt has to be repeated.
         spent: RDP filter over earlier runs' receipts.
         after: RDP filter over earlier runs and this one.
@@ -72,7 +75,7 @@ class SiteCost(View):
     noise_multiplier: Dec
     epsilon: Dec
     epsilon_pld: Dec
-    epsilon_prv: Dec
+    epsilon_prv: Dec | None
     epsilon_rounds: Dec
     delta: Dec
     cap: Dec
@@ -226,9 +229,10 @@ def _cost(
     everything, delta = tally(plan.max_attempts), float(terms.delta)
     before = spent.get(dataset.population, Tally(terms.adjacency, ()))
     rule = RdpFilter(Cap(epsilon=terms.epsilon_cap, delta=terms.delta))
+    hopeless = rule.epsilon(everything) > _HIGHEST_CAP  # then exact figures cost much, say little
 
     def fixed(attempts: int) -> Dec:
-        exact = report_epsilon(tally(attempts), delta)
+        exact = math.inf if hopeless else report_epsilon(tally(attempts), delta)
         # Infinite where the discretisation's tail alone exceeds delta: the filter bounds it still.
         return _decimal(exact if math.isfinite(exact) else rule.epsilon(tally(attempts)))
 
@@ -240,13 +244,18 @@ def _cost(
         noise_multiplier=noise,
         epsilon=_decimal(rule.epsilon(everything)),
         epsilon_pld=fixed(plan.max_attempts),
-        epsilon_prv=_decimal(prv_check(everything, delta, prv)),
+        epsilon_prv=None if hopeless else _checked(everything, delta, prv),
         epsilon_rounds=fixed(plan.rounds),
         delta=terms.delta,
         cap=terms.epsilon_cap,
         spent=_decimal(rule.epsilon(before)),
         after=_decimal(rule.epsilon(before + everything)),
     )
+
+
+def _checked(tally: Tally, delta: float, prv: PrvAccountant) -> Dec:
+    with np.errstate(divide="ignore"):  # Opacus takes log(1 - q), also at q = 1
+        return _decimal(prv_check(tally, delta, prv))
 
 
 def _decimal(epsilon: float) -> Dec:
