@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
+import structlog
 import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
@@ -71,6 +72,7 @@ def run_app(app: typer.Typer) -> NoReturn:
 
     0 ok, 1 failed, 2 usage, 3 refused by policy, 4 unreachable, 5 verification failed, 130 Ctrl-C.
     """
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         result = app(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

@@ -8,7 +8,6 @@ Used by the demonstration, the end-to-end tests and the benchmarks.
 """
 
 import secrets
-import socket
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -70,7 +69,7 @@ class Federation:
         self.certificate(registry, "registry")
         made = registry.run(
             "registry", "init", "--home", registry.home / "registry", "--host", "127.0.0.1",
-            "--port", str(free_port()), "--cert", registry.home / "registry.pem",
+            "--port", "0", "--cert", registry.home / "registry.pem",
             "--key", registry.home / "registry.key", "--ca", registry.home / "ca" / "ca.pem",
         )  # fmt: skip
         ready = self.services.start(
@@ -195,11 +194,3 @@ class Federation:
         with ThreadPoolExecutor(len(self.nodes)) as people:
             for done in [people.submit(work, item) for item in items]:
                 done.result()
-
-
-def free_port() -> int:
-    """Return a loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

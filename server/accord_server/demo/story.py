@@ -19,7 +19,7 @@ from accord_common.errors import ConflictError, UsageError
 from accord_server.demo import separation
 from accord_server.demo.data import make_tables
 from accord_server.demo.federation import Federation, Share
-from accord_server.demo.processes import CommandFailed, Lines, Services, failure
+from accord_server.demo.processes import Lines, Services, failure
 
 MARKER = ".accord-demo-folder"  # only a folder that this module made is ever cleared
 SIZES = {"Northgate": 200, "Riverside": 150, "Saint Luke": 100}  # public sizes, round numbers
@@ -184,22 +184,20 @@ def _refuse(federation: Federation, outcome: Outcome) -> None:
     report = federation.report
     report(f"now a second run like it: {EPSILON_CAP} was agreed, most of it is spent")
     plan = {**PLAN, "title": "One run too many", "agreement": federation.agreement}
-    run = federation.start_run(plan, "--anyway")
-    try:
-        federation.approve(run)
-    except CommandFailed as refused:
-        outcome.refusal = refused.code
-        report(f"refused [{refused.code}]: {refused.message}")
-    if outcome.refusal != REFUSAL:
+    end = _follow(federation, federation.start_run(plan, "--anyway"))
+    if (end["state"], end["code"]) != ("refused", REFUSAL):
         raise ConflictError("demo-failed", f"the nodes should have refused with {REFUSAL}")
+    outcome.refusal = end["code"]
+    report(f"refused by {', '.join(end['refused_by'])} [{end['code']}]: {end['cause']}")
 
 
 def _follow(
     federation: Federation,
     run: str,
     *options: str | Path,
-    on_round: Callable[[dict[str, Any]], None],
+    on_round: Callable[[dict[str, Any]], None] = lambda update: None,
 ) -> dict[str, Any]:
+    """Watch a run to its end; return the last update."""
     home = federation.coordinator.home / "accord"
     lines: Lines = federation.services.follow(
         federation.coordinator, "run", "watch", run, *options, "--home", home
