@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
+from torch import nn
 
 from accord_client.agreements import Agreements
 from accord_client.datasets import LocalDataset, Policy, examine
@@ -89,11 +91,21 @@ class Institutions:
         return {party: self.actor(party).node.public for party in self.parties}
 
     def manifest(self, **changes: Any) -> Envelope:
-        """A manifest that all nodes accept; `site` changes go to every entry of the roster."""
-        module = load_task(TASK).build("logistic-regression", {}, SCHEMA)
+        """A manifest that all nodes accept.
+
+        `site` changes go to every entry of the roster; `hidden` makes it an MLP of these widths.
+        """
+        hidden = changes.pop("hidden", None)
+        architecture: dict[str, Any] = {
+            "name": "mlp" if hidden else "logistic-regression",
+            "args": {},
+        }
+        if hidden:
+            architecture["args"] = {"hidden": hidden}
+        module = _build(architecture)
         layout, code = layout_of(module), task_code(TASK)
         body: dict[str, Any] = {
-            "architecture": {"name": "logistic-regression", "args": {}},
+            "architecture": architecture,
             "layout": layout.hash,
             "dimension": layout.dimension,
             "initial_model": model_hash(initial_vector(module, 0).tobytes()),
@@ -135,11 +147,25 @@ class Institutions:
         return answer(stores, considered, considered.verdict, "ready", now()).id
 
 
+def _build(architecture: dict[str, Any]) -> nn.Module:
+    return load_task(TASK).build(architecture["name"], architecture["args"], SCHEMA)
+
+
 def make_institutions(
-    folder: Path, n: int = 3, *, policy: Policy = "ask", rows: int = ROWS
+    folder: Path,
+    n: int = 3,
+    *,
+    policy: Policy = "ask",
+    rows: int = ROWS,
+    delegation_days: int = 365,
 ) -> Institutions:
     """Make a world with folders."""
     world = make_world(n)
+    until = format_time(now() + timedelta(days=delegation_days))
+    acting = [*world.hospitals, world.aggregator]
+    world = replace(
+        world, delegations={actor.id: actor.delegation(valid_until=until) for actor in acting}
+    )
     tasks = [
         task.model_copy(update={"architectures": ["logistic-regression", "mlp"]})
         for task in world.agreement.tasks
@@ -203,8 +229,8 @@ class Aggregator:
 
     @classmethod
     def of(cls, three: Institutions, manifest: Envelope) -> "Aggregator":
-        module = load_task(TASK).build("logistic-regression", {}, SCHEMA)
-        return cls(three, manifest, initial_vector(module, 0))
+        run = RunManifest.from_bytes(manifest.payload)
+        return cls(three, manifest, initial_vector(_build(run.architecture.model_dump()), 0))
 
     def advertise(self, session: Session, round_: int, attempt: int) -> Envelope:
         request = wire.Advertise(manifest=self.manifest.hash, round=round_, attempt=attempt)
@@ -258,7 +284,7 @@ class Aggregator:
             reply, bulk = self.train(session, round_, attempt, cohort)
             attempt_.fold(party, reply.upload, bulk)
         total = attempt_.total().view(np.int32).astype(np.float32)
-        self.model = self.model + total / manifest.secagg.scale / len(sessions)
+        self.model = self.model + total * np.float32(1 / manifest.secagg.scale / len(sessions))
 
 
 def stranger(three: Institutions, manifest: Envelope, party: str) -> NodeSecAgg:

@@ -1,0 +1,191 @@
+"""A node's memory: tables, the queue to the registry, the lock, and what survives a crash."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from accord_client.datasets import Datasets
+from accord_client.lock import only_daemon, running_pid
+from accord_client.node import RegistryContact
+from accord_client.session import Session
+from accord_client.state import State
+from accord_client.stores import Stores
+from accord_common.api.client import RegistryClient
+from accord_common.errors import (
+    ConflictError,
+    DataError,
+    FormatError,
+    NotFoundError,
+    TransportError,
+    UsageError,
+)
+from accord_common.fields import format_time, now
+from tests.client.institutions import Institutions, make_institutions, write_table
+from tests.world import SCHEMA
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Institutions:
+    return make_institutions(tmp_path)
+
+
+@pytest.fixture
+def stores(three: Institutions) -> Iterator[Stores]:
+    with three.open(three.parties[0]) as stores:
+        yield stores
+
+
+@pytest.fixture
+def datasets(tmp_path: Path) -> Datasets:
+    return Datasets(tmp_path / "datasets")
+
+
+def prepare(datasets: Datasets, path: Path, size: int = 100) -> None:
+    dataset = datasets.prepare(
+        path, SCHEMA, name="t", size=size, unit="record", policy="ask", population=None
+    )
+    datasets.store(dataset)
+
+
+def test_a_table_is_registered_found_and_checked_again(datasets: Datasets, tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv")
+    prepare(datasets, path)
+    dataset = datasets.find("t")
+    assert datasets.get(dataset.id) == dataset and dataset.file.rows == 60
+    dataset.check_unchanged()
+    write_table(path, rows=61)
+    with pytest.raises(DataError) as caught:
+        dataset.check_unchanged()
+    assert caught.value.code == "dataset-changed"
+    updated = datasets.update(dataset, policy="auto-within-agreement")
+    updated.check_unchanged()
+    assert (updated.id, updated.file.rows) == (dataset.id, 61)
+    path.unlink()
+    assert datasets.problems()["t"] is not None
+
+
+def test_a_wrong_table_is_not_stored(datasets: Datasets, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("radius,texture,malignant\n" + "99,1,0\n" * 30)
+    with pytest.raises(DataError) as caught:
+        prepare(datasets, path)
+    assert caught.value.code == "out-of-range"
+    with pytest.raises(DataError) as caught:
+        prepare(datasets, write_table(path), size=59)
+    assert caught.value.code == "dataset-outgrew-size"
+    assert datasets.all() == []
+
+
+def test_a_name_is_used_once_and_bounded(datasets: Datasets, tmp_path: Path) -> None:
+    path = write_table(tmp_path / "t.csv")
+    prepare(datasets, path)
+    with pytest.raises(UsageError) as caught:
+        prepare(datasets, path)
+    assert caught.value.code == "dataset-exists"
+    with pytest.raises(FormatError):
+        datasets.prepare(
+            path, SCHEMA, name="x" * 101, size=99, unit="record", policy="ask", population=None
+        )
+    with pytest.raises(NotFoundError):
+        datasets.find("nothing")
+
+
+def test_an_update_that_breaks_the_schema_changes_nothing(
+    datasets: Datasets, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "t.csv")
+    prepare(datasets, path)
+    before = datasets.find("t")
+    path.write_text("radius\n1\n")
+    with pytest.raises(DataError):
+        datasets.update(before, policy="ask")
+    assert datasets.find("t") == before
+
+
+def registry(handler: Callable[[httpx.Request], httpx.Response]) -> RegistryClient:
+    certificate = Path(__file__).parent / "ca.pem"
+    return RegistryClient(
+        "https://registry.test",
+        ca_pem=certificate.read_bytes(),
+        token="t",
+        transport=httpx.MockTransport(handler),
+    )
+
+
+def test_the_state_remembers_over_reopening(tmp_path: Path) -> None:
+    state = State(tmp_path / "node.db")
+    state.put("key", "value")
+    state.put("seen", format_time(now()))
+    state.close()
+    again = State(tmp_path / "node.db")
+    assert again.get("key") == "value" and again.get("nothing") is None
+    assert again.moment("seen") is not None
+    assert (tmp_path / "node.db").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(NotFoundError):
+        again.begin("nobody", 0, 0)
+    with pytest.raises(NotFoundError):
+        again.record("00" * 32)
+    again.close()
+
+
+def test_a_final_state_is_never_left(three: Institutions, stores: Stores) -> None:
+    run = three.accept(stores, three.manifest())
+    for state, expected in [("running", "running"), ("stopped", "stopped"), ("running", "stopped")]:
+        stores.state.follow(run, state, now())
+        known = stores.state.run(run)
+        assert known is not None and known.state == expected
+
+
+def test_a_run_that_was_not_accepted_has_no_session(three: Institutions, stores: Stores) -> None:
+    with pytest.raises(ConflictError) as caught:
+        Session(stores, "0192f0c1-0000-7000-8000-000000000000")
+    assert caught.value.code == "run-not-accepted"
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from accord_client.lock import only_daemon
+with only_daemon(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_daemon_a_folder_and_the_lock_goes_with_its_process(tmp_path: Path) -> None:
+    assert running_pid(tmp_path) is None
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert running_pid(tmp_path) == holder.pid
+        with pytest.raises(ConflictError) as caught, only_daemon(tmp_path):
+            pass
+        assert caught.value.code == "already-running"
+        holder.kill()
+    assert running_pid(tmp_path) is None
+    with only_daemon(tmp_path):
+        pass
+
+
+def test_the_grace_counts_over_restarts(stores: Stores) -> None:
+    contact = RegistryContact(stores, grace_s=900.0)
+    contact.check()
+    stores.state.put("registry-seen", "2020-01-01T00:00:00Z")
+    late = RegistryContact(stores, grace_s=900.0)
+    with pytest.raises(TransportError) as caught:
+        late.check()
+    assert caught.value.code == "registry-outage"
+    late.heard()
+    late.check()
+    RegistryContact(stores, grace_s=900.0).check()
