@@ -52,6 +52,7 @@ def init(
         key=key.absolute(),
         ca=ca.absolute(),
     )
+    log_as_json()
     invitation = asyncio.run(initialise(settings))
     settings = stored.load(settings.home)
     emit(
@@ -106,6 +107,7 @@ def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> Non
 def rebuild(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
     """Derive everything that follows from the signed records anew."""
     settings = stored.load(home.expanduser().absolute())
+    log_as_json()
     count = asyncio.run(rebuild_projections(settings))
     emit({"records": count}, format_, f"Rebuilt from {count} records")
 

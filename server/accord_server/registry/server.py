@@ -72,7 +72,7 @@ def listen(settings: Settings) -> socket:
         raise UsageError(
             "cannot-listen",
             f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
-            hint="Another process may use the port; stop it, or set ACCORD_REGISTRY_PORT.",
+            hint="Another process may use the port; stop it first.",
         ) from error
 
 

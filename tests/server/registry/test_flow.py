@@ -1,6 +1,6 @@
 """A whole run, from invitations to budgets."""
 
-from tests.server.registry.conftest import Stack, complete, run_id
+from tests.server.registry.stack import Stack, complete, run_id
 from tests.world import model_of
 
 

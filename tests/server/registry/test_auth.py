@@ -1,0 +1,150 @@
+"""Who may call what: nobody without a token, nothing but one's own role's calls."""
+
+import re
+
+import pytest
+from fastapi import Depends
+from fastapi.routing import APIRoute
+
+from accord_common.agreement import Role
+from accord_common.errors import AuthError, ConflictError, PolicyError
+from accord_common.fields import new_id
+from accord_common.joining import parse_invitation
+from accord_server.ca import fingerprint
+from accord_server.registry import app as application
+from accord_server.registry.app import PUBLIC, all_routes, allowed
+from accord_server.registry.partners import endpoints
+from tests.server.registry.stack import Stack
+from tests.world import make_actor
+
+ROUTES = [
+    pytest.param(route, method, id=f"{method} {route.path}")
+    for route in all_routes()
+    for method in sorted(route.methods or ())
+]
+ROLES: set[Role] = {"coordinator", "data-holder", "aggregator"}
+
+
+def url(route: APIRoute) -> str:
+    ids = {"name": "ab" * 32, "record_hash": "ab" * 32, "agreement_hash": "ab" * 32}
+    return re.sub(r"{(\w+)}", lambda name: ids.get(name[1], new_id()), route.path)
+
+
+def test_every_route_is_public_or_refuses_who_has_no_token(empty: Stack) -> None:
+    for param in ROUTES:
+        route, method = param.values
+        assert isinstance(route, APIRoute) and isinstance(method, str)
+        if route.path in PUBLIC:
+            continue
+        for headers in ({}, {"Authorization": "Bearer accord_made-up-token-0000"}):
+            answer = empty.http.request(method, url(route), headers=headers)
+            assert answer.status_code == 401, (method, route.path)
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.json()["error"] == "AuthError"
+
+
+def test_a_wrong_role_is_refused_before_anything_is_read(stack: Stack) -> None:
+    actors = {actor.role: actor for actor in stack.world.actors}
+    refused = 0
+    for param in ROUTES:
+        route, method = param.values
+        assert isinstance(route, APIRoute) and isinstance(method, str)
+        rule = allowed(route)
+        for role in ROLES - rule.roles if rule and rule.roles else ():
+            token = stack.tokens[actors[role].id]
+            headers = {"Authorization": f"Bearer {token}"}
+            answer = stack.http.request(method, url(route), headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (403, "wrong-role"), route.path
+            refused += 1
+    assert refused >= 12
+
+
+def test_a_route_that_names_nobody_keeps_the_registry_from_starting(
+    empty: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastapi import APIRouter
+
+    forgotten = APIRouter()
+    forgotten.add_api_route("/v1/forgotten", lambda: None, dependencies=[Depends(lambda: None)])
+    monkeypatch.setattr(application, "ROUTERS", (*application.ROUTERS, forgotten))
+    with pytest.raises(RuntimeError, match="/v1/forgotten does not state who may call it"):
+        application.create_app(empty.settings)
+
+
+def test_a_pending_party_sees_only_its_own_status(empty: Stack) -> None:
+    world = empty.world
+    empty.join(world.coordinator, parse_invitation(empty.first_invitation).code)
+    coordinator = empty.client(world.coordinator)
+    hospital = world.hospitals[0]
+    code = coordinator.invite("data-holder", hospital.name).code
+    empty.join(hospital, code, approve=False)
+    client = empty.client(hospital)
+
+    assert client.partner(hospital.id).status == "pending"
+    for refused in (
+        lambda: client.partner(world.coordinator.id),
+        client.partners,
+        client.inbox,
+        lambda: client.post(hospital.delegation()),
+    ):
+        with pytest.raises(PolicyError) as error:
+            refused()
+        assert error.value.code == "pending-approval"
+
+    assert coordinator.approve(hospital.id).status == "approved"
+    assert coordinator.approve(hospital.id).status == "approved"
+    assert client.partner(world.coordinator.id).status == "approved"
+    assert client.inbox().runs == []
+
+
+def test_an_invitation_admits_whom_it_names_once(empty: Stack) -> None:
+    world = empty.world
+    first = parse_invitation(empty.first_invitation)
+    assert first.ca == fingerprint(empty.settings.ca.read_bytes())
+    assert (first.role, first.url) == ("coordinator", empty.settings.url)
+    empty.join(world.coordinator, first.code)
+    assert empty.client(world.coordinator).partner(world.coordinator.id).status == "approved"
+    with pytest.raises(AuthError) as used:
+        empty.join(make_actor("usurper", "coordinator"), first.code)
+    assert used.value.code == "bad-invitation"
+
+    code = empty.client(world.coordinator).invite("data-holder", "hospital-1").code
+    with pytest.raises(PolicyError) as role:
+        empty.join(make_actor("hospital-1", "aggregator"), code)
+    assert role.value.code == "wrong-role"
+    with pytest.raises(PolicyError) as name:
+        empty.join(make_actor("hospital-2", "data-holder"), code)
+    assert name.value.code == "wrong-name"
+    again = empty.client(world.coordinator).invite("coordinator", "coordinator").code
+    with pytest.raises(ConflictError) as twice:
+        empty.join(make_actor("coordinator", "coordinator"), again)
+    assert twice.value.code == "already-enrolled"
+    with pytest.raises(AuthError):
+        empty.client().enrol("not-an-invitation-code", world.coordinator.enrolment())
+
+
+def test_an_invitation_expires(empty: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import timedelta
+
+    from accord_common.fields import now
+
+    code = parse_invitation(empty.first_invitation).code
+    with monkeypatch.context() as late:
+        late.setattr(endpoints, "now", lambda: now() + timedelta(days=7, seconds=1))
+        with pytest.raises(AuthError) as error:
+            empty.join(empty.world.coordinator, code)
+        assert error.value.code == "bad-invitation"
+    empty.join(empty.world.coordinator, code)
+
+
+def test_no_secret_is_stored_or_logged(empty: Stack, capfd: pytest.CaptureFixture[str]) -> None:
+    code = parse_invitation(empty.first_invitation).code
+    empty.join(empty.world.coordinator, code)
+    token = empty.tokens[empty.world.coordinator.id]
+    invited = empty.client(empty.world.coordinator).invite("auditor", "auditor")
+    stored = b"".join(path.read_bytes() for path in empty.settings.home.glob("registry.db*"))
+    seen = capfd.readouterr()
+    for secret in (code, token, invited.code):
+        assert secret.encode() not in stored
+        assert secret not in seen.out + seen.err
