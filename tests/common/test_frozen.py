@@ -27,13 +27,15 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
-from accord_common.secagg.masks import Pair, add_masks, pair_key
+from accord_common.secagg.masks import Pair, add_masks, pair_key, self_key
 from accord_common.secagg.messages import ADVERTISEMENT, UPLOAD, Advertisement, Upload, upload_root
 from accord_common.secagg.sealing import seal, unseal
+from accord_common.secagg.shamir import Share, combine
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDS: dict[str, dict[str, str]] = json.loads((VECTORS / "records.json").read_text())
 MASKS: dict[str, Any] = json.loads((VECTORS / "masks.json").read_text())
+SHAMIR: list[dict[str, Any]] = json.loads((VECTORS / "shamir.json").read_text())
 KINDS: dict[str, type[Record]] = {
     ENROLMENT: Enrolment,
     DELEGATION: Delegation,
@@ -130,3 +132,17 @@ def test_the_sealed_chunk_is_the_frozen_one() -> None:
         destination=destination,
     )
     assert np.array_equal(piece, stream)
+
+
+def test_the_self_mask_key_is_the_frozen_one() -> None:
+    seed, ctx = bytes.fromhex(MASKS["self_seed"]), bytes.fromhex(MASKS["context"])
+    assert self_key(seed, context=ctx, party=MASKS["lower"]).hex() == MASKS["self_key"]
+
+
+@pytest.mark.parametrize("case", SHAMIR, ids=lambda case: f"t{case['threshold']}")
+def test_the_frozen_shares_give_the_frozen_secret(case: dict[str, Any]) -> None:
+    shares = [Share(int(x), bytes.fromhex(value)) for x, value in case["shares"].items()]
+    shares.sort(key=lambda share: share.x)
+    threshold = case["threshold"]
+    for some in (shares, shares[:threshold], shares[-threshold:], shares[::-1][:threshold]):
+        assert combine(some, threshold).hex() == case["secret"]

@@ -1,9 +1,9 @@
-"""Write `records.json` and `masks.json`: run once per protocol, then frozen.
+"""Write `records.json`, `masks.json` and `shamir.json`: run once per protocol, then frozen.
 
 Provenance: every expected value is computed here by other code than Accord's (json.dumps with
 sorted keys for ASCII records, HMAC for HKDF after RFC 5869, AES in ECB mode over explicit counters
-for the mask stream), so a fault in Accord's own code cannot freeze itself. Keys are fixed byte
-patterns.
+for the mask stream, powers of x and Lagrange's formula for shares), so a fault in Accord's own code
+cannot freeze itself. Keys are fixed byte patterns.
 
     python tests/vectors/make.py
 """
@@ -331,6 +331,8 @@ def masks() -> dict[str, Any]:
     associated = context + (IDS[0] + IDS[1]).encode() + bytes(8) + b"\x01"
     sealed = AESGCM(seal_key).encrypt(bytes(12), stream, associated)
     root = hashlib.sha256(b"accord upload v1" + hashlib.sha256(sealed).digest()).hexdigest()
+    seed = bytes(range(128, 160))
+    self_key = hkdf(seed, context, b"accord self mask v1" + IDS[0].encode())
     return {
         "context": context.hex(),
         "lower": IDS[0],
@@ -341,10 +343,40 @@ def masks() -> dict[str, Any]:
         "stream": stream.hex(),
         "sealed": sealed.hex(),
         "root": root,
+        "self_seed": seed.hex(),
+        "self_key": self_key.hex(),
     }
+
+
+def shamir() -> list[dict[str, Any]]:
+    """Shares of fixed secrets on fixed polynomials, each checked by Lagrange's formula at 0."""
+    prime = 2**256 + 297
+    patterns = [bytes(range(32)), bytes(32), b"\xff" * 32, bytes(range(32))]
+    sizes = [(2, 3), (4, 5), (7, 10), (67, 100)]
+    cases = []
+    for secret, (threshold, count) in zip(patterns, sizes, strict=True):
+        polynomial = [int.from_bytes(secret, "big")] + [
+            int.from_bytes(hashlib.sha512(b"%d of %d" % (power, threshold)).digest(), "big") % prime
+            for power in range(1, threshold)
+        ]
+        if secret == b"\xff" * 32:  # one share is p - 1, the largest there is
+            polynomial[1] += prime - 1 - sum(polynomial)
+        xs = range(1, count + 1)
+        ys = [sum(c * x**power for power, c in enumerate(polynomial)) % prime for x in xs]
+        total = 0
+        for i in range(count - threshold, count):
+            basis = 1
+            for j in range(count - threshold, count):
+                if j != i:
+                    basis = basis * xs[j] * pow(xs[j] - xs[i], -1, prime) % prime
+            total += ys[i] * basis
+        assert total % prime == polynomial[0]
+        shares = {str(x): y.to_bytes(33, "big").hex() for x, y in zip(xs, ys, strict=True)}
+        cases.append({"threshold": threshold, "secret": secret.hex(), "shares": shares})
+    return cases
 
 
 if __name__ == "__main__":
     records = {kind: envelope(kind, body) for kind, body in BODIES.items()}
-    for name, value in (("records", records), ("masks", masks())):
+    for name, value in (("records", records), ("masks", masks()), ("shamir", shamir())):
         (HERE / f"{name}.json").write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

@@ -1,9 +1,10 @@
-"""Pairwise masks that cancel in the sum (Bonawitz et al. 2017, section 4).
+"""Masks that hide one vector and leave the sum alone (Bonawitz et al. 2017, section 4).
 
 Guarantees: to anybody without one of a pair's two mask keys, a vector masked for that pair is
-indistinguishable from uniform over Z_2^32 (AES-256 in counter mode, key from HKDF-SHA256 over
-X25519). The key also binds the attempt, the cohort and the model that the round started from: nodes
-that were given different cohorts or different models do not cancel, so such a server learns noise.
+indistinguishable from uniform over Z_2^k, k the word's bits (AES-256 in counter mode, key from
+HKDF-SHA256 over X25519). The key also binds the attempt, the cohort and the model that the round
+started from: nodes that were given different cohorts or different models do not cancel, so such a
+server learns noise.
 
 Edge cases: a cohort of one has no pair and is refused; a peer key of low order is refused. Each key
 pair serves one attempt; the caller discards it after one vector.
@@ -13,6 +14,7 @@ Not covered: a node that is lost after it advertised (the attempt ends).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
@@ -23,14 +25,17 @@ from numpy.typing import NDArray
 
 from accord_common.errors import ProtocolError
 
-BLOCK_WORDS = 1 << 16  # 256 KiB a stream block: stays in a core's L2 cache together with the vector
+BLOCK_BYTES = 1 << 18  # of each stream; stays in a core's L2 cache beside the vector's block
+SEED_BYTES = 32
 _ZERO_IV = bytes(16)
-_ZEROS = bytes(4 * BLOCK_WORDS)
+_ZEROS = bytes(BLOCK_BYTES)
+
+W = TypeVar("W", np.uint16, np.uint32, np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One peer: the mask stream's key, and whether this side adds (lower index) or subtracts."""
+    """One mask: its stream's key, and whether this side adds (lower index) or subtracts it."""
 
     key: bytes
     adds: bool
@@ -73,10 +78,30 @@ def derive(own: X25519PrivateKey, peer_public: str, *, salt: bytes, info: bytes)
     return HKDF(hashes.SHA256(), 32, salt, info).derive(secret)
 
 
-def add_masks(vector: NDArray[np.uint32], pairs: Sequence[Pair]) -> None:
-    """Add every pair's stream to `vector` (d,) in place, modulo 2^32.
+def self_key(seed: bytes, context: bytes, party: str) -> bytes:
+    """Derive the 32-byte stream key of a node's own mask from `seed`, b_u of the paper.
 
-    Blocks are walked in order, and all pairs are applied to a block before the next one, so that
+    Guarantee: whoever does not hold b_u, or t shares of it, cannot tell the mask from uniform; so a
+    vector stays hidden even where all its pairwise masks are revealed because it was late. The
+    mask is added like a pairwise one; the server subtracts it once b_u has been released.
+
+    Args:
+        seed: 32 bytes from the operating system, fresh for each attempt.
+        context: `manifest.context`.
+        party: id of the party whose mask it is.
+
+    Raises:
+        ProtocolError: `short-seed` unless the seed has 32 bytes.
+    """
+    if len(seed) != SEED_BYTES:
+        raise ProtocolError("short-seed", f"a self mask from {len(seed)} bytes, not {SEED_BYTES}")
+    return HKDF(hashes.SHA256(), 32, context, b"accord self mask v1" + party.encode()).derive(seed)
+
+
+def add_masks(vector: NDArray[W], pairs: Sequence[Pair]) -> None:
+    """Add every stream to `vector` (d,) in place, modulo 2^k of its words, little-endian.
+
+    Blocks are walked in order, and all streams are applied to a block before the next one, so that
     the block stays in cache.
 
     Raises:
@@ -88,14 +113,14 @@ def add_masks(vector: NDArray[np.uint32], pairs: Sequence[Pair]) -> None:
         (Cipher(algorithms.AES(pair.key), modes.CTR(_ZERO_IV)).encryptor(), pair.adds)
         for pair in pairs
     ]
-    raw = bytearray(4 * BLOCK_WORDS)
-    words = np.frombuffer(raw, dtype="<u4")  # (BLOCK_WORDS,)
+    raw = bytearray(BLOCK_BYTES)
+    words = np.frombuffer(raw, vector.dtype.newbyteorder("<"))  # (block_words,)
+    block_words = words.shape[0]
     zeros, view = memoryview(_ZEROS), memoryview(raw)
-    for start in range(0, vector.shape[0], BLOCK_WORDS):
-        block = vector[start : start + BLOCK_WORDS]
-        size = 4 * block.shape[0]  # bytes
+    for start in range(0, vector.shape[0], block_words):
+        block = vector[start : start + block_words]
         for stream, adds in streams:
-            stream.update_into(zeros[:size], view)
+            stream.update_into(zeros[: block.nbytes], view)
             mask = words[: block.shape[0]]
             if adds:
                 np.add(block, mask, out=block)

@@ -8,9 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from accord_common.errors import ProtocolError
-from accord_common.secagg.masks import BLOCK_WORDS, Pair, add_masks, pair_key
+from accord_common.secagg.masks import BLOCK_BYTES, Pair, add_masks, pair_key, self_key
 
 CONTEXT, COHORT, MODEL = bytes(48), "c0" * 32, "d0" * 32
+BLOCK_WORDS = BLOCK_BYTES // 4
 
 
 def public(key: X25519PrivateKey) -> str:
@@ -107,3 +108,34 @@ def test_a_vector_without_peers_is_never_left_in_clear() -> None:
     with pytest.raises(ProtocolError) as caught:
         add_masks(np.ones(4, np.uint32), [])
     assert caught.value.code == "no-peers"
+
+
+@pytest.mark.parametrize("words", [np.uint16, np.uint32, np.uint64])
+def test_masks_cancel_exactly_in_every_ring(words: type[np.uint16 | np.uint32 | np.uint64]) -> None:
+    generator = np.random.default_rng(5)
+    top = np.iinfo(words).max
+    plain = generator.integers(0, top, (3, BLOCK_BYTES + 5), dtype=words, endpoint=True)  # (n, d)
+    masked_rows = plain.copy()
+    for low, high in combinations(range(3), 2):
+        key = bytes([low, high] * 16)
+        add_masks(masked_rows[low], [Pair(key, adds=True)])
+        add_masks(masked_rows[high], [Pair(key, adds=False)])
+    assert not (masked_rows == plain).all(axis=1).any()
+    assert np.array_equal(masked_rows.sum(0, dtype=words), plain.sum(0, dtype=words))
+
+
+def test_a_self_mask_is_taken_off_with_its_seed_and_serves_one_attempt_and_party() -> None:
+    seed = bytes(range(32))
+    vector = np.arange(1000, dtype=np.uint32)
+    add_masks(vector, [Pair(self_key(seed, CONTEXT, "a"), adds=True)])
+    assert not np.array_equal(vector, np.arange(1000))
+    add_masks(vector, [Pair(self_key(seed, CONTEXT, "a"), adds=False)])
+    assert np.array_equal(vector, np.arange(1000))
+    assert self_key(seed, CONTEXT, "a") != self_key(seed, CONTEXT, "b")
+    assert self_key(seed, CONTEXT, "a") != self_key(seed, b"\x01" + CONTEXT[1:], "a")
+
+
+@pytest.mark.parametrize("size", [0, 4, 31, 33])
+def test_a_self_mask_from_a_short_seed_is_refused(size: int) -> None:
+    with pytest.raises(ProtocolError, match="short-seed"):
+        self_key(bytes(size), CONTEXT, "a")
