@@ -1,9 +1,8 @@
 """Named arrays <-> one flat float32 vector <-> integers modulo 2^32.
 
-Guarantees: a layout and its hash fix the order of every coordinate. With `scale_for(bound, n)` the
-sum of n quantised vectors never wraps, so the sum modulo 2^32 IS the integer sum; each coordinate
-is off by at most half a step, 1 / (2 * scale), per contributor. `update_bound` and `scale_for` use
-exact or decimal arithmetic: every machine gets the same digits.
+Guarantees: a layout and its hash fix the order of every coordinate. `update_bound`, `update_noise`
+and `scale_for` use exact or decimal arithmetic: every machine gets the same digits. What holds of
+sums and rounding is said in `rings`.
 
 Not covered: masks (`secagg`) and privacy. Rounding is to nearest, which suits updates whose noise
 is much larger than one step.
@@ -11,23 +10,21 @@ is much larger than one step.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Context, Decimal, localcontext
-from fractions import Fraction
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal, localcontext
 from functools import cached_property
-from math import floor, prod
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from accord_common import rings
 from accord_common.canonical import Json, canonical_bytes, sha256_hex
-from accord_common.errors import DataError, FormatError, UsageError
+from accord_common.errors import FormatError
 from accord_common.fields import to_decimal
 
-BLOCK = 1 << 16  # words; a block of each array stays in the second-level cache
+BLOCK = rings.BLOCK
 MAX_DIMENSION = 1 << 30  # 4 GiB of float32
-MAX_SUM = 2**31 - 1  # largest magnitude of a signed 32-bit sum
 FAILURE_LOG2 = 40  # an update exceeds its bound with probability at most 2^-40 a round
-MAX_SCALE_LOG2 = 52  # a record's integers stay below 2^53
 
 
 @dataclass(frozen=True)
@@ -99,69 +96,19 @@ def check_vector(vector: NDArray[np.float32], dimension: int) -> None:
 
 
 def scale_for(bound: str, contributors: int) -> int:
-    """Steps per unit: the largest S = 2^k <= 2^52 with contributors * bound * S <= 2^31 - 1.
-
-    Args:
-        bound: decimal string, largest magnitude of one coordinate of one contributor.
-        contributors: how many vectors are summed at most.
-
-    Raises:
-        UsageError: `bad-bound` where no S >= 1 exists.
-    """
-    total = contributors * Fraction(bound)
-    if contributors < 1 or not 0 < total <= MAX_SUM:
-        raise UsageError(
-            "bad-bound",
-            f"bound {bound} for {contributors} contributors",
-            hint=f"Their product must lie above 0 and not above {MAX_SUM}.",
-        )
-    return 1 << min((floor(MAX_SUM / total)).bit_length() - 1, MAX_SCALE_LOG2)
+    """Return `rings.scale_for` in 32 bits."""
+    return rings.scale_for(bound, contributors, rings.Z32)
 
 
 def quantise(vector: NDArray[np.float32], scale: int, bound: str) -> tuple[NDArray[np.uint32], int]:
-    """Round `vector` (d,) to integers modulo 2^32, two's complement.
-
-    Args:
-        vector: finite float32 numbers.
-        scale: from `scale_for(bound, contributors)`.
-        bound: decimal string; a larger magnitude is clamped to it.
-
-    Returns:
-        The words (d,), and how many coordinates were clamped. The count depends on private
-        data: it stays at the node.
-
-    Raises:
-        DataError: `not-finite` for NaN or infinity.
-    """
+    """Do `rings.quantise` in 32 bits; `bad-vector` unless it is float32 (d,)."""
     check_vector(vector, vector.size)
-    limit = np.float32(_float32_below(floor(Fraction(bound) * scale)) / scale)
-    step = np.float32(scale)
-    words = np.empty(vector.size, np.uint32)
-    scaled, flags = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.bool_)
-    clamped = 0
-    for start in range(0, vector.size, BLOCK):
-        part = vector[start : start + BLOCK]
-        block, flag = scaled[: part.size], flags[: part.size]
-        if not np.isfinite(part, out=flag).all():
-            raise DataError("not-finite", "the update holds NaN or infinity; nothing was sent")
-        np.clip(part, -limit, limit, out=block)
-        np.not_equal(part, block, out=flag)
-        clamped += int(np.count_nonzero(flag))
-        np.multiply(block, step, out=block)  # exact: the scale is a power of two
-        np.rint(block, out=block)
-        np.copyto(words[start : start + BLOCK].view(np.int32), block, casting="unsafe")
-    return words, clamped
+    return rings.quantise(vector, scale, bound, rings.Z32)
 
 
 def dequantise(words: NDArray[np.uint32], scale: int) -> NDArray[np.float32]:
-    """Turn a sum modulo 2^32 (d,) into float32 (d,): `quantise` undone, up to rounding."""
-    vector = np.empty(words.size, np.float32)
-    step = np.float32(1 / scale)
-    for start in range(0, words.size, BLOCK):
-        part = vector[start : start + BLOCK]
-        np.copyto(part, words[start : start + BLOCK].view(np.int32), casting="unsafe")
-        np.multiply(part, step, out=part)
-    return vector
+    """Do `rings.dequantise` in 32 bits."""
+    return rings.dequantise(words, scale, rings.Z32)
 
 
 def update_bound(
@@ -203,14 +150,29 @@ def update_bound(
         return to_decimal(Context(prec=6, rounding=ROUND_CEILING).plus(bound))
 
 
+def update_noise(
+    *,
+    steps: int,
+    learning_rate: str,
+    clip: str,
+    noise_multiplier: str,
+    sampling_rate: str,
+    population: int,
+) -> str:
+    """Standard deviation of the noise on each coordinate of one round's update by local DP-SGD.
+
+    That is lr / (q N) * sigma C sqrt(K), of the update that `update_bound` describes, before its
+    weight.
+
+    Returns:
+        A decimal string, rounded down to six digits: the same on every machine.
+    """
+    with localcontext(Context(prec=50)):
+        step = Decimal(learning_rate) * Decimal(clip) / (Decimal(sampling_rate) * population)
+        noise = step * Decimal(noise_multiplier) * Decimal(steps).sqrt()
+        return to_decimal(Context(prec=6, rounding=ROUND_FLOOR).plus(noise))
+
+
 def layout(entries: Sequence[tuple[str, Sequence[int]]]) -> Layout:
     """Make a `Layout` from any sequences, such as decoded JSON."""
     return Layout(tuple((name, tuple(shape)) for name, shape in entries))
-
-
-def _float32_below(value: int) -> float:
-    """Return the largest float32 that is at most `value`."""
-    rounded = np.float32(value)
-    if int(rounded) > value:
-        rounded = np.nextafter(rounded, np.float32(0))
-    return float(rounded)
