@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 
-import dp_accounting
 import numpy as np
-from dp_accounting.rdp import RdpAccountant
 from numpy.typing import NDArray
 
 from accord_common.fields import to_decimal
@@ -99,6 +97,9 @@ def _one_step(
     if adjacency == "replace-one":
         exact = replace_one_rdp(float(noise), float(rate), orders)
     else:
+        import dp_accounting  # 0.6 s, and most verbs price nothing
+        from dp_accounting.rdp import RdpAccountant
+
         accountant = RdpAccountant(list(orders))
         accountant.compose(
             dp_accounting.PoissonSampledDpEvent(
