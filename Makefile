@@ -75,5 +75,6 @@ $(INSTALLED): $(PINS)
 	fi; \
 	echo "Installing Accord and its pinned dependencies into .venv (once; a few minutes) ..."; \
 	$(BIN)/python -m pip install --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'; \
+	$(BIN)/python -m compileall -q common client server; \
 	cat $(PINS) > $@; \
 	echo "Installed."

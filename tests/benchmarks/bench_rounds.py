@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tests import federations
+from tests.benchmarks import stock_flower
 from tests.benchmarks.row import Row
-from tests.benchmarks.stock_flower import seconds_per_round
 
 SMALL = {"name": "mlp", "hidden": [83]}  # 10 inputs: 997 parameters
 LARGE = {"name": "mlp", "hidden": [3150, 3165]}  # 10,010,566 parameters
@@ -21,7 +21,8 @@ LARGE = {"name": "mlp", "hidden": [3150, 3165]}  # 10,010,566 parameters
 def run() -> Iterator[Row]:
     """Yield `rounds-3x1e3` beside stock Flower, and `rounds-3x1e7`."""
     with federations.temporary() as federation:
-        yield _measure("rounds-3x1e3", federation, SMALL, 30, against=seconds_per_round(3, 997, 3))
+        stock = stock_flower.measure(nodes=3, parameters=997, rounds=3).median_s
+        yield _measure("rounds-3x1e3", federation, SMALL, 30, against=stock)
         yield _measure("rounds-3x1e7", federation, LARGE, 8, against=None)
 
 
