@@ -111,6 +111,11 @@ class Datasets:
 
     folder: Path
 
+    @classmethod
+    def of(cls, home: Path) -> "Datasets":
+        """The registrations in a node's folder."""
+        return cls(home / "datasets")
+
     def all(self) -> list[LocalDataset]:
         """Every registration, by name."""
         found = [LocalDataset.from_bytes(path.read_bytes()) for path in self.folder.glob("*.json")]

@@ -14,7 +14,8 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from accord_client import outbox
-from accord_client.node import SERVED_STATES, endpoint_of
+from accord_client.contact import endpoint_of
+from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores, open_stores
 from accord_client.wire import Wire, client_context
 from accord_common.agreement import Agreement

@@ -14,38 +14,32 @@ Not covered: what is answered (`session`), and what is decided (`consent`).
 
 import random
 import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
+from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.fleet import FleetLink
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
-from accord_client.state import FINAL_STATES
+from accord_client.state import FINAL_STATES, SERVED_STATES
 from accord_client.stores import Stores
-from accord_client.wire import Endpoint
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RunView
 from accord_common.errors import AccordError, ConflictError, NotFoundError, TransportError
-from accord_common.fields import format_time, now
-from accord_common.manifest import RunManifest
+from accord_common.fields import now
 
 log = structlog.get_logger(__name__)
 
-REGISTRY_GRACE_S = 900.0
-REGISTRY_SEEN = "registry-seen"
-SERVED_STATES = frozenset({"ready", "running"})
 
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
 _RECEIVE_WAIT_S = 60.0  # a link wakes by itself for a message and when it is closed
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
-_SEEN_EVERY_S = 30.0  # how often the time of the last contact is written down
+_LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
 _LEAVE_WITHIN_S = 10.0  # a round of training in flight is not waited for any longer
 
 
@@ -54,36 +48,6 @@ class _Served:
     session: Session
     link: FleetLink
     thread: threading.Thread
-
-
-class RegistryContact:
-    """When the registry was last heard; remembered over restarts."""
-
-    def __init__(self, stores: Stores, grace_s: float) -> None:
-        self._stores = stores
-        self._grace_s = grace_s
-        seen = stores.state.moment(REGISTRY_SEEN)
-        age_s = 0.0 if seen is None else max(0.0, (now() - seen).total_seconds())
-        self._heard = time.monotonic() - age_s
-        self._written = float("-inf")
-
-    def heard(self) -> None:
-        """Note that the registry answered."""
-        self._heard = time.monotonic()
-        if self._heard - self._written >= _SEEN_EVERY_S:
-            self._written = self._heard
-            self._stores.state.put(REGISTRY_SEEN, format_time(now()))
-
-    def check(self) -> None:
-        """Raise TransportError `registry-outage` when the grace is over."""
-        silent_s = time.monotonic() - self._heard
-        if silent_s > self._grace_s:
-            raise TransportError(
-                "registry-outage",
-                f"the registry has not answered this node for {silent_s:.0f} s, the bound is "
-                f"{self._grace_s:.0f} s",
-                hint="The node goes on by itself when the registry answers again.",
-            )
 
 
 @dataclass(slots=True)
@@ -130,7 +94,7 @@ class Node:
         self._queued.set()
         self.registry.close()
         for thread in threads:
-            thread.join(timeout=1.0)
+            thread.join(timeout=_LOOP_ENDS_WITHIN_S)
 
     def stop(self) -> None:
         """End `run`; safe in a signal handler and from any thread."""
@@ -173,7 +137,7 @@ class Node:
                 self._decide(view)
             return
         self.stores.state.follow(view.id, view.state, now())
-        if view.state in FINAL_STATES:
+        if FINAL_STATES & {view.state, known.state}:
             self._leave(view.id, f"the run is {view.state}")
         elif view.stop_requested is not None and view.id in self._served:
             self._served[view.id].session.stop("the coordinator asked that the run end")
@@ -241,6 +205,7 @@ class Node:
             except Exception:
                 log.exception("session-error", run=session.manifest.id)
         link.close()
+        self._served.pop(session.manifest.id, None)
 
     def _follow_absent(self, listed: set[str]) -> None:
         """The inbox lists runs that are not final: ask about those that it no longer lists."""
@@ -258,7 +223,7 @@ class Node:
         served.session.stop(reason)
         served.link.close()
         served.thread.join(timeout=_LEAVE_WITHIN_S)
-        log.info("run-left", run=run_id, reason=reason)
+        log.info("run-left", run=run_id, why=reason)
 
 
 class _Pause:
@@ -280,9 +245,3 @@ class _Pause:
             log.error("loop-error", loop=where, exc_info=error)
         self._stop.wait(self._seconds * random.uniform(0.5, 1.5))
         self._seconds = min(2 * self._seconds, _MOST_PAUSE_S)
-
-
-def endpoint_of(manifest: RunManifest, ca_path: Path) -> Endpoint:
-    """Where the manifest says the aggregator is, and how it is recognised."""
-    host, _, port = manifest.aggregator.address.rpartition(":")
-    return Endpoint(host, int(port), ca_path.read_bytes(), manifest.aggregator.tls_spki)

@@ -27,6 +27,7 @@ FILE_NAME = "node.db"
 BUSY_TIMEOUT_S = 30.0  # another process of this node holds the file for milliseconds
 
 Decision = Literal["ask", "accept", "refuse"]
+SERVED_STATES = frozenset({"ready", "running"})
 FINAL_STATES = frozenset({"completed", "failed", "stopped", "refused"})
 
 _SCHEMA = """

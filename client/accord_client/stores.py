@@ -10,7 +10,6 @@ Guarantees: the ledger is made once, with the folder; opening never makes anothe
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from accord_client import outbox, state
 from accord_client.agreements import Agreements
@@ -60,13 +59,8 @@ def open_stores(home: Home) -> Iterator[Stores]:
             home=home,
             key=key,
             agreements=Agreements.of(home),
-            datasets=datasets_of(home.path),
+            datasets=Datasets.of(home.path),
             state=memory,
             ledger=ledger,
             outbox=Outbox(home.path / outbox.FILE_NAME, key),
         )
-
-
-def datasets_of(folder: Path) -> Datasets:
-    """The registrations in a node's folder."""
-    return Datasets(folder / "datasets")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from accord_client.agreements import Agreements
-from accord_client.datasets import LocalDataset, Policy, examine
+from accord_client.datasets import Datasets, LocalDataset, Policy, examine
 from accord_client.deciding import answer, consider
 from accord_client.ledger import Ledger
 from accord_client.secagg import NodeSecAgg
 from accord_client.session import Session
-from accord_client.stores import LEDGER_FILE, Stores, datasets_of, open_stores
+from accord_client.stores import LEDGER_FILE, Stores, open_stores
 from accord_common import wire
 from accord_common.enrolment import OFFER, Offer
 from accord_common.envelope import Envelope, sign
@@ -205,7 +205,7 @@ def register(home: Home, world: World, actor: Actor, path: Path, policy: Policy)
         file=examine(path, SCHEMA),
         added=format_time(now()),
     )
-    datasets_of(home.path).store(dataset)
+    Datasets.of(home.path).store(dataset)
     return dataset
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from accord_client.contact import RegistryContact
 from accord_client.datasets import Datasets
 from accord_client.lock import only_daemon, running_pid
-from accord_client.node import RegistryContact
 from accord_client.session import Session
 from accord_client.state import State
 from accord_client.stores import Stores

@@ -128,10 +128,10 @@ def sign(
 
 def _check_own_datasets(home: Home, agreement: Agreement) -> None:
     """Refuse terms about this institution's tables that its registrations do not bear out."""
-    from accord_client.stores import datasets_of
+    from accord_client.datasets import Datasets
     from accord_common.errors import PolicyError
 
-    local = {dataset.id: dataset for dataset in datasets_of(home.path).all()}
+    local = {dataset.id: dataset for dataset in Datasets.of(home.path).all()}
     for agreed in agreement.datasets:
         if agreed.owner != home.profile.party:
             continue

@@ -76,7 +76,7 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
 
 
 def _view(stores: Stores) -> dict[str, Any]:
-    from accord_client.node import REGISTRY_SEEN
+    from accord_client.contact import REGISTRY_SEEN
 
     profile = stores.home.profile
     return {

@@ -69,14 +69,14 @@ def add(
 
     The registry gets name, schema, public size and population. A wrong table registers nothing.
     """
+    from accord_client.datasets import Datasets
     from accord_client.outbox import FILE_NAME, Outbox
-    from accord_client.stores import datasets_of
     from accord_common import schema_file
     from accord_common.api.schemas import DatasetDraft
     from accord_common.canonical import sha256_hex
 
     opened = open_home(home)
-    store = datasets_of(opened.path)
+    store = Datasets.of(opened.path)
     contract = schema_file.load(schema.expanduser())
     note(f"Checking {file} ...")
     dataset = store.prepare(
@@ -173,9 +173,9 @@ def update(
 
 
 def _store(home: Path) -> Datasets:
-    from accord_client.stores import datasets_of
+    from accord_client.datasets import Datasets
 
-    return datasets_of(open_home(home).path)
+    return Datasets.of(open_home(home).path)
 
 
 def _problem(dataset: LocalDataset) -> str | None:

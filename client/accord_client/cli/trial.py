@@ -32,13 +32,13 @@ def try_(
     """
     from dataclasses import asdict
 
-    from accord_client.stores import datasets_of
+    from accord_client.datasets import Datasets
     from accord_client.trainer import read_table
     from accord_client.training.dry_run import dry_run
     from accord_client.training.train import LocalPlan
     from accord_common.models.discovery import load_task, task_code
 
-    table = datasets_of(open_home(home).path).find(dataset)
+    table = Datasets.of(open_home(home).path).find(dataset)
     arguments = _arguments(args)
     loaded, code = load_task(task), task_code(task)
     note(f"Reading {table.path} ...")
