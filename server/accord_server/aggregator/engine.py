@@ -36,6 +36,8 @@ from accord_server.aggregator.secagg import Attempt
 from accord_server.aggregator.transport import Incoming, Lost, Outgoing, Transport
 
 FINISH_S = 5.0  # how long nodes may take to say that they know the run is over
+STOP_KNOWN_S = 5.0  # nodes may learn of a stop before this process does
+STOPPED = "[run-stopped]"
 LOST_KEY = "no-mask-key"  # the node restarted after it advertised: it may come again at once
 
 log = structlog.get_logger(__name__)
@@ -204,6 +206,7 @@ class Engine:
         smallest, roster = self._members.smallest(), self._run.manifest.roster
         here = len(attempt.advertised)
         if here < smallest:
+            self._await_stop()
             missing = [site.party for site in roster if site.party not in attempt.advertised]
             raise _Failed(
                 "too-few-nodes",
@@ -211,6 +214,13 @@ class Engine:
                 f"{smallest}. Missing: " + "; ".join(map(self._members.reason, missing)),
             )
         return attempt.close_cohort()
+
+    def _await_stop(self) -> None:
+        """Where nodes refuse because the run is to stop, that is how it ends: `Stopped`."""
+        if any(STOPPED in why for why in self._members.refused.values()):
+            until = self._clock() + STOP_KNOWN_S
+            while self._members.receive(until) is not None:
+                pass
 
     def _exchange(self, attempt: Attempt, cohort: list[Envelope]) -> dict[str, Envelope]:
         """Send the model, fold every upload in; return the advertisements that came along."""

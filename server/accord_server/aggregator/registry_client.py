@@ -213,15 +213,15 @@ class Watcher:
         self._pause.cancel()
 
     def _watch(self) -> None:
-        cursor = 0
+        cursor, wait_s = 0, 0.0  # the first look is at what has been there before
         while not self._pause.cancelled:
             try:
-                inbox = self._client.inbox(cursor, WAIT_S)
+                inbox = self._client.inbox(cursor, wait_s)
                 if self._pause.cancelled:
                     return
                 self._deliver(inbox)
                 self._look_after(inbox)
-                cursor = inbox.cursor
+                cursor, wait_s = inbox.cursor, WAIT_S
                 self._pause.reset()
             except AccordError as error:
                 log.warning("registry-away", code=error.code, why=error.message)

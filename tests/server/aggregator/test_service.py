@@ -1,0 +1,305 @@
+"""The aggregator's process against a real registry: offers, leases, deliveries, refusals, stops."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from accord_client.secagg import NodeSecAgg
+from accord_common import wire
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import FINAL_STATES, RunView
+from accord_common.canonical import sha256_hex
+from accord_common.chain import VerifiedRun, fetch_result, fetch_run
+from accord_common.envelope import Envelope
+from accord_common.errors import ConflictError
+from accord_common.home import Home, Profile
+from accord_common.manifest import SecAgg
+from accord_common.terms import required_bound
+from accord_common.vectors import scale_for
+from accord_server.aggregator import registry_client
+from accord_server.aggregator.offers import Endpoint
+from accord_server.aggregator.service import Service, lock
+from accord_server.aggregator.transport import InProcessTransport, Transport
+from tests.server.registry.stack import URL, InProcess, Stack
+from tests.simulator import Answer, Fault, SimNode, refuses
+from tests.world import INITIAL_MODEL, RunKeys
+
+ENDPOINT = Endpoint("127.0.0.1:9092", "ab" * 32)
+
+
+class Line(httpx.BaseTransport):
+    """The aggregator's line to the registry, which a test can cut."""
+
+    def __init__(self, inner: InProcess) -> None:
+        self._inner = inner
+        self.down = threading.Event()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self.down.is_set():
+            raise httpx.ConnectError("line cut", request=request)
+        return self._inner.handle_request(request)
+
+
+class Site:
+    """One aggregator, its line, and its nodes' faults by (index, type, round, attempt)."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.stack = stack
+        self.line = Line(InProcess(stack.http))
+        self.home = home_of(stack, folder)
+        self.faults: dict[tuple[int, str, int, int], Fault] = {}
+
+    def service(self) -> Service:
+        token = self.stack.tokens[self.stack.world.aggregator.id]
+        ca_pem = self.stack.settings.ca.read_bytes()
+        client = RegistryClient(URL, ca_pem, token, transport=self.line)
+        return Service(self.home, client, ENDPOINT, self._open)
+
+    @contextmanager
+    def serving(self) -> Iterator[Service]:
+        service = self.service()
+        service.publish()
+        thread = threading.Thread(target=service.serve)
+        thread.start()
+        try:
+            yield service
+        finally:
+            service.terminate()
+            thread.join(20)
+            assert not thread.is_alive()
+            for other in threading.enumerate():  # a long poll that the registry still answers
+                if other.name == "inbox":
+                    other.join(5)
+
+    def _open(self, run: VerifiedRun) -> Transport:
+        peers = {party: delegation.node_key for party, delegation in run.delegations.items()}
+        nodes = {}
+        for index, actor in enumerate(self.stack.world.hospitals):
+            secagg = NodeSecAgg(run.manifest, run.manifest_hash, actor.id, actor.node, peers)
+            faults = {key[1:]: fault for key, fault in self.faults.items() if key[0] == index}
+            nodes[actor.id] = SimNode(actor.id, secagg, run.manifest.secagg.scale, faults)
+        return InProcessTransport(nodes)
+
+    def start(self, **changes: object) -> Envelope:
+        """The coordinator takes the newest offer for a run, and every site accepts."""
+        (offer,) = self.stack.client(self.stack.world.coordinator).offers()
+        receipt = self.stack.world.run_keys().receipt
+        changes = {"secagg": required(self.stack), "deadlines": quick()} | changes
+        manifest = self.stack.start(RunKeys(receipt, offer.envelope), **changes)
+        self.stack.accept(manifest)
+        return manifest
+
+    def finished(self, manifest: Envelope) -> RunView:
+        """Wait for the run's end as the coordinator sees it."""
+        client = self.stack.client(self.stack.world.coordinator)
+        cursor = 0
+        for _ in range(8):
+            (view,) = [run for run in client.runs() if run.manifest_hash == manifest.hash]
+            if view.state in FINAL_STATES:
+                return view
+            cursor = client.inbox(cursor, 2.0).cursor
+        raise AssertionError(f"the run is still {view.state}")
+
+
+def quick() -> dict[str, int]:
+    return {"advertise_s": 2, "update_s": 5, "rejoin_s": 1}
+
+
+def required(stack: Stack) -> SecAgg:
+    """The secure-aggregation numbers that follow from the world's agreement."""
+    body = stack.world.manifest_body(stack.world.run_keys())
+    bound = required_bound(stack.world.agreement, body)
+    n = len(body.roster)
+    return body.secagg.model_copy(update={"bound": bound, "scale": scale_for(bound, n)})
+
+
+def home_of(stack: Stack, folder: Path) -> Home:
+    """The aggregator's folder, as `accord aggregator init` and `enroll` leave it."""
+    actor = stack.world.aggregator
+    folder.mkdir(mode=0o700)
+    (folder / "node.pem").write_bytes(actor.node.to_pem())
+    (folder / "delegation.json").write_bytes(stack.world.delegations[actor.id].to_bytes())
+    profile = Profile(
+        party=actor.id,
+        name=actor.name,
+        role="aggregator",
+        jurisdiction="DE",
+        contact=actor.name,
+        identity_key=actor.identity.public,
+        registry_url=URL,
+    )
+    (folder / "profile.json").write_bytes(profile.to_bytes())
+    return Home.open(folder)
+
+
+@pytest.fixture
+def site(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+    monkeypatch.setattr(registry_client, "WAIT_S", 0.5)
+    return Site(stack, tmp_path / "aggregator")
+
+
+def result_envelope(site: Site, manifest: Envelope) -> Envelope:
+    client = site.stack.client(site.stack.world.coordinator)
+    (view,) = [run for run in client.runs() if run.manifest_hash == manifest.hash]
+    (record,) = client.records(kind="result", run=view.id)
+    return record.envelope
+
+
+def test_a_run_is_driven_from_ready_to_a_result_that_verifies(site: Site) -> None:
+    client = site.stack.client(site.stack.world.coordinator)
+    with site.serving():
+        manifest = site.start()
+        view = site.finished(manifest)
+        (fresh,) = client.offers()
+    assert (view.state, view.round, view.code) == ("completed", 2, "")
+    assert fresh.hash != client.record(manifest.hash).hash
+    assert view.model is not None
+    model = np.frombuffer(client.get_blob(view.model), np.float32)
+    assert model.shape == (3,)
+    assert sha256_hex(model.tobytes()) == view.model != sha256_hex(INITIAL_MODEL)
+    run = fetch_run(client.record, manifest.hash)
+    found = fetch_result(client.record, result_envelope(site, manifest).hash, run)
+    assert [receipt.outcome for receipt in found.receipts] == ["completed", "completed"]
+    assert {row.attempts for row in found.result.epsilon} == {2}
+
+
+def test_a_second_run_uses_a_second_offer(site: Site) -> None:
+    with site.serving():
+        first = site.start()
+        assert site.finished(first).state == "completed"
+        second = site.start()
+        assert site.finished(second).state == "completed"
+
+
+def test_rounds_go_on_while_the_registry_is_away(site: Site) -> None:
+    done = threading.Event()
+
+    def cuts(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        site.line.down.set()
+        return answer
+
+    def last(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        done.set()
+        return answer
+
+    site.faults[0, "train", 0, 0] = cuts
+    site.faults[2, "train", 1, 0] = last
+    with site.serving():
+        manifest = site.start()
+        assert done.wait(20)  # both rounds, without a word from the registry
+        client = site.stack.client(site.stack.world.coordinator)
+        assert [run.state for run in client.runs()] == ["running"]
+        site.line.down.clear()
+        view = site.finished(manifest)
+    assert (view.state, view.round) == ("completed", 2)
+
+
+def test_what_was_not_delivered_goes_out_after_a_restart(site: Site) -> None:
+    done = threading.Event()
+
+    def cuts(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        site.line.down.set()
+        done.set()
+        return answer
+
+    site.faults[2, "train", 1, 0] = cuts
+    with site.serving():
+        manifest = site.start()
+        assert done.wait(20)
+    site.line.down.clear()
+    with site.serving():
+        view = site.finished(manifest)
+    assert view.state == "completed"
+
+
+def test_a_run_against_the_agreement_never_starts(site: Site) -> None:
+    with site.serving():
+        manifest = site.start(rounds=101, max_attempts_total=101)
+        view = site.finished(manifest)
+    assert (view.state, view.code, view.round) == ("failed", "too-many-rounds", 0)
+
+
+def test_a_stop_ends_the_run(site: Site) -> None:
+    begun = threading.Event()
+
+    def hangs(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        begun.set()
+        return None
+
+    site.faults[0, "train", 0, 0] = hangs
+    with site.serving():
+        manifest = site.start(deadlines=quick() | {"update_s": 60})
+        assert begun.wait(20)
+        client = site.stack.client(site.stack.world.coordinator)
+        (run,) = client.runs()
+        client.stop(run.id, "wrong schema")
+        view = site.finished(manifest)
+    assert (view.state, view.code) == ("stopped", "stop-requested")
+    assert view.cause == "wrong schema"
+
+
+def test_a_refusing_node_fails_the_run_by_name(site: Site) -> None:
+    site.faults[1, "train", 1, 0] = refuses("budget-exceeded")
+    with site.serving():
+        view = site.finished(site.start())
+    assert (view.state, view.code, view.round) == ("failed", "too-few-nodes", 1)
+    assert "hospital-2: refused for budget-exceeded [budget-exceeded]" in view.cause
+
+
+def test_sigterm_leaves_the_run_for_the_next_process(site: Site) -> None:
+    begun = threading.Event()
+
+    def hangs(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        begun.set()
+        return None
+
+    site.faults[0, "train", 1, 0] = hangs
+    with site.serving():
+        manifest = site.start(deadlines=quick() | {"update_s": 60})
+        assert begun.wait(20)
+    site.faults.clear()
+    with site.serving():
+        view = site.finished(manifest)
+    assert (view.state, view.round) == ("completed", 2)
+    rounds = site.stack.client(site.stack.world.coordinator).rounds(view.id)
+    assert [(r.round, r.attempt, r.outcome) for r in rounds] == [
+        (0, 0, "completed"),
+        (1, 0, "aborted"),
+        (1, 1, "completed"),
+    ]
+
+
+def test_one_process_serves_a_home(site: Site) -> None:
+    held = lock(site.home)
+    with pytest.raises(ConflictError, match="already-running"):
+        lock(site.home)
+    os.close(held)
+    os.close(lock(site.home))
+
+
+def test_an_unused_offer_is_kept_over_restarts(site: Site) -> None:
+    first = site.service().publish()
+    assert site.service().publish() == first
+    moved = Service(
+        site.home, site.service().client, Endpoint("127.0.0.1:1", "ab" * 32), site._open
+    )
+    assert moved.publish() != first
+
+
+def test_keys_serve_one_manifest(site: Site) -> None:
+    service = site.service()
+    offer = service.publish()
+    keys = service._offers.claim(offer, "01" * 32)
+    assert keys is not None
+    again = service._offers.claim(offer, "01" * 32)
+    assert again is not None and again.receipt.public == keys.receipt.public
+    assert service._offers.claim(offer, "02" * 32) is None
+    assert service._offers.claim("03" * 32, "01" * 32) is None
+    modes = {path.stat().st_mode & 0o777 for path in (site.home.path / "offers" / offer).iterdir()}
+    assert modes == {0o600}
