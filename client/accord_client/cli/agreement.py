@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
 from accord_common.cli import (
     Format,
     FormatOption,
@@ -32,15 +32,12 @@ HashArgument = Annotated[str, typer.Argument(help="The agreement's hash, 64 hex 
 @app.command("list", epilog="Example: accord-node agreement list")
 def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
     """List the agreements that name this institution, and whose signatures they lack."""
-    from rich.table import Table
-
     from accord_client.agreements import Agreements
 
     opened = open_home(home)
     own = Agreements.of(opened)
     signed = own.signed()
-    table = Table("title", "version", "status", "signed here", "missing", "hash", box=None)
-    found = []
+    found: list[dict[str, Any]] = []
     with opened.registry() as registry:
         for view in registry.agreements():
             terms = view.agreement
@@ -56,15 +53,23 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
                     "missing": missing,
                 }
             )
-            table.add_row(
-                terms.title,
-                str(terms.version),
-                status,
-                "yes" if view.hash in signed else "no",
-                ", ".join(missing) or "-",
-                view.hash,
-            )
-    emit(found, format_, table if found else "No agreement names this institution yet.")
+    headers = ("hash", "title", "version", "status", "signed here", "missing")
+    rows = [
+        (
+            item["hash"],
+            item["title"],
+            item["version"],
+            item["status"],
+            "yes" if item["signed_here"] else "no",
+            ", ".join(item["missing"]),
+        )
+        for item in found
+    ]
+    emit(
+        found,
+        format_,
+        aligned(headers, rows) if found else "No agreement names this institution yet.",
+    )
 
 
 @app.command(epilog="Example: accord-node agreement show 3f9a...")

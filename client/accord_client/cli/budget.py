@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
 from accord_common.cli import Format, FormatOption, emit
 
 EXAMPLE = "Example: accord-node budget --format json"
@@ -16,8 +16,6 @@ def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     Everything ever charged to a population counts, in all runs and agreements, also rounds that
     were aborted. Epsilon does not add up: what is left says how far the filter is from the cap.
     """
-    from rich.table import Table
-
     from accord_client.stores import open_stores
     from accord_common.agreement import Agreement
     from accord_common.privacy.accounting import decimal_up
@@ -52,12 +50,12 @@ def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
                         }
                     )
         head = stores.ledger.head
-    table = Table("dataset", "agreement", "spent", "cap", "left", "delta", "entries", box=None)
-    for row in rows:
-        shown = ("dataset", "title", "spent", "cap", "left", "delta", "entries")
-        table.add_row(*(str(row[key]) for key in shown))
+    headers = ("dataset", "agreement", "spent", "cap", "left", "delta", "entries")
+    shown = ("dataset", "title", "spent", "cap", "left", "delta", "entries")
     emit(
         {"budgets": rows, "ledger_head": head},
         format_,
-        table if rows else "No agreement that was signed here names a dataset of this node.",
+        aligned(headers, [[row[key] for key in shown] for row in rows])
+        if rows
+        else "No agreement that was signed here names a dataset of this node.",
     )

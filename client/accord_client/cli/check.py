@@ -24,6 +24,10 @@ def check(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         if result.remedy:
             lines.append(f"{'':<20} {result.remedy}")
     ok = all(result.ok for result in results)
-    emit({"ok": ok, "checks": [result.__dict__ for result in results]}, format_, "\n".join(lines))
+    emit(
+        {"ok": ok, "checks": [result.__dict__ for result in results]},
+        format_,
+        "\n".join(lines),
+    )
     if not ok:
         raise typer.Exit(1)

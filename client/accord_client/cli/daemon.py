@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
 from accord_common.cli import Format, FormatOption, emit
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
 
 def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
     """Show the daemon, the runs that named this node, and what waits for you. Needs no network."""
-    from rich.console import Group
-    from rich.table import Table
+    from rich.text import Text
 
     from accord_client.lock import running_pid
     from accord_client.stores import open_stores
@@ -60,10 +59,6 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     with open_stores(opened) as stores:
         pid = running_pid(opened.path)
         view = _view(stores) | {"running": pid is not None, "pid": pid}
-    table = Table("run", "title", "dataset", "decision", "state", "round", "why", box=None)
-    for run in view["runs"]:
-        keys = ("id", "title", "dataset", "decision", "state", "round", "code")
-        table.add_row(*("-" if run[key] in (None, "") else str(run[key]) for key in keys))
     asked = [run for run in view["runs"] if run["waits_for_you"]]
     seen = view["registry_seen"] or "never"
     lines = [
@@ -72,7 +67,12 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         f"{view['queued']} records wait to be posted; {len(view['datasets'])} datasets",
         *(f"waits for you: accord-node approve {run['id']}   ({run['title']})" for run in asked),
     ]
-    emit(view, format_, Group(*lines, table) if view["runs"] else "\n".join(lines))
+    keys = ("id", "title", "dataset", "decision", "state", "round", "code")
+    headers = ("run", "title", "dataset", "decision", "state", "round", "why")
+    runs = aligned(headers, [[run[key] for key in keys] for run in view["runs"]])
+    emit(
+        view, format_, Text("\n").join([Text("\n".join(lines)), *([runs] if view["runs"] else [])])
+    )
 
 
 def _view(stores: Stores) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
 from accord_common.cli import Format, FormatOption, emit, note
 
 if TYPE_CHECKING:
@@ -118,25 +118,13 @@ def add(
 @app.command("list", epilog="Example: accord-node dataset list --format json")
 def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
     """List the tables registered here."""
-    from rich.table import Table
-
     store = _store(home)
-    table = Table("name", "size", "rows", "runs", "file", "id", box=None)
-    views = []
-    for dataset in store.all():
-        view = _view(dataset) | {"problem": _problem(dataset)}
-        views.append(view)
-        table.add_row(
-            dataset.name,
-            str(dataset.size),
-            str(dataset.file.rows),
-            dataset.policy,
-            view["problem"] or "ok",
-            dataset.id,
-        )
-    emit(
-        views, format_, table if views else "No dataset is registered. accord-node dataset add ..."
-    )
+    views = [_view(dataset) | {"problem": _problem(dataset)} for dataset in store.all()]
+    keys = ("id", "name", "size", "rows", "policy")
+    headers = (*keys, "file")
+    rows = [[*(view[key] for key in keys), view["problem"] or "ok"] for view in views]
+    none = "No dataset is registered here: accord-node dataset add"
+    emit(views, format_, aligned(headers, rows) if views else none)
 
 
 @app.command(epilog="Example: accord-node dataset show tumours")

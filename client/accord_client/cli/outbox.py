@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
 from accord_common.cli import Format, FormatOption, emit
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See what left, and verify it.")
@@ -19,25 +19,25 @@ def list_(
     """List what was sent, newest last: kind, receiver, size, hash, place in a run."""
     from collections import deque
 
-    from rich.table import Table
-
     from accord_client import outbox
 
     lines = deque(outbox.lines(open_home(home).path / outbox.FILE_NAME), maxlen=last or None)
-    table = Table("#", "time", "what", "to", "bytes", "run", "round", "attempt", "sha256", box=None)
-    for line in lines:
-        table.add_row(
-            str(line.sequence),
+    headers = ("#", "time", "what", "to", "bytes", "run", "round", "attempt", "sha256")
+    rows = [
+        (
+            line.sequence,
             line.time,
             line.kind,
             line.to,
-            str(line.bytes),
-            line.run or "-",
-            "-" if line.round is None else str(line.round),
-            "-" if line.attempt is None else str(line.attempt),
+            line.bytes,
+            line.run,
+            line.round,
+            line.attempt,
             f"{line.sha256[:16]}...",
         )
-    emit(list(lines), format_, table if lines else "Nothing has left this node.")
+        for line in lines
+    ]
+    emit(list(lines), format_, aligned(headers, rows) if lines else "Nothing has left this node.")
 
 
 @app.command(epilog="Example: accord-node outbox verify")
