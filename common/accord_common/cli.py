@@ -57,7 +57,7 @@ def emit(
         )
         sys.stdout.flush()
         return
-    Console(soft_wrap=True, highlight=False).print(
+    Console(soft_wrap=True, highlight=False, markup=False).print(
         json.dumps(_plain(value), indent=2, ensure_ascii=False) if text is None else text
     )
 

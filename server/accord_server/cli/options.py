@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
 
 HomeOption = Annotated[
     Path,
@@ -22,12 +22,15 @@ def verbs(help_: str) -> typer.Typer:
     return app
 
 
-def table(*columns: str, rows: Sequence[Sequence[str]]) -> Table:
-    """Make a plain table."""
-    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for row in rows:
-        made.add_row(*row)
-    return made
+def table(*columns: str, rows: Sequence[Sequence[str]]) -> Text:
+    """Line columns up; nothing is wrapped or cut, so that ids can be copied and searched for."""
+    lines = [columns, *rows]
+    widths = [max(cell_len(line[place]) for line in lines) for place in range(len(columns))]
+    aligned = [
+        "  ".join(set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    ]
+    return Text("\n".join(line.rstrip() for line in aligned))
 
 
 def size(count: int) -> str:

@@ -1,0 +1,159 @@
+"""The coordinator's day: plan, start, watch, evaluate, download, and every way it may end."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from accord_common.canonical import sha256_hex
+from accord_common.receipts import EVALUATION, Evaluation
+from tests.server.cli.office import Office, accord
+
+
+@pytest.fixture(scope="module")
+def holdout(office: Office) -> Path:
+    path = office.folder / "public.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["radius", "texture", "malignant"])
+        for index in range(40):
+            writer.writerow([10 + index % 2 * 8, 15 + index % 2 * 8, index % 2])
+    return path
+
+
+def test_a_dry_run_says_allowed_and_what_it_costs(office: Office) -> None:
+    view = office.ok("run", "plan", office.plan())
+    assert view["allowed"] and view["dimension"] == 3
+    assert all(float(site["epsilon"]) <= 1 for site in view["sites"])
+    text = office.text("run", "plan", office.plan())
+    assert "Allowed by the agreement" in text and "hospital-2/tumours" in text
+
+
+def test_a_dry_run_that_is_forbidden_says_why_and_exits_with_3(office: Office) -> None:
+    answer = office.run("run", "plan", office.plan(rounds=60, epsilon=2))
+    assert answer.code == 3
+    assert [reason["code"] for reason in answer.json["reasons"]] == ["too-many-rounds"]
+    refused = office.run("run", "start", office.plan(rounds=60, epsilon=2))
+    assert (refused.code, refused.out, refused.error["code"]) == (3, "", "too-many-rounds")
+
+
+def test_a_start_needs_an_offer(office: Office) -> None:
+    answer = office.run("run", "start", office.plan())
+    assert (answer.code, answer.error["code"]) == (1, "no-offer")
+    assert "accord aggregator start" in answer.error["hint"]
+
+
+def test_a_run_from_plan_to_signed_metrics_and_model(office: Office, holdout: Path) -> None:
+    keys = office.offer()
+    started = office.ok("run", "start", office.plan(title="First"))
+    assert started["sites"] and started["commands"]["steward"] == (
+        f"accord-node approve {started['run']}"
+    )
+    run, manifest = started["run"], office.manifest(started["run"])
+    assert manifest.hash == started["manifest"]
+    models = office.train(keys, manifest)
+
+    watched = office.run("run", "watch", run[-12:], "--holdout", holdout)
+    assert watched.code == 0, watched.err
+    events = [line["event"] for line in watched.lines]
+    assert events.count("consent") == 3 and events.count("round") == 2
+    rounds = [line for line in watched.lines if line["event"] == "round"]
+    assert [(line["round"], line["rounds"]) for line in rounds] == [(1, 2), (2, 2)]
+    assert rounds[-1]["metrics"] == {"auc": 1.0, "accuracy": 1.0}
+    assert {"event": "log", "message": "the aggregator begins"}.items() <= next(
+        line for line in watched.lines if line["event"] == "log"
+    ).items()
+    end = watched.lines[-1]
+    assert (end["event"], end["state"], end["rounds"]) == ("end", "completed", 2)
+    assert end["epsilon"] == {f"hospital-{i}": "0.5" for i in (1, 2, 3)}
+    assert end["model"] == sha256_hex(models[-1])
+
+    record = office.client(office.world.aggregator).record(end["evaluation"])
+    record.verify([office.world.coordinator.identity.public])
+    evaluation = Evaluation.from_bytes(record.payload)
+    assert record.kind == EVALUATION and evaluation.rows == 40
+    assert evaluation.holdout == sha256_hex(holdout.read_bytes())
+
+    shown = office.ok("run", "show", run)
+    assert shown["verified"][-1] == "result" and shown["run"]["metrics"]["auc"] == "1"
+    assert "completed" in office.text("run", "show", run)
+
+    (model,) = [item for item in office.ok("model", "list") if item["run"] == run]
+    assert model["model"] == end["model"]
+    out = office.folder / "first.safetensors"
+    saved = office.ok("model", "download", run, "--out", out)
+    assert saved["model"] == end["model"] and out.stat().st_mode & 0o077 == 0
+    arrays = load_file(out)
+    flat = np.concatenate([arrays[name].ravel() for name in ("0.weight", "0.bias")])
+    assert flat.tobytes() == models[-1]
+    again = office.run("model", "download", run, "--out", out)
+    assert (again.code, again.error["code"]) == (2, "bad-output")
+
+    rows = office.ok("budget", "show", "--run", run)
+    assert {row["name"] for row in rows} == {f"hospital-{i}/tumours" for i in (1, 2, 3)}
+    assert office.ok("budget", "show", "--dataset", "hospital-1/tumours", "--run", run) == [
+        row for row in rows if row["name"] == "hospital-1/tumours"
+    ]
+    assert "cap" in office.text("budget", "show")
+    lines = office.ok("run", "logs", run)
+    assert "run completed" in [line["message"] for line in lines]
+    followed = office.run("run", "logs", run, "--follow")
+    assert [line["message"] for line in followed.lines] == [line["message"] for line in lines]
+
+
+def test_spending_of_earlier_runs_is_planned_with(office: Office) -> None:
+    """Runs after the first: its receipts (sampling rate .1, noise 2) show as spent."""
+    sites = office.ok("run", "plan", office.plan())["sites"]
+    assert all(float(site["spent"]) > 0 for site in sites)
+    answer = office.run("run", "plan", office.plan(epsilon="2.99"))
+    assert answer.code == 3
+    assert {reason["code"] for reason in answer.json["reasons"]} == {"budget-exceeded"}
+
+
+def test_a_refusal_ends_the_watch_with_3_and_names_site_and_code(office: Office) -> None:
+    office.offer()
+    run = office.ok("run", "start", office.plan(title="Too much", epsilon="2.99"), "--anyway")
+    office.consent(office.manifest(run["run"]), refusal="budget-exceeded")
+    watched = office.run("run", "watch", run["run"], "--no-sign")
+    assert watched.code == 3
+    end = watched.lines[-1]
+    assert (end["state"], end["code"]) == ("refused", "budget-exceeded")
+    assert end["refused_by"] == ["hospital-1"]
+    assert watched.error["code"] == "run-refused" and "hospital-1" in watched.error["message"]
+    plain = accord("run", "watch", run["run"], "--home", office.home)
+    assert (
+        "hospital-1 refuses [budget-exceeded]" in plain.out and "error [run-refused]" in plain.err
+    )
+
+
+def test_a_run_that_nobody_leads_yet_can_be_stopped(office: Office) -> None:
+    office.offer()
+    run = office.ok("run", "start", office.plan(title="Mistake"))["run"]
+    stopped = office.ok("run", "stop", run, "--reason", "wrong learning rate")
+    assert stopped["state"] == "stopped" or stopped["stop_requested"] == "wrong learning rate"
+
+
+def test_runs_are_listed_and_found_by_part_of_their_id(office: Office) -> None:
+    runs = office.ok("run", "list")
+    assert {"First", "Too much", "Mistake"} <= {run["title"] for run in runs}
+    assert "Too much" in office.text("run", "list")
+    unknown = office.run("run", "show", "ffffff")
+    assert (unknown.code, unknown.error["code"]) == (1, "unknown-run")
+    ambiguous = office.run("run", "show", "0")
+    assert ambiguous.error["code"] == "ambiguous-run"
+
+
+def test_rows_under_another_schema_are_refused(office: Office, tmp_path: Path) -> None:
+    run = office.ok("run", "list")[0]["id"]
+    other = tmp_path / "other.yaml"
+    other.write_text(
+        "name: other\ntarget: {column: y, type: binary}\n"
+        "columns: [{name: x, type: number, minimum: 0, maximum: 1}]\n"
+    )
+    rows = tmp_path / "rows.csv"
+    rows.write_text("x,y\n")
+    options = ("--holdout", rows, "--schema", other, "--no-sign")
+    answer = office.run("run", "watch", run, *options)
+    assert (answer.code, answer.error["code"]) == (5, "wrong-schema")
