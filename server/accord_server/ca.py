@@ -10,6 +10,7 @@ invitations. Nodes and records need no certificate: their keys stand in the agre
 
 import hashlib
 import ipaddress
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ CA_CERTIFICATE = "ca.pem"
 CA_KEY = "ca.key"
 CA_YEARS = 10
 SERVER_DAYS = 397  # the longest that browsers accept
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 _BACKDATED = timedelta(minutes=5)  # clocks of other machines may be late
 
 
@@ -145,9 +147,12 @@ def _name(host: str) -> x509.GeneralName:
     except ValueError:
         pass
     try:
-        return x509.DNSName(host.encode("idna").decode("ascii"))
-    except (UnicodeError, ValueError) as error:
-        raise UsageError("bad-host", f"{host!r} is no host name or address") from error
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not _HOST_NAME.fullmatch(name):
+        raise UsageError("bad-host", f"{host!r} is no host name or address")
+    return x509.DNSName(name)
 
 
 def _open(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

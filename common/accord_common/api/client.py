@@ -175,7 +175,7 @@ class RegistryClient:
         """
         data = bytearray()
         with self._http.stream(f"/v1/blobs/{blob_hash}") as response:
-            for chunk in response.iter_raw():
+            for chunk in response.iter_bytes():
                 data += chunk
                 if len(data) > s.MAX_BLOB_BYTES:
                     raise FormatError("too-large", f"blob {blob_hash[:16]} exceeds 512 MiB")

@@ -1,0 +1,83 @@
+"""Models in and out: by their hash, whole or not at all, to those who may have them."""
+
+import pytest
+
+from accord_common.canonical import sha256_hex
+from accord_common.errors import NotFoundError
+from accord_server.registry import limits
+from tests.server.registry.stack import Stack, complete
+from tests.world import INITIAL_MODEL, make_actor, model_of
+
+
+def put(stack: Stack, name: str, data: bytes) -> tuple[int, str]:
+    token = stack.tokens[stack.world.coordinator.id]
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = stack.http.put(f"/v1/blobs/{name}", content=data, headers=headers)
+    return answer.status_code, answer.json()["code"] if answer.content else ""
+
+
+def test_the_bytes_must_have_the_hash_that_names_them(stack: Stack) -> None:
+    data = b"x" * 100_000
+    assert put(stack, sha256_hex(b"y"), data) == (422, "wrong-hash")
+    assert list(stack.settings.blobs.glob("*")) == []
+    assert put(stack, sha256_hex(data), data) == (204, "")
+    assert put(stack, sha256_hex(data), data) == (204, "")
+    (stored,) = stack.settings.blobs.iterdir()
+    assert (stored.name, stored.read_bytes()) == (sha256_hex(data), data)
+
+
+def test_a_body_over_the_limit_is_refused_whatever_it_claims(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_BLOB_BYTES", 1000)
+    data = b"x" * 1001
+    assert put(stack, sha256_hex(data), data) == (413, "too-large")
+    token = stack.tokens[stack.world.coordinator.id]
+    answer = stack.http.put(
+        f"/v1/blobs/{sha256_hex(data)}",
+        content=iter([data[:600], data[600:]]),  # chunked: no length is claimed
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+    assert list(stack.settings.blobs.glob("*")) == []
+    monkeypatch.setattr(limits, "MAX_JSON_BYTES", 1000)
+    answer = stack.http.post("/v1/enrolments", content=b" " * 1001)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
+
+
+def test_models_go_to_those_whom_the_agreement_names(stack: Stack) -> None:
+    world = stack.world
+    keys = stack.offer()
+    manifest = stack.start(keys)
+    complete(stack, keys, manifest)
+    final = b"model 2"
+    assert sha256_hex(final) == model_of(2)
+    stack.client(world.aggregator).put_blob(final)
+    stack.client(world.aggregator).put_blob(b"named by no run")
+    hospital = stack.client(world.hospitals[0])
+    assert hospital.get_blob(sha256_hex(INITIAL_MODEL)) == INITIAL_MODEL
+    assert hospital.get_blob(model_of(2)) == final
+    for name in (sha256_hex(b"named by no run"), model_of(1), "ab" * 32):
+        with pytest.raises(NotFoundError):
+            hospital.get_blob(name)
+    stranger = make_actor("stranger", "auditor")
+    code = stack.client(world.coordinator).invite("auditor", "stranger").code
+    stack.join(stranger, code)
+    with pytest.raises(NotFoundError):
+        stack.client(stranger).get_blob(sha256_hex(INITIAL_MODEL))
+
+
+def test_who_is_no_recipient_gets_the_initial_model_only(stack: Stack) -> None:
+    world = stack.world
+    excluded = world.hospitals[0].id
+    recipients = [party for party in world.agreement.release.recipients if party != excluded]
+    release = world.agreement.release.model_copy(update={"recipients": recipients})
+    stack.world = world.next_version(release=release.model_dump())
+    stack.sign_agreement()
+    keys = stack.offer()
+    complete(stack, keys, stack.start(keys))
+    stack.client(world.aggregator).put_blob(b"model 2")
+    assert stack.client(world.hospitals[0]).get_blob(sha256_hex(INITIAL_MODEL)) == INITIAL_MODEL
+    assert stack.client(world.hospitals[1]).get_blob(model_of(2)) == b"model 2"
+    with pytest.raises(NotFoundError):
+        stack.client(world.hospitals[0]).get_blob(model_of(2))

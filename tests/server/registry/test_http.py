@@ -1,0 +1,123 @@
+"""What every answer has: problems, headers, an honest OpenAPI document."""
+
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from accord_server.registry.app import OPENAPI, all_routes
+from tests.server.registry.stack import Stack, free_port, serving, settings_in
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+sample = settings(
+    max_examples=6,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_failures_are_problems_whoever_finds_them(stack: Stack) -> None:
+    token = stack.tokens[stack.world.coordinator.id]
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    expected = {
+        ("GET", "/v1/nowhere", ""): (404, "no-such-path"),
+        ("DELETE", "/v1/runs", ""): (405, "no-such-method"),
+        ("GET", "/v1/runs/not-an-id", ""): (422, "bad-request"),
+        ("GET", "/v1/records?limit=501", ""): (422, "bad-request"),
+        ("GET", "/v1/inbox?wait=31", ""): (422, "bad-request"),
+        ("POST", "/v1/invitations", "{"): (422, "bad-request"),
+        ("POST", "/v1/invitations", '{"role": "auditor", "name": "x", "admin": true}'): (
+            422,
+            "bad-request",
+        ),
+        ("POST", "/v1/records", '{"envelope": {"payload": ""}}'): (400, "bad-record"),
+        ("POST", "/v1/records", '{"envelope": 1.5}'): (400, "not-canonical"),
+    }
+    for (method, path, body), (status, code) in expected.items():
+        answer = stack.http.request(method, path, content=body, headers=headers)
+        problem = answer.json()
+        assert (answer.status_code, problem["code"]) == (status, code), path
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert set(problem) == {"type", "title", "status", "detail", "code", "hint", "error"}
+        assert problem["status"] == status and problem["type"] == f"urn:accord:problem:{code}"
+
+
+def test_a_bad_request_is_not_quoted(stack: Stack) -> None:
+    body = {"code": "short-secret", "enrolment": 1, "unknown": "another-secret"}
+    answer = stack.http.post("/v1/enrolments", json=body)
+    assert answer.status_code in {400, 422}
+    assert "secret" not in answer.text
+
+
+def test_answers_carry_security_headers(stack: Stack) -> None:
+    for path in ("/livez", "/v1/runs", "/v1/nowhere"):
+        headers = stack.http.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "no-store"
+        assert headers["strict-transport-security"].startswith("max-age=")
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert "server" not in headers
+
+
+def test_health_and_info_are_for_anybody(empty: Stack) -> None:
+    assert empty.http.get("/livez").json() == {"status": "ok"}
+    assert empty.http.get("/readyz").json() == {"status": "ok"}
+    info = empty.client().info()
+    assert (info.protocol, info.log_key) == (1, empty.world.log_key.public)
+    assert empty.http.get("/v1/ca.pem").content == empty.settings.ca.read_bytes()
+
+
+def test_every_call_is_described(empty: Stack) -> None:
+    document = empty.http.get(OPENAPI).json()
+    described = {
+        (method.upper(), path) for path, calls in document["paths"].items() for method in calls
+    }
+    assert described == {
+        (method, route.path) for route in all_routes() for method in route.methods or ()
+    }
+    for path, calls in document["paths"].items():
+        for method, call in calls.items():
+            assert call["summary"] and call["description"], (method, path)
+            assert "application/problem+json" in call["responses"]["default"]["content"]
+
+
+def test_generated_requests_never_break_the_registry(stack: Stack) -> None:
+    """A fixed sample of what the OpenAPI document allows, and of what it forbids."""
+    document = stack.http.get(OPENAPI).json()
+    token = stack.tokens[stack.world.coordinator.id]
+    sent = 0
+    settings = settings_in(stack.settings.home, stack.settings.ca.parent, free_port())
+    with serving(settings):
+        for found in schemathesis.openapi.from_dict(document).get_all_operations():
+            assert isinstance(found, Ok)
+
+            @sample
+            @given(case=found.ok().as_strategy())
+            def ask(case: schemathesis.Case[Any]) -> None:
+                nonlocal sent
+                case.query.pop("wait", None)  # a long poll tells nothing more
+                answer = case.call(
+                    base_url=settings.url,
+                    headers={"Authorization": f"Bearer {token}"},
+                    verify=str(settings.ca),
+                )
+                case.validate_response(answer, checks=CHECKS)
+                sent += 1
+
+            ask()
+    assert sent >= 100
