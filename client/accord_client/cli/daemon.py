@@ -50,8 +50,6 @@ def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
 
 def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
     """Show the daemon, the runs that named this node, and what waits for you. Needs no network."""
-    from rich.text import Text
-
     from accord_client.lock import running_pid
     from accord_client.stores import open_stores
 
@@ -70,9 +68,7 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     keys = ("id", "title", "dataset", "decision", "state", "round", "code")
     headers = ("run", "title", "dataset", "decision", "state", "round", "why")
     runs = aligned(headers, [[run[key] for key in keys] for run in view["runs"]])
-    emit(
-        view, format_, Text("\n").join([Text("\n".join(lines)), *([runs] if view["runs"] else [])])
-    )
+    emit(view, format_, "\n".join([*lines, *([runs] if view["runs"] else [])]))
 
 
 def _view(stores: Stores) -> dict[str, Any]:
