@@ -43,7 +43,8 @@ def synthetic_schema(features: int = FEATURES) -> str:
         for index in range(features)
     ]
     target = {"column": "sick", "type": "binary"}
-    return yaml.safe_dump({"name": "synthetic", "target": target, "columns": columns})
+    text: str = yaml.safe_dump({"name": "synthetic", "target": target, "columns": columns})
+    return text
 
 
 def terms(**changes: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from accord_server.demo.federation import Federation
 from tests import federations
 from tests.benchmarks import stock_flower
 from tests.benchmarks.row import Row
@@ -28,7 +29,7 @@ def run() -> Iterator[Row]:
 
 def _measure(
     name: str,
-    federation: federations.Federation,
+    federation: Federation,
     architecture: dict[str, Any],
     rounds: int,
     *,
