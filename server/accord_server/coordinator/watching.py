@@ -103,6 +103,7 @@ def watch(
         run = client.run(run_id)
         yield from teller.news(run)
         if run.state in FINAL_STATES:
+            yield from teller.lines(0.0)
             yield teller.end(run)
             return
         yield from teller.lines(POLL_S)
@@ -164,12 +165,12 @@ class _Teller:
         for attempt in attempts[self._rounds :]:
             yield self._round(attempt, run)
         self._rounds = max(self._rounds, len(attempts))
-        yield from self.lines(0.0)
 
     def lines(self, wait_s: float) -> Iterator[Update]:
         """New lines of parties; the registry's own repeat what other updates say.
 
-        Every record of a run has a line, so this is what a watcher waits on.
+        Every record of a run has a line, so a watcher waits here, and looks at the run only after:
+        a line that came in between would otherwise be read and its change missed.
         """
         lines = self._client.events(self._run, after=self._line, wait_s=wait_s)
         for line in lines:

@@ -86,6 +86,19 @@ class Answer:
         return found
 
 
+def spawn(*arguments: str | Path, log: Path) -> "subprocess.Popen[str]":
+    """Start the console script as a process whose standard output is read line by line."""
+    script = "from accord_server.cli import main; main()"
+    with log.open("ab") as stderr:
+        return subprocess.Popen(
+            [sys.executable, "-c", script, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+
 def accord(*arguments: str | Path) -> Answer:
     """Run the console script in this process."""
     out, err = io.StringIO(), io.StringIO()
@@ -183,11 +196,13 @@ class Office:
                 break
         return heads
 
-    def train(self, keys: RunKeys, manifest: Envelope) -> list[bytes]:
+    def train(
+        self, keys: RunKeys, manifest: Envelope, heads: dict[str, str] | None = None
+    ) -> list[bytes]:
         """Play aggregator and nodes to the end of the run; return the model of each round."""
         run = RunManifest.from_bytes(manifest.payload)
         aggregator = self.client(self.world.aggregator)
-        heads = self.consent(manifest)
+        heads = heads or self.consent(manifest)
         aggregator.lease(run.id, "aggregator-1", 60)
         aggregator.log(run.id, "info", "the aggregator begins")
         models = [np.array([0.1 * r, 0.2 * r, 0], "<f4").tobytes() for r in range(run.rounds + 1)]
@@ -224,19 +239,11 @@ def registry(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         *("registry", "init", *home, "--port", "0", *json_),
         *("--cert", cert, "--key", key, "--ca", ca / "ca.pem"),
     ).json
-    script = "from accord_server.cli import main; main()"
-    command: list[str | Path] = [sys.executable, "-c", script]
-    command += ["registry", "start", *home, *json_]
-    path = {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with (
-        (folder / "registry.log").open("wb") as log,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, env={**os.environ, **path}
-        ) as process,
-    ):
+    log = folder / "registry.log"
+    with spawn("registry", "start", *home, *json_, log=log) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline(), (folder / "registry.log").read_text()
+            assert process.stdout.readline(), log.read_text()
             yield made, (ca / "ca.pem").read_bytes()
         finally:
             process.terminate()

@@ -1,6 +1,7 @@
 """The coordinator's day: plan, start, watch, evaluate, download, and every way it may end."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from safetensors.numpy import load_file
 
 from accord_common.canonical import sha256_hex
 from accord_common.receipts import EVALUATION, Evaluation
-from tests.server.cli.office import Office, accord
+from tests.server.cli.office import Office, accord, spawn
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,35 @@ def test_a_run_from_plan_to_signed_metrics_and_model(office: Office, holdout: Pa
     assert "run completed" in [line["message"] for line in lines]
     followed = office.run("run", "logs", run, "--follow")
     assert [line["message"] for line in followed.lines] == [line["message"] for line in lines]
+
+
+def test_a_watch_tells_each_thing_as_it_happens(office: Office) -> None:
+    """The watcher is a process; the next step is taken only after it told the one before."""
+    keys = office.offer()
+    run = office.ok("run", "start", office.plan(title="Second", epsilon="0.5"))["run"]
+    options = ("--no-sign", "--home", office.home, "--format", "json")
+    told: list[dict[str, object]] = []
+    with spawn("run", "watch", run, *options, log=office.folder / "watch.log") as watcher:
+        assert watcher.stdout is not None
+
+        def until(event: str, count: int = 1) -> None:
+            while count:
+                assert watcher.stdout is not None
+                told.append(json.loads(watcher.stdout.readline()))
+                count -= told[-1]["event"] == event
+
+        until("state")
+        manifest = office.manifest(run)
+        heads = office.consent(manifest)
+        until("consent", 3)
+        office.train(keys, manifest, heads)
+        until("round", 2)
+        until("end")
+        assert watcher.stdout.read() == ""
+    assert watcher.returncode == 0
+    states = [line["state"] for line in told if "state" in line]
+    assert states[0] == "awaiting-consent" and states[-1] == "completed"
+    assert len([line for line in told if line["event"] == "consent"]) == 3
 
 
 def test_spending_of_earlier_runs_is_planned_with(office: Office) -> None:
