@@ -147,9 +147,10 @@ class Engine:
         manifest = self._run.manifest
         try:
             self._chronicle.abort({}, ())  # an attempt that a crash cut off
-            self._chronicle.note(
-                "info", f"{manifest.title}: round {self._history.round + 1} is next"
-            )
+            if self._history.opened:
+                self._chronicle.note(
+                    "warning", f"the aggregator is back; {self._history.round} rounds are complete"
+                )
             known: dict[str, Envelope] = {}
             while self._history.round < manifest.rounds:
                 known = self._attempt(known)

@@ -12,6 +12,7 @@ result that says why, and never reaches a node.
 import fcntl
 import os
 import queue
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from accord_common.home import Home, replace_file
 from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
 from accord_server.aggregator.checkpoints import Checkpoints
-from accord_server.aggregator.conclusion import plain
+from accord_server.aggregator.conclusion import plain, warm_up
 from accord_server.aggregator.control import Control, Interrupted
 from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.history import History
@@ -110,6 +111,7 @@ class Service:
         place = f"{gethostname()}:{self.home.path.resolve()}"
         holder = f"aggregator-{sha256(place.encode()).hexdigest()[:16]}"
         watcher = Watcher(self.client, holder, self._receive)
+        threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
         try:
             while not self._terminating and self._mail.get():
                 self._drive_next(watcher)
