@@ -27,6 +27,7 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_common.secagg.keystream import Keystream
 from accord_common.secagg.masks import Pair, add_masks, pair_key, self_key
 from accord_common.secagg.messages import ADVERTISEMENT, UPLOAD, Advertisement, Upload, upload_root
 from accord_common.secagg.sealing import seal, unseal
@@ -105,6 +106,13 @@ def test_the_mask_stream_is_the_frozen_one() -> None:
     assert vector.astype("<u4").tobytes().hex() == MASKS["stream"]
     add_masks(vector, [Pair(key, adds=False)])
     assert not vector.any()
+
+
+@pytest.mark.parametrize("by_gcm", [False, True, None])
+def test_each_way_makes_the_frozen_keystream(by_gcm: bool | None) -> None:
+    raw = bytearray(64)
+    Keystream(bytes.fromhex(MASKS["pair_key"]), by_gcm=by_gcm).fill(memoryview(raw))
+    assert raw.hex() == MASKS["stream"]
 
 
 def test_the_sealed_chunk_is_the_frozen_one() -> None:

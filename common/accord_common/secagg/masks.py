@@ -19,16 +19,13 @@ from typing import TypeVar
 import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from accord_common.errors import ProtocolError
+from accord_common.secagg.keystream import BLOCK_BYTES, Keystream
 
-BLOCK_BYTES = 1 << 18  # of each stream; stays in a core's L2 cache beside the vector's block
 SEED_BYTES = 32
-_ZERO_IV = bytes(16)
-_ZEROS = bytes(BLOCK_BYTES)
 
 W = TypeVar("W", np.uint16, np.uint32, np.uint64)
 
@@ -109,20 +106,13 @@ def add_masks(vector: NDArray[W], pairs: Sequence[Pair]) -> None:
     """
     if not pairs:
         raise ProtocolError("no-peers", "a vector without a single mask would travel in clear")
-    streams = [
-        (Cipher(algorithms.AES(pair.key), modes.CTR(_ZERO_IV)).encryptor(), pair.adds)
-        for pair in pairs
-    ]
+    streams = [(Keystream(pair.key), np.add if pair.adds else np.subtract) for pair in pairs]
     raw = bytearray(BLOCK_BYTES)
     words = np.frombuffer(raw, vector.dtype.newbyteorder("<"))  # (block_words,)
-    block_words = words.shape[0]
-    zeros, view = memoryview(_ZEROS), memoryview(raw)
+    view, block_words = memoryview(raw), words.shape[0]
     for start in range(0, vector.shape[0], block_words):
         block = vector[start : start + block_words]
-        for stream, adds in streams:
-            stream.update_into(zeros[: block.nbytes], view)
-            mask = words[: block.shape[0]]
-            if adds:
-                np.add(block, mask, out=block)
-            else:
-                np.subtract(block, mask, out=block)
+        part, mask = view[: block.nbytes], words[: block.shape[0]]
+        for stream, combine in streams:
+            stream.fill(part)
+            combine(block, mask, out=block)

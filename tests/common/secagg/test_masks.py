@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from numpy.typing import NDArray
 
 from accord_common.errors import ProtocolError
-from accord_common.secagg.masks import BLOCK_BYTES, Pair, add_masks, pair_key, self_key
+from accord_common.secagg.keystream import BLOCK_BYTES
+from accord_common.secagg.masks import Pair, add_masks, pair_key, self_key
 
 CONTEXT, COHORT, MODEL = bytes(48), "c0" * 32, "d0" * 32
 BLOCK_WORDS = BLOCK_BYTES // 4
