@@ -94,6 +94,7 @@ class Actor:
     flower: FlowerKey
     dataset: str = field(default_factory=new_id)
     population: str = field(default_factory=new_id)
+    contact: str = "data@example.org"
 
     def enrolment(self) -> Envelope:
         body = Enrolment(
@@ -102,7 +103,7 @@ class Actor:
             role=self.role,
             identity_key=self.identity.public,
             jurisdiction="DE",
-            contact=f"{self.name}@example.org",
+            contact=self.contact,
             created=format_time(now()),
         )
         return sign(ENROLMENT, body, self.identity)

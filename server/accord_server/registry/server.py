@@ -1,5 +1,6 @@
 """Serving the registry: HTTPS only, JSON log lines on stderr, a clean end on SIGTERM."""
 
+import asyncio
 import logging
 import ssl
 import sys
@@ -54,8 +55,17 @@ class Server(uvicorn.Server):
             self._listening()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        """Let long polls go, then finish what is in flight."""
+        """Let long polls go, finish what is in flight, hang up on idle connections."""
         await self._changes.close()
+        for server in self.servers:
+            server.close()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_DRAIN_S)
+        for connection in self.server_state.connections:
+            transport = connection.transport
+            # A polite end would wait 30 s for the TLS farewell of a client that just keeps alive.
+            if not transport.get_write_buffer_size():
+                transport.abort()
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -1,14 +1,16 @@
 """Who may call what: nobody without a token, nothing but one's own role's calls."""
 
 import re
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from fastapi import Depends
+from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 
 from accord_common.agreement import Role
 from accord_common.errors import AuthError, ConflictError, PolicyError
-from accord_common.fields import new_id
+from accord_common.fields import new_id, now
 from accord_common.joining import parse_invitation
 from accord_server.ca import fingerprint
 from accord_server.registry import app as application
@@ -63,8 +65,6 @@ def test_a_wrong_role_is_refused_before_anything_is_read(stack: Stack) -> None:
 def test_a_route_that_names_nobody_keeps_the_registry_from_starting(
     empty: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fastapi import APIRouter
-
     forgotten = APIRouter()
     forgotten.add_api_route("/v1/forgotten", lambda: None, dependencies=[Depends(lambda: None)])
     monkeypatch.setattr(application, "ROUTERS", (*application.ROUTERS, forgotten))
@@ -124,11 +124,36 @@ def test_an_invitation_admits_whom_it_names_once(empty: Stack) -> None:
         empty.client().enrol("not-an-invitation-code", world.coordinator.enrolment())
 
 
+def test_who_lost_the_token_joins_again_with_the_same_key(stack: Stack) -> None:
+    hospital = stack.world.hospitals[0]
+    coordinator = stack.client(stack.world.coordinator)
+    lost = stack.client(hospital)
+    before = coordinator.partner(hospital.id)
+    used = next(
+        item.envelope
+        for item in coordinator.records(kind="enrolment")
+        if item.envelope.signers == {hospital.identity.public}
+    )
+    code = coordinator.invite("data-holder", hospital.name).code
+    with pytest.raises(ConflictError) as replayed:
+        stack.client().enrol(code, used)
+    assert replayed.value.code == "record-exists"
+    thief = replace(make_actor(hospital.name, "data-holder"), id=hospital.id)
+    with pytest.raises(ConflictError) as other_key:
+        stack.client().enrol(code, thief.enrolment())
+    assert other_key.value.code == "already-enrolled"
+
+    fresh = replace(hospital, contact="new@example.org")
+    token = stack.client().enrol(code, fresh.enrolment(), stack.world.delegations[hospital.id])
+    assert token.status == "approved"
+    with pytest.raises(AuthError):
+        lost.inbox()
+    stack.tokens[hospital.id] = token.token
+    after = stack.client(hospital).partner(hospital.id)
+    assert (after.contact, after.delegation) == ("new@example.org", before.delegation)
+
+
 def test_an_invitation_expires(empty: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import timedelta
-
-    from accord_common.fields import now
-
     code = parse_invitation(empty.first_invitation).code
     with monkeypatch.context() as late:
         late.setattr(endpoints, "now", lambda: now() + timedelta(days=7, seconds=1))

@@ -3,21 +3,21 @@
 from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import or_, select
+from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import Role
 from accord_common.api.schemas import EnrolmentRequest, Invitation, InvitationRequest, Token
-from accord_common.enrolment import Delegation, Enrolment, verify_enrolment
-from accord_common.errors import AuthError, ConflictError, PolicyError, VerificationError
+from accord_common.enrolment import Enrolment, verify_enrolment
+from accord_common.errors import AuthError, ConflictError, PolicyError
 from accord_common.fields import format_time
 from accord_common.joining import InvitationText, format_invitation
 from accord_server.registry.auth import TOKEN_PREFIX, digest_of, new_secret
 from accord_server.registry.context import Registry
 from accord_server.registry.partners.repository import partner_row
-from accord_server.registry.records.append import store
+from accord_server.registry.records.append import append, store
+from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.records.verify_parties import check_delegation
 from accord_server.registry.tables import InvitationRow, MemberRow, PartnerRow, TokenRow
 
 INVITATION_DAYS = 7
@@ -59,10 +59,13 @@ async def enrol(
 ) -> Token:
     """Use an invitation up: store the enrolment and the delegation, and give a token.
 
+    A party that lost its token joins again: a new invitation, a newly signed enrolment with the
+    same id, name, role and key. Its former tokens end.
+
     Raises:
         AuthError: `bad-invitation` where the code is unknown, used or expired.
         PolicyError: `wrong-role`, `wrong-name`.
-        ConflictError: `already-enrolled`.
+        ConflictError: `already-enrolled`, `record-exists` for an enrolment used before.
         VerificationError: a signature does not hold, or the parts name different parties.
     """
     invitation = await session.get(InvitationRow, digest_of(request.code))
@@ -74,24 +77,23 @@ async def enrol(
         )
     body = verify_enrolment(request.enrolment)
     _check_invited(body, invitation)
-    await _check_new(session, body)
-    posting = Posting(session, registry.runs, request.enrolment, body.party, body.role, moment)
-    await store(posting)
+    await _check_own(session, body)
+    if await find(session, request.enrolment.hash) is not None:
+        raise ConflictError("record-exists", "this enrolment was used before; sign a new one")
+    await store(Posting(session, registry.runs, request.enrolment, body.party, body.role, moment))
     if request.delegation is not None:
-        given = check_delegation(request.delegation, body.identity_key, body.party, body.role)
-        given.check_valid_at(moment)
-        _check_first(given)
-        await store(
-            Posting(session, registry.runs, request.delegation, body.party, body.role, moment)
-        )
+        posting = Posting(session, registry.runs, request.delegation, body.party, body.role, moment)
+        await append(posting)
+    await session.execute(delete(TokenRow).where(TokenRow.party == body.party))
     invitation.used, invitation.party = moment, body.party
-    first = invitation.name is None
-    if first:
+    approved = await session.get(MemberRow, body.party) is not None
+    if invitation.name is None and not approved:
         session.add(MemberRow(party=body.party, approver=None, approved=moment))
+        approved = True
     token = TOKEN_PREFIX + new_secret()
     session.add(TokenRow(hash=digest_of(token), party=body.party, created=moment, last_seen=moment))
-    _audit.info("enrolled", party=body.party, name=body.name, role=body.role, approved=first)
-    return Token(token=token, party=body.party, status="approved" if first else "pending")
+    _audit.info("enrolled", party=body.party, name=body.name, role=body.role, approved=approved)
+    return Token(token=token, party=body.party, status="approved" if approved else "pending")
 
 
 async def approve(session: AsyncSession, party: str, approver: str, moment: datetime) -> None:
@@ -115,12 +117,7 @@ def _check_invited(body: Enrolment, invitation: InvitationRow) -> None:
         )
 
 
-def _check_first(given: Delegation) -> None:
-    if given.previous is not None:
-        raise VerificationError("wrong-predecessor", "a first delegation replaces none")
-
-
-async def _check_new(session: AsyncSession, body: Enrolment) -> None:
+async def _check_own(session: AsyncSession, body: Enrolment) -> None:
     query = select(PartnerRow).where(
         or_(
             PartnerRow.id == body.party,
@@ -128,7 +125,10 @@ async def _check_new(session: AsyncSession, body: Enrolment) -> None:
             PartnerRow.identity_key == body.identity_key,
         )
     )
-    if (await session.execute(query)).first() is not None:
+    own = (body.party, body.name, body.role, body.identity_key)
+    for row in (await session.execute(query)).scalars():
+        if own == (row.id, row.name, row.role, row.identity_key):
+            continue
         raise ConflictError(
             "already-enrolled",
             f"a party with the id, name or key of {body.name!r} is enrolled",

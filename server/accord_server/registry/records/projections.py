@@ -52,17 +52,13 @@ async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> 
 
 async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:
     body = Enrolment.from_bytes(envelope.payload)
-    session.add(
-        PartnerRow(
-            id=body.party,
-            name=body.name,
-            role=body.role,
-            identity_key=body.identity_key,
-            jurisdiction=body.jurisdiction,
-            contact=body.contact,
-            delegation=None,
+    partner = await session.get(PartnerRow, body.party)
+    if partner is None:
+        partner = PartnerRow(
+            id=body.party, name=body.name, role=body.role, identity_key=body.identity_key
         )
-    )
+        session.add(partner)
+    partner.jurisdiction, partner.contact = body.jurisdiction, body.contact
 
 
 async def _delegation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:

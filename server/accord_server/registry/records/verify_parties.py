@@ -2,7 +2,6 @@
 
 from accord_common.agreement import Agreement, Withdrawal
 from accord_common.enrolment import DELEGATION, Delegation, Offer, verify_delegation, verify_offer
-from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, NotFoundError, VerificationError
 from accord_common.identity import flower_public_key
 from accord_server.registry.records.lookup import load_agreement, load_one
@@ -15,21 +14,15 @@ async def delegation(posting: Posting) -> None:
     body = Delegation.from_bytes(posting.envelope.payload)
     posting.require_signer(body.party)
     partner = await partner_row(posting, body.party)
-    check_delegation(posting.envelope, partner.identity_key, partner.id, partner.role)
-    body.check_valid_at(posting.moment)
-    await posting.require_head(body.previous, partner.delegation, frozenset({DELEGATION}), None)
-
-
-def check_delegation(envelope: Envelope, identity_key: str, party: str, role: str) -> Delegation:
-    """Verify a delegation; a data holder's brings a Flower key that is a point on P-384."""
-    body = verify_delegation(envelope, identity_key=identity_key, party=party)
+    verify_delegation(posting.envelope, identity_key=partner.identity_key, party=partner.id)
     if body.flower_key is not None:
         flower_public_key(body.flower_key)
-    elif role == "data-holder":
+    elif partner.role == "data-holder":
         raise VerificationError(
-            "no-flower-key", f"the delegation of data holder {party} lacks a Flower key"
+            "no-flower-key", f"the delegation of data holder {partner.name} lacks a Flower key"
         )
-    return body
+    body.check_valid_at(posting.moment)
+    await posting.require_head(body.previous, partner.delegation, frozenset({DELEGATION}), None)
 
 
 async def withdrawal(posting: Posting) -> None:
