@@ -87,11 +87,15 @@ def _aggregation(agreement: Agreement) -> list[str]:
         f"- by secure aggregation: the aggregator sees only the sum of at least "
         f"{max(terms.min_cohort, terms.threshold)} updates (threshold {terms.threshold}, "
         f"smallest cohort {terms.min_cohort}),",
-        f"  also if it works together with {terms.colluders} data holders",
+        f"  also if it works together with {_count(terms.colluders, 'data holder')}",
     ]
     if len(agreement.datasets) == 2:
         lines.append("- with two data holders, each learns the other's noisy update from the sum")
     return lines
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def _release(agreement: Agreement) -> list[str]:

@@ -144,8 +144,15 @@ def test_spending_of_earlier_runs_is_planned_with(office: Office) -> None:
 
 def test_a_refusal_ends_the_watch_with_3_and_names_site_and_code(office: Office) -> None:
     office.offer()
-    run = office.ok("run", "start", office.plan(title="Too much", epsilon="2.99"), "--anyway")
-    office.consent(office.manifest(run["run"]), refusal="budget-exceeded")
+    plan = office.plan(title="Too much", epsilon="2.99")
+    options = ("--anyway", "--wait", "--home", office.home, "--format", "json")
+    with spawn("run", "start", plan, *options, log=office.folder / "start.log") as starter:
+        assert starter.stdout is not None
+        run = json.loads(starter.stdout.readline())
+        assert run["event"] == "started"
+        office.consent(office.manifest(run["run"]), refusal="budget-exceeded")
+        assert json.loads(starter.stdout.read().splitlines()[-1])["state"] == "refused"
+    assert starter.returncode == 3
     watched = office.run("run", "watch", run["run"], "--no-sign")
     assert watched.code == 3
     end = watched.lines[-1]

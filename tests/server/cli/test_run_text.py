@@ -1,0 +1,131 @@
+"""What people see while a run goes on."""
+
+import io
+from contextlib import redirect_stdout
+
+import pytest
+
+from accord_common.api.schemas import RunView
+from accord_common.cli import Format
+from accord_common.fields import new_id
+from accord_server.cli.options import size, table
+from accord_server.cli.run_text import Screen
+from accord_server.coordinator.watching import (
+    EndUpdate,
+    LogUpdate,
+    RoundUpdate,
+    StateUpdate,
+    Update,
+    verdict,
+)
+
+VIEW = RunView(
+    id=new_id(),
+    manifest_hash="ab" * 32,
+    agreement="cd" * 32,
+    aggregator=new_id(),
+    title="First",
+    state="running",
+    cause="",
+    code="",
+    round=0,
+    rounds=2,
+    consents=[],
+    epsilon=[],
+    model=None,
+    metrics={},
+    stop_requested=None,
+    created="2026-01-31T12:00:00Z",
+    updated="2026-01-31T12:00:00Z",
+)
+
+
+def end(**changes: object) -> EndUpdate:
+    value = {
+        "run": VIEW.id,
+        "state": "completed",
+        "code": "",
+        "cause": "",
+        "refused_by": [],
+        "rounds": 2,
+        "model": None,
+        "metrics": {"auc": 0.975},
+        "epsilon": {"North": "1.2"},
+    }
+    return EndUpdate.model_validate(value | changes)
+
+
+UPDATES: list[Update] = [
+    StateUpdate(state="running", stop_requested=None),
+    LogUpdate(level="warning", message="North is [slow]", created="2026-01-31T12:00:00Z"),
+    RoundUpdate(
+        round=1,
+        rounds=2,
+        attempt=1,
+        outcome="completed",
+        seconds=0.5,
+        sites=["North"],
+        lost=[],
+        model=None,
+        metrics={"auc": 0.9},
+        epsilon={"North": "0.6"},
+    ),
+    end(),
+]
+
+
+def shown(*, live: bool, format_: Format = Format.TEXT) -> str:
+    out = io.StringIO()
+    with redirect_stdout(out), Screen(format_, VIEW, live=live) as screen:
+        for update in UPDATES:
+            screen.show(update)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_people_read_the_same_lines_with_and_without_a_terminal(live: bool) -> None:
+    text = shown(live=live)
+    for words in (
+        "running",
+        "warning: North is [slow]",
+        "round 1/2  0.50 s  attempt 2 completed  auc 0.9000  epsilon North 0.6",
+        "completed after 2 rounds  auc 0.9750  epsilon North 1.2",
+    ):
+        assert words in text
+
+
+def test_programs_read_lines_of_json_on_a_terminal_too() -> None:
+    lines = shown(live=True, format_=Format.JSON).splitlines()
+    assert [line.split('"')[3] for line in lines] == ["state", "log", "round", "end"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "exit_code"),
+    [
+        ({"state": "failed", "code": "node-lost", "cause": "South"}, "run-failed", 1),
+        ({"state": "stopped", "cause": "asked"}, "run-stopped", 1),
+        (
+            {"state": "refused", "code": "budget-exceeded", "refused_by": ["North"]},
+            "run-refused",
+            3,
+        ),
+    ],
+)
+def test_an_end_has_an_exit_code(changes: dict[str, object], code: str, exit_code: int) -> None:
+    error = verdict(end(**changes))
+    assert error is not None and (error.code, error.exit_code) == (code, exit_code)
+    assert verdict(end()) is None
+
+
+def test_tables_line_up_and_keep_every_character() -> None:
+    rows = [["x" * 90, "1"], ["病院", "2"]]
+    lines = table("name", "n", rows=rows).plain.splitlines()
+    assert [len(line) for line in lines[:2]] == [93, 93]
+    assert lines[1].startswith("x" * 90) and lines[2].endswith("2")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")]
+)
+def test_sizes_are_written_for_people(count: int, text: str) -> None:
+    assert size(count) == text
