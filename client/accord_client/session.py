@@ -266,7 +266,8 @@ class Session:
         if self._site.weight != largest:
             update *= np.float32(self._site.weight / largest)
         secagg = self.manifest.secagg
-        words, clamped = quantise(update, secagg.scale, secagg.bound)
+        place = update.view(np.uint32)  # from here on nobody needs the update itself
+        words, clamped = quantise(update, secagg.scale, secagg.bound, out=place)
         if clamped:
             log.warning("update-clamped", run=self.manifest.id, round=cohort.round, count=clamped)
         return self._secagg.mask(cohort, words, name)

@@ -100,10 +100,12 @@ def scale_for(bound: str, contributors: int) -> int:
     return rings.scale_for(bound, contributors, rings.Z32)
 
 
-def quantise(vector: NDArray[np.float32], scale: int, bound: str) -> tuple[NDArray[np.uint32], int]:
+def quantise(
+    vector: NDArray[np.float32], scale: int, bound: str, *, out: NDArray[np.uint32] | None = None
+) -> tuple[NDArray[np.uint32], int]:
     """Do `rings.quantise` in 32 bits; `bad-vector` unless it is float32 (d,)."""
     check_vector(vector, vector.size)
-    return rings.quantise(vector, scale, bound, rings.Z32)
+    return rings.quantise(vector, scale, bound, rings.Z32, out=out)
 
 
 def dequantise(words: NDArray[np.uint32], scale: int) -> NDArray[np.float32]:

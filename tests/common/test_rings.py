@@ -90,6 +90,18 @@ def test_the_32_bit_ring_is_the_one_that_runs_use() -> None:
     assert np.array_equal(dequantise(mine, scale, Z32), vectors.dequantise(theirs, scale))
 
 
+@pytest.mark.parametrize("stochastic", [False, True])
+def test_words_of_32_bits_may_take_the_place_of_the_numbers(stochastic: bool) -> None:
+    vector = np.random.default_rng(4).normal(0, 2, rings.BLOCK + 77).astype(np.float32)
+    vector = np.rint(vector) if stochastic else vector  # chance has no part in whole numbers
+    words, clamped = quantise(vector, 4096, "3", Z32, stochastic=stochastic)
+    place = vector.view(np.uint32)
+    same, also = quantise(vector, 4096, "3", Z32, stochastic=stochastic, out=place)
+    assert same is place
+    assert np.array_equal(place, words)
+    assert clamped == also > 0
+
+
 @RINGS
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_none_are_refused(ring: Ring[Any], value: float) -> None:
