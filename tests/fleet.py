@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from accord_client.fleet import FleetLink
+from accord_client.link import FleetLink
 from accord_client.wire import Endpoint
 from accord_common.identity import FlowerKey
 from accord_server.aggregator.fleet import SuperLinkTransport

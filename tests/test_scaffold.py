@@ -30,6 +30,8 @@ ONES_OWN = {"accord", "accord-common", "accord-client", "accord-server"}
 # Which extras a part of the product may use beside the base; the first match counts.
 PARTS = {
     "common/accord_common/models": ["node", "coordinator"],
+    "common/accord_common/tables.py": ["node", "coordinator"],
+    "common/accord_common/weights.py": ["node", "coordinator"],
     "common/accord_common": [],
     "client/accord_client": ["node"],
     "server/accord_server/registry": ["registry"],

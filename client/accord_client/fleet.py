@@ -1,14 +1,11 @@
-"""A node's link to the aggregator: Flower's Fleet API over a pinned TLS connection.
+"""One session with the aggregator: Flower's Fleet API over a pinned TLS connection.
 
 Guarantees: nothing is sent before the server has shown a certificate that the given authority
 signed and whose public key is the one the run's manifest names; every request is signed with the
 node's P-384 key; only outbound connections; nothing here ends the process, as Flower's own
 connection does in four places.
 
-One thread holds the line open for the node's whole life, also while the node trains: the
-aggregator reads the node's presence from it and writes a byte when a message waits. When the line
-breaks, the link connects again by itself, with exponential backoff and jitter, and what was not
-answered is void. Integrity of bulk is the protocol's to check, not the link's.
+`link.py` opens sessions, one after another. Integrity of bulk is the protocol's to check.
 
 This is the client's only import of flwr.
 """
@@ -24,15 +21,12 @@ os.environ.setdefault(
 
 import http.client
 import logging
-import random
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import structlog
 from flwr.app.message import Message as FlowerMessage
@@ -63,15 +57,13 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_messa
 from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
-from accord_client.wire import Endpoint, Wire, client_context, unreachable
-from accord_common.errors import FormatError, TransportError, UsageError
+from accord_client.wire import Wire, unreachable
+from accord_common.errors import FormatError, TransportError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import (
     Parcel,
     Tree,
     bytes_field,
-    pack,
-    pack_bulk,
     unpack,
 )
 
@@ -82,198 +74,15 @@ logging.getLogger("flwr").setLevel(logging.CRITICAL + 1)
 log = structlog.get_logger(__name__)
 
 _LINE = "/v1/accord/line"
-_WAKE, _END = b"w", b"e"
 _SILENCE_S = 15.0  # the aggregator writes into the line every 5 s
 _IDLE_S = 30.0  # the aggregator closes a silent connection after 60 s
-_CLOSE_S = 2.0  # a TCP connect that nobody answers cannot be cut; its thread ends by itself
-_FIRST_DELAY_S, _MOST_DELAY_S = 0.1, 5.0
 _MOVED_ON = frozenset({"message-superseded", "reply-not-wanted", "reply-twice"})
 
+Asked = FlowerMessage  # what a reply answers; nobody else needs to look inside
 ResponseT = TypeVar("ResponseT", bound=Proto)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What the aggregator sends: a header, and bulk chunks in order."""
-
-    header: bytes
-    bulk: tuple[bytes, ...] = ()
-
-
-class FleetLink:
-    """See the module. One thread receives and replies; any thread may close."""
-
-    def __init__(
-        self, endpoint: Endpoint, key: FlowerKey, *, unreachable_after_s: float = 120.0
-    ) -> None:
-        """Start connecting; `receive` says how it went.
-
-        Args:
-            endpoint: the aggregator.
-            key: the P-384 key that the node's delegation names.
-            unreachable_after_s: how long `receive` waits for a connection without complaint.
-        """
-        self._endpoint = endpoint
-        self._signer = _Signer(key)
-        self._tls = client_context(endpoint.ca_pem)
-        self._unreachable_after_s = unreachable_after_s
-        self._down_since = time.monotonic()
-        self._changed = threading.Condition()
-        self._closing = threading.Event()
-        self._attempt: _Session | None = None
-        self._session: _Session | None = None
-        self._error: TransportError | None = None
-        self._received: tuple[_Session, FlowerMessage] | None = None
-        self._thread = threading.Thread(target=self._stay, name="fleet-line", daemon=True)
-        self._thread.start()
-
-    @property
-    def connected(self) -> bool:
-        """Whether the aggregator sees this node now."""
-        return self._session is not None
-
-    def receive(self, timeout_s: float) -> Message | None:
-        """Return the next message as soon as it is there, or None after `timeout_s`.
-
-        An error is raised once for each failed attempt to connect that a retry alone will not
-        mend; the link goes on trying, and `receive` may be called again.
-
-        Raises:
-            TransportError: `aggregator-spki-mismatch`, `aggregator-certificate-refused`,
-                `node-not-registered`, `node-clock-skew`, `node-signature-invalid`,
-                `aggregator-unreachable` (down for longer than `unreachable_after_s`),
-                `link-closed`.
-        """
-        deadline = time.monotonic() + timeout_s
-        while (session := self._wait(deadline)) is not None:
-            try:
-                message = session.pull()
-                if message is not None:
-                    self._received = session, message[0]
-                    return Message(*message[1])
-            except FormatError as error:
-                log.warning(error.code, detail=error.message)
-            except TransportError as error:
-                session.give_up(error)
-        return None
-
-    def reply(self, header: bytes, bulk: Sequence[bytes] = ()) -> None:
-        """Answer the message received last; returns when the aggregator has all of it.
-
-        Raises:
-            UsageError: `nothing-to-answer`, `header-too-large`, `chunk-size`, `bulk-too-large`.
-            TransportError: `reply-not-wanted` (the aggregator has moved on, or the connection broke
-                since), `aggregator-unreachable`.
-        """
-        if self._received is None:
-            raise UsageError("nothing-to-answer", "no message is waiting for a reply")
-        parcel = pack(header, pack_bulk(bulk))
-        session, message = self._received
-        self._received = None
-        if session is not self._session:
-            raise TransportError("reply-not-wanted", "the connection has been replaced")
-        try:
-            session.push(message, parcel)
-        except TransportError as error:
-            session.give_up(error)
-            raise
-
-    def close(self) -> None:
-        """Hang up. The aggregator learns it at once."""
-        self._closing.set()
-        with self._changed:
-            attempt = self._attempt
-            self._changed.notify_all()
-        if attempt is not None:
-            attempt.close()
-        self._thread.join(_CLOSE_S)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _wait(self, deadline: float) -> "_Session | None":
-        """Return the session in which a message waits, or None when the time is over."""
-        with self._changed:
-            self._changed.wait_for(self._has_news, max(0.0, deadline - time.monotonic()))
-            if self._closing.is_set():
-                raise TransportError("link-closed", "the link was closed")
-            error, self._error = self._error, None
-            if error is not None:
-                raise error
-            session = self._session
-            if session is None:
-                down_s = time.monotonic() - self._down_since
-                if down_s > self._unreachable_after_s:
-                    where = f"{self._endpoint.host}:{self._endpoint.port}"
-                    raise TransportError(
-                        "aggregator-unreachable",
-                        f"{where} has not answered for {down_s:.0f} s",
-                        hint="The node goes on trying; is the aggregator running?",
-                    )
-            elif session.waiting:
-                session.waiting = False
-                return session
-            return None
-
-    def _has_news(self) -> bool:
-        session = self._session
-        waits = session is not None and session.waiting
-        return waits or self._error is not None or self._closing.is_set()
-
-    def _stay(self) -> None:
-        """Keep a line open until the link is closed."""
-        delay_s = _FIRST_DELAY_S
-        while not self._closing.is_set():
-            began = time.monotonic()
-            try:
-                self._hold_line()
-            except TransportError as error:
-                if error.code not in ("aggregator-unreachable", "no-run"):
-                    with self._changed:
-                        self._error = error
-                        self._changed.notify_all()
-            if time.monotonic() - began > _MOST_DELAY_S:  # it held: this is a new failure
-                delay_s = _FIRST_DELAY_S
-            self._closing.wait(delay_s * random.uniform(0.5, 1.5))
-            delay_s = min(2 * delay_s, _MOST_DELAY_S)
-
-    def _hold_line(self) -> None:
-        """Connect, let `receive` know, and read the line until it ends."""
-        session = _Session(
-            lambda: Wire(self._endpoint, self._tls, self._signer.headers), self._signer.public_key
-        )
-        try:
-            with self._changed:
-                self._attempt = session
-                if self._closing.is_set():
-                    return
-            session.open()
-            with self._changed:
-                self._session = session
-            log.info("aggregator-connected", host=self._endpoint.host, port=self._endpoint.port)
-            while (frame := session.next_frame()) not in (b"", _END):
-                if frame == _WAKE:
-                    with self._changed:
-                        session.waiting = True
-                        self._changed.notify_all()
-        finally:
-            with self._changed:
-                if self._session is session:
-                    self._session = None
-                    self._down_since = time.monotonic()
-            session.dispose()
-        log.info("aggregator-hung-up", host=self._endpoint.host, port=self._endpoint.port)
-
-
-class _Session:
+class Session:
     """One activation at the aggregator: a line, and a connection for calls."""
 
     def __init__(self, new_wire: Callable[[], Wire], public_key: bytes) -> None:
@@ -288,6 +97,7 @@ class _Session:
         self._node = Node()
 
     def open(self) -> None:
+        """Connect, activate the node, and open the line; returns when the aggregator sees it."""
         line = self._line = self._new_wire()
         self._connect(line)
         request = ActivateNodeRequest(
@@ -300,15 +110,18 @@ class _Session:
         self.next_frame()
 
     def next_frame(self) -> bytes:
+        """Wait for the line's next byte; empty where it ended."""
         assert self._frames is not None
         with unreachable():
             return self._frames.read(1)
 
     def pull(self) -> tuple[FlowerMessage, tuple[bytes, tuple[bytes, ...]]] | None:
+        """Fetch the message that waits: Flower's frame of it, then header and chunks."""
         with self._using:
             return self._pull(self._wire())
 
     def push(self, message: FlowerMessage, parcel: Parcel) -> None:
+        """Answer `message`; returns when the aggregator has every object."""
         with self._using:
             self._push(self._wire(), message, parcel)
 
@@ -396,7 +209,7 @@ class _Session:
             raise TransportError("aggregator-unreachable", "the connection was closed here")
 
 
-class _Signer:
+class Signer:
     """Makes the headers that Flower's NodeAuth checks."""
 
     def __init__(self, key: FlowerKey) -> None:
@@ -404,6 +217,7 @@ class _Signer:
         self.public_key = public_key_to_bytes(key.private.public_key())
 
     def headers(self) -> dict[str, str]:
+        """Return fresh headers: key, time, and a signature of the time."""
         timestamp = datetime.now(UTC).isoformat()
         signature = sign_message(self._key, timestamp.encode("ascii"))
         return {

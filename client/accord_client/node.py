@@ -23,7 +23,7 @@ import structlog
 from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
-from accord_client.fleet import FleetLink
+from accord_client.link import FleetLink
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
 from accord_client.state import FINAL_STATES, SERVED_STATES

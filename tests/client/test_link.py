@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from accord_client.fleet import FleetLink
+from accord_client.link import FleetLink
 from accord_client.wire import Endpoint
 from accord_common.errors import TransportError, UsageError
 from accord_common.identity import FlowerKey
