@@ -3,20 +3,24 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from accord_client import outbox
 from accord_client.contact import RegistryContact
 from accord_client.datasets import Datasets
+from accord_client.delivery import deliver
 from accord_client.lock import only_daemon, running_pid
 from accord_client.session import Session
 from accord_client.state import State
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.errors import (
+    AccordError,
+    AuthError,
     ConflictError,
     DataError,
     FormatError,
@@ -25,6 +29,7 @@ from accord_common.errors import (
     UsageError,
 )
 from accord_common.fields import format_time, now
+from accord_server.ca import create_ca
 from tests.client.institutions import Institutions, make_institutions, write_table
 from tests.world import SCHEMA
 
@@ -107,14 +112,62 @@ def test_an_update_that_breaks_the_schema_changes_nothing(
     assert datasets.find("t") == before
 
 
-def registry(handler: Callable[[httpx.Request], httpx.Response]) -> RegistryClient:
-    certificate = Path(__file__).parent / "ca.pem"
-    return RegistryClient(
-        "https://registry.test",
-        ca_pem=certificate.read_bytes(),
-        token="t",
-        transport=httpx.MockTransport(handler),
-    )
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    made = create_ca(tmp_path_factory.mktemp("ca") / "ca", "Test CA", now())
+    return made.certificate.read_bytes()
+
+
+def registry(authority: bytes, answers: list[httpx.Response]) -> RegistryClient:
+    """A registry that gives these answers, one after another."""
+    transport = httpx.MockTransport(lambda _: answers.pop(0))
+    return RegistryClient("https://registry.test", authority, "token", transport=transport)
+
+
+def problem(status: int, error: str, code: str) -> httpx.Response:
+    body = {"type": "about:blank", "title": code, "status": status, "detail": "", "code": code}
+    return httpx.Response(status, json={**body, "hint": "", "error": error})
+
+
+def stored(sequence: int) -> httpx.Response:
+    return httpx.Response(200, json={"sequence": sequence, "hash": "ab" * 32})
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (problem(500, "AccordError", "internal-error"), TransportError),
+        (problem(401, "AuthError", "bad-token"), AuthError),
+        (httpx.Response(404, text="a proxy's page"), TransportError),
+    ],
+)
+def test_what_may_pass_leaves_the_record_in_the_queue(
+    three: Institutions,
+    stores: Stores,
+    authority: bytes,
+    answer: httpx.Response,
+    error: type[AccordError],
+) -> None:
+    three.accept(stores, three.manifest())
+    with registry(authority, [answer, stored(1)]) as client:
+        with pytest.raises(error):
+            deliver(stores, client)
+        assert stores.state.queued() == 1
+        assert deliver(stores, client) == 1
+    assert stores.state.queued() == 0
+    (line,) = outbox.lines(stores.outbox.path)  # one line, though it was sent twice
+    assert (line.kind, line.to) == ("consent", "registry")
+
+
+def test_a_record_that_is_refused_for_good_does_not_hold_up_the_next(
+    three: Institutions, stores: Stores, authority: bytes
+) -> None:
+    three.accept(stores, three.manifest())
+    three.accept(stores, three.manifest())
+    answers = [problem(409, "ConflictError", "run-over"), stored(2)]
+    with registry(authority, answers) as client:
+        assert deliver(stores, client) == 1
+    assert stores.state.queued() == 0 and answers == []
 
 
 def test_the_state_remembers_over_reopening(tmp_path: Path) -> None:

@@ -1,0 +1,177 @@
+"""A node among others: real processes, TLS, registry and aggregator, seen from the node's script.
+
+One federation of two institutions serves all tests of this file, in order.
+"""
+
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from accord_client.lock import running_pid
+from accord_server.demo.federation import Federation
+from accord_server.demo.processes import Actor, CommandFailed
+from tests.federations import follow, plan, running
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with running(tmp_path_factory.mktemp("federation") / "f", nodes=2) as federation:
+        yield federation
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for something that another process does."""
+    deadline, turn = time.monotonic() + PATIENCE_S, threading.Event()
+    while not true():
+        assert time.monotonic() < deadline, "waited in vain"
+        turn.wait(0.01)
+
+
+def folder(node: Actor) -> Path:
+    return node.home / "accord"
+
+
+def read(node: Actor, file: str, sql: str) -> list[Any]:
+    """Look into a node's database beside its running daemon."""
+    with closing(sqlite3.connect(f"file:{folder(node)}/{file}?mode=ro", uri=True)) as db:
+        return db.execute(sql).fetchall()
+
+
+def charges(node: Actor) -> list[Any]:
+    """(run, round, attempt) of each ledger entry."""
+    return read(node, "ledger.db", "SELECT run, round, attempt FROM entries ORDER BY sequence")
+
+
+def queued(node: Actor) -> int:
+    """How many records the registry has yet to get."""
+    return int(read(node, "node.db", "SELECT count(*) FROM queue")[0][0])
+
+
+def begin(federation: Federation, *options: str, **changes: Any) -> str:
+    """Start a run, if every daemon is up: otherwise nobody would ever end it."""
+    assert all(running_pid(folder(node)) for node in federation.nodes)
+    return federation.start_run(plan(federation, **changes), *options)
+
+
+def sent(federation: Federation, node: Actor, run: str) -> list[dict[str, Any]]:
+    lines = federation.at(node, "outbox", "list", "--last", "0")
+    return [line for line in lines if line["run"] == run]
+
+
+def test_the_check_finds_all_well(federation: Federation) -> None:
+    told = federation.at(federation.nodes[0], "check")
+    assert told["ok"], told
+    assert {check["name"] for check in told["checks"]} >= {"registry", "clock", "membership"}
+
+
+def test_a_second_daemon_is_refused(federation: Federation) -> None:
+    node = federation.nodes[0]
+    with pytest.raises(CommandFailed) as caught:
+        federation.at(node, "start")
+    assert caught.value.code == "already-running"
+    told = federation.at(node, "status")
+    assert (told["running"], told["pid"]) == (True, federation.services.pid(node))
+
+
+def test_a_wrong_table_registers_nothing_anywhere(federation: Federation) -> None:
+    node = federation.nodes[0]
+    wrong = node.home / "wrong.csv"
+    wrong.write_text((node.home / "tumours.csv").read_text().replace("x3", "y3", 1))
+    schema = node.home / "tumours.yaml"
+    with pytest.raises(CommandFailed) as caught:
+        federation.at(
+            node, "dataset", "add", wrong, "--schema", schema, "--name", "w", "--size", "200"
+        )
+    assert caught.value.code == "missing-column"
+    assert [item["name"] for item in federation.at(node, "dataset", "list")] == ["tumours"]
+    registered = federation.at(node, "agreement", "show", federation.agreement)
+    assert "w" not in [dataset["name"] for dataset in registered["agreement"]["datasets"]]
+
+
+def test_a_killed_node_repeats_and_loses_nothing(federation: Federation) -> None:
+    """SIGKILL between the charge and the sending, then a restart: the next attempt goes on."""
+    node, other = federation.nodes
+    before = len(charges(node))
+    run = begin(federation, steps=1500, noise_multiplier="60", rounds=2)
+    with ThreadPoolExecutor(1) as stewards:
+        stewards.submit(federation.approve, run)
+        until(lambda: len(charges(node)) > before)
+        federation.services.kill(node)
+    assert not federation.at(node, "status")["running"]
+    assert [line["kind"] for line in sent(federation, node, run)] == ["consent", "advertisement"]
+    assert [place[1:] for place in charges(node)[before:]] == [(0, 0)]
+    federation.start_node(node)
+    end = follow(federation, run)[-1]
+    assert (end["state"], end["rounds"]) == ("completed", 2)
+    served = [place[1:] for place in charges(node)[before:]]
+    assert served[0] == (0, 0) and len(set(served)) == len(served)
+    assert [round_ for round_, _ in served] == [0, 0, 1]
+    uploads = [line for line in sent(federation, node, run) if line["kind"] == "upload"]
+    assert [(line["round"], line["attempt"]) for line in uploads] == served[1:]
+    assert len(charges(other)) >= len(uploads)
+    assert federation.at(node, "check")["ok"]
+
+
+def test_the_steward_refuses(federation: Federation) -> None:
+    node = federation.nodes[0]
+    run = begin(federation)
+    told = federation.at(node, "refuse", run, "--reason", "not before the audit")
+    assert told["code"] == "steward-refused"
+    end = follow(federation, run)[-1]
+    assert end["state"] == "refused"
+    with pytest.raises(CommandFailed) as caught:
+        federation.at(node, "approve", run, "--yes")
+    assert caught.value.code == "already-decided"
+
+
+def test_a_run_goes_on_while_the_registry_is_down(federation: Federation) -> None:
+    """Receipts wait in the node's queue; the registry gets them when it is back."""
+    node = federation.nodes[0]
+    run = begin(federation, steps=1000, noise_multiplier="60", rounds=4)
+    before = len(charges(node))
+    with ThreadPoolExecutor(1) as stewards:
+        stewards.submit(federation.approve, run)
+        until(lambda: len(charges(node)) > before)
+    federation.services.kill(federation.registry)
+    until(lambda: len(charges(node)) == before + 4)
+    until(lambda: queued(node) > 0)
+    home = federation.registry.home / "registry"
+    federation.services.start(federation.registry, "registry", "start", "--home", home)
+    until(lambda: queued(node) == 0)
+    assert follow(federation, run)[-1]["state"] == "completed"
+
+
+def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
+    federation: Federation,
+) -> None:
+    for node in federation.nodes:
+        federation.at(node, "dataset", "update", "tumours", "--policy", "auto-within-agreement")
+    run = begin(federation)
+    assert follow(federation, run)[-1]["state"] == "completed"
+    run = begin(federation, "--anyway", rounds=900, steps=20, noise_multiplier="0.5")
+    refused = follow(federation, run)[-1]
+    assert refused["state"] == "refused"
+    (told,) = (
+        item for item in federation.at(federation.nodes[0], "status")["runs"] if item["id"] == run
+    )
+    assert (told["decision"], told["code"]) == ("refuse", "budget-exceeded")
+
+
+def test_sigterm_ends_the_daemon_cleanly(federation: Federation) -> None:
+    node = federation.nodes[0]
+    pid = federation.services.pid(node)
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: running_pid(folder(node)) is None)
+    log = (folder(node) / "logs" / "node.jsonl").read_text()
+    assert "Traceback" not in log and '"node-stopped"' in log.splitlines()[-1]
