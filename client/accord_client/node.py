@@ -108,7 +108,12 @@ class Node:
                 contact.heard()
                 refresh(self.stores, self.registry)
                 for view in inbox.runs:
-                    self._attend(view, contact)
+                    try:
+                        self._attend(view, contact)
+                    except TransportError:
+                        raise
+                    except Exception:  # one run's trouble is not the others'
+                        log.exception("run-trouble", run=view.id)
                 self._follow_absent({view.id for view in inbox.runs})
                 if self.stores.state.queued():
                     self._queued.set()

@@ -114,3 +114,26 @@ def read_table(dataset: LocalDataset) -> Encoded:
             hint=f"Check it again: accord-node dataset update {dataset.name!r}",
         )
     return tables.encode(tables.read(data, tables.format_of(path), dataset.table), dataset.table)
+
+
+def warm_up() -> None:
+    """Read and train on two made-up rows, so that the first round waits for no import or cache."""
+    import numpy as np
+
+    from accord_client.training.train import LocalPlan, train_round
+    from accord_common import tables
+    from accord_common.schema_file import from_document
+
+    schema = from_document(
+        {
+            "name": "warm-up",
+            "target": {"column": "y", "type": "binary"},
+            "minimum_rows": 1,
+            "columns": [{"name": "x", "type": "number", "minimum": 0, "maximum": 1}],
+        }
+    )
+    table = tables.encode(tables.read(b"x,y\n0,0\n1,1\n", "csv", schema), schema)
+    task = load_task("tabular-binary")
+    module = task.build("logistic-regression", {}, schema)
+    plan = LocalPlan(1, "0.5", 2, "1", "1", "0.1")
+    train_round(task, module, np.zeros(2, np.float32), table, plan)

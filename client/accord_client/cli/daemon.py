@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
@@ -30,6 +29,7 @@ def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
     from accord_client.lock import only_daemon
     from accord_client.node import Node
     from accord_client.stores import open_stores
+    from accord_client.trainer import warm_up
 
     opened = open_home(home)
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
@@ -37,7 +37,7 @@ def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         node = Node(stores, registry)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())
-        _warm_up()
+        warm_up()
         structlog.get_logger(__name__).info("node-started", registry=registry.url)
         emit(
             {"status": "started", "pid": os.getpid(), "registry": registry.url},
@@ -99,9 +99,3 @@ def _view(stores: Stores) -> dict[str, Any]:
             for run in stores.state.runs()
         ],
     }
-
-
-def _warm_up() -> None:
-    """Import what the first round needs, so that it does not wait for it."""
-    for module in ("accord_client.training.train", "accord_common.tables"):
-        import_module(module)

@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from accord_client.cli import main
 from tests.client.institutions import PASSPHRASE
@@ -39,7 +40,7 @@ class Outcome:
 @pytest.fixture
 def accord_node(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Run:
+) -> Iterator[Run]:
     """Calls accord-node; `--format json` unless text=True."""
     monkeypatch.setenv("ACCORD_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("ACCORD_NODE_HOME", str(tmp_path / "node"))
@@ -53,4 +54,5 @@ def accord_node(
         status = ended.value.code
         return Outcome(status if isinstance(status, int) else 0, captured.out, captured.err)
 
-    return call
+    yield call
+    structlog.reset_defaults()  # the script sends its log to this test's stderr
