@@ -72,7 +72,7 @@ def run_app(app: typer.Typer) -> NoReturn:
 
     0 ok, 1 failed, 2 usage, 3 refused by policy, 4 unreachable, 5 verification failed, 130 Ctrl-C.
     """
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         result = app(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
