@@ -1,50 +1,65 @@
-"""A node's side of the masked sum; no I/O: bytes in, bytes out.
+"""A node's side of the masked sum, R0 to R4; no I/O: bytes in, bytes out.
 
-Guarantees: a mask key serves one attempt and one vector, then is gone; every advertisement in a
-cohort verifies under the key that its institution delegated and under this attempt's context; the
-own entry is the one this node made; fewer than max(t, n_min) nodes are refused. What it refuses, it
+    advertise(round, attempt)                     R0   -> envelope `advertisement`
+    share(round, attempt, cohort)                 R1   -> envelope `shares`
+    open_sharers(round, attempt, cohort hash, sharers, sealed, model)
+                                                  R2, all checks before charging -> Sharers
+    mask(sharers, vector)                         R2   -> envelope `upload`, sealed chunks
+    confirm(round, attempt, uploads)              R3   -> envelope `confirmation`
+    unmask(round, attempt, confirmations)         R4   -> envelope `unmasking`
+    dump() / load(bytes)                          what R3 and R4 need, secrets in clear
+
+One attempt may be prepared (R0, R1; in memory only) while the one before it awaits R3 and R4.
+`dump()` changes with `mask`, `confirm`, `unmask`, and with an `advertise` that replaces an attempt.
+The caller must have it on disk, sealed and synced, BEFORE it releases what these calls return, and
+must never load an older one.
+
+Guarantees. A mask key serves one vector; nothing is masked twice for one attempt, nor for one that
+does not come after the last. Every advertisement verifies under the key that its institution
+delegated and under this attempt; fewer than max(t, n_min) nodes are refused at each stage. One
+cohort is shared among, and one list of uploads confirmed, for an attempt: the same request gets the
+same bytes, another is refused. A share is given only after t members of U3 signed the very
+values that this node signed; for each member of U2 it is of b or of the mask key, never both; then
+the shares are forgotten, and no further attempt of that round is joined. What it refuses, it
 refuses with a stable code and leaves its state as it was.
 
-Not covered: charging the ledger and durability (`node.py` does both before it calls `mask`).
+Not covered: charging the ledger, durability, and whether other nodes' vectors are honest.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from secrets import token_bytes
 
-import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from numpy.typing import NDArray
 
+from accord_client.secagg_memory import Begun, Cohort, Dealt, HeldShares, Prepared, Sharers
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import ProtocolError
 from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, context
+from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
-from accord_common.secagg.masks import Pair, add_masks, pair_key
+from accord_common.secagg.channels import PeerShares, open_shares, seal_answer, seal_shares
+from accord_common.secagg.masks import SEED_BYTES, Pair, add_masks, pair_key, self_key
 from accord_common.secagg.messages import (
-    ADVERTISEMENT,
-    UPLOAD,
+    MAX_COHORT,
     Advertisement,
+    Confirmation,
+    Shares,
+    Unmasking,
     Upload,
     cohort_hash,
+    sharers_hash,
     upload_root,
-    verify_advertisement,
+    uploads_hash,
+    verify,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Cohort:
-    """A verified cohort of one attempt: mask keys by party, in roster order, and H(U1)."""
-
-    round: int
-    attempt: int
-    hash: str
-    mask_keys: Mapping[str, str]
+from accord_common.secagg.shamir import split
 
 
 @dataclass(slots=True)
 class NodeSecAgg:
-    """The mask keys of one run at one node.
+    """One run's secure aggregation at one node.
 
     Args:
         manifest: the run's manifest.
@@ -59,139 +74,439 @@ class NodeSecAgg:
     party: str
     node_key: SigningKey
     peers: Mapping[str, str]
-    _secrets: dict[tuple[int, int], tuple[X25519PrivateKey, Envelope]] = field(default_factory=dict)
+    _prepared: Prepared | None = None
+    _begun: Begun | None = None
 
     def advertise(self, round_: int, attempt: int) -> Envelope:
-        """Make (once) and return the signed mask key for an attempt; repeats the same envelope."""
-        known = self._secrets.get((round_, attempt))
-        if known is not None:
-            return known[1]
-        secret = X25519PrivateKey.generate()
+        """R0: make (once) and return the signed keys for an attempt; repeats the same envelope.
+
+        Whatever else was prepared is forgotten; so are the secrets of an earlier attempt of the
+        same round, which can then no longer be unmasked here.
+
+        Raises:
+            ProtocolError: `round-closed` after R4 was answered in this round, else `stale-attempt`
+                unless the attempt comes after every one that was masked for.
+        """
+        prepared = self._prepared
+        if prepared is not None and (prepared.round, prepared.attempt) == (round_, attempt):
+            return prepared.advertisement
+        begun = self._begun
+        if begun is not None:
+            if begun.round == round_ and begun.unmasking is not None:
+                raise ProtocolError("round-closed", f"round {round_} was unmasked here")
+            if (round_, attempt) <= (begun.round, begun.attempt):
+                raise ProtocolError(
+                    "stale-attempt",
+                    f"round {round_} attempt {attempt} does not come after those masked for here",
+                    hint="The aggregator must open a new attempt.",
+                )
+            if begun.round == round_:
+                self._begun = begun.model_copy(update={"shares": None})
+        mask, channel = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         message = Advertisement(
             manifest=self.manifest_hash,
             round=round_,
             attempt=attempt,
             party=self.party,
-            mask_key=secret.public_key().public_bytes_raw().hex(),
+            mask_key=_public(mask),
+            channel_key=_public(channel),
         )
-        envelope = sign(ADVERTISEMENT, message, self.node_key)
-        self._secrets[round_, attempt] = (secret, envelope)
+        envelope = sign(Advertisement.KIND, message, self.node_key)
+        self._prepared = Prepared(round_, attempt, mask, channel, envelope)
         return envelope
 
-    def open_cohort(self, round_: int, attempt: int, members: Sequence[Envelope]) -> Cohort:
-        """Verify the advertisements that the aggregator passed on.
+    def share(self, round_: int, attempt: int, cohort: Sequence[Envelope]) -> Envelope:
+        """R1: verify U1, draw b, and share b and the mask key among U1; repeats the same envelope.
+
+        Args:
+            round_: the attempt's round.
+            attempt: its number.
+            cohort: the advertisements of U1 in roster order.
 
         Raises:
-            ProtocolError: `no-mask-key`, `small-cohort`, `unsorted-cohort`, `not-in-cohort`,
-                `altered-advertisement`, `repeated-mask-key`, `wrong-context`.
+            ProtocolError: `no-mask-key`, `small-cohort`, `not-in-roster`, `unsorted-cohort`,
+                `not-in-cohort`, `altered-advertisement`, `repeated-mask-key`, `weak-mask-key`,
+                `wrong-context`, or `already-shared` where it was shared among another cohort.
             VerificationError: an advertisement's signature does not hold.
         """
-        if (round_, attempt) not in self._secrets:
+        prepared = self._expect(round_, attempt)
+        members = self._open_cohort(prepared, cohort)
+        if prepared.dealt is not None:
+            if prepared.dealt.cohort.hash != members.hash:
+                raise ProtocolError("already-shared", "this attempt was shared among other nodes")
+            return prepared.dealt.envelope
+        ctx = context(self.manifest_hash, round_, attempt)
+        threshold, seed = self.manifest.secagg.threshold, token_bytes(SEED_BYTES)
+        points = [self.manifest.index(party) + 1 for party in members.mask_keys]
+        dealt = {
+            party: PeerShares(of_seed.value, of_key.value)
+            for party, of_seed, of_key in zip(
+                members.mask_keys,
+                split(seed, threshold, points),
+                split(prepared.mask.private_bytes_raw(), threshold, points),
+                strict=True,
+            )
+        }
+        own = dealt.pop(self.party)
+        message = Shares(
+            manifest=self.manifest_hash,
+            round=round_,
+            attempt=attempt,
+            party=self.party,
+            cohort=members.hash,
+            sealed={
+                peer: seal_shares(
+                    shares,
+                    prepared.channel,
+                    members.channel_keys[peer],
+                    context=ctx,
+                    source=self.party,
+                    destination=peer,
+                    cohort=members.hash,
+                )
+                for peer, shares in dealt.items()
+            },
+        )
+        envelope = sign(Shares.KIND, message, self.node_key)
+        prepared.dealt = Dealt(members, seed, own, envelope)
+        return envelope
+
+    def open_sharers(
+        self,
+        round_: int,
+        attempt: int,
+        cohort: str,
+        sharers: Sequence[str],
+        sealed: Mapping[str, str],
+        model: str,
+    ) -> Sharers:
+        """R2, before anything is charged: verify U2 and open what its members sealed to this node.
+
+        Args:
+            round_: the attempt's round.
+            attempt: its number.
+            cohort: H(U1) as the aggregator says it.
+            sharers: U2 in roster order.
+            sealed: source -> ciphertext, for all of U2 but this node.
+            model: h_r, the hash of the model to train from.
+
+        Raises:
+            ProtocolError: `no-mask-key`, `not-shared`, `wrong-cohort`, `small-cohort`,
+                `unsorted-cohort`, `not-in-cohort`, `wrong-shares`, or `share-broken` naming the
+                source.
+        """
+        prepared = self._expect(round_, attempt)
+        dealt = prepared.dealt
+        if dealt is None:
+            raise ProtocolError("not-shared", "this node was not asked to share its secrets")
+        if cohort != dealt.cohort.hash:
+            raise ProtocolError("wrong-cohort", "this is not the cohort that was shared among")
+        self._check_list(sharers, dealt.cohort.mask_keys)
+        if sealed.keys() != set(sharers) - {self.party}:
+            raise ProtocolError("wrong-shares", "the shares are not those of U2's other members")
+        ctx = context(self.manifest_hash, round_, attempt)
+        shares = {
+            party: dealt.own
+            if party == self.party
+            else open_shares(
+                sealed[party],
+                prepared.channel,
+                dealt.cohort.channel_keys[party],
+                context=ctx,
+                source=party,
+                destination=self.party,
+                cohort=cohort,
+            )
+            for party in sharers
+        }
+        pairs = self._pairs(prepared.mask, dealt, sharers, ctx, model)
+        return Sharers(round_, attempt, model, cohort, sharers_hash(sharers), shares, pairs)
+
+    def mask(self, sharers: Sharers, vector: Words) -> tuple[Envelope, list[bytes]]:
+        """R2: mask `vector` (d,) in place, seal it, and sign what it is; the mask key is used up.
+
+        Raises:
+            ProtocolError: `no-mask-key` on a second call for one attempt, `wrong-length`.
+        """
+        secagg, dimension = self.manifest.secagg, self.manifest.dimension
+        if vector.shape != (dimension,) or vector.dtype != ring_of(secagg.ring_bits).words:
+            raise ProtocolError(
+                "wrong-length",
+                f"vector {vector.dtype}{vector.shape}, manifest says {secagg.ring_bits} bits and "
+                f"({dimension},)",
+            )
+        self._expect(sharers.round, sharers.attempt)
+        self._prepared = None  # whatever happens next, these keys mask nothing else
+        self._begun = begun = Begun(
+            manifest=self.manifest_hash,
+            party=self.party,
+            round=sharers.round,
+            attempt=sharers.attempt,
+            model=sharers.model,
+            cohort=sharers.cohort,
+            sharers=list(sharers.shares),
+            upload=None,
+            shares={
+                party: HeldShares(seed=held.seed.hex(), key=held.key.hex())
+                for party, held in sharers.shares.items()
+            },
+            uploads=None,
+            confirmation=None,
+            unmasking=None,
+        )
+        add_masks(vector, sharers.pairs)
+        ctx = context(self.manifest_hash, sharers.round, sharers.attempt)
+        ephemeral, aggregator = X25519PrivateKey.generate(), self.manifest.aggregator
+        chunks = sealing.seal(
+            vector,
+            ephemeral,
+            aggregator.envelope_key,
+            context=ctx,
+            source=self.party,
+            destination=aggregator.party,
+        )
+        header = Upload(
+            manifest=self.manifest_hash,
+            round=sharers.round,
+            attempt=sharers.attempt,
+            party=self.party,
+            model=sharers.model,
+            cohort=sharers.cohort,
+            sharers=sharers.hash,
+            words=vector.shape[0],
+            chunks=len(chunks),
+            ephemeral_key=_public(ephemeral),
+            root=upload_root(chunks),
+        )
+        envelope = sign(Upload.KIND, header, self.node_key)
+        self._begun = begun.model_copy(update={"upload": envelope.hash})
+        return envelope, chunks
+
+    def confirm(self, round_: int, attempt: int, uploads: Mapping[str, str]) -> Envelope:
+        """R3: sign model, U1, U2 and U3; the same list gets the same envelope, for ever.
+
+        Args:
+            round_: the attempt's round.
+            attempt: its number.
+            uploads: U3: party -> record hash of its upload.
+
+        Raises:
+            ProtocolError: `attempt-over`, `small-cohort`, `not-in-cohort`, `altered-upload` where
+                this node's own is another, or `already-confirmed` for another list.
+        """
+        begun = self._open(round_, attempt)
+        self._check_list(sorted(uploads), begun.sharers)
+        if uploads[self.party] != begun.upload:
+            raise ProtocolError("altered-upload", "this node's own upload was exchanged")
+        message = Confirmation(
+            manifest=self.manifest_hash,
+            round=round_,
+            attempt=attempt,
+            party=self.party,
+            model=begun.model,
+            cohort=begun.cohort,
+            sharers=sharers_hash(begun.sharers),
+            uploads=uploads_hash(uploads),
+        )
+        if begun.confirmation is not None:
+            if begun.confirmation.payload != message.to_bytes():
+                raise ProtocolError("already-confirmed", "another list of uploads was confirmed")
+            return begun.confirmation
+        envelope = sign(Confirmation.KIND, message, self.node_key)
+        self._begun = begun.model_copy(
+            update={"uploads": sorted(uploads), "confirmation": envelope}
+        )
+        return envelope
+
+    def unmask(self, round_: int, attempt: int, confirmations: Sequence[Envelope]) -> Envelope:
+        """R4: one share for each of U2: of b where it is in U3, else of its mask key; then no more.
+
+        Repeats the same envelope for the same list of uploads, whoever has confirmed it.
+
+        Args:
+            round_: the attempt's round.
+            attempt: its number.
+            confirmations: of at least t members of U3.
+
+        Raises:
+            ProtocolError: `attempt-over`, `not-confirmed`, `too-few-confirmations`,
+                `not-in-cohort`, `repeated-confirmation`, `wrong-confirmation` where one names
+                other values than this node's own, `wrong-context`.
+            VerificationError: a signature does not hold.
+        """
+        begun = self._open(round_, attempt)
+        if begun.confirmation is None or begun.uploads is None:
+            raise ProtocolError("not-confirmed", "this node has confirmed nothing in this attempt")
+        self._check_confirmations(begun, confirmations)
+        if begun.unmasking is not None:
+            return begun.unmasking
+        if begun.shares is None:
+            raise ProtocolError("attempt-over", "the attempt was replaced by a later one")
+        values = [
+            bytes.fromhex(held.seed if party in begun.uploads else held.key)
+            for party, held in ((party, begun.shares[party]) for party in begun.sharers)
+        ]
+        own = Confirmation.from_bytes(begun.confirmation.payload)
+        ephemeral, aggregator = X25519PrivateKey.generate(), self.manifest.aggregator
+        message = Unmasking(
+            manifest=self.manifest_hash,
+            round=round_,
+            attempt=attempt,
+            party=self.party,
+            uploads=own.uploads,
+            ephemeral_key=_public(ephemeral),
+            sealed=seal_answer(
+                values,
+                ephemeral,
+                aggregator.envelope_key,
+                context=context(self.manifest_hash, round_, attempt),
+                source=self.party,
+                destination=aggregator.party,
+                uploads=own.uploads,
+            ),
+        )
+        envelope = sign(Unmasking.KIND, message, self.node_key)
+        self._begun = begun.model_copy(update={"shares": None, "unmasking": envelope})
+        if self._prepared is not None and self._prepared.round == round_:
+            self._prepared = None  # the round is closed
+        return envelope
+
+    def dump(self) -> bytes | None:
+        """All that a restart must not lose, secrets in clear; None before the first `mask`."""
+        return None if self._begun is None else self._begun.to_bytes()
+
+    def load(self, data: bytes) -> None:
+        """Go on from the newest dump, on a machine that has done nothing yet.
+
+        Raises:
+            FormatError: these bytes are no dump.
+            ProtocolError: `wrong-context` for another run's or node's; `already-begun`.
+        """
+        begun = Begun.from_bytes(data)
+        if (begun.manifest, begun.party) != (self.manifest_hash, self.party):
+            raise ProtocolError("wrong-context", "the dump is another run's or another node's")
+        if self._begun is not None or self._prepared is not None:
+            raise ProtocolError("already-begun", "a dump is loaded first of all")
+        self._begun = begun
+
+    def _expect(self, round_: int, attempt: int) -> Prepared:
+        prepared = self._prepared
+        if prepared is None or (prepared.round, prepared.attempt) != (round_, attempt):
             raise ProtocolError(
                 "no-mask-key",
                 f"no mask key for round {round_} attempt {attempt}: used, or lost in a restart",
                 hint="The aggregator must open a new attempt.",
             )
-        if len(members) < self.manifest.smallest_cohort:
+        return prepared
+
+    def _open(self, round_: int, attempt: int) -> Begun:
+        """Return the attempt that R3 or R4 speaks of."""
+        begun = self._begun
+        if begun is None or (begun.round, begun.attempt) != (round_, attempt):
             raise ProtocolError(
-                "small-cohort",
-                f"{len(members)} nodes, max(t, n_min) is {self.manifest.smallest_cohort}",
+                "attempt-over", f"round {round_} attempt {attempt} is not open at this node"
             )
-        keys: dict[str, str] = {}
+        if begun.shares is None and begun.unmasking is None:
+            raise ProtocolError("attempt-over", "the attempt was replaced by a later one")
+        return begun
+
+    def _open_cohort(self, prepared: Prepared, members: Sequence[Envelope]) -> Cohort:
+        if not self.manifest.smallest_cohort <= len(members) <= MAX_COHORT:
+            raise self._small(len(members))
+        opened: dict[str, Advertisement] = {}
         for envelope in members:
             claimed = Advertisement.from_bytes(envelope.payload).party
             if claimed not in self.peers:
                 raise ProtocolError("not-in-roster", f"{claimed} is not in the roster")
-            message = verify_advertisement(
+            opened[claimed] = verify(
+                Advertisement,
                 envelope,
                 node_key=self.peers[claimed],
                 manifest=self.manifest_hash,
-                round_=round_,
-                attempt=attempt,
+                round_=prepared.round,
+                attempt=prepared.attempt,
                 party=claimed,
             )
-            keys[claimed] = message.mask_key
-        order = [self.manifest.index(party) for party in keys]
-        if order != sorted(order) or len(keys) != len(members):
+        if list(opened) != sorted(opened) or len(opened) != len(members):
             raise ProtocolError("unsorted-cohort", "the cohort repeats or is not in roster order")
-        if len(set(keys.values())) != len(keys):
-            raise ProtocolError("repeated-mask-key", "two nodes advertise one mask key")
-        own = self._secrets[round_, attempt][1]
-        if self.party not in keys:
+        mask_keys = {party: message.mask_key for party, message in opened.items()}
+        channel_keys = {party: message.channel_key for party, message in opened.items()}
+        if len({*mask_keys.values(), *channel_keys.values()}) != 2 * len(opened):
+            raise ProtocolError("repeated-mask-key", "two advertised keys are one")
+        if self.party not in opened:
             raise ProtocolError("not-in-cohort", "this node is not in the cohort")
-        if own not in members:
+        if prepared.advertisement not in members:
             raise ProtocolError("altered-advertisement", "this node's own entry was exchanged")
-        return Cohort(round_, attempt, cohort_hash(members), keys)
+        return Cohort(cohort_hash(members), mask_keys, channel_keys)
 
-    def mask(
-        self, cohort: Cohort, vector: NDArray[np.uint32], model: str
-    ) -> tuple[Envelope, list[bytes]]:
-        """Mask `vector` (d,) in place, seal it, and sign what it is; the mask key is used up.
+    def _check_list(self, parties: Sequence[str], within: Mapping[str, str] | list[str]) -> None:
+        """Check U2 within U1, or U3 within U2: in roster order, large enough, with this node."""
+        if len(parties) < self.manifest.smallest_cohort:
+            raise self._small(len(parties))
+        if list(parties) != sorted(set(parties)):
+            raise ProtocolError("unsorted-cohort", "the list repeats or is not in roster order")
+        if not set(parties) <= set(within):
+            raise ProtocolError("not-in-cohort", "the list names nodes that were not in the last")
+        if self.party not in parties:
+            raise ProtocolError("not-in-cohort", "this node is not in the list")
 
-        Raises:
-            ProtocolError: `no-mask-key` on a second call for one attempt, `wrong-length`.
-        """
-        if vector.shape != (self.manifest.dimension,):
+    def _small(self, count: int) -> ProtocolError:
+        smallest = self.manifest.smallest_cohort
+        return ProtocolError("small-cohort", f"{count} nodes, max(t, n_min) is {smallest}")
+
+    def _check_confirmations(self, begun: Begun, confirmations: Sequence[Envelope]) -> None:
+        assert begun.confirmation is not None and begun.uploads is not None
+        threshold = self.manifest.secagg.threshold
+        if not threshold <= len(confirmations) <= MAX_COHORT:
             raise ProtocolError(
-                "wrong-length", f"vector {vector.shape}, manifest says ({self.manifest.dimension},)"
+                "too-few-confirmations", f"{len(confirmations)} confirmations, t is {threshold}"
             )
-        secret, _ = self._take(cohort.round, cohort.attempt)
-        ctx = context(self.manifest_hash, cohort.round, cohort.attempt)
-        add_masks(vector, self._pairs(cohort, secret, ctx, model))
-        ephemeral = X25519PrivateKey.generate()
-        keys = self.manifest.aggregator
-        chunks = sealing.seal(
-            vector,
-            ephemeral,
-            keys.envelope_key,
-            context=ctx,
-            source=self.party,
-            destination=keys.party,
-        )
-        header = Upload(
-            manifest=self.manifest_hash,
-            round=cohort.round,
-            attempt=cohort.attempt,
-            party=self.party,
-            model=model,
-            cohort=cohort.hash,
-            words=vector.shape[0],
-            chunks=len(chunks),
-            ephemeral_key=ephemeral.public_key().public_bytes_raw().hex(),
-            root=upload_root(chunks),
-        )
-        return sign(UPLOAD, header, self.node_key), chunks
-
-    def forget_before(self, round_: int) -> None:
-        """Drop mask keys of earlier rounds."""
-        self._secrets = {key: value for key, value in self._secrets.items() if key[0] >= round_}
-
-    def _take(self, round_: int, attempt: int) -> tuple[X25519PrivateKey, Envelope]:
-        try:
-            return self._secrets.pop((round_, attempt))
-        except KeyError:
-            raise ProtocolError(
-                "no-mask-key", f"the key of round {round_} attempt {attempt} has been used"
-            ) from None
+        own, signers = Confirmation.from_bytes(begun.confirmation.payload), set()
+        for envelope in confirmations:
+            claimed = Confirmation.from_bytes(envelope.payload).party
+            if claimed not in begun.uploads:
+                raise ProtocolError("not-in-cohort", f"{claimed} has no upload in this attempt")
+            if claimed in signers:
+                raise ProtocolError("repeated-confirmation", f"{claimed} confirms twice")
+            signers.add(claimed)
+            message = verify(
+                Confirmation,
+                envelope,
+                node_key=self.peers[claimed],
+                manifest=self.manifest_hash,
+                round_=begun.round,
+                attempt=begun.attempt,
+                party=claimed,
+            )
+            if message != own.model_copy(update={"party": claimed}):
+                raise ProtocolError("wrong-confirmation", f"{claimed} was told other lists")
 
     def _pairs(
-        self, cohort: Cohort, secret: X25519PrivateKey, ctx: bytes, model: str
-    ) -> list[Pair]:
-        own = self.manifest.index(self.party)
-        pairs = []
-        for peer, public in cohort.mask_keys.items():
+        self,
+        mask: X25519PrivateKey,
+        dealt: Dealt,
+        sharers: Sequence[str],
+        ctx: bytes,
+        model: str,
+    ) -> tuple[Pair, ...]:
+        """The self mask, and one with each other member of U2."""
+        pairs = [Pair(self_key(dealt.seed, ctx, self.party), adds=True)]
+        for peer in sharers:
             if peer == self.party:
                 continue
-            adds = own < self.manifest.index(peer)
-            lower, higher = (self.party, peer) if adds else (peer, self.party)
+            lower, higher = sorted((self.party, peer))
             key = pair_key(
-                secret,
-                public,
+                mask,
+                dealt.cohort.mask_keys[peer],
                 lower=lower,
                 higher=higher,
                 context=ctx,
-                cohort=cohort.hash,
+                cohort=dealt.cohort.hash,
                 model=model,
             )
-            pairs.append(Pair(key, adds))
-        return pairs
+            pairs.append(Pair(key, adds=self.party == lower))
+        return tuple(pairs)
+
+
+def _public(key: X25519PrivateKey) -> str:
+    return key.public_key().public_bytes_raw().hex()

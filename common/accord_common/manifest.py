@@ -74,12 +74,12 @@ class ServerOptimizer(Record):
 
 
 class SecAgg(Record):
-    """Secure-aggregation numbers; `scale` follows from `bound` and n (SPEC.md, "Quantisation")."""
+    """Secure-aggregation numbers; `scale` follows from `bound`, n and `ring_bits` (SPEC.md)."""
 
     threshold: Positive
     min_cohort: Positive
     colluders: Annotated[int, Field(ge=0, le=1000)]
-    ring_bits: Literal[32]
+    ring_bits: Literal[16, 32, 64]
     bound: Dec
     scale: Positive
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import floor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
@@ -51,6 +51,14 @@ class Ring(Generic[W]):
 Z16 = Ring(16, np.uint16, np.int16)
 Z32 = Ring(32, np.uint32, np.int32)
 Z64 = Ring(64, np.uint64, np.int64)
+
+Words = NDArray[np.unsignedinteger[Any]]  # a vector in one of the rings
+_RINGS: dict[int, Ring[Any]] = {ring.bits: ring for ring in (Z16, Z32, Z64)}
+
+
+def ring_of(bits: int) -> Ring[Any]:
+    """Return the ring of a manifest's `ring_bits`: 16, 32 or 64."""
+    return _RINGS[bits]
 
 
 def scale_for(bound: str, contributors: int, ring: Ring[W]) -> int:

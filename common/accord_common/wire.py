@@ -14,16 +14,21 @@ from pydantic import Field, StringConstraints
 from accord_common.api.wire import WireEnvelope
 from accord_common.canonical import parse
 from accord_common.errors import AccordError, FormatError
-from accord_common.fields import Count, Hash, Record, Text
+from accord_common.fields import Count, Hash, Id, Record, Text
 from accord_common.parcel import MAX_HEADER_BYTES
+from accord_common.secagg.messages import MAX_COHORT, SealedShares
 
 MODEL_CHUNK_BYTES = 8 << 20  # the model goes out in pieces of this size, the last one shorter
-_MAX_COHORT = 50  # manifest.RunManifest.roster's bound
 _MAX_MESSAGE = 4000  # characters: fields.Text's bound
+
+_Cohort = Annotated[list[WireEnvelope], Field(min_length=2, max_length=MAX_COHORT)]
+_Sharers = Annotated[list[Id], Field(min_length=2, max_length=MAX_COHORT)]
+_Sealed = Annotated[dict[Id, SealedShares], Field(min_length=1, max_length=MAX_COHORT)]
+_Uploads = Annotated[dict[Id, Hash], Field(min_length=2, max_length=MAX_COHORT)]
 
 
 class Advertise(Record):
-    """Aggregator: send a mask key for this attempt. Answered by `AdvertisementReply`."""
+    """Aggregator, R0: send your keys for this attempt. Answered by `AdvertisementReply`."""
 
     type: Literal["advertise"] = "advertise"
     manifest: Hash
@@ -31,18 +36,59 @@ class Advertise(Record):
     attempt: Count
 
 
-class Train(Record):
-    """Aggregator: train from the model in the bulk, mask for `cohort`. Answered by `UpdateReply`.
+class Share(Record):
+    """Aggregator, R1: share your secrets among U1. Answered by `SharesReply`.
 
-    `cohort` holds the advertisements in roster order, `model` is h_r, the hash of the bulk.
+    `cohort` holds the advertisements of U1 in roster order.
+    """
+
+    type: Literal["share"] = "share"
+    manifest: Hash
+    round: Count
+    attempt: Count
+    cohort: _Cohort
+
+
+class Train(Record):
+    """Aggregator, R2: train from the model in the bulk, mask for U2. Answered by `UpdateReply`.
+
+    `cohort` is H(U1), the one shared among; `sharers` is U2 in roster order; `sealed` maps each
+    other member of U2 to the shares it sealed for this node; `model` is h_r, the bulk's hash.
     """
 
     type: Literal["train"] = "train"
     manifest: Hash
     round: Count
     attempt: Count
-    cohort: Annotated[list[WireEnvelope], Field(min_length=2, max_length=_MAX_COHORT)]
+    cohort: Hash
+    sharers: _Sharers
+    sealed: _Sealed
     model: Hash
+
+
+class Confirm(Record):
+    """Aggregator, R3: sign which uploads arrived. Answered by `ConfirmationReply`.
+
+    `uploads` maps each of U3 to its upload's record hash; `next` is R1 of a later attempt, which
+    rides along, or null.
+    """
+
+    type: Literal["confirm"] = "confirm"
+    manifest: Hash
+    round: Count
+    attempt: Count
+    uploads: _Uploads
+    next: Share | None
+
+
+class Unmask(Record):
+    """Aggregator, R4: so many have confirmed; answer with your shares. By `UnmaskingReply`."""
+
+    type: Literal["unmask"] = "unmask"
+    manifest: Hash
+    round: Count
+    attempt: Count
+    confirmations: _Cohort
 
 
 class Finish(Record):
@@ -54,18 +100,43 @@ class Finish(Record):
 
 
 class AdvertisementReply(Record):
-    """Node: my signed mask key for the attempt."""
+    """Node: my signed keys for the attempt."""
 
     type: Literal["advertisement"] = "advertisement"
     envelope: WireEnvelope
 
 
+class SharesReply(Record):
+    """Node: my secrets, shared among U1, each share sealed to its holder."""
+
+    type: Literal["shares"] = "shares"
+    envelope: WireEnvelope
+
+
 class UpdateReply(Record):
-    """Node: what the sealed chunks in the bulk are, and my mask key for the next attempt 0."""
+    """Node: what the sealed chunks in the bulk are, and my keys for the next round's attempt 0."""
 
     type: Literal["update"] = "update"
     upload: WireEnvelope
     next: WireEnvelope | None
+
+
+class ConfirmationReply(Record):
+    """Node: the lists that I was told; and, where R1 rode along, my shares for that attempt.
+
+    `shares` is null where nothing rode along, or where the node cannot take part in it.
+    """
+
+    type: Literal["confirmation"] = "confirmation"
+    envelope: WireEnvelope
+    shares: WireEnvelope | None
+
+
+class UnmaskingReply(Record):
+    """Node: one share for each of U2, sealed to the aggregator."""
+
+    type: Literal["unmasking"] = "unmasking"
+    envelope: WireEnvelope
 
 
 class Refusal(Record):
@@ -82,19 +153,33 @@ class Done(Record):
     type: Literal["done"] = "done"
 
 
-Request = Advertise | Train | Finish
-Reply = AdvertisementReply | UpdateReply | Refusal | Done
+Request = Advertise | Share | Train | Confirm | Unmask | Finish
+Reply = (
+    AdvertisementReply
+    | SharesReply
+    | UpdateReply
+    | ConfirmationReply
+    | UnmaskingReply
+    | Refusal
+    | Done
+)
 
 _M = TypeVar("_M", Request, Reply)
 
 _REQUESTS: Mapping[str, type[Request]] = {
     "advertise": Advertise,
+    "share": Share,
     "train": Train,
+    "confirm": Confirm,
+    "unmask": Unmask,
     "finish": Finish,
 }
 _REPLIES: Mapping[str, type[Reply]] = {
     "advertisement": AdvertisementReply,
+    "shares": SharesReply,
     "update": UpdateReply,
+    "confirmation": ConfirmationReply,
+    "unmasking": UnmaskingReply,
     "refusal": Refusal,
     "done": Done,
 }

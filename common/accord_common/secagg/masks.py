@@ -9,25 +9,22 @@ server learns noise.
 Edge cases: a cohort of one has no pair and is refused; a peer key of low order is refused. Each key
 pair serves one attempt; the caller discards it after one vector.
 
-Not covered: a node that is lost after it advertised (the attempt ends).
+Not covered: who may learn which key when; see the state machines.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from numpy.typing import NDArray
 
 from accord_common.errors import ProtocolError
+from accord_common.rings import Words
 from accord_common.secagg.keystream import BLOCK_BYTES, Keystream
 
 SEED_BYTES = 32
-
-W = TypeVar("W", np.uint16, np.uint32, np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ def self_key(seed: bytes, context: bytes, party: str) -> bytes:
     return HKDF(hashes.SHA256(), 32, context, b"accord self mask v1" + party.encode()).derive(seed)
 
 
-def add_masks(vector: NDArray[W], pairs: Sequence[Pair]) -> None:
+def add_masks(vector: Words, pairs: Sequence[Pair]) -> None:
     """Add every stream to `vector` (d,) in place, modulo 2^k of its words, little-endian.
 
     Blocks are walked in order, and all streams are applied to a block before the next one, so that

@@ -1,72 +1,130 @@
-"""The signed messages of secure aggregation, and what they commit to.
+"""The signed messages of secure aggregation, R0 to R4, and what they commit to; see SPEC.md.
 
-Guarantees: each message is bound to one manifest, round and attempt, and is signed by the node key
-that the institution delegated; a cohort hash commits to every advertisement in it, byte for byte.
+Guarantees: each message is bound to one manifest, round, attempt and party, and is signed by the
+node key that the institution delegated (`verify`). The three lists that a server could tell
+differently to different nodes are committed to by hash: U1 with every advertisement in it
+(`cohort_hash`), U2 (`sharers_hash`), U3 with every upload in it (`uploads_hash`).
+
+Not covered: whether a list follows from the manifest; each side's state machine asks that.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, ClassVar, TypeVar
+
+from pydantic import Field, StringConstraints
 
 from accord_common.envelope import Envelope
 from accord_common.errors import ProtocolError
 from accord_common.fields import Count, Hash, Id, Positive, PublicKey, Record
 
 ADVERTISEMENT = "advertisement"
+SHARES = "shares"
 UPLOAD = "upload"
+CONFIRMATION = "confirmation"
+UNMASKING = "unmasking"
+MAX_COHORT = 50  # manifest.RunManifest.roster's bound
+
+SealedShares = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{164}$")]  # 2 shares and a tag
+SealedAnswer = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,1666}$")]  # 50 shares
 
 
-class Advertisement(Record):
-    """R0: a node's fresh X25519 mask key for one attempt."""
+class Message(Record):
+    """What every message names: the attempt it belongs to, and its sender."""
+
+    KIND: ClassVar[str]
 
     manifest: Hash
     round: Count
     attempt: Count
     party: Id
+
+
+class Advertisement(Message):
+    """R0: a node's two fresh X25519 keys for one attempt: for masks, and for shares."""
+
+    KIND = ADVERTISEMENT
+
     mask_key: PublicKey
+    channel_key: PublicKey
 
 
-class Upload(Record):
-    """R2: what one masked, sealed vector is, and from which model and cohort it came."""
+class Shares(Message):
+    """R1: for each other member of U1 its share of b and of the mask key, sealed to it alone."""
 
-    manifest: Hash
-    round: Count
-    attempt: Count
-    party: Id
+    KIND = SHARES
+
+    cohort: Hash
+    sealed: Annotated[dict[Id, SealedShares], Field(min_length=1, max_length=MAX_COHORT)]
+
+
+class Upload(Message):
+    """R2: what one masked, sealed vector is, and for which model, U1 and U2 it was masked."""
+
+    KIND = UPLOAD
+
     model: Hash
     cohort: Hash
+    sharers: Hash
     words: Positive
     chunks: Positive
     ephemeral_key: PublicKey
     root: Hash
 
 
-def verify_advertisement(
-    envelope: Envelope, *, node_key: str, manifest: str, round_: int, attempt: int, party: str
-) -> Advertisement:
-    """Decode an advertisement and check signer and context.
+class Confirmation(Message):
+    """R3: the model, U1, U2 and U3 that this node was told; at most one an attempt."""
+
+    KIND = CONFIRMATION
+
+    model: Hash
+    cohort: Hash
+    sharers: Hash
+    uploads: Hash
+
+
+class Unmasking(Message):
+    """R4: one share for each of U2, in roster order, sealed to the run's envelope key."""
+
+    KIND = UNMASKING
+
+    uploads: Hash
+    ephemeral_key: PublicKey
+    sealed: SealedAnswer
+
+
+M = TypeVar("M", bound=Message)
+
+
+def verify(
+    message: type[M],
+    envelope: Envelope,
+    *,
+    node_key: str,
+    manifest: str,
+    round_: int,
+    attempt: int,
+    party: str,
+) -> M:
+    """Decode a message of one kind, and check signer, attempt and sender.
 
     Raises:
+        FormatError: the bytes are no such message.
         ProtocolError: `wrong-kind` or `wrong-context`.
         VerificationError: the signature does not hold.
     """
-    if envelope.kind != ADVERTISEMENT:
-        raise ProtocolError("wrong-kind", f"a {envelope.kind} is no {ADVERTISEMENT}")
+    if envelope.kind != message.KIND:
+        raise ProtocolError("wrong-kind", f"a {envelope.kind} is no {message.KIND}")
     envelope.verify([node_key])
-    message = Advertisement.from_bytes(envelope.payload)
-    _check_context(message, manifest, round_, attempt, party)
-    return message
-
-
-def verify_upload(
-    envelope: Envelope, *, node_key: str, manifest: str, round_: int, attempt: int, party: str
-) -> Upload:
-    """Decode an upload's header and check signer and context; errors as above."""
-    if envelope.kind != UPLOAD:
-        raise ProtocolError("wrong-kind", f"a {envelope.kind} is no {UPLOAD}")
-    envelope.verify([node_key])
-    message = Upload.from_bytes(envelope.payload)
-    _check_context(message, manifest, round_, attempt, party)
-    return message
+    body = message.from_bytes(envelope.payload)
+    if (body.manifest, body.round, body.attempt, body.party) != (manifest, round_, attempt, party):
+        raise ProtocolError(
+            "wrong-context",
+            f"{body.party}, round {body.round}, attempt {body.attempt} of run "
+            f"{body.manifest[:16]} stands where {party}, round {round_}, attempt {attempt} of "
+            f"run {manifest[:16]} belongs",
+        )
+    return body
 
 
 def cohort_hash(advertisements: Iterable[Envelope]) -> str:
@@ -77,22 +135,28 @@ def cohort_hash(advertisements: Iterable[Envelope]) -> str:
     return digest.hexdigest()
 
 
+def sharers_hash(parties: Iterable[str]) -> str:
+    """H(U2): SHA-256 over the party ids, in roster order."""
+    digest = hashlib.sha256(b"accord sharers v1")
+    for party in parties:
+        digest.update(party.encode())
+    return digest.hexdigest()
+
+
+def uploads_hash(uploads: Mapping[str, str]) -> str:
+    """H(U3): SHA-256 over party id and upload's record hash of each, in the order of party ids.
+
+    That is the roster's order, which is sorted by party id.
+    """
+    digest = hashlib.sha256(b"accord uploads v1")
+    for party, upload in sorted(uploads.items()):
+        digest.update(party.encode() + bytes.fromhex(upload))
+    return digest.hexdigest()
+
+
 def upload_root(chunks: Sequence[bytes]) -> str:
     """SHA-256 over the SHA-256 of each sealed chunk, in order."""
     digest = hashlib.sha256(b"accord upload v1")
     for chunk in chunks:
         digest.update(hashlib.sha256(chunk).digest())
     return digest.hexdigest()
-
-
-def _check_context(
-    message: Advertisement | Upload, manifest: str, round_: int, attempt: int, party: str
-) -> None:
-    seen = (message.manifest, message.round, message.attempt, message.party)
-    if seen != (manifest, round_, attempt, party):
-        raise ProtocolError(
-            "wrong-context",
-            f"{message.party}, round {message.round}, attempt {message.attempt} of run "
-            f"{message.manifest[:16]} stands where {party}, round {round_}, attempt {attempt} of "
-            f"run {manifest[:16]} belongs",
-        )

@@ -9,27 +9,28 @@ Not covered: hiding how long the vector is (the manifest says it), and erasing k
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numpy.typing import NDArray
 
 from accord_common.errors import ProtocolError
+from accord_common.rings import Ring, Words
 from accord_common.secagg.masks import derive
 
-CHUNK_WORDS = 1 << 21  # 8 MiB of plaintext: few objects a message, bounded bytes in flight
+CHUNK_BYTES = 8 << 20  # of plaintext: few objects a message, bounded bytes in flight
 TAG_BYTES = 16
 
 
-def chunk_count(words: int) -> int:
-    """Number of chunks that a vector of `words` makes."""
-    return -(-words // CHUNK_WORDS)
+def chunk_count(words: int, bits: int) -> int:
+    """Number of chunks that a vector of `words` of so many bits makes."""
+    return -(-words * bits // (8 * CHUNK_BYTES))
 
 
 def seal(
-    vector: NDArray[np.uint32],
+    vector: Words,
     ephemeral: X25519PrivateKey,
     envelope_key: str,
     *,
@@ -37,16 +38,16 @@ def seal(
     source: str,
     destination: str,
 ) -> list[bytes]:
-    """Encrypt `vector` (d,) for the aggregator; returns `chunk_count(d)` ciphertexts."""
+    """Encrypt `vector` (d,) for the aggregator; returns `chunk_count(d, bits)` ciphertexts."""
     public = ephemeral.public_key().public_bytes_raw().hex()
     key = derive(ephemeral, envelope_key, salt=context, info=_info(public, envelope_key))
     cipher = AESGCM(key)
-    count = chunk_count(vector.shape[0])
-    little = vector.astype("<u4", copy=False)
+    count = chunk_count(vector.shape[0], 8 * vector.itemsize)
+    little = vector.astype(vector.dtype.newbyteorder("<"), copy=False).data.cast("B")
     return [
         cipher.encrypt(
             _nonce(index),
-            little[index * CHUNK_WORDS : (index + 1) * CHUNK_WORDS].data.cast("B"),
+            little[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES],
             _associated(context, source, destination, index, count),
         )
         for index in range(count)
@@ -59,27 +60,27 @@ def unseal(
     ephemeral_key: str,
     *,
     words: int,
+    ring: Ring[Any],
     context: bytes,
     source: str,
     destination: str,
-) -> Iterator[NDArray[np.uint32]]:
-    """Decrypt chunk by chunk, in order; the pieces join to a vector (words,).
+) -> Iterator[Words]:
+    """Decrypt chunk by chunk, in order; the pieces join to a vector (words,) in `ring`.
 
     Raises: ProtocolError: `wrong-chunks` for a wrong number or size, `seal-broken` for a chunk that
         does not open.
     """
-    count = chunk_count(words)
+    count, size = chunk_count(words, ring.bits), words * ring.bits // 8
     if len(chunks) != count:
         raise ProtocolError("wrong-chunks", f"{len(chunks)} chunks, {words} words make {count}")
     public = envelope_private.public_key().public_bytes_raw().hex()
     key = derive(envelope_private, ephemeral_key, salt=context, info=_info(ephemeral_key, public))
     cipher = AESGCM(key)
     for index, chunk in enumerate(chunks):
-        expected = min(CHUNK_WORDS, words - index * CHUNK_WORDS)
-        if len(chunk) != 4 * expected + TAG_BYTES:
+        expected = min(CHUNK_BYTES, size - index * CHUNK_BYTES) + TAG_BYTES
+        if len(chunk) != expected:
             raise ProtocolError(
-                "wrong-chunks",
-                f"chunk {index} has {len(chunk)} bytes, expected {4 * expected + TAG_BYTES}",
+                "wrong-chunks", f"chunk {index} has {len(chunk)} bytes, expected {expected}"
             )
         associated = _associated(context, source, destination, index, count)
         try:
@@ -88,7 +89,7 @@ def unseal(
             raise ProtocolError(
                 "seal-broken", f"chunk {index} from {source} does not open in this context"
             ) from error
-        yield np.frombuffer(plain, dtype="<u4")
+        yield np.frombuffer(plain, np.dtype(ring.words).newbyteorder("<"))
 
 
 def _info(ephemeral_key: str, envelope_key: str) -> bytes:

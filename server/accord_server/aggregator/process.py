@@ -66,7 +66,7 @@ def open_service(
             for party, delegation in run.delegations.items():
                 assert delegation.flower_key is not None  # chain.fetch_run saw to it
                 roster[party] = flower_public_key(delegation.flower_key)
-            chunks = chunk_count(run.manifest.dimension)
+            chunks = chunk_count(run.manifest.dimension, run.manifest.secagg.ring_bits)
             return SuperLinkTransport(listener, roster, max_reply_chunks=chunks)
 
         yield Service(home, client, endpoint, open_transport)

@@ -1,30 +1,64 @@
-"""The aggregator's side of the masked sum; no I/O.
+"""The aggregator's side of the masked sum, R0 to R4, for one attempt; no I/O.
 
-Guarantees: `total` is the exact sum modulo 2^32 over all of the attempt's cohort, or there is none;
-an upload counts once, and only if its signature, context, cohort, model, root and every seal hold.
-A bad upload leaves the accumulator as it was. Individual vectors exist only masked, one chunk at a
-time.
+    advertise(party, envelope) ... close_cohort()  -> U1's advertisements       (R1's request)
+    share(party, envelope)     ... close_sharers() -> U2        (R2's request, with sealed_for)
+    fold(party, envelope, chunks)  close_uploads() -> {party: upload hash}, U3 (R3's)
+    confirm(party, envelope)   ... close_confirmations() -> >= t confirmations (R4's)
+    unmask(party, envelope)    ... total()         -> the sum over U3
 
-Not covered: whether what a node masked is honest.
+`missing` names whom the open stage waits for. `lose(party)` says that a node is gone: it is waited
+for no more, and what it has done so far counts; once too few remain for the attempt to succeed,
+`small-cohort` ends it. A node that comes back may still answer the open stage.
+
+Guarantees: `total` is the exact sum modulo 2^k over the whole of U3, |U3| >= max(t, n_min), or
+there is none. A message counts once, and only if signature, context, lists, root and every seal
+hold; one that does not leaves everything as it was. Individual vectors exist only masked, one chunk
+at a time. A mask key that the shares give is compared with the advertised one before it is used;
+where more than t shares of a secret are there, all must agree.
+
+R1 may be done before the model is known: `model` is set, at the latest, before the first `fold`.
+
+Not covered: whether what a node masked is honest; a wrong share of some b among exactly t.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from numpy.typing import NDArray
 
 from accord_common.envelope import Envelope
 from accord_common.errors import ProtocolError
 from accord_common.manifest import RunManifest, context
+from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
+from accord_common.secagg.channels import open_answer
+from accord_common.secagg.masks import Pair, add_masks, pair_key, self_key
 from accord_common.secagg.messages import (
+    Advertisement,
+    Confirmation,
+    M,
+    Shares,
+    Unmasking,
+    Upload,
     cohort_hash,
+    sharers_hash,
     upload_root,
-    verify_advertisement,
-    verify_upload,
+    uploads_hash,
+    verify,
 )
+from accord_common.secagg.shamir import Share, combine
+
+
+class Stage(IntEnum):
+    """Which messages are taken now."""
+
+    ADVERTISE = 0
+    SHARE = 1
+    UPLOAD = 2
+    CONFIRM = 3
+    UNMASK = 4
 
 
 @dataclass(slots=True)
@@ -48,91 +82,98 @@ class Attempt:
     round: int
     attempt: int
     model: str
+    stage: Stage = Stage.ADVERTISE
     advertised: dict[str, Envelope] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
+    _keys: dict[str, str] = field(default_factory=dict)  # mask keys
     _cohort: tuple[str, ...] = ()
     _cohort_hash: str = ""
-    _sum: NDArray[np.uint32] | None = None
+    _shares: dict[str, Shares] = field(default_factory=dict)
+    _sharers: tuple[str, ...] = ()
+    _sum: Words | None = None
+    _confirmations: dict[str, Envelope] = field(default_factory=dict)
+    _answers: dict[str, list[bytes]] = field(default_factory=dict)  # in U2's order
+    _lost: set[str] = field(default_factory=set)
+    _unmasked: bool = False
 
     def advertise(self, party: str, envelope: Envelope) -> None:
-        """Take a node's advertisement; `cohort-closed` once the cohort is fixed."""
-        if self._cohort:
-            raise ProtocolError("cohort-closed", f"{party} advertises after the cohort was fixed")
-        verify_advertisement(
-            envelope,
-            node_key=self.node_keys[party],
-            manifest=self.manifest_hash,
-            round_=self.round,
-            attempt=self.attempt,
-            party=party,
-        )
+        """R0: take a node's keys; a newer advertisement replaces the older; `wrong-stage`."""
+        self._require(Stage.ADVERTISE, party)
+        self._keys[party] = self._verify(Advertisement, party, envelope).mask_key
         self.advertised[party] = envelope
+        self._lost.discard(party)
 
     def withdraw(self, party: str) -> None:
-        """Forget an advertisement: the node is gone. `cohort-closed` once the cohort is fixed."""
-        if self._cohort:
-            raise ProtocolError("cohort-closed", f"{party} leaves after the cohort was fixed")
+        """R0: forget an advertisement: the node, and its keys with it, is gone."""
+        self._require(Stage.ADVERTISE, party)
         self.advertised.pop(party, None)
 
     def close_cohort(self) -> list[Envelope]:
-        """Fix U1 as those who advertised, in roster order.
+        """Fix U1 as those who advertised; return the advertisements in roster order.
 
         Raises:
             ProtocolError: `small-cohort` under max(t, n_min).
         """
-        smallest = self.manifest.smallest_cohort
-        if len(self.advertised) < smallest:
-            raise ProtocolError(
-                "small-cohort", f"{len(self.advertised)} nodes advertised, {smallest} are needed"
-            )
-        self._cohort = tuple(sorted(self.advertised, key=self.manifest.index))
+        self._close(Stage.ADVERTISE, len(self.advertised), self.manifest.smallest_cohort)
+        self._cohort = tuple(sorted(self.advertised))
         members = [self.advertised[party] for party in self._cohort]
         self._cohort_hash = cohort_hash(members)
-        self._sum = np.zeros(self.manifest.dimension, np.uint32)
         return members
 
-    @property
-    def cohort(self) -> tuple[str, ...]:
-        """Parties of U1 in roster order; empty until `close_cohort`."""
-        return self._cohort
-
-    @property
-    def missing(self) -> frozenset[str]:
-        """Parties of U1 whose upload has not been folded in."""
-        return frozenset(self._cohort) - self.uploads.keys()
-
-    def fold(self, party: str, envelope: Envelope, chunks: Sequence[bytes]) -> None:
-        """Verify one upload whole, then add it to the accumulator.
+    def share(self, party: str, envelope: Envelope) -> None:
+        """R1: take a node's sealed shares.
 
         Raises:
-            ProtocolError: `not-in-cohort`, `repeated-upload`, `wrong-context`, `wrong-model`,
-                `wrong-cohort`, `wrong-length`, `wrong-root`, `wrong-chunks` or `seal-broken`.
+            ProtocolError: `wrong-stage`, `not-in-cohort`, `repeated-message`, `wrong-cohort`,
+                `wrong-shares`, `wrong-kind`, `wrong-context`.
             VerificationError: the signature does not hold.
         """
-        if party not in self._cohort or self._sum is None:
-            raise ProtocolError("not-in-cohort", f"{party} is not in this attempt's cohort")
-        if party in self.uploads:
-            raise ProtocolError("repeated-upload", f"{party} uploads twice")
-        header = verify_upload(
-            envelope,
-            node_key=self.node_keys[party],
-            manifest=self.manifest_hash,
-            round_=self.round,
-            attempt=self.attempt,
-            party=party,
-        )
+        self._require(Stage.SHARE, party, self._cohort, self._shares)
+        message = self._verify(Shares, party, envelope)
+        if message.cohort != self._cohort_hash:
+            raise ProtocolError("wrong-cohort", f"{party} shared among another cohort")
+        if message.sealed.keys() != set(self._cohort) - {party}:
+            raise ProtocolError("wrong-shares", f"{party} did not share among all others of U1")
+        self._shares[party] = message
+
+    def close_sharers(self) -> tuple[str, ...]:
+        """Fix U2 as those whose shares arrived, in roster order; `small-cohort`."""
+        self._close(Stage.SHARE, len(self._shares), self.manifest.smallest_cohort)
+        self._sharers = tuple(sorted(self._shares))
+        self._sum = np.zeros(self.manifest.dimension, ring_of(self.manifest.secagg.ring_bits).words)
+        return self._sharers
+
+    def sealed_for(self, party: str) -> dict[str, str]:
+        """For R2's request to a member of U2: what the others of U2 sealed to it."""
+        return {
+            source: self._shares[source].sealed[party]
+            for source in self._sharers
+            if source != party
+        }
+
+    def fold(self, party: str, envelope: Envelope, chunks: Sequence[bytes]) -> None:
+        """R2: verify one upload whole, then add it to the accumulator.
+
+        Raises:
+            ProtocolError: `wrong-stage`, `not-in-cohort`, `repeated-message`, `wrong-context`,
+                `wrong-model`, `wrong-cohort`, `wrong-length`, `wrong-root`, `wrong-chunks` or
+                `seal-broken`.
+            VerificationError: the signature does not hold.
+        """
+        self._require(Stage.UPLOAD, party, self._sharers, self.uploads)
+        header = self._verify(Upload, party, envelope)
         if header.model != self.model:
             raise ProtocolError("wrong-model", f"{party} trained from {header.model[:16]}")
-        if header.cohort != self._cohort_hash:
+        if (header.cohort, header.sharers) != (self._cohort_hash, sharers_hash(self._sharers)):
             raise ProtocolError("wrong-cohort", f"{party} masked for another cohort")
         if header.words != self.manifest.dimension:
             raise ProtocolError("wrong-length", f"{party} sends {header.words} words")
         if header.root != upload_root(chunks) or header.chunks != len(chunks):
             raise ProtocolError("wrong-root", f"the chunks of {party} are not those it signed")
-        done = 0  # words
+        accumulator, done = self._accumulator(), 0  # words
         try:
             for piece in self._open(party, header.ephemeral_key, chunks):
-                block = self._sum[done : done + piece.shape[0]]
+                block = accumulator[done : done + piece.shape[0]]
                 np.add(block, piece, out=block)
                 done += piece.shape[0]
         except ProtocolError:
@@ -140,21 +181,217 @@ class Attempt:
             raise
         self.uploads[party] = envelope.hash
 
-    def total(self) -> NDArray[np.uint32]:
-        """The sum (d,) over all of U1; `incomplete-sum` while an upload is missing."""
-        if self._sum is None or self.missing:
-            raise ProtocolError("incomplete-sum", f"missing {sorted(self.missing)}")
+    def close_uploads(self) -> dict[str, str]:
+        """Fix U3 as those whose uploads are in the sum: party -> upload hash; `small-cohort`."""
+        self._close(Stage.UPLOAD, len(self.uploads), self.manifest.smallest_cohort)
+        self.uploads = dict(sorted(self.uploads.items()))
+        return self.uploads
+
+    def confirm(self, party: str, envelope: Envelope) -> None:
+        """R3: take a node's signature over all lists.
+
+        Raises:
+            ProtocolError: `wrong-stage`, `not-in-cohort`, `repeated-message`, `wrong-confirmation`,
+                `wrong-kind`, `wrong-context`.
+            VerificationError: the signature does not hold.
+        """
+        self._require(Stage.CONFIRM, party, self.uploads, self._confirmations)
+        message = self._verify(Confirmation, party, envelope)
+        lists = (self.model, self._cohort_hash, sharers_hash(self._sharers))
+        told = (message.model, message.cohort, message.sharers)
+        if told != lists or message.uploads != uploads_hash(self.uploads):
+            raise ProtocolError("wrong-confirmation", f"{party} confirms other lists")
+        self._confirmations[party] = envelope
+
+    def close_confirmations(self) -> list[Envelope]:
+        """End R3; return all confirmations in roster order, at least t; `small-cohort`."""
+        threshold = self.manifest.secagg.threshold
+        self._close(Stage.CONFIRM, len(self._confirmations), threshold)
+        return [self._confirmations[party] for party in sorted(self._confirmations)]
+
+    def unmask(self, party: str, envelope: Envelope) -> None:
+        """R4: take a node's shares, one for each of U2.
+
+        Raises:
+            ProtocolError: `wrong-stage`, `not-in-cohort`, `repeated-message`, `wrong-confirmation`,
+                `share-broken`, `wrong-kind`, `wrong-context`.
+            VerificationError: the signature does not hold.
+        """
+        self._require(Stage.UNMASK, party, self.uploads, self._answers)
+        message = self._verify(Unmasking, party, envelope)
+        if message.uploads != uploads_hash(self.uploads):
+            raise ProtocolError("wrong-confirmation", f"{party} unmasks other uploads")
+        self._answers[party] = open_answer(
+            message.sealed,
+            self.envelope_private,
+            message.ephemeral_key,
+            count=len(self._sharers),
+            context=self._context,
+            source=party,
+            destination=self.manifest.aggregator.party,
+            uploads=message.uploads,
+        )
+
+    @property
+    def unmaskable(self) -> bool:
+        """Whether t nodes have answered R4, so that `total` can be formed."""
+        return len(self._answers) >= self.manifest.secagg.threshold
+
+    def total(self) -> Words:
+        """The sum (d,) over all of U3, modulo 2^k.
+
+        Raises:
+            ProtocolError: `too-few-shares` under t answers; `inconsistent-shares`, `bad-secret` or
+                `mask-key-mismatch` where the shares give no secret, or not the advertised one.
+        """
+        if not self._unmasked:
+            add_masks(self._accumulator(), self._left_over())
+            self._unmasked = True
+        return self._accumulator()
+
+    @property
+    def cohort(self) -> tuple[str, ...]:
+        """Parties of U1 in roster order; empty until `close_cohort`."""
+        return self._cohort
+
+    @property
+    def sharers(self) -> tuple[str, ...]:
+        """Parties of U2 in roster order; empty until `close_sharers`."""
+        return self._sharers
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Who has yet to answer in the open stage, without the lost; in R0 nobody is waited for."""
+        expected, answered = self._expected()
+        return frozenset(expected) - answered.keys() - self._lost
+
+    def lose(self, party: str) -> None:
+        """Wait no more for a node; what it has answered stays.
+
+        Raises:
+            ProtocolError: `small-cohort` once the open stage can no longer gather enough.
+        """
+        self._lost.add(party)
+        _, answered = self._expected()
+        if self.stage is Stage.ADVERTISE:
+            return
+        late = self.stage in (Stage.CONFIRM, Stage.UNMASK)
+        needed = self.manifest.secagg.threshold if late else self.manifest.smallest_cohort
+        if len(answered) + len(self.missing) < needed:
+            raise self._small(len(answered) + len(self.missing), needed)
+
+    def _expected(self) -> tuple[Sequence[str], Mapping[str, object]]:
+        match self.stage:
+            case Stage.ADVERTISE:
+                return (), self.advertised
+            case Stage.SHARE:
+                return self._cohort, self._shares
+            case Stage.UPLOAD:
+                return self._sharers, self.uploads
+            case Stage.CONFIRM:
+                return tuple(self.uploads), self._confirmations
+            case Stage.UNMASK:
+                return tuple(self.uploads), self._answers
+
+    def _require(
+        self,
+        stage: Stage,
+        party: str,
+        members: Sequence[str] | Mapping[str, object] | None = None,
+        answered: Mapping[str, object] | None = None,
+    ) -> None:
+        if self.stage is not stage or self._unmasked:
+            raise ProtocolError(
+                "wrong-stage", f"{party} speaks in {stage.name}, it is {self.stage.name}"
+            )
+        if members is not None and party not in members:
+            raise ProtocolError("not-in-cohort", f"{party} is not in this stage's list")
+        if answered is not None and party in answered:
+            raise ProtocolError("repeated-message", f"{party} has answered in this stage")
+
+    def _close(self, stage: Stage, count: int, needed: int) -> None:
+        if self.stage is not stage:
+            raise ProtocolError("wrong-stage", f"closing {stage.name} in {self.stage.name}")
+        if count < needed:
+            raise self._small(count, needed)
+        self.stage = Stage(stage + 1)
+
+    def _small(self, count: int, needed: int) -> ProtocolError:
+        return ProtocolError(
+            "small-cohort", f"{count} nodes in {self.stage.name}, {needed} are needed"
+        )
+
+    def _verify(self, kind: type[M], party: str, envelope: Envelope) -> M:
+        if party not in self.node_keys:
+            raise ProtocolError("not-in-roster", f"{party} is not in the roster")
+        return verify(
+            kind,
+            envelope,
+            node_key=self.node_keys[party],
+            manifest=self.manifest_hash,
+            round_=self.round,
+            attempt=self.attempt,
+            party=party,
+        )
+
+    def _left_over(self) -> list[Pair]:
+        """The masks still in the sum, to be taken off: every b of U3, and pairs with the lost."""
+        if not self.unmaskable:
+            raise ProtocolError("too-few-shares", f"{len(self._answers)} nodes gave their shares")
+        pairs = []
+        for position, party in enumerate(self._sharers):
+            secret = self._secret(position)
+            if party in self.uploads:
+                pairs.append(Pair(self_key(secret, self._context, party), adds=False))
+            else:
+                pairs += self._pairs_of(party, secret)
+        return pairs
+
+    def _secret(self, position: int) -> bytes:
+        """Combine what the nodes hold of the member of U2 at `position`."""
+        shares = [
+            Share(self.manifest.index(holder) + 1, values[position])
+            for holder, values in sorted(self._answers.items())
+        ]
+        return combine(shares, self.manifest.secagg.threshold)
+
+    def _pairs_of(self, lost: str, secret: bytes) -> Iterator[Pair]:
+        """The lost node's masks in the vectors of U3, with the signs that take them off."""
+        mask = X25519PrivateKey.from_private_bytes(secret)
+        if mask.public_key().public_bytes_raw().hex() != self._keys[lost]:
+            raise ProtocolError(
+                "mask-key-mismatch", f"the shares of {lost} do not give the key it advertised"
+            )
+        for party in self.uploads:
+            lower, higher = sorted((lost, party))
+            key = pair_key(
+                mask,
+                self._keys[party],
+                lower=lower,
+                higher=higher,
+                context=self._context,
+                cohort=self._cohort_hash,
+                model=self.model,
+            )
+            yield Pair(key, adds=party == higher)
+
+    @property
+    def _context(self) -> bytes:
+        return context(self.manifest_hash, self.round, self.attempt)
+
+    def _accumulator(self) -> Words:
+        if self._sum is None:
+            raise ProtocolError("wrong-stage", "there is no sum before U2 is fixed")
         return self._sum
 
-    def _open(
-        self, party: str, ephemeral_key: str, chunks: Sequence[bytes]
-    ) -> Iterator[NDArray[np.uint32]]:
+    def _open(self, party: str, ephemeral_key: str, chunks: Sequence[bytes]) -> Iterator[Words]:
         return sealing.unseal(
             chunks,
             self.envelope_private,
             ephemeral_key,
             words=self.manifest.dimension,
-            context=context(self.manifest_hash, self.round, self.attempt),
+            ring=ring_of(self.manifest.secagg.ring_bits),
+            context=self._context,
             source=party,
             destination=self.manifest.aggregator.party,
         )
@@ -163,11 +400,10 @@ class Attempt:
         self, party: str, ephemeral_key: str, chunks: Sequence[bytes], words: int
     ) -> None:
         """Subtract the first `words` of an upload whose later chunk did not open."""
-        assert self._sum is not None
-        done = 0
+        accumulator, done = self._accumulator(), 0
         pieces = self._open(party, ephemeral_key, chunks)
         while done < words:
             piece = next(pieces)
-            block = self._sum[done : done + piece.shape[0]]
+            block = accumulator[done : done + piece.shape[0]]
             np.subtract(block, piece, out=block)
             done += piece.shape[0]
