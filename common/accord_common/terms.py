@@ -9,12 +9,15 @@ Not covered: who signed what, which code is installed, and what a budget has lef
 """
 
 from collections.abc import Callable, Iterator
+from decimal import ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 
 from accord_common.agreement import Agreement, Dataset, PermittedTask
-from accord_common.errors import AccordError, PolicyError
+from accord_common.errors import AccordError, PolicyError, UsageError
+from accord_common.fields import to_decimal
 from accord_common.manifest import PROTOCOL, RunManifest, Site, default_threshold
-from accord_common.vectors import scale_for, update_bound
+from accord_common.rings import require_noise, ring_of, scale_for
+from accord_common.vectors import update_bound, update_noise
 
 Term = Callable[[Agreement, RunManifest], None]
 
@@ -152,13 +155,23 @@ def sampling_is_within_terms(agreement: Agreement, manifest: RunManifest) -> Non
 def scale_follows(agreement: Agreement, manifest: RunManifest) -> None:
     """Bound and scale are the ones that every machine derives from the other numbers."""
     bound = required_bound(agreement, manifest)
-    scale = scale_for(bound, manifest.n)
+    scale = scale_for(bound, manifest.n, ring_of(manifest.secagg.ring_bits))
     if (manifest.secagg.bound, manifest.secagg.scale) != (bound, scale):
         raise PolicyError(
             "scale-does-not-follow",
             f"bound {manifest.secagg.bound} and scale {manifest.secagg.scale}; "
             f"{bound} and {scale} follow from the manifest",
         )
+
+
+def ring_is_wide_enough(agreement: Agreement, manifest: RunManifest) -> None:
+    """16 bits only where the noise of each site is at least 4 quantisation steps."""
+    for site, _ in _sites(agreement, manifest):
+        ring = ring_of(manifest.secagg.ring_bits)
+        try:
+            require_noise(site_noise(agreement, manifest, site), manifest.secagg.scale, ring)
+        except UsageError as error:
+            raise PolicyError(error.code, error.message, hint=error.hint) from error
 
 
 TERMS: tuple[Term, ...] = (
@@ -176,6 +189,7 @@ TERMS: tuple[Term, ...] = (
     clipping_is_within_terms,
     sampling_is_within_terms,
     scale_follows,
+    ring_is_wide_enough,
 )
 
 
@@ -205,6 +219,25 @@ def required_bound(agreement: Agreement, manifest: RunManifest) -> str:
         for site, dataset in _sites(agreement, manifest)
     ]
     return max(bounds, key=Fraction)
+
+
+def site_noise(agreement: Agreement, manifest: RunManifest, site: Site) -> str:
+    """Standard deviation of the noise on each coordinate of what a site sends, w' x.
+
+    Returns:
+        A decimal string, rounded down to six digits: the same on every machine.
+    """
+    noise = update_noise(
+        steps=manifest.local.steps,
+        learning_rate=manifest.local.learning_rate,
+        clip=manifest.local.clipping_norm,
+        noise_multiplier=site.noise_multiplier,
+        sampling_rate=site.sampling_rate,
+        population=agreement.dataset(site.dataset).size,
+    )
+    largest = max(other.weight for other in manifest.roster)
+    down = Context(prec=6, rounding=ROUND_FLOOR)
+    return to_decimal(down.divide(Decimal(noise) * site.weight, Decimal(largest)))
 
 
 def _named(agreement: Agreement, manifest: RunManifest) -> list[PermittedTask]:

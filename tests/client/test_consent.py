@@ -21,6 +21,7 @@ from accord_common.fields import format_time, new_id, now
 from accord_common.identity import SigningKey
 from accord_common.manifest import MANIFEST
 from accord_common.privacy.events import Spend
+from accord_common.rings import Z16, Z64, Ring, scale_for
 from tests.world import Actor, RunKeys, World, make_world
 
 
@@ -247,6 +248,13 @@ def the_scale_is_coarsened_so_that_small_noise_is_rounded_away(case: Case) -> Fa
     return case.facts(case.manifest(secagg=case.secagg(scale=1)))
 
 
+@attack("ring_is_wide_enough", "coarse-ring")
+def half_the_words_would_show_a_light_sites_update_through_coarse_rounding(case: Case) -> Facts:
+    bound = case.secagg()["bound"]
+    narrow = case.secagg(ring_bits=16, scale=scale_for(bound, 3, Z16))
+    return case.facts(case.manifest(secagg=narrow, roster=case.roster(weight=1)))
+
+
 @attack("delegations_hold", "bad-signature")
 def a_node_key_of_another_site_is_exchanged(case: Case) -> Facts:
     other = case.world.hospitals[1]
@@ -301,6 +309,16 @@ def the_budget_cannot_pay_every_attempt(case: Case) -> Facts:
 
 def test_an_honest_run_is_accepted() -> None:
     verdict = decide(Case().facts())
+    assert (verdict.decision, verdict.code) == ("accept", "")
+
+
+@pytest.mark.parametrize("ring", [Z16, Z64])
+def test_other_rings_are_accepted_with_the_scale_that_follows(ring: Ring[Any]) -> None:
+    case = Case()
+    scale = scale_for(case.secagg()["bound"], 3, ring)
+    verdict = decide(
+        case.facts(case.manifest(secagg=case.secagg(ring_bits=ring.bits, scale=scale)))
+    )
     assert (verdict.decision, verdict.code) == ("accept", "")
 
 

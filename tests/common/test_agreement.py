@@ -151,7 +151,7 @@ def test_the_default_threshold_is_the_protocols(n: int, t: int) -> None:
         (lambda b: b["roster"][0].update(dataset=b["roster"][1]["dataset"]), "dataset twice"),
         (lambda b: b.update(max_attempts_total=1), "max_attempts_total"),
         (lambda b: b["architecture"].update(args={"rate": 0.5}), "args"),
-        (lambda b: b["secagg"].update(ring_bits=16), "ring_bits"),
+        (lambda b: b["secagg"].update(ring_bits=24), "ring_bits"),
         (lambda b: b["aggregator"].update(address="https://x"), "address"),
         (lambda b: b["roster"][0].update(weight=0), "weight"),
     ],

@@ -27,15 +27,34 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_common.rings import Z32, ring_of
+from accord_common.secagg.channels import (
+    PeerShares,
+    open_answer,
+    open_shares,
+    seal_answer,
+    seal_shares,
+)
 from accord_common.secagg.keystream import Keystream
 from accord_common.secagg.masks import Pair, add_masks, pair_key, self_key
-from accord_common.secagg.messages import ADVERTISEMENT, UPLOAD, Advertisement, Upload, upload_root
+from accord_common.secagg.messages import (
+    Advertisement,
+    Confirmation,
+    Shares,
+    Unmasking,
+    Upload,
+    cohort_hash,
+    sharers_hash,
+    upload_root,
+    uploads_hash,
+)
 from accord_common.secagg.sealing import seal, unseal
 from accord_common.secagg.shamir import Share, combine
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDS: dict[str, dict[str, str]] = json.loads((VECTORS / "records.json").read_text())
 MASKS: dict[str, Any] = json.loads((VECTORS / "masks.json").read_text())
+CHANNELS: dict[str, Any] = json.loads((VECTORS / "channels.json").read_text())
 SHAMIR: list[dict[str, Any]] = json.loads((VECTORS / "shamir.json").read_text())
 KINDS: dict[str, type[Record]] = {
     ENROLMENT: Enrolment,
@@ -49,8 +68,7 @@ KINDS: dict[str, type[Record]] = {
     AGGREGATOR_RECEIPT: AggregatorReceipt,
     RESULT: RunResult,
     EVALUATION: Evaluation,
-    ADVERTISEMENT: Advertisement,
-    UPLOAD: Upload,
+    **{kind.KIND: kind for kind in (Advertisement, Shares, Upload, Confirmation, Unmasking)},
 }
 KEYS = [SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([byte]) * 32)) for byte in (1, 2)]
 
@@ -108,6 +126,42 @@ def test_the_mask_stream_is_the_frozen_one() -> None:
     assert not vector.any()
 
 
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_the_mask_words_of_every_ring_are_the_frozen_ones(bits: int) -> None:
+    frozen = np.array(MASKS["words"][str(bits)], ring_of(bits).words)
+    vector = np.zeros(frozen.size, ring_of(bits).words)
+    add_masks(vector, [Pair(bytes.fromhex(MASKS["pair_key"]), adds=True)])
+    assert np.array_equal(vector, frozen)
+
+
+def test_the_shares_on_their_way_are_the_frozen_ones() -> None:
+    values = [bytes.fromhex(value) for value in CHANNELS["values"]]
+    place: dict[str, Any] = {
+        "context": bytes.fromhex(CHANNELS["context"]),
+        "source": CHANNELS["source"],
+        "destination": CHANNELS["destination"],
+    }
+    low, high, cohort = private(0), private(32), CHANNELS["cohort"]
+    sealed = seal_shares(PeerShares(*values), low, public(high), cohort=cohort, **place)
+    assert sealed == CHANNELS["shares"]
+    opened = open_shares(sealed, high, public(low), cohort=cohort, **place)
+    assert [opened.seed, opened.key] == values
+
+    uploads = CHANNELS["uploads"]
+    answer = seal_answer(values, low, public(high), uploads=uploads, **place)
+    assert answer == CHANNELS["answer"]
+    assert open_answer(answer, high, public(low), count=2, uploads=uploads, **place) == values
+
+
+def test_the_hashes_of_the_three_lists_are_the_frozen_ones() -> None:
+    members = [Envelope.from_bytes(text.encode()) for text in CHANNELS["advertisements"]]
+    assert cohort_hash(members) == CHANNELS["cohort_hash"]
+    parties = [CHANNELS["source"], CHANNELS["destination"]]
+    assert sharers_hash(parties) == CHANNELS["sharers_hash"]
+    backwards = dict(reversed(CHANNELS["named_uploads"].items()))
+    assert uploads_hash(backwards) == CHANNELS["uploads_hash"]
+
+
 @pytest.mark.parametrize("by_gcm", [False, True, None])
 def test_each_way_makes_the_frozen_keystream(by_gcm: bool | None) -> None:
     raw = bytearray(64)
@@ -135,6 +189,7 @@ def test_the_sealed_chunk_is_the_frozen_one() -> None:
         private(96),
         public(private(64)),
         words=16,
+        ring=Z32,
         context=ctx,
         source=source,
         destination=destination,

@@ -1,4 +1,4 @@
-"""Write `records.json`, `masks.json` and `shamir.json`: run once per protocol, then frozen.
+"""Write `records`, `masks`, `channels` and `shamir`, all .json: run once per protocol, then frozen.
 
 Provenance: every expected value is computed here by other code than Accord's (json.dumps with
 sorted keys for ASCII records, HMAC for HKDF after RFC 5869, AES in ECB mode over explicit counters
@@ -150,6 +150,34 @@ BODIES: dict[str, Any] = {
         "attempt": 2,
         "party": IDS[0],
         "mask_key": KEY,
+        "channel_key": "ce" * 32,
+    },
+    "shares": {
+        "manifest": HASH,
+        "round": 0,
+        "attempt": 2,
+        "party": IDS[0],
+        "cohort": "ad" * 32,
+        "sealed": {IDS[1]: "5a" * 82, IDS[2]: "a5" * 82},
+    },
+    "confirmation": {
+        "manifest": HASH,
+        "round": 0,
+        "attempt": 2,
+        "party": IDS[0],
+        "model": "ac" * 32,
+        "cohort": "ad" * 32,
+        "sharers": "af" * 32,
+        "uploads": "b0" * 32,
+    },
+    "unmasking": {
+        "manifest": HASH,
+        "round": 0,
+        "attempt": 2,
+        "party": IDS[0],
+        "uploads": "b0" * 32,
+        "ephemeral_key": KEY,
+        "sealed": "5a" * 115,
     },
     "upload": {
         "manifest": HASH,
@@ -158,6 +186,7 @@ BODIES: dict[str, Any] = {
         "party": IDS[0],
         "model": "ac" * 32,
         "cohort": "ad" * 32,
+        "sharers": "af" * 32,
         "words": 1000,
         "chunks": 1,
         "ephemeral_key": KEY,
@@ -348,6 +377,57 @@ def masks() -> dict[str, Any]:
     }
 
 
+def channels() -> dict[str, Any]:
+    """One node's shares for another, one answer of R4, and the hashes of U1, U2 and U3."""
+    keys = [X25519PrivateKey.from_private_bytes(bytes(range(at, at + 32))) for at in (0, 32)]
+    publics = [key.public_key().public_bytes_raw() for key in keys]
+    secret = keys[0].exchange(keys[1].public_key())
+    context = bytes.fromhex(HASH) + (3).to_bytes(8, "big") + (1).to_bytes(8, "big")
+    ids = (IDS[0] + IDS[1]).encode()
+    values = [bytes(range(33)), (2**256 + 296).to_bytes(33, "big")]  # the second is p - 1
+
+    share_key = hkdf(secret, context, b"accord share v1" + ids + publics[0] + publics[1])
+    associated = context + b"\x01" + ids + bytes.fromhex("ac" * 32)
+    shares = AESGCM(share_key).encrypt(bytes(12), b"".join(values), associated)
+
+    answer_key = hkdf(secret, context, b"accord unmask v1" + publics[0] + publics[1])
+    associated = context + b"\x04" + ids + bytes.fromhex("b0" * 32)
+    answer = AESGCM(answer_key).encrypt(bytes(12), b"".join(values), associated)
+
+    bodies = [BODIES["advertisement"] | {"party": party} for party in IDS[:2]]
+    records = [envelope("advertisement", body) for body in bodies]
+    members = b"".join(bytes.fromhex(record["hash"]) for record in records)
+    uploads = {IDS[0]: "ae" * 32, IDS[1]: "af" * 32}
+    named = b"".join(party.encode() + bytes.fromhex(hash_) for party, hash_ in uploads.items())
+    return {
+        "context": context.hex(),
+        "source": IDS[0],
+        "destination": IDS[1],
+        "cohort": "ac" * 32,
+        "values": [value.hex() for value in values],
+        "shares": shares.hex(),
+        "uploads": "b0" * 32,
+        "answer": answer.hex(),
+        "advertisements": [record["envelope"] for record in records],
+        "cohort_hash": hashlib.sha256(b"accord cohort v1" + members).hexdigest(),
+        "sharers_hash": hashlib.sha256(b"accord sharers v1" + ids).hexdigest(),
+        "uploads_hash": hashlib.sha256(b"accord uploads v1" + named).hexdigest(),
+        "named_uploads": uploads,
+    }
+
+
+def rings() -> dict[str, Any]:
+    """The keystream of `masks`' pair key read as words of 16, 32 and 64 bits, and taken modulo."""
+    stream = bytes.fromhex(masks()["stream"])
+    return {
+        str(bits): [
+            int.from_bytes(stream[at : at + bits // 8], "little")
+            for at in range(0, len(stream), bits // 8)
+        ]
+        for bits in (16, 32, 64)
+    }
+
+
 def shamir() -> list[dict[str, Any]]:
     """Shares of fixed secrets on fixed polynomials, each checked by Lagrange's formula at 0."""
     prime = 2**256 + 297
@@ -378,5 +458,7 @@ def shamir() -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     records = {kind: envelope(kind, body) for kind, body in BODIES.items()}
-    for name, value in (("records", records), ("masks", masks()), ("shamir", shamir())):
+    made = {"records": records, "masks": masks(), "channels": channels(), "shamir": shamir()}
+    made["masks"]["words"] = rings()
+    for name, value in made.items():
         (HERE / f"{name}.json").write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")

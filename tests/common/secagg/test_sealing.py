@@ -7,8 +7,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_common.errors import ProtocolError
-from accord_common.secagg.sealing import CHUNK_WORDS, chunk_count, seal, unseal
+from accord_common.rings import Z32, Words, ring_of
+from accord_common.secagg.sealing import CHUNK_BYTES, chunk_count, seal, unseal
 
+CHUNK_WORDS = CHUNK_BYTES // 4
 RECEIVER, SENDER = X25519PrivateKey.generate(), X25519PrivateKey.generate()
 CONTEXT = bytes(range(48))
 
@@ -17,7 +19,7 @@ def public(key: X25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
 
 
-def sealed(words: int) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint32]], list[bytes]]:
+def sealed(words: int) -> tuple[Words, list[bytes]]:
     vector = np.arange(words, dtype=np.uint32)
     return vector, seal(
         vector, SENDER, public(RECEIVER), context=CONTEXT, source="node", destination="agg"
@@ -33,12 +35,13 @@ def opened(
     destination: str = "agg",
     receiver: X25519PrivateKey = RECEIVER,
     sender: X25519PrivateKey = SENDER,
-) -> np.ndarray[tuple[int], np.dtype[np.uint32]]:
+) -> Words:
     pieces = unseal(
         chunks,
         receiver,
         public(sender),
         words=words,
+        ring=Z32,
         context=context,
         source=source,
         destination=destination,
@@ -49,8 +52,29 @@ def opened(
 @pytest.mark.parametrize("words", [1, 1000, CHUNK_WORDS, CHUNK_WORDS + 1])
 def test_what_is_sealed_opens(words: int) -> None:
     vector, chunks = sealed(words)
-    assert len(chunks) == chunk_count(words)
+    assert len(chunks) == chunk_count(words, 32)
     assert np.array_equal(opened(chunks, words), vector)
+
+
+@pytest.mark.parametrize("bits", [16, 64])
+def test_narrow_and_wide_words_open_too(bits: int) -> None:
+    words = CHUNK_BYTES * 8 // bits + 3
+    vector = np.arange(words).astype(ring_of(bits).words)
+    chunks = seal(
+        vector, SENDER, public(RECEIVER), context=CONTEXT, source="node", destination="agg"
+    )
+    assert len(chunks) == chunk_count(words, bits) == 2
+    pieces = unseal(
+        chunks,
+        RECEIVER,
+        public(SENDER),
+        words=words,
+        ring=ring_of(bits),
+        context=CONTEXT,
+        source="node",
+        destination="agg",
+    )
+    assert np.array_equal(np.concatenate(list(pieces)), vector)
 
 
 WORDS = CHUNK_WORDS + 5
