@@ -22,10 +22,11 @@ from accord_common.canonical import sha256_hex
 from accord_common.chain import VerifiedRun, fetch_run
 from accord_common.enrolment import OFFER, Offer
 from accord_common.envelope import Envelope, sign
+from accord_common.errors import AccordError
 from accord_common.identity import SigningKey
 from accord_common.manifest import Deadlines, SecAgg
 from accord_common.receipts import AggregatorReceipt
-from accord_common.vectors import quantise, scale_for
+from accord_common.rings import Z32, Words, quantise, ring_of, scale_for
 from accord_server.aggregator.checkpoints import Checkpoints
 from accord_server.aggregator.control import Control
 from accord_server.aggregator.engine import Engine, RunKeys
@@ -42,13 +43,17 @@ BOUND = "4"
 
 @dataclass
 class SimNode:
-    """A node whose update in a round is known; `faults` maps (type, round, attempt) to a fault."""
+    """A node whose update in a round is known; `faults` maps (type, round, attempt) to a fault.
+
+    What it would have on disk is `disk`, written before anything is answered.
+    """
 
     party: str
     secagg: NodeSecAgg
     scale: int
     faults: dict[tuple[str, int, int], Fault] = field(default_factory=dict)
     seen: list[wire.Request] = field(default_factory=list)
+    disk: bytes | None = None
 
     def vector(self, round_: int) -> NDArray[np.float32]:
         """The update, w' x; the same in every attempt."""
@@ -56,8 +61,9 @@ class SimNode:
         generator = np.random.default_rng([index, round_])
         return generator.uniform(-1, 1, self.secagg.manifest.dimension).astype(np.float32)
 
-    def words(self, round_: int) -> NDArray[np.uint32]:
-        return quantise(self.vector(round_), self.scale, BOUND)[0]
+    def words(self, round_: int) -> Words:
+        ring = ring_of(self.secagg.manifest.secagg.ring_bits)
+        return quantise(self.vector(round_), self.scale, BOUND, ring)[0]
 
     def __call__(self, header: bytes, bulk: tuple[bytes, ...]) -> Answer:
         request = wire.decode_request(header)
@@ -65,27 +71,62 @@ class SimNode:
         fault = None
         if not isinstance(request, wire.Finish):
             fault = self.faults.get((request.type, request.round, request.attempt))
-        answer = self._answer(request, bulk)
+        try:
+            reply, chunks = self._answer(request, bulk)
+        except AccordError as error:
+            reply, chunks = wire.refusal(error), ()
+        self.disk = self.secagg.dump()
+        answer = wire.encode(reply), chunks
         return fault(self, request, answer) if fault else answer
 
-    def _answer(self, request: wire.Request, bulk: tuple[bytes, ...]) -> Answer:
+    def _answer(
+        self, request: wire.Request, bulk: tuple[bytes, ...]
+    ) -> tuple[wire.Reply, tuple[bytes, ...]]:
+        secagg = self.secagg
         match request:
             case wire.Advertise():
-                envelope = self.secagg.advertise(request.round, request.attempt)
-                return wire.encode(wire.AdvertisementReply(envelope=envelope)), ()
+                envelope = secagg.advertise(request.round, request.attempt)
+                return wire.AdvertisementReply(envelope=envelope), ()
+            case wire.Share():
+                envelope = secagg.share(request.round, request.attempt, request.cohort)
+                return wire.SharesReply(envelope=envelope), ()
             case wire.Train():
                 return self._train(request, bulk)
+            case wire.Confirm():
+                envelope = secagg.confirm(request.round, request.attempt, request.uploads)
+                return wire.ConfirmationReply(
+                    envelope=envelope, shares=self._ahead(request.next)
+                ), ()
+            case wire.Unmask():
+                envelope = secagg.unmask(request.round, request.attempt, request.confirmations)
+                return wire.UnmaskingReply(envelope=envelope), ()
             case wire.Finish():
-                return wire.encode(wire.Done()), ()
+                return wire.Done(), ()
 
-    def _train(self, request: wire.Train, bulk: tuple[bytes, ...]) -> Answer:
+    def _train(
+        self, request: wire.Train, bulk: tuple[bytes, ...]
+    ) -> tuple[wire.Reply, tuple[bytes, ...]]:
         assert sha256_hex(b"".join(bulk)) == request.model
-        cohort = self.secagg.open_cohort(request.round, request.attempt, request.cohort)
-        upload, chunks = self.secagg.mask(cohort, self.words(request.round), request.model)
-        self.secagg.forget_before(request.round)
+        sharers = self.secagg.open_sharers(
+            request.round,
+            request.attempt,
+            request.cohort,
+            request.sharers,
+            request.sealed,
+            request.model,
+        )
+        upload, chunks = self.secagg.mask(sharers, self.words(request.round))
         last = request.round + 1 == self.secagg.manifest.rounds
         following = None if last else self.secagg.advertise(request.round + 1, 0)
-        return wire.encode(wire.UpdateReply(upload=upload, next=following)), tuple(chunks)
+        return wire.UpdateReply(upload=upload, next=following), tuple(chunks)
+
+    def _ahead(self, request: wire.Share | None) -> Envelope | None:
+        if request is None:
+            return None
+        try:
+            return self.secagg.share(request.round, request.attempt, request.cohort)
+        except AccordError:
+            return None
 
     def restart(self) -> None:
         """Lose everything that lies in memory."""
@@ -93,6 +134,8 @@ class SimNode:
         self.secagg = NodeSecAgg(
             secagg.manifest, secagg.manifest_hash, self.party, secagg.node_key, secagg.peers
         )
+        if self.disk is not None:
+            self.secagg.load(self.disk)
 
 
 class SimTransport(InProcessTransport):
@@ -187,8 +230,9 @@ class Simulation:
         known = self.records | {envelope.hash: envelope for envelope in (*own, result)}
         return known.__getitem__
 
-    def expected_sum(self, round_: int, cohort: list[str]) -> NDArray[np.uint32]:
-        total: NDArray[np.uint32] = np.zeros(self.run.manifest.dimension, np.uint32)
+    def expected_sum(self, round_: int, cohort: list[str]) -> Words:
+        ring = ring_of(self.run.manifest.secagg.ring_bits)
+        total: Words = np.zeros(self.run.manifest.dimension, ring.words)
         for party in cohort:
             total += self.nodes[party].words(round_)
         return total
@@ -213,7 +257,7 @@ def simulate(folder: Path, *, n: int = 3, dimension: int = 7, **changes: Any) ->
         world.aggregator.node,
     )
     initial = np.linspace(-1, 1, dimension, dtype="<f4").tobytes()
-    scale = scale_for(BOUND, n)
+    scale = scale_for(BOUND, n, Z32)
     smallest = n - 1 if n >= 5 else n
     secagg = SecAgg(
         threshold=smallest, min_cohort=smallest, colluders=0, ring_bits=32, bound=BOUND, scale=scale
@@ -250,6 +294,30 @@ def dies(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
     """The node's process ends over this message."""
     node.restart()
     raise ConnectionError("connection reset")
+
+
+def dies_and_returns(transport: Callable[[], SimTransport], seconds: float = 1.0) -> Fault:
+    """The node's process ends over this message, and another one connects later."""
+
+    def fault(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        now = transport()
+        now.later(seconds, lambda: now.connect(node.party))
+        return dies(node, request, answer)
+
+    return fault
+
+
+def once(fault: Fault) -> Fault:
+    """The fault, at the first message only: asked again, the node is honest."""
+    done: list[bool] = []
+
+    def wrapped(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        if done:
+            return answer
+        done.append(True)
+        return fault(node, request, answer)
+
+    return wrapped
 
 
 def silent(node: SimNode, request: wire.Request, answer: Answer) -> Answer:

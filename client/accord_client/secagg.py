@@ -80,8 +80,10 @@ class NodeSecAgg:
     def advertise(self, round_: int, attempt: int) -> Envelope:
         """R0: make (once) and return the signed keys for an attempt; repeats the same envelope.
 
-        Whatever else was prepared is forgotten; so are the secrets of an earlier attempt of the
-        same round, which can then no longer be unmasked here.
+        Keys that were shared already are replaced by fresh ones: whoever asks again has lost what
+        was shared, and nothing was masked under them. Whatever else was prepared is forgotten; so
+        are the secrets of an earlier attempt of the same round, which can then no longer be
+        unmasked here.
 
         Raises:
             ProtocolError: `round-closed` after R4 was answered in this round, else `stale-attempt`
@@ -89,7 +91,8 @@ class NodeSecAgg:
         """
         prepared = self._prepared
         if prepared is not None and (prepared.round, prepared.attempt) == (round_, attempt):
-            return prepared.advertisement
+            if prepared.dealt is None:
+                return prepared.advertisement
         begun = self._begun
         if begun is not None:
             if begun.round == round_ and begun.unmasking is not None:

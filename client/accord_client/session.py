@@ -4,8 +4,9 @@ Guarantees, for each attempt, in this order: the run is still allowed (agreement
 stop); round and attempt come after every one served before, also before a restart; the model is the
 one announced; the cohort verifies; the installed code and the table are those that were checked.
 Only then is the attempt marked as begun and charged to the ledger, on disk, and the table opened,
-trained on, quantised and masked. An answer's outbox line is on disk before the answer is returned;
-the receipt is queued with it.
+trained on, quantised and masked. What the later stages need, or have decided, is on disk, sealed,
+before the answer that rests on it is returned (`rounds`), and a restarted node answers for the
+attempt that it uploaded in; so is an answer's outbox line; the receipt is queued with it.
 
 What leaves is an answer or a refusal. A refusal has a stable code; its message leaves only where it
 speaks of what the aggregator sent or all parties signed. Data, budget, and whatever failed after
@@ -25,7 +26,8 @@ from numpy.typing import NDArray
 from accord_client.consent import spend_for
 from accord_client.deciding import caps_of, own_agreement
 from accord_client.outbox import Kind, Place
-from accord_client.secagg import Cohort, NodeSecAgg
+from accord_client.secagg import NodeSecAgg
+from accord_client.secagg_memory import Sharers
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
 from accord_common import wire
@@ -46,16 +48,21 @@ from accord_common.fields import now as system_clock
 from accord_common.manifest import RunManifest, model_hash
 from accord_common.privacy.events import LedgerEntry
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
-from accord_common.vectors import quantise
+from accord_common.rings import Z32, quantise, ring_of, rounds_to_nearest
+from accord_common.terms import site_noise
 
 log = structlog.get_logger(__name__)
 
 Bulk = Sequence[bytes]
+_Small = wire.Advertise | wire.Share | wire.Confirm | wire.Unmask
 
 _SILENT = "the node's log says why; only the institution's steward sees it"
 _KINDS: dict[type[wire.Reply], Kind] = {
     wire.AdvertisementReply: "advertisement",
+    wire.SharesReply: "shares",
     wire.UpdateReply: "upload",
+    wire.ConfirmationReply: "confirmation",
+    wire.UnmaskingReply: "unmasking",
     wire.Refusal: "refusal",
     wire.Done: "acknowledgement",
 }
@@ -114,8 +121,12 @@ class Session:
             stores.key,
             {party: delegation.node_key for party, delegation in self._delegations.items()},
         )
+        self._kept = stores.rounds.kept(run_id)
+        if self._kept is not None:
+            self._secagg.load(self._kept)
         self._charged = len(stores.ledger.entries(run=self.manifest_hash))
         self._stopped: str | None = None
+        self._coarse: bool | None = None
         self.over = False
 
     def stop(self, reason: str) -> None:
@@ -138,17 +149,62 @@ class Session:
     def _handle(self, request: wire.Request, bulk: Bulk) -> _Answer:
         if request.manifest != self.manifest_hash:
             raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
+        if isinstance(request, wire.Finish):
+            return self._finish(request.result)
+        place = Place(self.manifest.id, request.round, request.attempt)
         if isinstance(request, wire.Train):
-            return self._train(request, bulk)
+            self._check_allowed()
+            self._check_next(request.round, request.attempt)
+            return self._train(request, bulk, place)
         if bulk:
             raise ProtocolError("unexpected-bulk", f"{request.type} carries {len(bulk)} chunks")
-        if isinstance(request, wire.Advertise):
-            self._check_allowed(request.round, request.attempt)
-            self._secagg.forget_before(request.round)
-            envelope = self._secagg.advertise(request.round, request.attempt)
-            place = Place(self.manifest.id, request.round, request.attempt)
-            return _Answer(wire.AdvertisementReply(envelope=envelope), [], place)
-        return self._finish(request.result)
+        self._check_allowed()
+        reply = self._exchange(request)
+        self._remember(erases=not isinstance(request, wire.Confirm))
+        return _Answer(reply, [], place)
+
+    def _exchange(self, request: _Small) -> wire.Reply:
+        """R0, R1, R3 and R4: what has nothing to do with the table."""
+        round_, attempt = request.round, request.attempt
+        match request:
+            case wire.Advertise():
+                self._check_next(round_, attempt)
+                return wire.AdvertisementReply(envelope=self._secagg.advertise(round_, attempt))
+            case wire.Share():
+                self._check_next(round_, attempt)
+                return wire.SharesReply(
+                    envelope=self._secagg.share(round_, attempt, request.cohort)
+                )
+            case wire.Confirm():
+                envelope = self._secagg.confirm(round_, attempt, request.uploads)
+                return wire.ConfirmationReply(envelope=envelope, shares=self._ahead(request.next))
+            case wire.Unmask():
+                return wire.UnmaskingReply(
+                    envelope=self._secagg.unmask(round_, attempt, request.confirmations)
+                )
+
+    def _ahead(self, request: wire.Share | None) -> Envelope | None:
+        """R1 of the next round, where it rode along and this node can take part in it."""
+        if request is None:
+            return None
+        try:
+            if request.manifest != self.manifest_hash:
+                raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
+            self._check_next(request.round, request.attempt)
+            return self._secagg.share(request.round, request.attempt, request.cohort)
+        except AccordError as error:
+            log.warning("not-shared", run=self.manifest.id, code=error.code, detail=error.message)
+            return None
+
+    def _remember(self, *, erases: bool = False) -> None:
+        """Have on disk what was decided, and secrets that it erases gone from there."""
+        data = self._secagg.dump()
+        if data is None or data == self._kept:
+            return
+        self._stores.rounds.keep(self.manifest.id, data)
+        if erases:
+            self._stores.rounds.flush()
+        self._kept = data
 
     def _finish(self, result: Envelope) -> _Answer:
         if result.kind != RESULT:
@@ -158,31 +214,38 @@ class Session:
         if record.manifest != self.manifest_hash:
             raise ProtocolError("wrong-manifest", "the result is another run's")
         self.over = True
+        self._stores.rounds.erase(self.manifest.id)
         self._stores.state.follow(self.manifest.id, record.status, self._clock())
         log.info("run-over", run=self.manifest.id, status=record.status, rounds=record.rounds)
         return _Answer(wire.Done(), [], Place(self.manifest.id))
 
-    def _train(self, request: wire.Train, bulk: Bulk) -> _Answer:
-        self._check_allowed(request.round, request.attempt)
+    def _train(self, request: wire.Train, bulk: Bulk, place: Place) -> _Answer:
         model = self._open_model(request, bulk)
-        cohort = self._secagg.open_cohort(request.round, request.attempt, request.cohort)
+        sharers = self._secagg.open_sharers(
+            request.round,
+            request.attempt,
+            request.cohort,
+            request.sharers,
+            request.sealed,
+            request.model,
+        )
         trainer = self._ready_trainer()
         entry = self._charge(request.round, request.attempt)
         try:
-            upload, chunks = self._update(trainer, cohort, model, request.model)
+            upload, chunks = self._update(trainer, sharers, model)
+            self._remember()
             self._report(request, upload, chunks, entry)
         except AccordError as error:
             raise _Concealed(error) from error
         following = request.round + 1
-        self._secagg.forget_before(following)
         last = following == self.manifest.rounds
         reply = wire.UpdateReply(
             upload=upload, next=None if last else self._secagg.advertise(following, 0)
         )
         log.info("update-ready", run=self.manifest.id, round=request.round, attempt=request.attempt)
-        return _Answer(reply, chunks, Place(self.manifest.id, request.round, request.attempt))
+        return _Answer(reply, chunks, place)
 
-    def _check_allowed(self, round_: int, attempt: int) -> None:
+    def _check_allowed(self) -> None:
         """Repeat whatever time or another party can have changed since consent."""
         if self._stopped is not None:
             raise PolicyError("run-stopped", self._stopped)
@@ -196,6 +259,9 @@ class Session:
         for delegation in self._delegations.values():
             delegation.check_valid_at(now)
         self._check_registry()
+
+    def _check_next(self, round_: int, attempt: int) -> None:
+        """Refuse an attempt that does not come after all begun here, or is one too many."""
         if round_ >= self.manifest.rounds:
             raise ProtocolError("no-such-round", f"round {round_} of {self.manifest.rounds}")
         run = self._stores.state.run(self.manifest.id)
@@ -259,18 +325,31 @@ class Session:
         return entry
 
     def _update(
-        self, trainer: Trainer, cohort: Cohort, model: NDArray[np.float32], name: str
+        self, trainer: Trainer, sharers: Sharers, model: NDArray[np.float32]
     ) -> tuple[Envelope, list[bytes]]:
         update = trainer.update(model)
         largest = max(site.weight for site in self.manifest.roster)
         if self._site.weight != largest:
             update *= np.float32(self._site.weight / largest)
         secagg = self.manifest.secagg
-        place = update.view(np.uint32)  # from here on nobody needs the update itself
-        words, clamped = quantise(update, secagg.scale, secagg.bound, out=place)
+        ring = ring_of(secagg.ring_bits)
+        # With 32 bits the words take the update's place, which nobody needs from here on.
+        place = update.view(np.uint32) if ring is Z32 else None
+        words, clamped = quantise(
+            update, secagg.scale, secagg.bound, ring, stochastic=self._stochastic(), out=place
+        )
         if clamped:
-            log.warning("update-clamped", run=self.manifest.id, round=cohort.round, count=clamped)
-        return self._secagg.mask(cohort, words, name)
+            log.warning("update-clamped", run=self.manifest.id, round=sharers.round, count=clamped)
+        return self._secagg.mask(sharers, words)
+
+    def _stochastic(self) -> bool:
+        """Whether this site's noise is too small for rounding to nearest."""
+        if self._coarse is None:
+            agreement, _ = own_agreement(self._stores, self.manifest.agreement)
+            assert agreement is not None  # checked in this very message
+            noise = site_noise(verify_agreement(agreement), self.manifest, self._site)
+            self._coarse = not rounds_to_nearest(noise, self.manifest.secagg.scale)
+        return self._coarse
 
     def _report(
         self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry

@@ -2,6 +2,7 @@
 
     datasets/ agreements/ withdrawals/   what the steward registered and signed
     ledger.db node.db outbox.jsonl       what was spent, decided and sent
+    rounds.db                            what the present round must not forget, sealed
     logs/ node.lock                      the daemon's
 
 Guarantees: the ledger is made once, with the folder; opening never makes another.
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from accord_client import outbox, state
+from accord_client import outbox, rounds, state
 from accord_client.agreements import Agreements
 from accord_client.datasets import Datasets
 from accord_client.ledger import Ledger
 from accord_client.outbox import Outbox
+from accord_client.rounds import Rounds
 from accord_client.state import State
 from accord_common.home import Home
 from accord_common.identity import SigningKey
@@ -34,6 +36,7 @@ class Stores:
     state: State
     ledger: Ledger
     outbox: Outbox
+    rounds: Rounds
 
     @property
     def party(self) -> str:
@@ -55,6 +58,8 @@ def open_stores(home: Home) -> Iterator[Stores]:
         stack.callback(ledger.close)
         memory = State(home.path / state.FILE_NAME)
         stack.callback(memory.close)
+        secrets = Rounds(home.path / rounds.FILE_NAME, key)
+        stack.callback(secrets.close)
         yield Stores(
             home=home,
             key=key,
@@ -63,4 +68,5 @@ def open_stores(home: Home) -> Iterator[Stores]:
             state=memory,
             ledger=ledger,
             outbox=Outbox(home.path / outbox.FILE_NAME, key),
+            rounds=secrets,
         )

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from accord_common.errors import FormatError, UsageError, VerificationError
 
@@ -63,6 +64,10 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """Sign `message` (64 bytes, deterministic)."""
         return self._key.sign(message)
+
+    def derive(self, purpose: bytes) -> bytes:
+        """Derive a 32-byte symmetric key of its own for `purpose` (HKDF-SHA256)."""
+        return HKDF(hashes.SHA256(), 32, None, purpose).derive(self._key.private_bytes_raw())
 
 
 def verify(public: str, signature: bytes, message: bytes) -> None:

@@ -43,9 +43,17 @@ class Chronicle:
         history = self.history
         self._write(Opened(round=history.round, attempt=history.attempt, cohort=list(cohort)))
 
-    def complete(self, uploads: Mapping[str, str], completion: Completion) -> None:
-        """End the open attempt: its sum has moved the model."""
-        self._end(uploads, (), completion)
+    def complete(
+        self, uploads: Mapping[str, str], lost: Sequence[str], completion: Completion
+    ) -> None:
+        """End the open attempt: the sum of `uploads` has moved the model.
+
+        Args:
+            uploads: U3, the cohort whose sum it is: party -> upload hash.
+            lost: who was in U1 and is not in the sum.
+            completion: what the round leaves.
+        """
+        self._end(uploads, lost, completion)
 
     def abort(self, uploads: Mapping[str, str], lost: Sequence[str]) -> None:
         """End the open attempt without a sum. Where none is open, there is nothing to do."""
@@ -73,7 +81,7 @@ class Chronicle:
             round=opened.round,
             attempt=opened.attempt,
             outcome="aborted" if completion is None else "completed",
-            cohort=opened.cohort,
+            cohort=[p for p in opened.cohort if completion is None or p in uploads],
             lost=list(lost),
             uploads=[uploads[party] for party in opened.cohort if party in uploads],
             sum=completion.sum if completion else None,

@@ -1,10 +1,11 @@
 """The round engine: drives one run from where its journal ends to its result.
 
-Guarantees: a model moves only by a sum over a whole cohort; an attempt that loses a node, meets a
-refusal or a bad upload, or outlasts its deadline is aborted at once, and nothing of it is used; its
-number is on disk before it is sent and never sent again; every attempt ends in one signed receipt.
-After a crash, or `Interrupted`, a new engine over the same journal goes on with the last completed
-round's model, to the byte.
+Guarantees: a model moves only by the exact sum over a cohort of at least max(t, n_min) nodes; an
+attempt goes on without the nodes that it loses, and is aborted as soon as too few remain: nothing
+of it is used. Its number is on disk before it is sent and never sent again; every attempt ends in
+one signed receipt. Shares that undo masks are asked for in one attempt of a round, ever: where they
+do not suffice, the run fails. After a crash, or `Interrupted`, a new engine over the same journal
+goes on with the last completed round's model, to the byte.
 
 It talks to a `Transport` and to the disk, never to the registry: what that must learn lies in the
 journal. It imports neither flwr nor torch.
@@ -12,33 +13,35 @@ journal. It imports neither flwr nor torch.
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import structlog
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from numpy.typing import NDArray
 
 from accord_common import wire
 from accord_common.chain import VerifiedRun
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, VerificationError
 from accord_common.identity import SigningKey
+from accord_common.rings import Words
 from accord_server.aggregator.checkpoints import Checkpoint, Checkpoints, Vector
 from accord_server.aggregator.chronicle import Chronicle, Completion
 from accord_server.aggregator.conclusion import Ending
 from accord_server.aggregator.control import Control, Stopped
+from accord_server.aggregator.exchanges import Exchanges
+from accord_server.aggregator.following import Following
 from accord_server.aggregator.journal import Journal
 from accord_server.aggregator.members import POLL_S, Members
 from accord_server.aggregator.optimizer import Optimizer, mean_factor
 from accord_server.aggregator.secagg import Attempt
+from accord_server.aggregator.stages import Short
 from accord_server.aggregator.transport import Incoming, Lost, Outgoing, Transport
 
 FINISH_S = 5.0  # how long nodes may take to say that they know the run is over
 STOP_KNOWN_S = 5.0  # nodes may learn of a stop before this process does
 STOPPED = "[run-stopped]"
-LOST_KEY = "no-mask-key"  # the node restarted after it advertised: it may come again at once
 
 log = structlog.get_logger(__name__)
 
@@ -58,14 +61,6 @@ class _Failed(Exception):
         super().__init__(cause)
         self.code = code
         self.cause = cause
-
-
-class _Aborted(Exception):
-    """The attempt cannot go on: who is lost, and why."""
-
-    def __init__(self, lost: dict[str, str]) -> None:
-        super().__init__(str(lost))
-        self.lost = lost
 
 
 class Engine:
@@ -105,7 +100,6 @@ class Engine:
         self._members = Members(run, transport, control, clock)
         self._model, self._optimizer = self._resume(initial)
         self._busy: dict[str, float] = {}
-        self._folding_s = 0.0
 
     def run(self) -> Envelope:
         """Drive the run to its end and return the signed result, which is in the journal too.
@@ -151,59 +145,91 @@ class Engine:
                 self._chronicle.note(
                     "warning", f"the aggregator is back; {self._history.round} rounds are complete"
                 )
-            known: dict[str, Envelope] = {}
+            prepared: Attempt | None = None
             while self._history.round < manifest.rounds:
-                known = self._attempt(known)
+                prepared = self._attempt(prepared)
         except Stopped as stop:
             return Ending("stopped", "stop-requested", str(stop))
         except _Failed as failure:
             return Ending("failed", failure.code, failure.cause)
         return Ending("completed", "", "")
 
-    def _attempt(self, known: dict[str, Envelope]) -> dict[str, Envelope]:
-        """Try the current round once; return what nodes advertised for the next one."""
-        history, manifest, began = self._history, self._run.manifest, self._clock()
-        if history.opened >= manifest.max_attempts_total:
+    def _attempt(self, prepared: Attempt | None) -> Attempt | None:
+        """Try the current round once; return what has been prepared of the next one."""
+        manifest, began = self._run.manifest, self._clock()
+        if self._history.opened >= manifest.max_attempts_total:
             raise _Failed(
                 "attempts-exhausted", f"all {manifest.max_attempts_total} attempts are used up"
             )
-        attempt = Attempt(
-            manifest,
-            self._run.manifest_hash,
-            {party: item.node_key for party, item in self._run.delegations.items()},
-            self._keys.envelope,
-            history.round,
-            history.attempt,
-            history.model,
-        )
-        self._members.gather(attempt, known, self._busy)
-        cohort = self._close(attempt)
+        attempt = prepared or self._prepare()
+        attempt.model = self._history.model
         gathered = self._clock()
-        self._chronicle.open(attempt.cohort)
-        self._folding_s = 0.0
+        exchanges = Exchanges(self._members, attempt)
+        last = attempt.round + 1 == manifest.rounds
+        following = Following(self._members, None if last else self._new(attempt.round + 1, 0))
+        self._chronicle.open(attempt.close_sharers())
         try:
-            known = self._exchange(attempt, cohort)
-        except _Aborted as abort:
-            self._abort(attempt, abort.lost)
-            return {}
-        exchanged = self._clock()
-        self._busy = {}
-        step_s, store_s = self._advance(attempt)
+            exchanges.update(self._model, following)
+            updated = self._clock()
+            exchanges.confirm(following)
+        except Short as short:
+            self._busy = exchanges.busy
+            self._abort(attempt, short.lost)
+            return None
+        confirmed = self._clock()
+        self._unmask(exchanges, following)
+        unmasked = self._clock()
+        self._busy = exchanges.busy
+        step_s, store_s = self._advance(attempt, exchanges.lost)
         log.info(
             "round",
             round=attempt.round,
             attempt=attempt.attempt,
-            cohort=len(cohort),
+            cohort=len(attempt.uploads),
             gather_s=round(gathered - began, 4),
-            wait_s=round(exchanged - gathered - self._folding_s, 4),
-            fold_s=round(self._folding_s, 4),
+            update_s=round(updated - gathered - exchanges.folding_s, 4),
+            fold_s=round(exchanges.folding_s, 4),
+            confirm_s=round(confirmed - updated, 4),
+            unmask_s=round(unmasked - confirmed, 4),
             step_s=round(step_s, 4),
             store_s=round(store_s, 4),
             seconds=round(self._clock() - began, 4),
         )
-        return known
+        return following.ready()
 
-    def _close(self, attempt: Attempt) -> list[Envelope]:
+    def _new(self, round_: int, number: int) -> Attempt:
+        return Attempt(
+            self._run.manifest,
+            self._run.manifest_hash,
+            {party: item.node_key for party, item in self._run.delegations.items()},
+            self._keys.envelope,
+            round_,
+            number,
+            self._history.model,
+        )
+
+    def _prepare(self) -> Attempt:
+        """R0 and R1 of the current attempt in exchanges of their own.
+
+        A node that is lost between the two is waited for like any other.
+        """
+        while True:
+            attempt = self._new(self._history.round, self._history.attempt)
+            self._members.gather(attempt, self._busy)
+            self._require_enough(attempt)
+            exchanges = Exchanges(self._members, attempt)
+            try:
+                exchanges.share()
+            except Short as short:
+                self._busy = exchanges.busy
+                here = self._transport.connected()
+                silent = {party: why for party, why in short.lost.items() if party in here}
+                self._members.give_up(silent)
+            else:
+                self._busy = {}
+                return attempt
+
+    def _require_enough(self, attempt: Attempt) -> None:
         smallest, roster = self._members.smallest(), self._run.manifest.roster
         here = len(attempt.advertised)
         if here < smallest:
@@ -214,7 +240,6 @@ class Engine:
                 f"round {attempt.round + 1} has {here} of {len(roster)} nodes and needs "
                 f"{smallest}. Missing: " + "; ".join(map(self._members.reason, missing)),
             )
-        return attempt.close_cohort()
 
     def _await_stop(self) -> None:
         """Where nodes refuse because the run is to stop, that is how it ends: `Stopped`."""
@@ -223,66 +248,30 @@ class Engine:
             while self._members.receive(until) is not None:
                 pass
 
-    def _exchange(self, attempt: Attempt, cohort: list[Envelope]) -> dict[str, Envelope]:
-        """Send the model, fold every upload in; return the advertisements that came along."""
-        header = wire.encode(
-            wire.Train(
-                manifest=attempt.manifest_hash,
-                round=attempt.round,
-                attempt=attempt.attempt,
-                cohort=cohort,
-                model=attempt.model,
-            )
-        )
-        bulk = _chunks(self._model)
-        update_s = self._run.manifest.deadlines.update_s
-        self._transport.send([Outgoing(party, header, bulk) for party in attempt.cohort])
-        del bulk  # the transport keeps it as long as anybody needs it
-        deadline = self._clock() + update_s
-        self._busy = dict.fromkeys(attempt.cohort, deadline)
-        following: dict[str, Envelope] = {}
-        while attempt.missing:
-            match self._members.receive(deadline):
-                case None:
-                    raise _Aborted(
-                        dict.fromkeys(sorted(attempt.missing), f"no update within {update_s} s")
-                    )
-                case Lost(party, reason):
-                    following.pop(party, None)
-                    if party in attempt.missing:
-                        raise _Aborted({party: reason})
-                case Incoming(party, answer, chunks) if party in attempt.missing:
-                    began = self._clock()
-                    advertisement = self._take(attempt, party, answer, chunks)
-                    if advertisement is not None:
-                        following[party] = advertisement
-                    self._folding_s += self._clock() - began
-        return following
-
-    def _take(
-        self, attempt: Attempt, party: str, answer: bytes, chunks: Sequence[bytes]
-    ) -> Envelope | None:
-        del self._busy[party]
+    def _unmask(self, exchanges: Exchanges, following: Following) -> None:
+        """R4. Nodes answer it in one attempt of a round: where it fails, the run does."""
+        attempt = exchanges.attempt
         try:
-            reply = wire.decode_reply(answer)
-            if isinstance(reply, wire.UpdateReply):
-                attempt.fold(party, reply.upload, chunks)
-                return reply.next
+            exchanges.unmask(following)
+            attempt.total()
+        except Short as short:
+            self._await_stop()
+            self._chronicle.abort(attempt.uploads, tuple(short.lost))
+            raise _Failed(
+                "too-few-shares",
+                f"round {attempt.round + 1} cannot be unmasked, nor tried again, since its masks "
+                f"may have been released in part. Missing: {self._describe(short.lost)}",
+            ) from short
         except AccordError as error:
-            self._members.refuse(party, error.code, error.message)
-            raise _Aborted({party: f"{error.message} [{error.code}]"}) from error
-        if not isinstance(reply, wire.Refusal):
-            reply = wire.Refusal(code="unexpected-message", message=f"answered {reply.type}")
-        if reply.code != LOST_KEY:
-            self._members.refuse(party, reply.code, reply.message)
-        raise _Aborted({party: f"{reply.message} [{reply.code}]"})
+            raise _Failed(error.code, f"round {attempt.round + 1}: {error.message}") from error
 
-    def _advance(self, attempt: Attempt) -> tuple[float, float]:
+    def _advance(self, attempt: Attempt, lost: dict[str, str]) -> tuple[float, float]:
         """Step, checkpoint, sign; return the seconds of computing and of storing."""
         began = self._clock()
         words = attempt.total()
         total = _sha256(words)
-        self._optimizer.step(self._model, words, mean_factor(self._run.manifest, attempt.cohort))
+        cohort = tuple(attempt.uploads)
+        self._optimizer.step(self._model, words, mean_factor(self._run.manifest, cohort))
         if not np.isfinite(self._model).all():
             raise _Failed(
                 "model-not-finite", f"round {attempt.round + 1} leaves a model that is not finite"
@@ -290,19 +279,27 @@ class Engine:
         model = _sha256(self._model)
         stepped = self._clock()
         checkpoint = self._checkpoints.save(self._model, self._optimizer.state)
-        self._chronicle.complete(attempt.uploads, Completion(total, model, checkpoint))
+        without = [party for party in attempt.cohort if party not in attempt.uploads]
+        self._chronicle.complete(attempt.uploads, without, Completion(total, model, checkpoint))
         self._checkpoints.prune()
+        if lost:
+            self._chronicle.note(
+                "warning", f"round {attempt.round + 1} went on without {self._describe(lost)}"
+            )
         return stepped - began, self._clock() - stepped
 
     def _abort(self, attempt: Attempt, lost: dict[str, str]) -> None:
         rejoin_s = self._run.manifest.deadlines.rejoin_s
         self._busy |= dict.fromkeys(lost, self._clock() + rejoin_s)
         self._chronicle.abort(attempt.uploads, tuple(lost))
-        why = "; ".join(f"{self._members.name(party)}: {reason}" for party, reason in lost.items())
+        why = self._describe(lost)
         self._chronicle.note(
             "warning", f"round {attempt.round + 1}, attempt {attempt.attempt + 1} aborted: {why}"
         )
         log.warning("attempt-aborted", round=attempt.round, attempt=attempt.attempt, why=why)
+
+    def _describe(self, lost: dict[str, str]) -> str:
+        return "; ".join(f"{self._members.name(party)}: {why}" for party, why in lost.items())
 
     def _finish(self, result: Envelope) -> None:
         """Tell every node, and wait for those that are free to listen, at most `FINISH_S`."""
@@ -317,13 +314,7 @@ class Engine:
                 waiting.discard(event.party)
 
 
-def _chunks(model: Vector) -> tuple[bytes, ...]:
-    view = model.astype("<f4", copy=False).data.cast("B")
-    size = wire.MODEL_CHUNK_BYTES
-    return tuple(bytes(view[start : start + size]) for start in range(0, len(view), size))
-
-
-def _sha256(vector: NDArray[np.float32] | NDArray[np.uint32]) -> str:
+def _sha256(vector: Vector | Words) -> str:
     """Hash a vector's little-endian bytes."""
     little = vector.astype(vector.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(little.data.cast("B")).hexdigest()

@@ -75,17 +75,18 @@ class Members:
         self.refused[party] = f"{message} [{code}]"
         log.warning("node-refused", party=party, name=self.name(party), code=code, why=message)
 
-    def gather(
-        self, attempt: Attempt, known: Mapping[str, Envelope], busy: Mapping[str, float]
-    ) -> None:
-        """Collect mask keys for an attempt from everybody who may come.
+    def give_up(self, lost: Mapping[str, str]) -> None:
+        """Wait no more for nodes that were waited for in vain, until they connect again."""
+        self.absent |= {party: why for party, why in lost.items() if party not in self.refused}
+
+    def gather(self, attempt: Attempt, busy: Mapping[str, float]) -> None:
+        """Collect keys for an attempt from everybody who may come (R0).
 
         Args:
             attempt: takes the advertisements; its cohort is still open.
-            known: party -> advertisement that came with the last update.
-            busy: party -> clock time until which it may still work for an attempt that was aborted.
+            busy: party -> clock time until which it may still work for another attempt.
         """
-        _Gathering(self, attempt, dict(known), busy).run()
+        _Gathering(self, attempt, busy).run()
 
     def smallest(self) -> int:
         """Fewest nodes whose sum may be formed."""
@@ -98,16 +99,14 @@ class _Gathering:
 
     members: Members
     attempt: Attempt
-    known: dict[str, Envelope]
     busy: Mapping[str, float]
     due: dict[str, float] = field(default_factory=dict)
     rejoin_until: float = 0.0
 
     def run(self) -> None:
         members = self.members
-        while (event := members.receive(members.clock())) is not None:
-            if isinstance(event, Joined | Lost):
-                self.known.pop(event.party, None)  # its mask keys may be gone with it
+        while members.receive(members.clock()) is not None:
+            pass  # what came before anybody was asked: who is here says `connected`
         now = members.clock()
         deadlines = members.run.manifest.deadlines
         self.rejoin_until = now + deadlines.rejoin_s
@@ -119,8 +118,6 @@ class _Gathering:
                 continue
             if party not in connected:
                 self.due[party] = self.rejoin_until
-            elif party in self.known:
-                self._take(party, self.known[party])
             else:
                 asked.append(party)
                 self.due[party] = max(now, self.busy.get(party, now)) + deadlines.advertise_s
@@ -176,11 +173,19 @@ class _Gathering:
             self.members.refuse(party, error.code, error.message)
 
     def _ask(self, parties: list[str]) -> None:
-        header = wire.encode(
-            wire.Advertise(
-                manifest=self.attempt.manifest_hash,
-                round=self.attempt.round,
-                attempt=self.attempt.attempt,
-            )
-        )
+        header = wire.encode(advertise(self.attempt))
         self.members.transport.send([Outgoing(party, header) for party in parties])
+
+
+def advertise(attempt: Attempt) -> wire.Advertise:
+    """R0's request."""
+    return wire.Advertise(
+        manifest=attempt.manifest_hash, round=attempt.round, attempt=attempt.attempt
+    )
+
+
+def share(attempt: Attempt, cohort: list[Envelope]) -> wire.Share:
+    """R1's request, U1 fixed."""
+    return wire.Share(
+        manifest=attempt.manifest_hash, round=attempt.round, attempt=attempt.attempt, cohort=cohort
+    )

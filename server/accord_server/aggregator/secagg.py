@@ -136,6 +136,11 @@ class Attempt:
             raise ProtocolError("wrong-shares", f"{party} did not share among all others of U1")
         self._shares[party] = message
 
+    def retract(self, party: str) -> None:
+        """R1: forget a node's shares: it is gone, and the secrets that go with them, too."""
+        self._require(Stage.SHARE, party)
+        self._shares.pop(party, None)
+
     def close_sharers(self) -> tuple[str, ...]:
         """Fix U2 as those whose shares arrived, in roster order; `small-cohort`."""
         self._close(Stage.SHARE, len(self._shares), self.manifest.smallest_cohort)
@@ -253,6 +258,11 @@ class Attempt:
     def cohort(self) -> tuple[str, ...]:
         """Parties of U1 in roster order; empty until `close_cohort`."""
         return self._cohort
+
+    @property
+    def cohort_hash(self) -> str:
+        """H(U1), for R2's request; empty until `close_cohort`."""
+        return self._cohort_hash
 
     @property
     def sharers(self) -> tuple[str, ...]:

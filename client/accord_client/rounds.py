@@ -1,0 +1,88 @@
+"""What secure aggregation remembers over a restart: one sealed row for each run, `rounds.db`.
+
+Guarantees: a row is on disk when `keep` returns (WAL, synchronous=FULL), so what it decides was
+decided before anything that follows from it leaves; it lies only encrypted (AES-256-GCM under a key
+of this file's own, derived from the node key, bound to the run); what it replaces, and what is
+erased, is overwritten in the file (secure_delete), and `flush` cuts the log that may still have it.
+
+Not covered: what a file system or a disk keeps of blocks that were overwritten; somebody who has
+the node key and the file while a round lasts.
+"""
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from accord_common.errors import VerificationError
+from accord_common.identity import SigningKey
+
+FILE_NAME = "rounds.db"
+BUSY_TIMEOUT_S = 30.0
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS rounds (run TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT"
+_NONCE_BYTES = 12
+
+
+class Rounds:
+    """The open file. Any thread may call; calls are serialised."""
+
+    def __init__(self, path: Path, key: SigningKey) -> None:
+        """Open `path`, making it (mode 0600) where it is missing."""
+        path.touch(mode=0o600, exist_ok=True)
+        self._cipher = AESGCM(key.derive(b"accord round secrets v1"))
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA secure_delete = ON")
+        self._db.execute(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def keep(self, run: str, data: bytes) -> None:
+        """Seal what a run must remember, instead of what it remembered before."""
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + self._cipher.encrypt(nonce, data, run.encode())
+        with self._lock:
+            self._db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?)", (run, sealed))
+
+    def kept(self, run: str) -> bytes | None:
+        """Return what `keep` was given last, or None.
+
+        Raises:
+            VerificationError: `round-secrets-broken`.
+        """
+        with self._lock:
+            rows = self._db.execute("SELECT sealed FROM rounds WHERE run = ?", (run,)).fetchall()
+        if not rows:
+            return None
+        sealed = bytes(rows[0][0])
+        try:
+            return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], run.encode())
+        except InvalidTag as error:
+            raise VerificationError(
+                "round-secrets-broken",
+                f"what rounds.db holds of run {run} does not open with this node's key",
+                hint="This node takes no further part in the run; an older copy must not be used.",
+            ) from error
+
+    def erase(self, run: str) -> None:
+        """Forget a run that is over."""
+        with self._lock:
+            gone = self._db.execute("DELETE FROM rounds WHERE run = ?", (run,)).rowcount
+        if gone:
+            self.flush()
+
+    def flush(self) -> None:
+        """Move the log into the file and cut it, so that nothing older is left in either."""
+        with self._lock:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

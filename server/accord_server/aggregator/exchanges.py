@@ -1,0 +1,187 @@
+"""R1 to R4 of one attempt: requests out, answers into the attempt's state machine, stage by stage.
+
+Guarantees: a stage goes on without the nodes that it loses while enough remain, and raises `Short`
+where they do not; who was lost, and why, is in `lost`; the model and everything else that nodes
+share is encoded once.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from accord_common import wire
+from accord_common.errors import ProtocolError
+from accord_common.secagg.messages import cohort_hash
+from accord_server.aggregator.checkpoints import Vector
+from accord_server.aggregator.following import Following
+from accord_server.aggregator.members import Members, share
+from accord_server.aggregator.secagg import Attempt
+from accord_server.aggregator.stages import Short, Stage
+from accord_server.aggregator.transport import Event, Outgoing
+
+R = TypeVar("R", bound=wire.Reply)
+
+
+@dataclass(slots=True)
+class Exchanges:
+    """See the module.
+
+    Attributes:
+        lost: members of U1 whose vector is not, or will not be, in the sum, and why.
+        busy: nodes that may still work on a request, and until when.
+        folding_s: seconds spent on adding uploads.
+    """
+
+    members: Members
+    attempt: Attempt
+    lost: dict[str, str] = field(default_factory=dict)
+    busy: dict[str, float] = field(default_factory=dict)
+    folding_s: float = 0.0
+
+    def share(self) -> None:
+        """R1 in an exchange of its own: fix U1, and collect everybody's shares."""
+        attempt = self.attempt
+        header = wire.encode(share(attempt, attempt.close_cohort()))
+
+        def take(party: str, reply: wire.Reply, chunks: Sequence[bytes]) -> None:
+            attempt.share(party, _expect(wire.SharesReply, reply).envelope)
+
+        stage = self._stage("shares", self.members.smallest(), take)
+        stage.ask([Outgoing(party, header) for party in attempt.cohort])
+        self._wait(stage)
+
+    def update(self, model: Vector, following: Following) -> None:
+        """R2: everybody of U2 trains, masks and uploads; fixes U3."""
+        attempt, members = self.attempt, self.members
+
+        def take(party: str, reply: wire.Reply, chunks: Sequence[bytes]) -> None:
+            update = _expect(wire.UpdateReply, reply)
+            began = members.clock()
+            attempt.fold(party, update.upload, chunks)
+            self.folding_s += members.clock() - began
+            if update.next is not None:
+                following.advertised(party, update.next)
+
+        stage = self._stage("update", members.smallest(), take, aside=following.event)
+        stage.seconds = members.run.manifest.deadlines.update_s
+        bulk = _chunks(model)
+        stage.ask([Outgoing(party, header, bulk) for party, header in self._train().items()])
+        del bulk  # the transport keeps it as long as anybody needs it
+        following.open(attempt.sharers)
+        self._wait(stage)
+        attempt.close_uploads()
+
+    def confirm(self, following: Following) -> None:
+        """R3: everybody of U3 signs the lists; R1 of the next round rides along."""
+        attempt = self.attempt
+        riding = following.close(attempt.uploads)
+
+        def message(party: str) -> Outgoing:
+            rides = riding is not None and following.includes(party)
+            header = wire.Confirm(
+                manifest=attempt.manifest_hash,
+                round=attempt.round,
+                attempt=attempt.attempt,
+                uploads=dict(attempt.uploads),
+                next=riding if rides else None,
+            )
+            return Outgoing(party, wire.encode(header))
+
+        def take(party: str, reply: wire.Reply, chunks: Sequence[bytes]) -> None:
+            confirmed = _expect(wire.ConfirmationReply, reply)
+            attempt.confirm(party, confirmed.envelope)
+            following.shared(party, confirmed.shares)
+
+        threshold = self.members.run.manifest.secagg.threshold
+        stage = self._stage("confirmation", threshold, take, aside=following.event, again=message)
+        stage.ask([message(party) for party in attempt.uploads])
+        self._wait(stage)
+
+    def unmask(self, following: Following) -> None:
+        """R4: whoever is left of U3 releases the shares that undo what masks remain."""
+        attempt = self.attempt
+        header = wire.encode(
+            wire.Unmask(
+                manifest=attempt.manifest_hash,
+                round=attempt.round,
+                attempt=attempt.attempt,
+                confirmations=attempt.close_confirmations(),
+            )
+        )
+
+        def take(party: str, reply: wire.Reply, chunks: Sequence[bytes]) -> None:
+            attempt.unmask(party, _expect(wire.UnmaskingReply, reply).envelope)
+
+        threshold = self.members.run.manifest.secagg.threshold
+        stage = self._stage(
+            "shares of masks",
+            threshold,
+            take,
+            aside=following.event,
+            again=lambda party: Outgoing(party, header),
+        )
+        stage.ask([Outgoing(party, header) for party in attempt.uploads])
+        self._wait(stage)
+
+    def _train(self) -> dict[str, bytes]:
+        """R2's request to each member of U2; only the sealed shares differ."""
+        attempt = self.attempt
+        cohort = cohort_hash(attempt.advertised[party] for party in attempt.cohort)
+        requests = {
+            party: wire.Train(
+                manifest=attempt.manifest_hash,
+                round=attempt.round,
+                attempt=attempt.attempt,
+                cohort=cohort,
+                sharers=list(attempt.sharers),
+                sealed=attempt.sealed_for(party),
+                model=attempt.model,
+            )
+            for party in attempt.sharers
+        }
+        return {party: wire.encode(request) for party, request in requests.items()}
+
+    def _stage(
+        self,
+        what: str,
+        need: int,
+        take: Callable[[str, wire.Reply, Sequence[bytes]], None],
+        *,
+        aside: Callable[[Event], None] = lambda event: None,
+        again: Callable[[str], Outgoing] | None = None,
+    ) -> Stage:
+        deadlines = self.members.run.manifest.deadlines
+        return Stage(
+            self.members,
+            what,
+            need,
+            deadlines.advertise_s,
+            take,
+            aside,
+            again,
+            deadlines.rejoin_s,
+        )
+
+    def _wait(self, stage: Stage) -> None:
+        try:
+            stage.wait()
+        except Short as short:
+            if stage.again is not None:  # they were waited for
+                self.members.give_up(short.lost)
+            short.lost = self.lost | short.lost
+            raise
+        finally:
+            self.lost |= stage.lost
+            self.busy |= stage.waiting
+
+
+def _expect(kind: type[R], reply: wire.Reply) -> R:
+    if not isinstance(reply, kind):
+        raise ProtocolError("unexpected-message", f"answered {reply.type}")
+    return reply
+
+
+def _chunks(model: Vector) -> tuple[bytes, ...]:
+    view = model.astype("<f4", copy=False).data.cast("B")
+    size = wire.MODEL_CHUNK_BYTES
+    return tuple(bytes(view[start : start + size]) for start in range(0, len(view), size))
