@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from accord_common.api.wire import WireEnvelope
 from accord_common.envelope import Envelope
@@ -62,7 +62,9 @@ class Sharers:
     model: str
     cohort: str
     hash: str
-    shares: Mapping[str, PeerShares]  # all of U2, in roster order; own shares included
+    shares: Mapping[str, PeerShares] = field(
+        repr=False
+    )  # all of U2, in roster order; own shares included
     pairs: tuple[Pair, ...] = field(repr=False)
 
 
@@ -88,7 +90,7 @@ class Begun(Record):
     cohort: Hash
     sharers: list[Id]
     upload: Hash | None
-    shares: dict[Id, HeldShares] | None
+    shares: Annotated[dict[Id, HeldShares] | None, Field(repr=False)]
     uploads: list[Id] | None
     confirmation: WireEnvelope | None
     unmasking: WireEnvelope | None

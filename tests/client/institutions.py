@@ -29,6 +29,7 @@ from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, model_hash
 from accord_common.models.discovery import load_task, task_code
 from accord_common.models.flat import initial_vector, layout_of
+from accord_common.secagg.messages import cohort_hash
 from accord_server.aggregator.secagg import Attempt
 from tests.world import SCHEMA, TASK, Actor, RunKeys, World, make_world
 
@@ -232,20 +233,37 @@ class Aggregator:
         run = RunManifest.from_bytes(manifest.payload)
         return cls(three, manifest, initial_vector(_build(run.architecture.model_dump()), 0))
 
-    def advertise(self, session: Session, round_: int, attempt: int) -> Envelope:
-        request = wire.Advertise(manifest=self.manifest.hash, round=round_, attempt=attempt)
-        reply = wire.decode_reply(session.answer(wire.encode(request), ())[0])
+    def ask(
+        self, session: Session, request: wire.Request, bulk: tuple[bytes, ...] = ()
+    ) -> tuple[wire.Reply, tuple[bytes, ...]]:
+        """One exchange; `Refused` where the node refuses."""
+        header, chunks = session.answer(wire.encode(request), bulk)
+        reply = wire.decode_reply(header)
         if isinstance(reply, wire.Refusal):
             raise Refused("", reply)
+        return reply, chunks
+
+    def advertise(self, session: Session, round_: int, attempt: int) -> Envelope:
+        request = wire.Advertise(manifest=self.manifest.hash, round=round_, attempt=attempt)
+        reply, _ = self.ask(session, request)
         assert isinstance(reply, wire.AdvertisementReply)
+        return reply.envelope
+
+    def share_request(self, round_: int, attempt: int, cohort: list[Envelope]) -> wire.Share:
+        return wire.Share(manifest=self.manifest.hash, round=round_, attempt=attempt, cohort=cohort)
+
+    def share(
+        self, session: Session, round_: int, attempt: int, cohort: list[Envelope]
+    ) -> Envelope:
+        reply, _ = self.ask(session, self.share_request(round_, attempt, cohort))
+        assert isinstance(reply, wire.SharesReply)
         return reply.envelope
 
     def train(
         self,
         session: Session,
-        round_: int,
-        attempt: int,
-        cohort: list[Envelope],
+        attempt: Attempt,
+        party: str,
         *,
         model: bytes | None = None,
         name: str | None = None,
@@ -253,38 +271,74 @@ class Aggregator:
         data = self.model.tobytes() if model is None else model
         request = wire.Train(
             manifest=self.manifest.hash,
-            round=round_,
-            attempt=attempt,
-            cohort=cohort,
+            round=attempt.round,
+            attempt=attempt.attempt,
+            cohort=cohort_hash(attempt.advertised[member] for member in attempt.cohort),
+            sharers=list(attempt.sharers),
+            sealed=attempt.sealed_for(party),
             model=name or model_hash(data),
         )
-        header, bulk = session.answer(wire.encode(request), (data,))
-        reply = wire.decode_reply(header)
-        if isinstance(reply, wire.Refusal):
-            raise Refused("", reply)
+        reply, bulk = self.ask(session, request, (data,))
         assert isinstance(reply, wire.UpdateReply)
         return reply, bulk
 
-    def round(self, sessions: Mapping[str, Session], round_: int, attempt: int = 0) -> None:
-        """One complete attempt; moves the model."""
-        manifest = RunManifest.from_bytes(self.manifest.payload)
-        attempt_ = Attempt(
-            manifest,
+    def confirm(
+        self, session: Session, attempt: Attempt, following: wire.Share | None = None
+    ) -> wire.ConfirmationReply:
+        request = wire.Confirm(
+            manifest=self.manifest.hash,
+            round=attempt.round,
+            attempt=attempt.attempt,
+            uploads=attempt.uploads,
+            next=following,
+        )
+        reply, _ = self.ask(session, request)
+        assert isinstance(reply, wire.ConfirmationReply)
+        return reply
+
+    def unmask(self, session: Session, attempt: Attempt, confirmations: list[Envelope]) -> Envelope:
+        request = wire.Unmask(
+            manifest=self.manifest.hash,
+            round=attempt.round,
+            attempt=attempt.attempt,
+            confirmations=confirmations,
+        )
+        reply, _ = self.ask(session, request)
+        assert isinstance(reply, wire.UnmaskingReply)
+        return reply.envelope
+
+    def attempt(self, round_: int, number: int) -> Attempt:
+        return Attempt(
+            RunManifest.from_bytes(self.manifest.payload),
             self.manifest.hash,
             self.three.node_keys,
             self.three.envelope_private,
             round_,
-            attempt,
+            number,
             model_hash(self.model.tobytes()),
         )
+
+    def round(self, sessions: Mapping[str, Session], round_: int, number: int = 0) -> None:
+        """One complete attempt; moves the model."""
+        attempt = self.attempt(round_, number)
         for party, session in sessions.items():
-            attempt_.advertise(party, self.advertise(session, round_, attempt))
-        cohort = attempt_.close_cohort()
+            attempt.advertise(party, self.advertise(session, round_, number))
+        cohort = attempt.close_cohort()
         for party, session in sessions.items():
-            reply, bulk = self.train(session, round_, attempt, cohort)
-            attempt_.fold(party, reply.upload, bulk)
-        total = attempt_.total().view(np.int32).astype(np.float32)
-        self.model = self.model + total * np.float32(1 / manifest.secagg.scale / len(sessions))
+            attempt.share(party, self.share(session, round_, number, cohort))
+        attempt.close_sharers()
+        for party, session in sessions.items():
+            reply, bulk = self.train(session, attempt, party)
+            attempt.fold(party, reply.upload, bulk)
+        attempt.close_uploads()
+        for party, session in sessions.items():
+            attempt.confirm(party, self.confirm(session, attempt).envelope)
+        confirmations = attempt.close_confirmations()
+        for party, session in sessions.items():
+            attempt.unmask(party, self.unmask(session, attempt, confirmations))
+        total = attempt.total().view(np.int32).astype(np.float32)
+        scale = attempt.manifest.secagg.scale
+        self.model = self.model + total * np.float32(1 / scale / len(sessions))
 
 
 def stranger(three: Institutions, manifest: Envelope, party: str) -> NodeSecAgg:

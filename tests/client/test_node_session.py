@@ -25,6 +25,8 @@ from accord_common.errors import TransportError
 from accord_common.fields import format_time, now
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
+from accord_common.secagg.messages import cohort_hash
+from accord_server.aggregator.secagg import Attempt
 from tests.client.institutions import (
     Aggregator,
     Institutions,
@@ -72,14 +74,55 @@ class Bench:
         return self.session
 
     def cohort(self, round_: int, attempt: int) -> list[Envelope]:
+        """R0 with everybody."""
         own = self.aggregator.advertise(self.session, round_, attempt)
         members = {party: peer.advertise(round_, attempt) for party, peer in self.peers.items()}
         members[self.stores.party] = own
         return [members[party] for party in self.three.parties]
 
+    def shared(self, round_: int, number: int) -> Attempt:
+        """R0 and R1 with everybody."""
+        attempt = self.aggregator.attempt(round_, number)
+        for party, envelope in zip(self.three.parties, self.cohort(round_, number), strict=True):
+            attempt.advertise(party, envelope)
+        cohort = attempt.close_cohort()
+        own = self.aggregator.share(self.session, round_, number, cohort)
+        attempt.share(self.stores.party, own)
+        for party, peer in self.peers.items():
+            attempt.share(party, peer.share(round_, number, cohort))
+        attempt.close_sharers()
+        return attempt
+
+    def train(self, attempt: Attempt) -> wire.UpdateReply:
+        return self.aggregator.train(self.session, attempt, self.stores.party)[0]
+
+    def uploaded(self, round_: int = 0, number: int = 0) -> Attempt:
+        """R0 to R2 with everybody; the peers add noise."""
+        attempt = self.shared(round_, number)
+        reply, bulk = self.aggregator.train(self.session, attempt, self.stores.party)
+        attempt.fold(self.stores.party, reply.upload, bulk)
+        cohort = cohort_hash(attempt.advertised[party] for party in attempt.cohort)
+        for party, peer in self.peers.items():
+            sealed = attempt.sealed_for(party)
+            sharers = peer.open_sharers(
+                round_, number, cohort, attempt.sharers, sealed, attempt.model
+            )
+            words = np.zeros(attempt.manifest.dimension, np.uint32)
+            attempt.fold(party, *peer.mask(sharers, words))
+        attempt.close_uploads()
+        return attempt
+
+    def confirmed(self, attempt: Attempt) -> list[Envelope]:
+        """R3 with everybody."""
+        own = self.aggregator.confirm(self.session, attempt).envelope
+        attempt.confirm(self.stores.party, own)
+        for party, peer in self.peers.items():
+            envelope = peer.confirm(attempt.round, attempt.attempt, attempt.uploads)
+            attempt.confirm(party, envelope)
+        return attempt.close_confirmations()
+
     def serve(self, round_: int, attempt: int) -> wire.UpdateReply:
-        cohort = self.cohort(round_, attempt)
-        return self.aggregator.train(self.session, round_, attempt, cohort)[0]
+        return self.train(self.shared(round_, attempt))
 
     def charged(self) -> list[tuple[int, int]]:
         entries = self.stores.ledger.entries(run=self.manifest.hash)
@@ -116,7 +159,7 @@ def test_three_nodes_sum_and_learn(three: Institutions) -> None:
         assert np.isfinite(aggregator.model).all() and not np.array_equal(aggregator.model, start)
         for stores in opened.values():
             kinds = [line.kind for line in outbox.lines(stores.outbox.path)]
-            assert kinds == ["advertisement", "upload"] * 3
+            assert kinds == ["advertisement", "shares", "upload", "confirmation", "unmasking"] * 3
             assert len(stores.ledger.entries(run=manifest.hash)) == 3
 
 
@@ -155,19 +198,19 @@ def test_an_attempt_is_served_once_and_never_out_of_order(bench: Bench) -> None:
 
 
 def test_a_repeated_train_message_is_refused_and_not_charged(bench: Bench) -> None:
-    cohort = bench.cohort(0, 0)
-    bench.aggregator.train(bench.session, 0, 0, cohort)
+    attempt = bench.shared(0, 0)
+    bench.train(attempt)
     with pytest.raises(Refused) as caught:
-        bench.aggregator.train(bench.session, 0, 0, cohort)
+        bench.train(attempt)
     assert caught.value.code == "stale-attempt"
     assert bench.charged() == [(0, 0)]
 
 
 def test_a_restart_forgets_keys_and_repeats_no_attempt(bench: Bench) -> None:
-    cohort = bench.cohort(0, 0)
+    attempt = bench.shared(0, 0)
     bench.open()
     with pytest.raises(Refused) as caught:
-        bench.aggregator.train(bench.session, 0, 0, cohort)
+        bench.train(attempt)
     assert caught.value.code == "no-mask-key"
     assert bench.charged() == []
     bench.serve(0, 1)
@@ -183,6 +226,8 @@ def test_what_the_ledger_holds_counts_even_if_the_state_was_lost(bench: Bench) -
     with sqlite3.connect(path) as db:
         db.execute("UPDATE runs SET round = -1, attempt = -1")
     db.close()
+    bench.stores.rounds.erase(bench.run)
+    bench.open()
     refused = bench.refusal(0, 0)
     assert refused.code == "already-charged"
     assert bench.charged() == [(0, 0)]
@@ -212,7 +257,9 @@ def test_a_wrong_model_is_refused_before_anything_is_spent(
     bench: Bench, model: bytes | None, name: str | None, code: str
 ) -> None:
     with pytest.raises(Refused) as caught:
-        bench.aggregator.train(bench.session, 0, 0, bench.cohort(0, 0), model=model, name=name)
+        bench.aggregator.train(
+            bench.session, bench.shared(0, 0), bench.stores.party, model=model, name=name
+        )
     assert caught.value.code == code
     assert bench.charged() == []
 
@@ -220,7 +267,7 @@ def test_a_wrong_model_is_refused_before_anything_is_spent(
 def test_a_model_with_nan_is_refused(bench: Bench) -> None:
     bad = np.array([0, np.nan, 1], np.float32).tobytes()
     with pytest.raises(Refused) as caught:
-        bench.aggregator.train(bench.session, 1, 0, bench.cohort(1, 0), model=bad)
+        bench.aggregator.train(bench.session, bench.shared(1, 0), bench.stores.party, model=bad)
     assert caught.value.code == "model-not-finite"
     assert bench.charged() == []
 
@@ -232,7 +279,7 @@ def test_a_small_or_altered_cohort_is_refused_before_anything_is_spent(bench: Be
     exchanged[own] = stranger(bench.three, bench.manifest, bench.stores.party).advertise(0, 0)
     for members, code in [(cohort[:2], "small-cohort"), (exchanged, "altered-advertisement")]:
         with pytest.raises(Refused) as caught:
-            bench.aggregator.train(bench.session, 0, 0, members)
+            bench.aggregator.share(bench.session, 0, 0, members)
         assert caught.value.code == code
     assert bench.charged() == []
 
@@ -419,7 +466,7 @@ def test_a_hundred_rounds_with_two_restarts_spend_what_one_composition_does(
             spent = stores.ledger.epsilon(spends[0].population, "0.00001")
             assert spent == pytest.approx(rule.epsilon(once), abs=1e-9)
             stores.ledger.verify({stores.key.public})
-            assert outbox.verify(stores.outbox.path, frozenset({stores.key.public})) == 200
+            assert outbox.verify(stores.outbox.path, frozenset({stores.key.public})) == 500
 
 
 def test_the_clock_is_the_nodes(bench: Bench) -> None:

@@ -37,7 +37,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
-        self._folder = folder
+        self.folder = folder
         for leftover in folder.glob("*.part"):
             leftover.unlink()
         found = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
@@ -45,13 +45,13 @@ class Checkpoints:
 
     def save(self, model: Vector, state: Mapping[str, Vector]) -> str:
         """Store durably and return the file's SHA-256, which is its name."""
-        part = self._folder / "next.part"
+        part = self.folder / "next.part"
         save_file({MODEL: model, **state}, part)
         with part.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
         os.replace(part, self._path(name))
-        descriptor = os.open(self._folder, os.O_RDONLY)
+        descriptor = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -93,4 +93,4 @@ class Checkpoints:
         return Checkpoint(model, arrays)
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.safetensors"
+        return self.folder / f"{name}.safetensors"

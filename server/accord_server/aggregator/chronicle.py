@@ -15,7 +15,7 @@ from accord_common.identity import SigningKey
 from accord_common.receipts import AGGREGATOR_RECEIPT, RESULT, AggregatorReceipt
 from accord_server.aggregator.conclusion import Ending, conclude, plain
 from accord_server.aggregator.history import History
-from accord_server.aggregator.journal import Concluded, Ended, Journal, Note, Opened
+from accord_server.aggregator.journal import Concluded, Ended, Journal, Note, Opened, Unmasking
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,12 @@ class Chronicle:
         """Use up the next attempt's number and charge its cohort, before anything is sent."""
         history = self.history
         self._write(Opened(round=history.round, attempt=history.attempt, cohort=list(cohort)))
+
+    def unmask(self, spooled: str) -> None:
+        """Say, before any node is asked, that this round is unmasked in the open attempt."""
+        opened = self.history.unfinished
+        assert opened is not None
+        self._write(Unmasking(round=opened.round, attempt=opened.attempt, sum=spooled))
 
     def complete(
         self, uploads: Mapping[str, str], lost: Sequence[str], completion: Completion
@@ -93,6 +99,6 @@ class Chronicle:
         checkpoint = completion.checkpoint if completion else None
         self._write(Ended(receipt=envelope, checkpoint=checkpoint))
 
-    def _write(self, entry: Opened | Ended | Concluded) -> None:
+    def _write(self, entry: Opened | Unmasking | Ended | Concluded) -> None:
         self._journal.append(entry)
         self.history.take(entry)

@@ -32,10 +32,11 @@ from accord_server.aggregator.conclusion import Ending
 from accord_server.aggregator.control import Control, Stopped
 from accord_server.aggregator.exchanges import Exchanges
 from accord_server.aggregator.following import Following
-from accord_server.aggregator.journal import Journal
+from accord_server.aggregator.journal import Journal, Unmasking
 from accord_server.aggregator.members import POLL_S, Members
 from accord_server.aggregator.optimizer import Optimizer, mean_factor
 from accord_server.aggregator.secagg import Attempt
+from accord_server.aggregator.spool import Spool
 from accord_server.aggregator.stages import Short
 from accord_server.aggregator.transport import Incoming, Lost, Outgoing, Transport
 
@@ -93,6 +94,7 @@ class Engine:
         self._keys = keys
         self._transport = transport
         self._checkpoints = checkpoints
+        self._spool = Spool(checkpoints.folder)
         self._clock = clock
         self._control = control
         self._chronicle = Chronicle(run, keys.receipt, journal)
@@ -140,11 +142,13 @@ class Engine:
     def _rounds(self) -> Ending:
         manifest = self._run.manifest
         try:
-            self._chronicle.abort({}, ())  # an attempt that a crash cut off
             if self._history.opened:
                 self._chronicle.note(
                     "warning", f"the aggregator is back; {self._history.round} rounds are complete"
                 )
+            if self._history.unmasking is not None:
+                self._complete(self._history.unmasking)
+            self._chronicle.abort({}, ())  # an attempt that a crash cut off
             prepared: Attempt | None = None
             while self._history.round < manifest.rounds:
                 prepared = self._attempt(prepared)
@@ -171,12 +175,14 @@ class Engine:
         try:
             exchanges.update(self._model, following)
             updated = self._clock()
-            exchanges.confirm(following)
+            spooled: list[str] = []
+            exchanges.confirm(following, lambda: spooled.append(self._spool.write(attempt)))
         except Short as short:
             self._busy = exchanges.busy
             self._abort(attempt, short.lost)
             return None
         confirmed = self._clock()
+        self._chronicle.unmask(*spooled)
         self._unmask(exchanges, following)
         unmasked = self._clock()
         self._busy = exchanges.busy
@@ -196,6 +202,32 @@ class Engine:
             seconds=round(self._clock() - began, 4),
         )
         return following.ready()
+
+    def _complete(self, unmasking: Unmasking) -> None:
+        """End a round that a crash cut off while it was unmasked: ask the same again."""
+        attempt = self._new(unmasking.round, unmasking.attempt)
+        following = Following(self._members, None)
+        try:
+            self._spool.read(unmasking.sum, attempt)
+            exchanges = Exchanges(self._members, attempt)
+            exchanges.confirm(following)
+        except Short as short:
+            raise self._closed(attempt, short.lost) from short
+        except AccordError as error:
+            raise _Failed(error.code, f"round {attempt.round + 1}: {error.message}") from error
+        self._unmask(exchanges, following)
+        self._busy = exchanges.busy
+        self._advance(attempt, exchanges.lost)
+
+    def _closed(self, attempt: Attempt, lost: dict[str, str]) -> _Failed:
+        """A round of which some masks may have been released, and not enough."""
+        self._await_stop()
+        self._chronicle.abort(attempt.uploads, tuple(lost))
+        return _Failed(
+            "too-few-shares",
+            f"round {attempt.round + 1} cannot be unmasked, nor tried again, since its masks may "
+            f"have been released in part. Missing: {self._describe(lost)}",
+        )
 
     def _new(self, round_: int, number: int) -> Attempt:
         return Attempt(
@@ -255,13 +287,7 @@ class Engine:
             exchanges.unmask(following)
             attempt.total()
         except Short as short:
-            self._await_stop()
-            self._chronicle.abort(attempt.uploads, tuple(short.lost))
-            raise _Failed(
-                "too-few-shares",
-                f"round {attempt.round + 1} cannot be unmasked, nor tried again, since its masks "
-                f"may have been released in part. Missing: {self._describe(short.lost)}",
-            ) from short
+            raise self._closed(attempt, short.lost) from short
         except AccordError as error:
             raise _Failed(error.code, f"round {attempt.round + 1}: {error.message}") from error
 
@@ -282,6 +308,7 @@ class Engine:
         without = [party for party in attempt.cohort if party not in attempt.uploads]
         self._chronicle.complete(attempt.uploads, without, Completion(total, model, checkpoint))
         self._checkpoints.prune()
+        self._spool.clear()
         if lost:
             self._chronicle.note(
                 "warning", f"round {attempt.round + 1} went on without {self._describe(lost)}"

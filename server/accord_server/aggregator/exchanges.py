@@ -71,8 +71,13 @@ class Exchanges:
         self._wait(stage)
         attempt.close_uploads()
 
-    def confirm(self, following: Following) -> None:
-        """R3: everybody of U3 signs the lists; R1 of the next round rides along."""
+    def confirm(self, following: Following, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """R3: everybody of U3 signs the lists; R1 of the next round rides along.
+
+        Args:
+            following: the next round.
+            meanwhile: what is to be done while the nodes answer.
+        """
         attempt = self.attempt
         riding = following.close(attempt.uploads)
 
@@ -95,6 +100,7 @@ class Exchanges:
         threshold = self.members.run.manifest.secagg.threshold
         stage = self._stage("confirmation", threshold, take, aside=following.event, again=message)
         stage.ask([message(party) for party in attempt.uploads])
+        meanwhile()
         self._wait(stage)
 
     def unmask(self, following: Following) -> None:

@@ -54,6 +54,7 @@ class Following:
 
         Others of U1 get it by itself, at once.
         """
+        self._settle()
         attempt, self._closed = self.attempt, True
         if attempt is None or len(attempt.advertised) < self.members.smallest():
             self.attempt = None
@@ -96,10 +97,16 @@ class Following:
 
     def ready(self) -> Attempt | None:
         """Return the attempt if enough have shared their secrets, to train at once."""
+        self._settle()
         attempt = self.attempt
         if attempt is None or len(self._shared) < self.members.smallest():
             return None
         return attempt
+
+    def _settle(self) -> None:
+        """Take what has come already."""
+        while (event := self.members.receive(self.members.clock())) is not None:
+            self.event(event)
 
     def _forget(self, party: str) -> None:
         """Drop what a node gave: its secrets may be gone with its connection."""

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError
 from accord_common.receipts import AggregatorReceipt
-from accord_server.aggregator.journal import Concluded, Ended, Journal, Note, Opened
+from accord_server.aggregator.journal import (
+    Concluded,
+    Ended,
+    Journal,
+    Line,
+    Note,
+    Opened,
+    Unmasking,
+)
 
 
 @dataclass(slots=True)
@@ -26,6 +34,7 @@ class History:
         charged: party -> attempts whose train message it was, or may have been, sent.
         checkpoint: what the last completed round left; None in round 0.
         unfinished: an attempt that was opened and has not ended.
+        unmasking: it may have been asked to be unmasked.
         result: the signed result, once there is one.
     """
 
@@ -37,6 +46,7 @@ class History:
     charged: Counter[str] = field(default_factory=Counter)
     checkpoint: str | None = None
     unfinished: Opened | None = None
+    unmasking: Unmasking | None = None
     result: Envelope | None = None
 
     @classmethod
@@ -47,7 +57,7 @@ class History:
             history.take(entry)
         return history
 
-    def take(self, entry: Opened | Ended | Note | Concluded) -> None:
+    def take(self, entry: Line) -> None:
         """Move on by one line."""
         match entry:
             case Opened():
@@ -60,6 +70,13 @@ class History:
                 self.attempt += 1
                 self.opened += 1
                 self.charged.update(entry.cohort)
+            case Unmasking():
+                opened = self.unfinished
+                if opened is None or (entry.round, entry.attempt) != (opened.round, opened.attempt):
+                    raise _unfit(
+                        f"round {entry.round} attempt {entry.attempt} is unmasked unopened"
+                    )
+                self.unmasking = entry
             case Ended():
                 self._end(AggregatorReceipt.from_bytes(entry.receipt.payload), entry)
             case Concluded():
@@ -74,7 +91,7 @@ class History:
         if receipt.previous != self.head or receipt.model_before != self.model:
             raise _unfit(f"the receipt of round {receipt.round} does not follow the one before")
         self.head = entry.receipt.hash
-        self.unfinished = None
+        self.unfinished = self.unmasking = None
         if receipt.model_after is not None:
             self.model, self.checkpoint = receipt.model_after, entry.checkpoint
             self.round, self.attempt = self.round + 1, 0

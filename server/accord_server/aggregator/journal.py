@@ -34,6 +34,15 @@ class Opened(Record):
     cohort: Parties
 
 
+class Unmasking(Record):
+    """Nodes are about to be asked to undo the open attempt's masks, for good; `sum` is spooled."""
+
+    type: Literal["unmasking"] = "unmasking"
+    round: Count
+    attempt: Count
+    sum: Hash
+
+
 class Ended(Record):
     """An attempt ended as its signed receipt says; `checkpoint` is what a completed one left."""
 
@@ -57,8 +66,9 @@ class Concluded(Record):
     result: WireEnvelope
 
 
-Entry: TypeAlias = Annotated[Opened | Ended | Note | Concluded, Field(discriminator="type")]
-_ENTRY: TypeAdapter[Opened | Ended | Note | Concluded] = TypeAdapter(Entry)
+Line: TypeAlias = Opened | Unmasking | Ended | Note | Concluded
+Entry: TypeAlias = Annotated[Line, Field(discriminator="type")]
+_ENTRY: TypeAdapter[Line] = TypeAdapter(Entry)
 
 
 class Journal:
@@ -76,7 +86,7 @@ class Journal:
         stored = self._cursor_path.read_text() if self._cursor_path.exists() else "0"
         self.cursor = int(stored) if stored.isdigit() and int(stored) <= self._size else 0
 
-    def append(self, entry: Opened | Ended | Note | Concluded) -> None:
+    def append(self, entry: Line) -> None:
         """Add a line; durable on return, but for notes."""
         line = entry.to_bytes() + b"\n"
         with self._changed:
@@ -87,7 +97,7 @@ class Journal:
             self._size += len(line)
             self._changed.notify_all()
 
-    def read(self, start: int = 0) -> Iterator[tuple[Opened | Ended | Note | Concluded, int]]:
+    def read(self, start: int = 0) -> Iterator[tuple[Line, int]]:
         """Yield what there is from byte `start` on, each entry with the position behind it.
 
         Raises:

@@ -28,8 +28,10 @@ from enum import IntEnum
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from accord_common.api.wire import WireEnvelope
 from accord_common.envelope import Envelope
 from accord_common.errors import ProtocolError
+from accord_common.fields import Hash, Id, Record
 from accord_common.manifest import RunManifest, context
 from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
@@ -59,6 +61,15 @@ class Stage(IntEnum):
     UPLOAD = 2
     CONFIRM = 3
     UNMASK = 4
+
+
+class Suspended(Record):
+    """An attempt between R2 and R3: U1 as advertised, U2, U3 with upload hashes, h_r."""
+
+    cohort: list[WireEnvelope]
+    sharers: list[Id]
+    uploads: dict[Id, Hash]
+    model: Hash
 
 
 @dataclass(slots=True)
@@ -191,6 +202,30 @@ class Attempt:
         self._close(Stage.UPLOAD, len(self.uploads), self.manifest.smallest_cohort)
         self.uploads = dict(sorted(self.uploads.items()))
         return self.uploads
+
+    def suspend(self) -> tuple["Suspended", Words]:
+        """Between R2 and R3: all that `resume` needs, and the masked sum (not copied)."""
+        if self.stage is not Stage.CONFIRM:
+            raise ProtocolError("wrong-stage", f"suspended in {self.stage.name}")
+        members = [self.advertised[party] for party in self._cohort]
+        suspended = Suspended(
+            cohort=members, sharers=list(self._sharers), uploads=self.uploads, model=self.model
+        )
+        return suspended, self._accumulator()
+
+    def resume(self, suspended: "Suspended", words: Words) -> None:
+        """Go on with a suspended attempt, in a fresh one of the same place; R3 is next.
+
+        Raises:
+            ProtocolError: `wrong-length`, and what `advertise` raises.
+        """
+        for envelope in suspended.cohort:
+            self.advertise(Advertisement.from_bytes(envelope.payload).party, envelope)
+        self.close_cohort()
+        if words.shape != (self.manifest.dimension,):
+            raise ProtocolError("wrong-length", f"a sum {words.shape}")
+        self._sharers, self.uploads = tuple(suspended.sharers), dict(suspended.uploads)
+        self.model, self._sum, self.stage = suspended.model, words, Stage.CONFIRM
 
     def confirm(self, party: str, envelope: Envelope) -> None:
         """R3: take a node's signature over all lists.
