@@ -99,18 +99,20 @@ class Adversary:
                 camps[1].puppets = camps[0].puppets
             if self.random.random() < 0.5:  # alike but for what is said to have arrived
                 camps[1] = replace(camps[0], silent=camps[1].silent)
-            side = {party: self.random.random() < 0.4 for party in self.nodes}
+            share = self.random.choice([0.0, 0.4])  # of the nodes that are in the second camp
+            side = {party: self.random.random() < share for party in self.nodes}
+            swap, noise = self.random.random() < 0.5, self.random.choice([0.0, 0.1])
             for turn, stage in enumerate((0, 1, 2, 3, 4, 3, 4)):
-                swapped = turn > 4 and self.random.random() < 0.5
+                swapped = turn > 4 and swap
                 order = list(self.nodes)
                 self.random.shuffle(order)
                 for party in order:
-                    odd = self.random.random() < 0.1
+                    odd = self.random.random() < noise
                     self._step(stage, place, party, camps[side[party] ^ odd ^ swapped])
-                    if self.random.random() < 0.1:  # out of order, another camp, another attempt
+                    if self.random.random() < noise:  # out of order, another camp, another attempt
                         some = self.random.choice(places)
                         self._step(self.random.randrange(5), some, party, self.random.choice(camps))
-                    if self.random.random() < 0.05:
+                    if self.random.random() < noise / 2:
                         self.fed.restart(party)
                         self.nodes[party] = self.fed.nodes[party]
 
@@ -120,8 +122,8 @@ class Adversary:
     def _camp(self, place: Place) -> Camp:
         chance = self.random.choice([0.0, 0.1, 0.3])
         silent = self._some(self.fed.parties, chance)
-        if self.random.random() < 0.2:  # all but one
-            silent = frozenset(self.fed.parties) - {self.random.choice(list(self.nodes))}
+        one = frozenset({self.random.choice(list(self.nodes))})
+        silent = self.random.choice([silent, silent, one, frozenset(self.fed.parties) - one])
         return Camp(
             model=self.random.choice(["d0", "d1"]) * 32,
             puppets={party: self._puppet(place, party) for party in self.colluders},
@@ -273,6 +275,8 @@ class Knowledge:
             )
             x = self.fed.manifest.index(holder) + 1
             for party, value in zip(told.sharers, values, strict=True):
+                if party in self.adversary.colluders:
+                    continue
                 listed = party in self.adversary.lists[body.uploads]
                 held = self.seeds if listed else self.keys
                 held[party, told.mask_keys[party]][x] = value

@@ -36,6 +36,7 @@ class Federation:
     node_keys: dict[str, SigningKey]
     envelope_key: X25519PrivateKey
     nodes: dict[str, NodeSecAgg] = field(default_factory=dict)
+    exchanges: list[tuple[str, wire.Request, wire.Reply]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.nodes = {party: self.machine(party) for party in self.parties}
@@ -96,6 +97,7 @@ class Federation:
         """One exchange, through the headers' bytes."""
         told = wire.decode_request(wire.encode(request))
         reply, bulk = self._answer(self.nodes[party], told)
+        self.exchanges.append((party, request, reply))
         return wire.decode_reply(wire.encode(reply)), bulk
 
     def _answer(self, node: NodeSecAgg, request: wire.Request) -> tuple[wire.Reply, BULK]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from accord_client.secagg import NodeSecAgg
 from accord_common.errors import AccordError, ProtocolError
-from accord_common.secagg.masks import BLOCK_BYTES
+from accord_common.secagg.keystream import BLOCK_BYTES
 from tests.secagg_driver import Federation, Script, drive, federation, with_code
 
 STAGES = ("advertise", "share", "upload", "confirm", "unmask")
