@@ -17,10 +17,18 @@ from accord_common.parcel import MAX_HEADER_BYTES
 from accord_common.secagg.messages import ADVERTISEMENT, Advertisement
 
 HASH = "ab" * 32
+PARTIES = [new_id(), new_id()]
 
 
 def advertisement() -> Envelope:
-    message = Advertisement(manifest=HASH, round=3, attempt=0, party=new_id(), mask_key="01" * 32)
+    message = Advertisement(
+        manifest=HASH,
+        round=3,
+        attempt=0,
+        party=new_id(),
+        mask_key="01" * 32,
+        channel_key="02" * 32,
+    )
     return sign(ADVERTISEMENT, message, SigningKey.generate())
 
 
@@ -29,19 +37,41 @@ def altered(message: wire.Request | wire.Reply, **changes: Any) -> bytes:
 
 
 def test_requests_come_back_as_they_were() -> None:
-    for request in (
+    share = wire.Share(manifest=HASH, round=1, attempt=0, cohort=[advertisement(), advertisement()])
+    requests: tuple[wire.Request, ...] = (
         wire.Advertise(manifest=HASH, round=3, attempt=1),
+        share,
         wire.Train(
-            manifest=HASH, round=0, attempt=0, cohort=[advertisement(), advertisement()], model=HASH
+            manifest=HASH,
+            round=0,
+            attempt=0,
+            cohort=HASH,
+            sharers=PARTIES,
+            sealed={PARTIES[1]: "5a" * 82},
+            model=HASH,
+        ),
+        wire.Confirm(
+            manifest=HASH, round=0, attempt=0, uploads=dict.fromkeys(PARTIES, HASH), next=share
+        ),
+        wire.Confirm(
+            manifest=HASH, round=0, attempt=0, uploads=dict.fromkeys(PARTIES, HASH), next=None
+        ),
+        wire.Unmask(
+            manifest=HASH, round=0, attempt=0, confirmations=[advertisement(), advertisement()]
         ),
         wire.Finish(manifest=HASH, result=advertisement()),
-    ):
+    )
+    for request in requests:
         assert wire.decode_request(wire.encode(request)) == request
 
 
 def test_replies_come_back_as_they_were() -> None:
     for reply in (
         wire.AdvertisementReply(envelope=advertisement()),
+        wire.SharesReply(envelope=advertisement()),
+        wire.ConfirmationReply(envelope=advertisement(), shares=None),
+        wire.ConfirmationReply(envelope=advertisement(), shares=advertisement()),
+        wire.UnmaskingReply(envelope=advertisement()),
         wire.UpdateReply(upload=advertisement(), next=None),
         wire.UpdateReply(upload=advertisement(), next=advertisement()),
         wire.Refusal(code="budget-exceeded", message="2.9 of 3"),
