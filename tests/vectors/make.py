@@ -458,7 +458,12 @@ def shamir() -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     records = {kind: envelope(kind, body) for kind, body in BODIES.items()}
-    made = {"records": records, "masks": masks(), "channels": channels(), "shamir": shamir()}
+    made: dict[str, Any] = {
+        "records": records,
+        "masks": masks(),
+        "channels": channels(),
+        "shamir": shamir(),
+    }
     made["masks"]["words"] = rings()
     for name, value in made.items():
         (HERE / f"{name}.json").write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
