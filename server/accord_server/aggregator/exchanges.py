@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import structlog
+
 from accord_common import wire
 from accord_common.errors import ProtocolError
 from accord_common.secagg.messages import cohort_hash
@@ -18,6 +20,8 @@ from accord_server.aggregator.members import Members, share
 from accord_server.aggregator.secagg import Attempt
 from accord_server.aggregator.stages import Short, Stage
 from accord_server.aggregator.transport import Event, Outgoing
+
+log = structlog.get_logger(__name__)
 
 R = TypeVar("R", bound=wire.Reply)
 
@@ -47,7 +51,7 @@ class Exchanges:
             attempt.share(party, _expect(wire.SharesReply, reply).envelope)
 
         stage = self._stage("shares", self.members.smallest(), take)
-        stage.ask([Outgoing(party, header) for party in attempt.cohort])
+        self._ask(stage, "share", [Outgoing(party, header) for party in attempt.cohort])
         self._wait(stage)
 
     def update(self, model: Vector, following: Following) -> None:
@@ -65,8 +69,9 @@ class Exchanges:
         stage = self._stage("update", members.smallest(), take, aside=following.event)
         stage.seconds = members.run.manifest.deadlines.update_s
         bulk = _chunks(model)
-        stage.ask([Outgoing(party, header, bulk) for party, header in self._train().items()])
-        del bulk  # the transport keeps it as long as anybody needs it
+        messages = [Outgoing(party, header, bulk) for party, header in self._train().items()]
+        self._ask(stage, "update", messages)
+        del bulk, messages  # the transport keeps it as long as anybody needs it
         following.open(attempt.sharers)
         self._wait(stage)
         attempt.close_uploads()
@@ -99,7 +104,7 @@ class Exchanges:
 
         threshold = self.members.run.manifest.secagg.threshold
         stage = self._stage("confirmation", threshold, take, aside=following.event, again=message)
-        stage.ask([message(party) for party in attempt.uploads])
+        self._ask(stage, "confirm", [message(party) for party in attempt.uploads])
         meanwhile()
         self._wait(stage)
 
@@ -126,7 +131,7 @@ class Exchanges:
             aside=following.event,
             again=lambda party: Outgoing(party, header),
         )
-        stage.ask([Outgoing(party, header) for party in attempt.uploads])
+        self._ask(stage, "unmask", [Outgoing(party, header) for party in attempt.uploads])
         self._wait(stage)
 
     def _train(self) -> dict[str, bytes]:
@@ -167,6 +172,11 @@ class Exchanges:
             again,
             deadlines.rejoin_s,
         )
+
+    def _ask(self, stage: Stage, name: str, messages: Sequence[Outgoing]) -> None:
+        stage.ask(messages)
+        place = {"round": self.attempt.round, "attempt": self.attempt.attempt}
+        log.info("stage", stage=name, nodes=len(messages), **place)
 
     def _wait(self, stage: Stage) -> None:
         try:

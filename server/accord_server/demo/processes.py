@@ -108,7 +108,7 @@ class Services:
         Raises:
             CommandFailed: where it ends before that line.
         """
-        log = self._logs / f"{actor.name.lower().replace(' ', '-')}.log"
+        log = self.log(actor)
         with log.open("ab") as stderr:
             process = subprocess.Popen(
                 actor.command(*arguments),
@@ -126,6 +126,10 @@ class Services:
             raise failure(actor, arguments, process.wait(), log.read_text(errors="replace"))
         ready: dict[str, Any] = json.loads(line)
         return ready
+
+    def log(self, actor: Actor) -> Path:
+        """Where an actor's services write what they log."""
+        return self._logs / f"{actor.name.lower().replace(' ', '-')}.log"
 
     def follow(self, actor: Actor, *arguments: str | Path) -> "Lines":
         """Start a verb that writes JSON lines until it ends."""
