@@ -5,11 +5,12 @@ Guarantees: nothing is written elsewhere; the file is mode 0600, as it may name 
 
 import logging
 import os
-import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import structlog
+
+from accord_common.cli import LOG
 
 FILE = Path("logs") / "node.jsonl"
 _MAX_BYTES, _BACKUPS = 10 << 20, 5
@@ -35,7 +36,7 @@ def configure(folder: Path) -> None:
             ],
         )
     )
-    brief = logging.StreamHandler(sys.stderr)
+    brief = logging.StreamHandler(LOG)
     brief.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

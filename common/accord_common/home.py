@@ -23,7 +23,7 @@ from accord_common.agreement import Country, Role
 from accord_common.api.client import RegistryClient
 from accord_common.enrolment import DELEGATION, Delegation
 from accord_common.envelope import Envelope, sign
-from accord_common.errors import UsageError
+from accord_common.errors import FormatError, UsageError
 from accord_common.fields import Id, Name, PublicKey, Record, format_time, new_id, now
 from accord_common.identity import FlowerKey, SigningKey, write_secret
 
@@ -101,6 +101,7 @@ class Home:
 
         Raises:
             UsageError: `no-home`, `exposed-home` where others may read it.
+            FormatError: the profile is damaged.
         """
         profile = path / "profile.json"
         try:
@@ -117,7 +118,12 @@ class Home:
                 f"{path} is open to others (mode ..{mode:02o})",
                 hint="chmod 700.",
             )
-        return cls(path, Profile.from_bytes(data))
+        try:
+            return cls(path, Profile.from_bytes(data))
+        except FormatError as error:
+            raise FormatError(
+                error.code, f"{profile}: {error.message}", hint="Restore it from a backup."
+            ) from error
 
     def identity(self, passphrase: str) -> SigningKey:
         """Unseal the institution key; `wrong-passphrase`."""
@@ -148,10 +154,16 @@ class Home:
                 f"{self.profile.name} has not joined a registry",
                 hint="Ask the coordinator for an invitation and run enroll.",
             )
+        try:
+            token = (self.path / "token").read_text(encoding="ascii")
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                "bad-token",
+                f"{self.path / 'token'} holds no token",
+                hint="Ask the coordinator for a new invitation and run enroll again.",
+            ) from error
         return RegistryClient(
-            self.profile.registry_url,
-            ca_pem=self.ca_path.read_bytes(),
-            token=(self.path / "token").read_text(encoding="ascii"),
+            self.profile.registry_url, ca_pem=self.ca_path.read_bytes(), token=token
         )
 
     def joined(self, url: str, ca_pem: bytes, token: str) -> "Home":
