@@ -1,6 +1,7 @@
 """A node's memory: tables, the queue to the registry, the lock, and what survives a crash."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from accord_common.errors import (
     NotFoundError,
     TransportError,
     UsageError,
+    VerificationError,
 )
 from accord_common.fields import format_time, now
 from accord_server.ca import create_ca
@@ -242,3 +244,24 @@ def test_the_grace_counts_over_restarts(stores: Stores) -> None:
     late.heard()
     late.check()
     RegistryContact(stores, grace_s=900.0).check()
+
+
+def test_a_commit_that_fails_leaves_the_state_usable(tmp_path: Path) -> None:
+    state = State(tmp_path / "node.db")
+    (pages,) = state._db.execute("PRAGMA page_count").fetchone()
+    state._db.execute(f"PRAGMA max_page_count = {pages}")  # what a full disk looks like
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        state.put("large", "x" * 100_000)
+    state._db.execute("PRAGMA max_page_count = 1000000")
+    state.put("small", "y")
+    assert (state.get("large"), state.get("small")) == (None, "y")
+    state.close()
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    (tmp_path / "node.db").write_bytes(b"no database" * 500)
+    with pytest.raises(VerificationError, match="state-broken"):
+        State(tmp_path / "node.db")
+    with pytest.raises(ConflictError, match="state-unwritable"):
+        (tmp_path / "folder").mkdir()
+        State(tmp_path / "folder")
