@@ -102,6 +102,17 @@ def test_a_name_is_used_once_and_bounded(datasets: Datasets, tmp_path: Path) -> 
         datasets.find("nothing")
 
 
+def test_a_patient_is_protected_only_where_each_has_one_row(
+    datasets: Datasets, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "t.csv")
+    with pytest.raises(UsageError) as caught:
+        datasets.prepare(
+            path, SCHEMA, name="t", size=99, unit="patient", policy="ask", population=None
+        )
+    assert caught.value.code == "no-identifier"
+
+
 def test_an_update_that_breaks_the_schema_changes_nothing(
     datasets: Datasets, tmp_path: Path
 ) -> None:
