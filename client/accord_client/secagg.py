@@ -20,7 +20,7 @@ from accord_common.errors import ProtocolError
 from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, context
 from accord_common.secagg import sealing
-from accord_common.secagg.masks import Pair, add_masks, pair_key
+from accord_common.secagg.masks import Pair, add_masks, derive, pair_key
 from accord_common.secagg.messages import (
     ADVERTISEMENT,
     UPLOAD,
@@ -83,7 +83,7 @@ class NodeSecAgg:
 
         Raises:
             ProtocolError: `no-mask-key`, `small-cohort`, `unsorted-cohort`, `not-in-cohort`,
-                `altered-advertisement`, `repeated-mask-key`, `wrong-context`.
+                `altered-advertisement`, `repeated-mask-key`, `weak-mask-key`, `wrong-context`.
             VerificationError: an advertisement's signature does not hold.
         """
         if (round_, attempt) not in self._secrets:
@@ -121,6 +121,8 @@ class NodeSecAgg:
             raise ProtocolError("not-in-cohort", "this node is not in the cohort")
         if own not in members:
             raise ProtocolError("altered-advertisement", "this node's own entry was exchanged")
+        for peer in keys.values():  # before anything is charged for a sum that cannot be masked
+            derive(self._secrets[round_, attempt][0], peer, salt=b"", info=b"accord key check v1")
         return Cohort(round_, attempt, cohort_hash(members), keys)
 
     def mask(
