@@ -161,9 +161,16 @@ def answer(
 
 
 def caps_of(agreement: Envelope, dataset_id: str) -> list[Cap]:
-    """The cap that an agreement sets for a dataset's population."""
-    terms = Agreement.from_bytes(agreement.payload).dataset(dataset_id).privacy
-    return [Cap(epsilon=terms.epsilon_cap, delta=terms.delta)]
+    """The caps that an agreement sets for a dataset's population, the dataset's own first.
+
+    Tables of one population share what is spent, so a looser cap of one frees none of the other.
+    """
+    terms = Agreement.from_bytes(agreement.payload)
+    own = terms.dataset(dataset_id)
+    others = [item for item in terms.datasets if item.population == own.population and item != own]
+    return [
+        Cap(epsilon=item.privacy.epsilon_cap, delta=item.privacy.delta) for item in (own, *others)
+    ]
 
 
 def _fetch(lookup: Lookup, record_hash: str) -> Envelope | None:

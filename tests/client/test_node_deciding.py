@@ -9,7 +9,7 @@ import pytest
 
 from accord_client.agreements import Agreements
 from accord_client.consent import Verdict
-from accord_client.deciding import Considered, answer, consider
+from accord_client.deciding import Considered, answer, caps_of, consider
 from accord_client.stores import LEDGER_FILE, Stores
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
@@ -112,6 +112,17 @@ def test_a_run_over_the_budget_is_refused_without_telling_what_was_spent(
     assert (verdict.decision, verdict.code) == ("refuse", "budget-exceeded")
     assert f"{spent:.1f}" not in verdict.reason and spend.population not in verdict.reason
     assert "100 attempts" in verdict.reason
+
+
+def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions) -> None:
+    datasets = three.world.agreement.model_dump()["datasets"]
+    first, second = datasets[0], datasets[1]
+    second["population"] = first["population"]
+    first["privacy"]["epsilon_cap"], second["privacy"]["epsilon_cap"] = "1", "50"
+    agreement = three.world.amended(datasets=datasets).agreement_envelope
+    assert [cap.epsilon for cap in caps_of(agreement, first["id"])] == ["1", "50"]
+    assert [cap.epsilon for cap in caps_of(agreement, second["id"])] == ["50", "1"]
+    assert len(caps_of(agreement, datasets[2]["id"])) == 1
 
 
 def test_a_damaged_ledger_refuses_without_naming_a_path(
