@@ -43,6 +43,7 @@ def configure(folder: Path) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _brief],
         )
     )
+    logging.raiseExceptions = False  # a full disk is told by what it stops, not by each log line
     root = logging.getLogger()
     root.handlers = [file, brief]
     root.setLevel(logging.INFO)

@@ -96,8 +96,9 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_part_of_accord_that_is_missing_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     verb = console.VERBS["task"]._replace(target="absent:app")
     monkeypatch.setitem(console.VERBS, "task", verb)
-    with pytest.raises(ModuleNotFoundError):
-        accord("task", "list")
+    answer = accord("task", "list", "--format", "json")
+    assert (answer.code, answer.error["code"]) == (1, "internal-error")
+    assert "ModuleNotFoundError: No module named 'accord_server.cli.absent'" in str(answer.error)
 
 
 def test_keys_are_made_once_and_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
