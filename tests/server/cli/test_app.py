@@ -110,7 +110,7 @@ def test_keys_are_made_once_and_sealed(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ACCORD_PASSPHRASE", PASSPHRASE)
     made = accord(*arguments, "--format", "json").json
     assert (made["name"], made["role"]) == ("Office", "auditor")
-    assert b"ENCRYPTED" in (home / "identity.pem").read_bytes()
+    assert b"accord-sealed-key-v1" in (home / "identity.key").read_bytes()
     assert accord(*arguments, "--format", "json").error["code"] == "home-exists"
     unjoined = accord("run", "list", "--home", home, "--format", "json")
     assert (unjoined.code, unjoined.error["code"]) == (2, "not-enrolled")
