@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from importlib.metadata import version
 from typing import Literal, Protocol
 
 from accord_common.agreement import Agreement, verify_agreement
@@ -324,7 +325,7 @@ def spend_for(
     round_: int,
     attempt: int,
 ) -> Spend:
-    """The ledger event of one attempt at one site, from public constants alone."""
+    """The ledger event of one attempt at one site: public constants and this software's version."""
     site = manifest.site(party)
     dataset = agreement.dataset(site.dataset)
     return Spend(
@@ -342,5 +343,5 @@ def spend_for(
         steps=manifest.local.steps,
         sampler="poisson",
         adjacency=dataset.privacy.adjacency,
-        code_version=manifest.software,
+        code_version=version("accord"),  # what runs here, not what the coordinator says
     )

@@ -155,7 +155,7 @@ class Datasets:
 
         Raises:
             DataError: the table breaks the schema, or `dataset-outgrew-size`.
-            UsageError: `dataset-exists`.
+            UsageError: `dataset-exists`; `no-identifier` where a patient may have several rows.
             FormatError: `bad-record`.
         """
         if any(known.name == name for known in self.all()):
@@ -163,6 +163,12 @@ class Datasets:
                 "dataset-exists",
                 f"a dataset {name!r} is registered here",
                 hint="accord-node dataset update checks a changed file again.",
+            )
+        if unit == "patient" and schema.identifier is None:
+            raise UsageError(
+                "no-identifier",
+                f"schema {schema.name!r} names no identifier, so one patient may have many rows",
+                hint="Declare the patient's column as `identifier`, or register unit record.",
             )
         path = path.expanduser().absolute()
         mark = examine(path, schema)

@@ -12,6 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
 from accord_client import consent
 from accord_client.consent import Facts, InstalledTask, Verdict
 from accord_client.datasets import LocalDataset
@@ -33,6 +35,8 @@ from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 from accord_common.privacy.filter import Cap
 from accord_common.receipts import CONSENT, Consent
+
+log = structlog.get_logger(__name__)
 
 STEWARD_REFUSED = "steward-refused"
 
@@ -157,9 +161,16 @@ def answer(
 
 
 def caps_of(agreement: Envelope, dataset_id: str) -> list[Cap]:
-    """The cap that an agreement sets for a dataset's population."""
-    terms = Agreement.from_bytes(agreement.payload).dataset(dataset_id).privacy
-    return [Cap(epsilon=terms.epsilon_cap, delta=terms.delta)]
+    """The caps that an agreement sets for a dataset's population, the dataset's own first.
+
+    Tables of one population share what is spent, so a looser cap of one frees none of the other.
+    """
+    terms = Agreement.from_bytes(agreement.payload)
+    own = terms.dataset(dataset_id)
+    others = [item for item in terms.datasets if item.population == own.population and item != own]
+    return [
+        Cap(epsilon=item.privacy.epsilon_cap, delta=item.privacy.delta) for item in (own, *others)
+    ]
 
 
 def _fetch(lookup: Lookup, record_hash: str) -> Envelope | None:
@@ -223,6 +234,11 @@ def _check_budget(
                 error.code,
                 f"{len(spends)} attempts do not fit under epsilon {caps[0].epsilon} at delta "
                 f"{caps[0].delta} on top of what has been spent before",
+            ) from error
+        except AccordError as error:  # names paths of this machine
+            log.error("ledger-unusable", code=error.code, detail=error.message)
+            raise PolicyError(
+                "ledger-unusable", "this node cannot read its privacy ledger; its log says why"
             ) from error
 
     return check

@@ -75,6 +75,8 @@ def _ask(name: str, question: Callable[[], str]) -> Check:
         return Check(name, True, question())
     except AccordError as error:
         return _failed(name, error)
+    except OSError as error:
+        return Check(name, False, f"[system-error] {error.filename}: {error.strerror}")
 
 
 def _failed(name: str, error: AccordError) -> Check:

@@ -5,11 +5,12 @@ Guarantees: nothing is written elsewhere; the file is mode 0600, as it may name 
 
 import logging
 import os
-import sys
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import structlog
+
+from accord_common.cli import LOG
 
 FILE = Path("logs") / "node.jsonl"
 _MAX_BYTES, _BACKUPS = 10 << 20, 5
@@ -35,13 +36,14 @@ def configure(folder: Path) -> None:
             ],
         )
     )
-    brief = logging.StreamHandler(sys.stderr)
+    brief = logging.StreamHandler(LOG)
     brief.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _brief],
         )
     )
+    logging.raiseExceptions = False  # a full disk is told by what it stops, not by each log line
     root = logging.getLogger()
     root.handlers = [file, brief]
     root.setLevel(logging.INFO)

@@ -202,6 +202,13 @@ def _last_line(file: BinaryIO) -> tuple[Line, str] | None:
     file.seek(start)
     tail = file.read()
     whole = tail.rfind(b"\n") + 1
+    if len(tail) - whole > MAX_LINE_BYTES:
+        raise VerificationError(
+            "outbox-broken",
+            f"the last {len(tail) - whole} bytes hold no line, a crash leaves {MAX_LINE_BYTES} at "
+            "most",
+            hint="Keep the file as it is and find out who changed it.",
+        )
     if start + whole != size:
         file.truncate(start + whole)
     file.seek(start + whole)

@@ -40,7 +40,7 @@ from accord_common.manifest import RunManifest, context
 from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
 from accord_common.secagg.channels import PeerShares, open_shares, seal_answer, seal_shares
-from accord_common.secagg.masks import SEED_BYTES, Pair, add_masks, pair_key, self_key
+from accord_common.secagg.masks import SEED_BYTES, Pair, add_masks, derive, pair_key, self_key
 from accord_common.secagg.messages import (
     MAX_COHORT,
     Advertisement,
@@ -440,6 +440,8 @@ class NodeSecAgg:
             raise ProtocolError("not-in-cohort", "this node is not in the cohort")
         if prepared.advertisement not in members:
             raise ProtocolError("altered-advertisement", "this node's own entry was exchanged")
+        for key in mask_keys.values():  # before anything is shared for a sum that cannot be masked
+            derive(prepared.mask, key, salt=b"", info=b"accord key check v1")
         return Cohort(cohort_hash(members), mask_keys, channel_keys)
 
     def _check_list(self, parties: Sequence[str], within: Mapping[str, str] | list[str]) -> None:

@@ -264,6 +264,10 @@ class Session:
         """Refuse an attempt that does not come after all begun here, or is one too many."""
         if round_ >= self.manifest.rounds:
             raise ProtocolError("no-such-round", f"round {round_} of {self.manifest.rounds}")
+        if attempt >= self.manifest.max_attempts_total:  # bounds the mask keys kept, too
+            raise ProtocolError(
+                "no-such-attempt", f"attempt {attempt} of {self.manifest.max_attempts_total}"
+            )
         run = self._stores.state.run(self.manifest.id)
         if run is None or (round_, attempt) <= (run.round, run.attempt):
             raise ProtocolError(

@@ -20,7 +20,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accord_common.envelope import Envelope
-from accord_common.errors import ConflictError, NotFoundError, ProtocolError
+from accord_common.errors import (
+    ConflictError,
+    NotFoundError,
+    ProtocolError,
+    VerificationError,
+)
 from accord_common.fields import format_time, parse_time
 
 FILE_NAME = "node.db"
@@ -88,15 +93,37 @@ class State:
     """The open file. Any thread may call; calls are serialised."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`, making it (mode 0600) where it is missing."""
+        """Open `path`, making it (mode 0600) where it is missing.
+
+        Raises:
+            VerificationError: `state-broken` where the file is damaged.
+            ConflictError: `state-unwritable` where it cannot be opened for writing.
+        """
         path.touch(mode=0o600, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.executescript(_SCHEMA)
+            except sqlite3.Error:
+                self._db.close()
+                raise
+        except sqlite3.OperationalError as error:  # full, read-only, locked, a folder
+            raise ConflictError(
+                "state-unwritable",
+                f"{path}: {error}",
+                hint="Free disk space, check owner and mode, then try again.",
+            ) from error
+        except sqlite3.Error as error:
+            raise VerificationError(
+                "state-broken",
+                f"{path}: {error}",
+                hint="Restore it from a backup, together with what lies beside it.",
+            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -256,10 +283,11 @@ class State:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # a full disk has ended it already, or has not
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
 
 def _enqueue(

@@ -9,6 +9,7 @@ Not covered: whether the terms are wise, and whether a signature tells the truth
 """
 
 from datetime import datetime
+from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -82,6 +83,12 @@ class Dataset(Record):
     size: Positive
     unit: Literal["record", "patient"]
     privacy: PrivacyTerms
+
+    @model_validator(mode="after")
+    def _meaningful_delta(self) -> Self:
+        if Fraction(self.privacy.delta) * self.size >= 1:  # would allow releasing a whole row
+            raise ValueError(f"delta = {self.privacy.delta} must be below 1/{self.size}")
+        return self
 
 
 class PermittedTask(Record):

@@ -5,14 +5,17 @@ with its stable code and the exit code of its class; no traceback reaches a pers
 something wrong.
 """
 
+import contextlib
+import io
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TextIO, cast
 
 import click
 import structlog
@@ -31,6 +34,26 @@ class Format(StrEnum):
     TEXT = "text"
     JSON = "json"
 
+
+class LogStream(io.TextIOBase):
+    """Standard error, wherever it points; what cannot be written there is dropped.
+
+    A full disk or a closed pipe behind a log must not end the work that is logged.
+    """
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what can be flushed."""
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
+LOG = cast(TextIO, LogStream())
 
 FormatOption = Annotated[
     Format, typer.Option("--format", help="text for people, json (one object) for programs.")
@@ -72,7 +95,7 @@ def run_app(app: typer.Typer) -> NoReturn:
 
     0 ok, 1 failed, 2 usage, 3 refused by policy, 4 unreachable, 5 verification failed, 130 Ctrl-C.
     """
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(LOG))
     try:
         result = app(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
@@ -82,13 +105,23 @@ def run_app(app: typer.Typer) -> NoReturn:
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
     except click.ClickException as error:
-        error.show()
+        _report_usage(error)
         sys.exit(2)
     except (KeyboardInterrupt, click.exceptions.Abort):
         _report("interrupted", "stopped by Ctrl-C", "")
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        hint = "Check that it is there, what it is, its owner and mode, and the space on its disk."
+        _report("system-error", f"{where}{error.strerror or error}", hint)
+        sys.exit(1)
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        _report("internal-error", what, "This is a defect of Accord's; please report it.")
         sys.exit(1)
 
 
@@ -103,6 +136,8 @@ def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
             return file.read_text(encoding="utf-8").rstrip("\r\n")
         except OSError as error:
             raise UsageError("no-passphrase", f"cannot read {file}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError("no-passphrase", f"{file} is not UTF-8 text") from error
     if value := os.environ.get(PASSPHRASE_VARIABLE):
         return value
     if not sys.stdin.isatty():
@@ -129,6 +164,15 @@ def confirm(question: str, *, yes: bool) -> None:
         raise UsageError("not-confirmed", question, hint="Add --yes if this is what you want.")
     if not typer.confirm(question, err=True):
         raise UsageError("not-confirmed", "stopped at your request; nothing was done")
+
+
+def _report_usage(error: click.ClickException) -> None:
+    if not _wants_json(sys.argv):
+        error.show()
+        return
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"See {context.command_path} --help." if context is not None else ""
+    _report("bad-usage", error.format_message(), hint)
 
 
 def _report(code: str, message: str, hint: str) -> None:

@@ -1,6 +1,6 @@
 """One party's folder: who it is, its keys, the registry it joined.
 
-    identity.pem     institution key, sealed by a passphrase
+    identity.key     institution key, sealed by a passphrase
     node.pem         the daemon's signing key           0600
     flower.pem       the node's P-384 key               0600, data holders only
     delegation.json  the institution's word for the two keys above
@@ -23,9 +23,10 @@ from accord_common.agreement import Country, Role
 from accord_common.api.client import RegistryClient
 from accord_common.enrolment import DELEGATION, Delegation
 from accord_common.envelope import Envelope, sign
-from accord_common.errors import UsageError
+from accord_common.errors import FormatError, UsageError
 from accord_common.fields import Id, Name, PublicKey, Record, format_time, new_id, now
 from accord_common.identity import FlowerKey, SigningKey, write_secret
+from accord_common.sealed_key import seal, unseal
 
 DELEGATION_DAYS = 365
 
@@ -69,7 +70,7 @@ class Home:
         if path.exists() and any(path.iterdir()):
             raise UsageError("home-exists", f"{path} is not empty", hint="Choose another --home.")
         identity, node = SigningKey.generate(), SigningKey.generate()
-        sealed = identity.to_pem(passphrase)
+        sealed = seal(identity, passphrase)
         flower = FlowerKey.generate() if role == "data-holder" else None
         profile = Profile.from_json(
             {
@@ -84,7 +85,7 @@ class Home:
         )
 
         def fill(folder: Path) -> None:
-            write_secret(folder / "identity.pem", sealed)
+            write_secret(folder / "identity.key", sealed)
             write_secret(folder / "node.pem", node.to_pem())
             if flower is not None:
                 write_secret(folder / "flower.pem", flower.to_pem())
@@ -101,6 +102,7 @@ class Home:
 
         Raises:
             UsageError: `no-home`, `exposed-home` where others may read it.
+            FormatError: the profile is damaged.
         """
         profile = path / "profile.json"
         try:
@@ -117,11 +119,16 @@ class Home:
                 f"{path} is open to others (mode ..{mode:02o})",
                 hint="chmod 700.",
             )
-        return cls(path, Profile.from_bytes(data))
+        try:
+            return cls(path, Profile.from_bytes(data))
+        except FormatError as error:
+            raise FormatError(
+                error.code, f"{profile}: {error.message}", hint="Restore it from a backup."
+            ) from error
 
     def identity(self, passphrase: str) -> SigningKey:
         """Unseal the institution key; `wrong-passphrase`."""
-        return SigningKey.from_pem((self.path / "identity.pem").read_bytes(), passphrase)
+        return unseal((self.path / "identity.key").read_bytes(), passphrase)
 
     def node_key(self) -> SigningKey:
         """The daemon's signing key."""
@@ -148,10 +155,16 @@ class Home:
                 f"{self.profile.name} has not joined a registry",
                 hint="Ask the coordinator for an invitation and run enroll.",
             )
+        try:
+            token = (self.path / "token").read_text(encoding="ascii")
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                "bad-token",
+                f"{self.path / 'token'} holds no token",
+                hint="Ask the coordinator for a new invitation and run enroll again.",
+            ) from error
         return RegistryClient(
-            self.profile.registry_url,
-            ca_pem=self.ca_path.read_bytes(),
-            token=(self.path / "token").read_text(encoding="ascii"),
+            self.profile.registry_url, ca_pem=self.ca_path.read_bytes(), token=token
         )
 
     def joined(self, url: str, ca_pem: bytes, token: str) -> "Home":

@@ -1,8 +1,8 @@
 """Keys: who somebody is.
 
 An Ed25519 key (RFC 8032) signs records; its id is its 32 public bytes in hex, so no table maps ids
-to keys. Institution keys lie on disk only as passphrase-encrypted PKCS#8; node keys, which a daemon
-uses, as plain PKCS#8 with mode 0600. A P-384 key authenticates a node towards Flower.
+to keys. Node keys, which a daemon uses, lie on disk as plain PKCS#8 with mode 0600; institution
+keys only sealed (`sealed_key.py`). A P-384 key authenticates a node towards Flower.
 
 Not covered: hardware tokens, and erasing keys from memory (Python cannot).
 """
@@ -21,7 +21,6 @@ from accord_common.errors import FormatError, UsageError, VerificationError
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
-MIN_PASSPHRASE = 12  # characters; a typed secret that seals an institution's identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +35,20 @@ class SigningKey:
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
-    def from_pem(cls, pem: bytes, passphrase: str | None = None) -> "SigningKey":
-        """Read PKCS#8.
-
-        Raises:
-            UsageError: `wrong-passphrase`.
-            FormatError: `not-ed25519`.
-        """
-        key = _load_pem(pem, passphrase)
+    def from_pem(cls, pem: bytes) -> "SigningKey":
+        """Read PKCS#8; `not-ed25519` for any other key, `bad-key` where it is none."""
+        key = _load_pem(pem)
         if not isinstance(key, Ed25519PrivateKey):
             raise FormatError("not-ed25519", f"the file holds a {type(key).__name__}")
         return cls(key)
 
-    def to_pem(self, passphrase: str | None = None) -> bytes:
-        """Write PKCS#8, encrypted where a passphrase is given.
+    def to_pem(self) -> bytes:
+        """Write PKCS#8, in clear: for daemons' keys, in files of mode 0600."""
+        return _to_pem(self._key)
 
-        Raises:
-            UsageError: `short-passphrase` under 12 characters.
-        """
-        return _to_pem(self._key, passphrase)
+    def private_bytes(self) -> bytes:
+        """The 32 secret bytes, for `sealed_key` alone."""
+        return self._key.private_bytes_raw()
 
     @property
     def public(self) -> str:
@@ -99,14 +93,14 @@ class FlowerKey:
     @classmethod
     def from_pem(cls, pem: bytes) -> "FlowerKey":
         """Read PKCS#8; `not-p384` for any other key."""
-        key = _load_pem(pem, None)
+        key = _load_pem(pem)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp384r1":
             raise FormatError("not-p384", f"the file holds a {type(key).__name__}")
         return cls(key)
 
     def to_pem(self) -> bytes:
         """Write PKCS#8."""
-        return _to_pem(self.private, None)
+        return _to_pem(self.private)
 
     @property
     def public(self) -> str:
@@ -144,27 +138,16 @@ def write_secret(path: Path, data: bytes) -> None:
         os.fsync(descriptor)
 
 
-def _load_pem(pem: bytes, passphrase: str | None) -> object:
+def _load_pem(pem: bytes) -> object:
     try:
-        secret = passphrase.encode() if passphrase is not None else None
-        return serialization.load_pem_private_key(pem, secret)
+        return serialization.load_pem_private_key(pem, None)
     except (ValueError, TypeError) as error:
-        raise UsageError(
-            "wrong-passphrase",
-            "the key does not open with this passphrase, or the file is damaged",
-            hint="Check the passphrase; a lost one means a new key and a new agreement version.",
-        ) from error
+        raise FormatError("bad-key", "the file holds no readable private key") from error
 
 
-def _to_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, passphrase: str | None) -> bytes:
-    encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase is not None:
-        if len(passphrase) < MIN_PASSPHRASE:
-            raise UsageError(
-                "short-passphrase",
-                f"the passphrase has {len(passphrase)} characters, {MIN_PASSPHRASE} is the least",
-            )
-        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+def _to_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )

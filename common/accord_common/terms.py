@@ -16,6 +16,7 @@ from accord_common.agreement import Agreement, Dataset, PermittedTask
 from accord_common.errors import AccordError, PolicyError, UsageError
 from accord_common.fields import to_decimal
 from accord_common.manifest import PROTOCOL, RunManifest, Site, default_threshold
+from accord_common.privacy.events import MIN_CLIPPING_NORM
 from accord_common.rings import require_noise, ring_of, scale_for
 from accord_common.vectors import update_bound, update_noise
 
@@ -130,10 +131,15 @@ def noise_is_enough(agreement: Agreement, manifest: RunManifest) -> None:
 
 
 def clipping_is_within_terms(agreement: Agreement, manifest: RunManifest) -> None:
-    """The clipping norm is positive and at most the agreed one."""
+    """The clipping norm is one that float32 can hold rows to, and at most the agreed one."""
+    if Fraction(manifest.local.clipping_norm) < Fraction(MIN_CLIPPING_NORM):
+        raise PolicyError(
+            "clipping-norm-too-small",
+            f"clipping norm {manifest.local.clipping_norm}, at least {MIN_CLIPPING_NORM} is needed",
+        )
     for _, dataset in _sites(agreement, manifest):
         most = dataset.privacy.max_clipping_norm
-        if not 0 < Fraction(manifest.local.clipping_norm) <= Fraction(most):
+        if Fraction(manifest.local.clipping_norm) > Fraction(most):
             raise PolicyError(
                 "clipping-norm-too-large",
                 f"clipping norm {manifest.local.clipping_norm} for {dataset.name!r}, agreed at "
@@ -150,6 +156,20 @@ def sampling_is_within_terms(agreement: Agreement, manifest: RunManifest) -> Non
                 "sampling-rate-too-large",
                 f"sampling rate {site.sampling_rate} for {dataset.name!r}, agreed at most {most}",
             )
+
+
+def weights_are_public(agreement: Agreement, manifest: RunManifest) -> None:
+    """All sites weigh the same, or as the public sizes that every party signed.
+
+    Free weights would undo the masks: beside a million to one, a sum is one site's own update.
+    """
+    weights = [site.weight for site in manifest.roster]
+    sizes = [dataset.size for _, dataset in _sites(agreement, manifest)]
+    if len(set(weights)) > 1 and weights != sizes:
+        raise PolicyError(
+            "weights-not-agreed",
+            f"weights {weights}; either all are equal, or they are the public sizes {sizes}",
+        )
 
 
 def scale_follows(agreement: Agreement, manifest: RunManifest) -> None:
@@ -188,6 +208,7 @@ TERMS: tuple[Term, ...] = (
     noise_is_enough,
     clipping_is_within_terms,
     sampling_is_within_terms,
+    weights_are_public,
     scale_follows,
     ring_is_wide_enough,
 )

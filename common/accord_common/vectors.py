@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from accord_common import rings
 from accord_common.canonical import Json, canonical_bytes, sha256_hex
-from accord_common.errors import FormatError
+from accord_common.errors import FormatError, UsageError
 from accord_common.fields import to_decimal
 
 BLOCK = rings.BLOCK
@@ -139,6 +139,9 @@ def update_bound(
 
     Returns:
         A decimal string, rounded up to six digits: the same on every machine.
+
+    Raises:
+        UsageError: `bad-bound` where no decimal of a record holds it.
     """
     with localcontext(Context(prec=50)):
         rate, draws = Decimal(sampling_rate), Decimal(steps) * population
@@ -149,7 +152,12 @@ def update_bound(
         noise = deviations * Decimal(noise_multiplier) * Decimal(steps).sqrt()
         step = Decimal(learning_rate) * Decimal(clip) / (rate * population)
         bound = step * (rows + noise)
-        return to_decimal(Context(prec=6, rounding=ROUND_CEILING).plus(bound))
+        try:
+            return to_decimal(Context(prec=6, rounding=ROUND_CEILING).plus(bound))
+        except ValueError as error:
+            raise UsageError(
+                "bad-bound", f"a bound of {bound:.3e} is too small or too large to be written"
+            ) from error
 
 
 def update_noise(

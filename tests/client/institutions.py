@@ -29,6 +29,7 @@ from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, model_hash
 from accord_common.models.discovery import load_task, task_code
 from accord_common.models.flat import initial_vector, layout_of
+from accord_common.sealed_key import seal
 from accord_common.secagg.messages import cohort_hash
 from accord_server.aggregator.secagg import Attempt
 from tests.world import SCHEMA, TASK, Actor, RunKeys, World, make_world
@@ -60,7 +61,7 @@ def make_home(folder: Path, world: World, actor: Actor) -> Home:
         identity_key=actor.identity.public,
         registry_url=None,
     )
-    replace_file(folder / "identity.pem", actor.identity.to_pem(PASSPHRASE))
+    replace_file(folder / "identity.key", seal(actor.identity, PASSPHRASE))
     replace_file(folder / "node.pem", actor.node.to_pem())
     replace_file(folder / "flower.pem", actor.flower.to_pem())
     replace_file(folder / "delegation.json", world.delegations[actor.id].to_bytes())

@@ -243,6 +243,14 @@ def the_sampling_rate_is_raised(case: Case) -> Facts:
     return case.facts(case.manifest(roster=case.roster(sampling_rate="0.6")))
 
 
+@attack("weights_are_public", "weights-not-agreed")
+def weights_let_one_site_drown_out_the_others(case: Case) -> Facts:
+    sites = [site.model_dump() for site in case.world.manifest_body(case.keys).roster]
+    for site in sites:
+        site["weight"] = 1_000_000 if site["party"] == case.me.id else 1
+    return case.facts(case.manifest(roster=sites))
+
+
 @attack("scale_follows", "scale-does-not-follow")
 def the_scale_is_coarsened_so_that_small_noise_is_rounded_away(case: Case) -> Facts:
     return case.facts(case.manifest(secagg=case.secagg(scale=1)))
@@ -393,6 +401,35 @@ def test_two_sites_with_one_node_key_are_refused() -> None:
         if site["party"] == other.id:
             site["delegation"] = shared.hash
     assert decide(case.facts(case.manifest(roster=sites))).code == "node-key-shared"
+
+
+def test_a_clipping_norm_that_float32_cannot_hold_rows_to_is_refused() -> None:
+    case = Case()
+    local = case.world.manifest_body(case.keys).local.model_dump()
+    for clip, code in (("0.000001", ""), ("0.0000009", "clipping-norm-too-small")):
+        manifest = case.manifest(local=local | {"clipping_norm": clip})
+        assert decide(case.facts(manifest)).code == code
+    for clip in ("0", "-1"):  # the bound that would follow does not exist
+        manifest = case.manifest(local=local | {"clipping_norm": clip}, secagg=case.secagg())
+        assert decide(case.facts(manifest)).code == "clipping-norm-too-small"
+
+
+def test_weights_may_be_equal_or_the_public_sizes() -> None:
+    case = Case()
+    datasets = case.world.agreement.model_dump()["datasets"]
+    for number, dataset in enumerate(datasets):
+        dataset["size"] = 200 + number
+    case.under(case.world.amended(datasets=datasets))
+    case.local = replace(case.local, size=case.world.agreement.dataset(case.me.dataset).size)
+    sites = [site.model_dump() for site in case.world.manifest_body(case.keys).roster]
+    sizes = [case.world.agreement.dataset(site["dataset"]).size for site in sites]
+    for weights, code in (
+        ([7] * len(sites), ""),
+        (sizes, ""),
+        ([*sizes[1:], sizes[0]], "weights-not-agreed"),
+    ):
+        roster = [site | {"weight": w} for site, w in zip(sites, weights, strict=True)]
+        assert decide(case.facts(case.manifest(roster=roster))).code == code
 
 
 def test_garbage_in_place_of_a_manifest_is_refused() -> None:

@@ -1,21 +1,30 @@
 """From a manifest to a signed consent: what a node looks up, decides, stores and tells."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from accord_client.agreements import Agreements
 from accord_client.consent import Verdict
-from accord_client.deciding import Considered, answer, consider
-from accord_client.stores import Stores
+from accord_client.deciding import Considered, answer, caps_of, consider
+from accord_client.stores import LEDGER_FILE, Stores
 from accord_common.envelope import Envelope, sign
-from accord_common.errors import ConflictError, FormatError, NotFoundError, VerificationError
+from accord_common.errors import (
+    ConflictError,
+    FormatError,
+    NotFoundError,
+    UsageError,
+    VerificationError,
+)
 from accord_common.fields import now
 from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.privacy.events import NO_PREDECESSOR
 from accord_common.privacy.filter import Cap
 from accord_common.receipts import CONSENT, Consent
+from accord_common.vectors import update_bound
 from tests.client.institutions import Institutions, make_institutions
 
 
@@ -103,6 +112,45 @@ def test_a_run_over_the_budget_is_refused_without_telling_what_was_spent(
     assert (verdict.decision, verdict.code) == ("refuse", "budget-exceeded")
     assert f"{spent:.1f}" not in verdict.reason and spend.population not in verdict.reason
     assert "100 attempts" in verdict.reason
+
+
+def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions) -> None:
+    datasets = three.world.agreement.model_dump()["datasets"]
+    first, second = datasets[0], datasets[1]
+    second["population"] = first["population"]
+    first["privacy"]["epsilon_cap"], second["privacy"]["epsilon_cap"] = "1", "50"
+    agreement = three.world.amended(datasets=datasets).agreement_envelope
+    assert [cap.epsilon for cap in caps_of(agreement, first["id"])] == ["1", "50"]
+    assert [cap.epsilon for cap in caps_of(agreement, second["id"])] == ["50", "1"]
+    assert len(caps_of(agreement, datasets[2]["id"])) == 1
+
+
+def test_a_damaged_ledger_refuses_without_naming_a_path(
+    three: Institutions, stores: Stores
+) -> None:
+    with closing(sqlite3.connect(stores.home.path / LEDGER_FILE)) as db:
+        db.execute("DROP TABLE entries")
+    verdict = look(three, stores, three.manifest()).verdict
+    assert (verdict.decision, verdict.code) == ("refuse", "ledger-unusable")
+    assert str(stores.home.path) not in verdict.reason
+
+
+def test_a_bound_that_cannot_be_written_is_refused(three: Institutions, stores: Stores) -> None:
+    local = RunManifest.from_bytes(three.manifest().payload).local.model_dump()
+    secagg = RunManifest.from_bytes(three.manifest().payload).secagg.model_dump()
+    for rate in ("9999999999999999", "0.000000000000000000000001"):
+        wild = three.manifest(local=local | {"learning_rate": rate}, secagg=secagg)
+        assert look(three, stores, wild).verdict.code in {"bad-bound", "scale-does-not-follow"}
+    with pytest.raises(UsageError):
+        update_bound(
+            steps=5,
+            learning_rate="9999999999999999",
+            clip="1000000",
+            noise_multiplier="9999",
+            sampling_rate="0.001",
+            population=1,
+            dimension=3,
+        )
 
 
 def test_only_the_own_copy_of_the_agreement_counts(three: Institutions, stores: Stores) -> None:

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from accord_common.errors import TransportError
 from accord_common.fields import format_time, now
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
-from accord_common.secagg.messages import cohort_hash
+from accord_common.secagg.messages import ADVERTISEMENT, Advertisement, cohort_hash
 from accord_server.aggregator.secagg import Attempt
 from tests.client.institutions import (
     Aggregator,
@@ -141,7 +142,7 @@ class Bench:
 @pytest.fixture
 def bench(three: Institutions) -> Iterator[Bench]:
     with three.open(three.parties[1]) as stores:
-        yield Bench(three, stores, three.manifest())
+        yield Bench(three, stores, three.manifest(software="0.0.9+elsewhere"))
 
 
 def test_three_nodes_sum_and_learn(three: Institutions) -> None:
@@ -282,6 +283,32 @@ def test_a_small_or_altered_cohort_is_refused_before_anything_is_spent(bench: Be
             bench.aggregator.share(bench.session, 0, 0, members)
         assert caught.value.code == code
     assert bench.charged() == []
+
+
+def test_a_peers_weak_mask_key_is_refused_before_anything_is_spent(bench: Bench) -> None:
+    cohort = bench.cohort(0, 0)
+    for party, peer in bench.peers.items():
+        place = bench.three.parties.index(party)
+        honest = Advertisement.from_bytes(cohort[place].payload)
+        weak = honest.model_copy(update={"mask_key": "00" * 32})
+        told = [*cohort[:place], sign(ADVERTISEMENT, weak, peer.node_key), *cohort[place + 1 :]]
+        with pytest.raises(Refused) as caught:
+            bench.aggregator.train(bench.session, 0, 0, told)
+        assert caught.value.code == "weak-mask-key"
+    assert bench.charged() == []
+
+
+def test_an_attempt_beyond_the_manifest_gets_no_key(bench: Bench) -> None:
+    beyond = bench.session.manifest.max_attempts_total
+    with pytest.raises(Refused) as caught:
+        bench.aggregator.advertise(bench.session, 0, beyond)
+    assert caught.value.code == "no-such-attempt"
+
+
+def test_a_charge_names_the_software_that_runs_here(bench: Bench) -> None:
+    bench.serve(0, 0)
+    ((entry, _),) = bench.stores.ledger.entries(run=bench.manifest.hash)
+    assert entry.spend.code_version == version("accord")
 
 
 def test_another_runs_message_is_refused(bench: Bench) -> None:

@@ -1,6 +1,7 @@
 """A node's memory: tables, the queue to the registry, the lock, and what survives a crash."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from accord_common.errors import (
     NotFoundError,
     TransportError,
     UsageError,
+    VerificationError,
 )
 from accord_common.fields import format_time, now
 from accord_server.ca import create_ca
@@ -98,6 +100,17 @@ def test_a_name_is_used_once_and_bounded(datasets: Datasets, tmp_path: Path) -> 
         )
     with pytest.raises(NotFoundError):
         datasets.find("nothing")
+
+
+def test_a_patient_is_protected_only_where_each_has_one_row(
+    datasets: Datasets, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "t.csv")
+    with pytest.raises(UsageError) as caught:
+        datasets.prepare(
+            path, SCHEMA, name="t", size=99, unit="patient", policy="ask", population=None
+        )
+    assert caught.value.code == "no-identifier"
 
 
 def test_an_update_that_breaks_the_schema_changes_nothing(
@@ -242,3 +255,24 @@ def test_the_grace_counts_over_restarts(stores: Stores) -> None:
     late.heard()
     late.check()
     RegistryContact(stores, grace_s=900.0).check()
+
+
+def test_a_commit_that_fails_leaves_the_state_usable(tmp_path: Path) -> None:
+    state = State(tmp_path / "node.db")
+    (pages,) = state._db.execute("PRAGMA page_count").fetchone()
+    state._db.execute(f"PRAGMA max_page_count = {pages}")  # what a full disk looks like
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        state.put("large", "x" * 100_000)
+    state._db.execute("PRAGMA max_page_count = 1000000")
+    state.put("small", "y")
+    assert (state.get("large"), state.get("small")) == (None, "y")
+    state.close()
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    (tmp_path / "node.db").write_bytes(b"no database" * 500)
+    with pytest.raises(VerificationError, match="state-broken"):
+        State(tmp_path / "node.db")
+    with pytest.raises(ConflictError, match="state-unwritable"):
+        (tmp_path / "folder").mkdir()
+        State(tmp_path / "folder")

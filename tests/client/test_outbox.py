@@ -50,6 +50,15 @@ def test_a_torn_tail_is_dropped_and_the_chain_goes_on(box: Outbox, key: SigningK
     assert outbox.verify(box.path, frozenset({key.public})) == 2
 
 
+def test_more_than_a_crash_tears_off_is_damage_and_stays(box: Outbox) -> None:
+    box.append("consent", "registry", DIGEST, 10)
+    damaged = box.path.read_bytes() + b"\0" * (outbox.MAX_LINE_BYTES + 1)
+    box.path.write_bytes(damaged)
+    with pytest.raises(VerificationError, match="outbox-broken"):
+        box.append("refusal", "aggregator", DIGEST, 11)
+    assert box.path.read_bytes() == damaged
+
+
 def _break(kind: str, rows: list[bytes]) -> list[bytes]:
     if kind == "removed":
         return [rows[0], rows[2]]

@@ -15,22 +15,6 @@ from accord_common.identity import (
 )
 
 
-def test_a_sealed_key_opens_with_its_passphrase_only() -> None:
-    key = SigningKey.generate()
-    pem = key.to_pem("correct horse battery")
-    assert b"ENCRYPTED" in pem
-    assert SigningKey.from_pem(pem, "correct horse battery").public == key.public
-    for wrong in ("correct horse batterx", None, ""):
-        with pytest.raises(UsageError) as caught:
-            SigningKey.from_pem(pem, wrong)
-        assert caught.value.code == "wrong-passphrase"
-
-
-def test_a_short_passphrase_is_refused_with_its_bound() -> None:
-    with pytest.raises(UsageError, match="11 characters, 12"):
-        SigningKey.generate().to_pem("eleven chars"[:11])
-
-
 def test_rfc_8032_test_3_verifies_and_a_changed_bit_does_not() -> None:
     public = "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025"
     signature = bytes.fromhex(

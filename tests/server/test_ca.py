@@ -75,7 +75,13 @@ def test_it_is_named_by_its_certificate_and_servers_by_their_key(ca: Path, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("hosts", "code"), [([], "no-hosts"), (["a b"], "bad-host"), (["x" * 70 + ".org"], "bad-host")]
+    ("hosts", "code"),
+    [
+        ([], "no-hosts"),
+        (["a b"], "bad-host"),
+        ([""], "bad-host"),
+        (["x" * 70 + ".org"], "bad-host"),
+    ],
 )
 def test_names_that_are_none_are_refused(
     ca: Path, tmp_path: Path, hosts: list[str], code: str

@@ -25,13 +25,15 @@ def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
 
     import structlog
 
+    opened = open_home(home)
+    os.environ["FLWR_HOME"] = str(opened.path / "flower")  # flwr looks when it is imported
+
     from accord_client import logs
     from accord_client.lock import only_daemon
     from accord_client.node import Node
     from accord_client.stores import open_stores
     from accord_client.trainer import warm_up
 
-    opened = open_home(home)
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
         logs.configure(opened.path)
         node = Node(stores, registry)

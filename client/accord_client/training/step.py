@@ -1,8 +1,10 @@
 """Per-row gradients, clipped and summed (Abadi et al. 2016, algorithm 1, "clip gradient").
 
-Guarantees: adding or removing one row changes the sum by at most C in L2 norm (in real arithmetic),
-whatever the row, the weights, or how a batch is cut into parts. A row whose gradient is not finite
-counts as zero. A layer that mixes rows, or a parameter for which Opacus gives no gradient per row,
+Guarantees: adding or removing one row changes the sum by at most C in L2 norm (to float32's
+rounding), whatever the row, the weights, or how a batch is cut into parts. A row whose gradient is
+not finite, or so large that C over its norm is no normal float32, counts as zero. A C below
+`MIN_CLIPPING_NORM` is refused: squares that underflow would hide a norm from it. A layer that mixes
+rows, or a parameter for which Opacus gives no gradient per row,
 is refused: nothing is released unclipped.
 
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
@@ -23,10 +25,13 @@ from torch import Tensor, nn
 from accord_common.errors import UsageError
 from accord_common.models.architectures import refuse_mixing
 from accord_common.models.task import Task
+from accord_common.privacy.events import MIN_CLIPPING_NORM
 from accord_common.tables import Encoded
 
 GRADIENT_BYTES = 256 << 20  # per-row gradients held at once; a larger batch is cut into parts
 _LEFT_ON_LAYERS = ("activations", "max_batch_len")  # of Opacus, where a batch broke off
+_NORM_BLOCK = 4096  # coordinates squared and summed in float32; longer sums lose per cents
+_SMALLEST = torch.finfo(torch.float32).tiny  # smaller numbers round by up to their own size
 MAX_PART = 1024  # rows; beyond it a part's speed no longer grows
 
 
@@ -39,11 +44,14 @@ class ClippedGradients:
         clip: C, the largest L2 norm of one row's gradient.
 
     Raises:
-        UsageError: `mixes-rows`, or `unsupported-layer` for trainable layers with buffers.
+        UsageError: `mixes-rows`, `clip-too-small`, or `unsupported-layer` for trainable layers with
+            buffers.
     """
 
     def __init__(self, task: Task, module: nn.Module, clip: float) -> None:
         refuse_mixing(module)
+        if not clip >= float(MIN_CLIPPING_NORM):
+            raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
         self._task, self._module, self._clip = task, module, clip
         self._parameters = list(module.parameters())
         dimension = sum(parameter.numel() for parameter in self._parameters)
@@ -91,14 +99,14 @@ class ClippedGradients:
     @torch.no_grad()
     def _add_clipped(self, rows: int, total: Tensor) -> None:
         samples = [self._take(parameter, rows) for parameter in self._parameters]  # (b, size) each
-        norms = torch.stack([torch.linalg.vector_norm(s, dim=1) for s in samples])
-        norm = torch.linalg.vector_norm(norms, dim=0)  # (b,)
-        finite = torch.isfinite(norm)
-        factors = torch.where(finite, (self._clip / norm).clamp(max=1), 0)  # (b,)
+        norm = _norms(samples)  # (b,)
+        exact = (self._clip / norm).clamp(max=1)
+        usable = torch.isfinite(norm) & (exact >= _SMALLEST)
+        factors = torch.where(usable, exact, 0).float()  # (b,)
         start = 0
         for sample in samples:
-            if not finite.all():
-                sample[~finite] = 0  # 0 * infinity would be NaN
+            if not usable.all():
+                sample[~usable] = 0  # 0 * infinity would be NaN
             total[start : start + sample.shape[1]].addmv_(sample.T, factors)
             start += sample.shape[1]
 
@@ -116,3 +124,17 @@ class ClippedGradients:
             )
         setattr(parameter, "grad_sample", None)  # noqa: B010 - Opacus' attribute, unknown to torch
         return sample.reshape(rows, -1)
+
+
+def _norms(samples: list[Tensor]) -> Tensor:
+    """Return each row's norm over all of `samples`, float64 (b,): short sums first, then exact."""
+    parts = []
+    for sample in samples:
+        whole = sample.shape[1] // _NORM_BLOCK * _NORM_BLOCK
+        if whole:
+            blocks = sample[:, :whole].view(len(sample), -1, _NORM_BLOCK)
+            parts.append(torch.linalg.vector_norm(blocks, dim=2))
+        if whole < sample.shape[1]:
+            parts.append(torch.linalg.vector_norm(sample[:, whole:], dim=1, keepdim=True))
+    norm: Tensor = torch.linalg.vector_norm(torch.cat(parts, dim=1).double(), dim=1)
+    return norm

@@ -154,7 +154,7 @@ def fetch_ca(url: str, fingerprint: str) -> bytes:
     """Fetch a registry's CA certificate (PEM) by the fingerprint that an invitation gave.
 
     Nothing is sent but this one request, to whoever answers: the fingerprint (SHA-256 of the DER)
-    is what makes the certificate the right one.
+    is what makes the certificate the right one. Returns that one certificate and nothing else.
 
     Raises:
         VerificationError: `wrong-ca`.
@@ -172,16 +172,18 @@ def fetch_ca(url: str, fingerprint: str) -> bytes:
     if response.is_error:
         raise problem(response)
     try:
-        found = sha256_hex(ssl.PEM_cert_to_DER_cert(response.text.strip()))
+        der = ssl.PEM_cert_to_DER_cert(response.text.strip())
     except ValueError as error:
         raise FormatError("bad-certificate", f"{url} sent no certificate: {error}") from error
-    if found != fingerprint:
+    if (found := sha256_hex(der)) != fingerprint:
         raise VerificationError(
             "wrong-ca",
             f"{url} shows the CA {found[:16]}, the invitation says {fingerprint[:16]}",
             hint="Do not go on; ask the coordinator whether the invitation is current.",
         )
-    return response.content
+    # Never the bytes as sent: Python's decoder stops at the first certificate's padding, OpenSSL
+    # goes on and would trust every further one that somebody in between appended.
+    return ssl.DER_cert_to_PEM_cert(der).encode("ascii")
 
 
 def problem(response: httpx.Response) -> AccordError:

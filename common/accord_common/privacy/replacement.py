@@ -46,9 +46,10 @@ def replace_one_rdp(
 def _one_order(sigma: float, q: float, order: float) -> float:
     if q == 1.0:
         return 2 * order / sigma**2
-    # For q < 1 the integrand is largest between 0 and `order`. Its features are no narrower than
-    # min(sigma, sigma^2) / sqrt(order): the Gaussians' width, and that of the mixtures' crossover.
-    low, high = -_TAIL * sigma - 1, order + _TAIL * sigma + 1
+    # The integrand is largest between 0 and 2 order - 1, which it nears as q does 1. Its features
+    # are no narrower than min(sigma, sigma^2) / sqrt(order): the Gaussians' width, and that of the
+    # mixtures' crossover.
+    low, high = -_TAIL * sigma - 1, 2 * order + _TAIL * sigma
     width = min(sigma, sigma**2) / math.sqrt(order)
     points = math.ceil((high - low) / width * _STEPS_PER_WIDTH) + 1
     if points > _MAX_POINTS:

@@ -22,6 +22,8 @@ from accord_common.errors import FormatError, VerificationError
 Vector = NDArray[np.float32]
 MODEL = "model"
 KEPT = 2
+MOST_VECTORS = 3  # a model and two moments
+HEADER_BYTES = 1024  # above what safetensors writes for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,10 @@ class Checkpoints:
     def save(self, model: Vector, state: Mapping[str, Vector]) -> str:
         """Store durably and return the file's SHA-256, which is its name."""
         part = self.folder / "next.part"
-        save_file({MODEL: model, **state}, part)
+        try:
+            save_file({MODEL: model, **state}, part)
+        except SafetensorError as error:  # how that library reports a full disk
+            raise OSError(f"{part} cannot be written: {error}") from error
         with part.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
@@ -60,6 +65,15 @@ class Checkpoints:
             self._names.remove(name)
         self._names.append(name)
         return name
+
+    def require_space(self, dimension: int) -> None:
+        """Raise OSError where the disk has no room for one more checkpoint of that size."""
+        part = self.folder / "space.part"
+        try:
+            with part.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 4 * dimension * MOST_VECTORS + HEADER_BYTES)
+        finally:
+            part.unlink(missing_ok=True)
 
     def prune(self) -> None:
         """Delete all but the newest `KEPT`; call it once the journal names the newest."""

@@ -79,7 +79,7 @@ class Journal:
         self._path = path
         self._cursor_path = path.with_suffix(".delivered")
         self._changed = threading.Condition()
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)  # a failed write leaves nothing to come later
         self._size = _whole(path)
         self._file.truncate(self._size)
         os.fsync(self._file.fileno())
@@ -87,13 +87,18 @@ class Journal:
         self.cursor = int(stored) if stored.isdigit() and int(stored) <= self._size else 0
 
     def append(self, entry: Line) -> None:
-        """Add a line; durable on return, but for notes."""
+        """Add a line; durable on return, but for notes. An OSError leaves the file as it was."""
         line = entry.to_bytes() + b"\n"
         with self._changed:
-            self._file.write(line)
-            self._file.flush()
-            if not isinstance(entry, Note):
-                os.fdatasync(self._file.fileno())
+            try:
+                rest = memoryview(line)
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                if not isinstance(entry, Note):
+                    os.fdatasync(self._file.fileno())
+            except OSError:
+                self._file.truncate(self._size)
+                raise
             self._size += len(line)
             self._changed.notify_all()
 

@@ -7,7 +7,6 @@ accept; whatever was opened is closed.
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import structlog
 from cryptography.exceptions import InvalidSignature
 
 from accord_common.chain import VerifiedRun
+from accord_common.cli import LOG
 from accord_common.errors import TransportError, UsageError
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
@@ -83,7 +83,7 @@ def log_as_json() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=LOG),
         cache_logger_on_first_use=True,
     )
 

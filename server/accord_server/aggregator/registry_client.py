@@ -23,6 +23,7 @@ from accord_common.errors import (
     AccordError,
     AuthError,
     ConflictError,
+    FormatError,
     NotFoundError,
     PolicyError,
     TransportError,
@@ -127,6 +128,12 @@ class Courier:
         return not self._thread.is_alive()
 
     def _deliver(self) -> None:
+        try:
+            self._deliver_all()
+        except AccordError as error:  # the journal is damaged: nothing behind it can be sent
+            log.error("journal-unreadable", run=self._run, code=error.code, why=error.message)
+
+    def _deliver_all(self) -> None:
         concluded = False
         while not concluded and self._journal.wait(self._journal.cursor):
             batch = list(self._journal.read(self._journal.cursor))
@@ -134,7 +141,11 @@ class Courier:
             for entry, position in batch:
                 if not self._persist(entry, newest[-1] if newest else None):
                     return
-                self._journal.delivered(position)
+                try:
+                    self._journal.delivered(position)
+                except OSError as error:  # sent again after a restart, which changes nothing
+                    self._journal.cursor = position
+                    log.error("cursor-not-stored", run=self._run, why=error.strerror)
                 concluded = concluded or isinstance(entry, Concluded)
 
     def _persist(self, entry: Entry, newest: Ended | None) -> bool:
@@ -147,6 +158,10 @@ class Courier:
                 self._pause.wait()
                 continue
             except AccordError as error:
+                if type(error) is AccordError:  # an internal error of the registry's: it may pass
+                    log.warning("registry-fails", run=self._run, code=error.code, why=error.message)
+                    self._pause.wait()
+                    continue
                 log.error("registry-refuses", run=self._run, code=error.code, why=error.message)
             self._pause.reset()
             return True
@@ -167,10 +182,12 @@ class Courier:
     def _upload(self, checkpoint: str) -> None:
         try:
             model = self._checkpoints.load(checkpoint).model
-        except VerificationError as error:
-            if error.code != "checkpoint-missing":
-                raise
-            return  # two rounds have passed since this batch was read: a newer one is next
+        except (VerificationError, FormatError, OSError) as error:
+            # Missing where two rounds have passed since this batch was read: a newer one is next.
+            # Whatever is wrong with the model, its receipt must go: later ones name it.
+            if not (isinstance(error, VerificationError) and error.code == "checkpoint-missing"):
+                log.error("model-unreadable", run=self._run, why=str(error))
+            return
         self._client.put_blob(model.astype("<f4", copy=False).tobytes())
 
 
@@ -225,6 +242,9 @@ class Watcher:
                 self._pause.reset()
             except AccordError as error:
                 log.warning("registry-away", code=error.code, why=error.message)
+                self._pause.wait()
+            except Exception:  # the watcher outlives whatever one run, or the disk, does
+                log.exception("watcher-trouble")
                 self._pause.wait()
 
     def _look_after(self, inbox: Inbox) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from socket import gethostname
+from typing import Literal
 
 import structlog
 
@@ -33,7 +34,7 @@ from accord_common.home import Home, replace_file
 from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
 from accord_server.aggregator.checkpoints import Checkpoints
-from accord_server.aggregator.conclusion import plain, warm_up
+from accord_server.aggregator.conclusion import Ending, conclude, plain, warm_up
 from accord_server.aggregator.control import Control, Interrupted
 from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.history import History
@@ -81,6 +82,7 @@ class Service:
     _keys: dict[str, RunKeys | None] = field(default_factory=dict)
     _folders: dict[str, _RunFolder] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
+    _told: dict[str, str] = field(default_factory=dict)
     _control: Control = field(default_factory=Control)
     _terminating: bool = False
 
@@ -133,7 +135,10 @@ class Service:
             if view.manifest_hash not in self._keys:
                 manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
                 offer = manifest.aggregator.offer
-                self._keys[view.manifest_hash] = self._offers.claim(offer, view.manifest_hash)
+                keys = self._offers.claim(offer, view.manifest_hash)
+                if keys is None and manifest.aggregator.party == self.home.profile.party:
+                    self._tell(view.id, "the aggregator has no keys for the offer of this run")
+                self._keys[view.manifest_hash] = keys
                 self.client.post(self._offers.unused(self.endpoint))
         self._runs = {view.id: view for view in inbox.runs}
         if self._mail.empty():
@@ -143,14 +148,24 @@ class Service:
         """Drive the oldest run that can be driven, to its end."""
         for view in sorted(self._runs.values(), key=lambda view: view.id):
             keys = self._keys.get(view.manifest_hash)
-            if keys is None or view.id in self._over or view.state not in {"ready", "running"}:
+            waits = view.state == "awaiting-consent" and view.stop_requested is None
+            if keys is None or view.id in self._over or waits:
                 continue
             try:
-                self._drive(view, keys, watcher)
+                if view.state == "awaiting-consent":  # nobody has begun: only the end is left
+                    self._end(view, keys, "stopped", "stop-requested", view.stop_requested or "")
+                else:
+                    self._drive(view, keys, watcher)
                 self._over.add(view.id)
             except (TransportError, ConflictError) as error:
                 log.warning("run-waits", run=view.id, code=error.code, why=error.message)
                 continue  # the next inbox, 20 s from now at most, tries again
+            except OSError as error:
+                self._tell(view.id, f"the aggregator's disk: {error.strerror or error}")
+                continue  # likewise: the journal stands where it stood
+            except AccordError as error:  # this run's files do not hold; the others' do
+                self._tell(view.id, f"the aggregator cannot go on: {error.message} [{error.code}]")
+                self._over.add(view.id)
             except Interrupted:
                 log.info("run-interrupted", run=view.id)
             self._mail.put(True)  # look for the next one
@@ -165,9 +180,12 @@ class Service:
         except (TransportError, ConflictError):
             raise
         except AccordError as error:
-            self._reject(view, keys, folder, error)
+            log.error("run-refused", run=view.id, code=error.code, why=error.message)
+            self._end(view, keys, "failed", error.code, error.message)
             return
-        self._control = control = Control(interrupted=self._terminating)
+        folder.checkpoints.require_space(run.manifest.dimension)  # before a site is charged
+        self._control = control = Control(view.stop_requested)
+        control.interrupted = self._terminating
         transport = self.open_transport(run)  # before the lease: that is what calls the nodes
         try:
             watcher.lease(view.id, control)
@@ -181,6 +199,11 @@ class Service:
                 control=control,
             )
             engine.run()
+        except (TransportError, ConflictError):
+            raise
+        except AccordError as error:  # what lies on the disk does not hold
+            log.error("run-broken", run=view.id, code=error.code, why=error.message)
+            self._end(view, keys, "failed", error.code, error.message, run)
         finally:
             watcher.release()
             transport.close()
@@ -195,28 +218,49 @@ class Service:
                 hint="Start it again with the address and certificate that it had before.",
             )
 
-    def _reject(self, view: RunView, keys: RunKeys, folder: _RunFolder, error: AccordError) -> None:
-        """End a run that must not start, or not go on, with a result that says why."""
-        log.error("run-refused", run=view.id, code=error.code, why=error.message)
+    def _end(
+        self,
+        view: RunView,
+        keys: RunKeys,
+        status: Literal["failed", "stopped"],
+        code: str,
+        cause: str,
+        run: VerifiedRun | None = None,
+    ) -> None:
+        """End a run that must not start, or cannot go on, with a result that says why."""
+        folder = self._folder(view.id)
         manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
         history = History.replay(
             folder.journal,
             manifest_hash=view.manifest_hash,
             initial_model=manifest.initial_model,
         )
-        if history.result is None:
+        if history.result is not None:
+            return
+        if run is not None:
+            result = conclude(run, history, Ending(status, code, cause))
+        else:
             result = RunResult(
                 previous=history.head,
                 manifest=view.manifest_hash,
-                status="failed",
-                cause=plain(error.message),
-                code=error.code,
+                status=status,
+                cause=plain(cause),
+                code=code,
                 rounds=history.round,
                 model=history.model if history.round else None,
                 epsilon=[],
                 created=format_time(now()),
             )
-            folder.journal.append(Concluded(result=sign(RESULT, result, keys.receipt)))
+        folder.journal.append(Concluded(result=sign(RESULT, result, keys.receipt)))
+
+    def _tell(self, run: str, message: str) -> None:
+        """Say what is wrong with a run here and to those who watch it; once, while it lasts."""
+        if self._told.get(run) == message:
+            return
+        log.error("run-in-trouble", run=run, why=message)
+        with suppress(AccordError):
+            self.client.log(run, "error", plain(message))
+            self._told[run] = message
 
     def _folder(self, run: str) -> _RunFolder:
         if run not in self._folders:

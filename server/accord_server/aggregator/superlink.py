@@ -16,9 +16,8 @@ import tempfile
 
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
-os.environ.setdefault(
-    "FLWR_HOME", os.path.join(tempfile.gettempdir(), f"accord-flwr-{os.getuid()}")
-)
+if "FLWR_HOME" not in os.environ:  # flwr makes this folder when it is imported
+    os.environ["FLWR_HOME"] = tempfile.mkdtemp(prefix="accord-flwr-")
 
 import binascii
 import logging

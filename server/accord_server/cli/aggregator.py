@@ -129,9 +129,13 @@ def start(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Serve runs until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
-    from accord_server.aggregator.process import open_service
+    import os
 
     opened = _open(home)
+    os.environ["FLWR_HOME"] = str(opened.path / "flower")  # flwr looks when it is imported
+
+    from accord_server.aggregator.process import open_service
+
     with open_service(
         opened, listen, certificate=certificate, key=key, ca=ca or opened.ca_path, address=address
     ) as service:

@@ -9,7 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -90,6 +91,8 @@ class Services:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: list[tuple[str, subprocess.Popen[str]]] = []
+        self._lock = threading.Lock()
+        self._stopped = False
 
     def __enter__(self) -> Self:
         return self
@@ -119,7 +122,7 @@ class Services:
                 text=True,
                 start_new_session=True,  # Ctrl-C is for the demonstration, which then stops them
             )
-        self._running.append((actor.name, process))
+        self._keep(actor, process)
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
@@ -142,7 +145,7 @@ class Services:
             text=True,
             start_new_session=True,
         )
-        self._running.append((actor.name, process))
+        self._keep(actor, process)
         return Lines(actor, arguments, process)
 
     def pid(self, actor: Actor) -> int:
@@ -160,11 +163,25 @@ class Services:
         return [name for name, process in self._running if process.poll() not in (None, 0)]
 
     def stop(self) -> None:
-        """Stop everything: SIGTERM to each group, SIGKILL to those that stay."""
-        while self._running:
-            _, process = self._running[-1]
-            _end(process)
-            self._running.pop()
+        """Stop everything: SIGTERM to each group, SIGKILL to those that stay.
+
+        An impatient second Ctrl-C does not cut it short; nothing can be started afterwards.
+        """
+        with self._lock:
+            self._stopped = True
+        with _undisturbed():
+            while self._running:
+                _, process = self._running[-1]
+                _end(process)
+                self._running.pop()
+
+    def _keep(self, actor: Actor, process: subprocess.Popen[str]) -> None:
+        with self._lock:  # somebody's thread may still start what `stop` would no longer see
+            if not self._stopped:
+                self._running.append((actor.name, process))
+                return
+        _end(process)
+        raise CommandFailed("stopped", f"{actor.name} was started after everything was stopped")
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +207,21 @@ class Lines:
         """Wait for the end; return exit status and error output."""
         _, stderr = self.process.communicate()
         return self.process.returncode, stderr
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore what would interrupt the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(process: subprocess.Popen[str]) -> None:

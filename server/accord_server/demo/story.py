@@ -101,7 +101,7 @@ def demonstration(
     apart = separation.find(len(tables.sites), folder)
     how = "each hospital as its own user" if apart.uids else f"one user ({apart.reason})"
     report(f"processes start below {folder}, {how}")
-    with _stop_on_sigterm(), Services(folder / "logs") as services:
+    with _stop_on_signals(), Services(folder / "logs") as services:
         federation = Federation(
             folder / "parties",
             services,
@@ -215,14 +215,16 @@ def _follow(
 
 
 @contextmanager
-def _stop_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that no process is left behind."""
+def _stop_on_signals() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that is closed, unwind like Ctrl-C: no process is left behind."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import ssl
-import sys
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, AddressFamily, create_server, socket
 from types import FrameType
@@ -11,6 +10,7 @@ from types import FrameType
 import structlog
 import uvicorn
 
+from accord_common.cli import LOG
 from accord_common.errors import UsageError
 from accord_server.registry.app import create_app
 from accord_server.registry.context import Registry
@@ -100,10 +100,10 @@ def log_as_json() -> None:
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(LOG),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(LOG)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared

@@ -1,6 +1,8 @@
 """The registry's client against a registry that really serves over TLS."""
 
+import asyncio
 import hashlib
+import shutil
 import ssl
 import threading
 import time
@@ -20,7 +22,8 @@ from accord_common.api.schemas import FINAL_STATES, AgreementView, Problem
 from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
 from accord_common.fields import new_id, now
 from accord_common.identity import SigningKey
-from accord_server.ca import create_ca, fingerprint
+from accord_server.ca import create_ca, fingerprint, issue
+from accord_server.registry.setup import initialise
 from tests.common.api.conftest import Live
 from tests.server.registry.stack import free_port, serving, settings_in
 from tests.world import make_actor
@@ -72,6 +75,21 @@ def test_the_ca_is_fetched_by_its_fingerprint(live: Live) -> None:
     with pytest.raises(TransportError) as nobody:
         fetch_ca(f"https://127.0.0.1:{free_port()}", pinned)
     assert code_of(nobody) == "registry-unreachable"
+
+
+def test_no_second_certificate_rides_on_the_fingerprint(tmp_path: Path) -> None:
+    """Python decodes the first certificate of a file up to its padding, OpenSSL trusts them all."""
+    while not (tmp_path / "ca.pem").exists() or b"=" not in (tmp_path / "ca.pem").read_bytes():
+        shutil.rmtree(tmp_path)
+        create_ca(tmp_path, "Real CA", now())
+    real = (tmp_path / "ca.pem").read_bytes()
+    issue(tmp_path, ["127.0.0.1"], tmp_path / "server.pem", tmp_path / "server.key", now())
+    create_ca(tmp_path / "other", "Somebody in between", now())
+    settings = settings_in(tmp_path / "registry", tmp_path, free_port())
+    asyncio.run(initialise(settings))
+    settings.ca.write_bytes(real + (tmp_path / "other" / "ca.pem").read_bytes())
+    with serving(settings):
+        assert fetch_ca(settings.url, fingerprint(real)) == real
 
 
 def test_a_problem_becomes_the_error_that_it_was(live: Live) -> None:

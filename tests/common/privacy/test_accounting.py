@@ -73,6 +73,22 @@ def test_replace_one_agrees_with_adaptive_quadrature(noise: str, rate: str, orde
     assert replace_one_rdp(sigma, q, [order])[0] == pytest.approx(expected, rel=1e-6, abs=1e-11)
 
 
+@pytest.mark.parametrize("order", [40.0, 123.0, 512.0])
+@pytest.mark.parametrize(("sigma", "q"), [(2.0, 1 - 1e-12), (5.0, 1 - 2**-53), (20.0, 0.999)])
+def test_replace_one_is_not_cut_short_where_nearly_every_record_is_taken(
+    sigma: float, q: float, order: float
+) -> None:
+    """The integrand's peak moves from `order` to 2 order - 1 as q nears 1."""
+    x, step = np.linspace(-60 * sigma - order, 3 * order + 60 * sigma, 1 << 20, retstep=True)
+    zero = math.log1p(-q) - x**2 / (2 * sigma**2)
+    plus, minus = (math.log(q) - (x - mean) ** 2 / (2 * sigma**2) for mean in (1, -1))
+    exponent = order * np.logaddexp(zero, plus) + (1 - order) * np.logaddexp(zero, minus)
+    peak = exponent.max()
+    value = np.exp(exponent - peak).sum() * step / (sigma * math.sqrt(2 * math.pi))
+    expected = (peak + math.log(value)) / (order - 1)
+    assert replace_one_rdp(sigma, q, [order])[0] == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize(("noise", "rate"), [("1", "0.1"), ("3", "0.2")])
 def test_no_pair_of_clipped_gradients_is_worse_than_the_opposite_pair(
     noise: str, rate: str

@@ -1,9 +1,11 @@
 """The aggregator's process against a real registry: offers, leases, deliveries, refusals, stops."""
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -17,7 +19,7 @@ from accord_common.api.schemas import FINAL_STATES, RunView
 from accord_common.canonical import sha256_hex
 from accord_common.chain import VerifiedRun, fetch_result, fetch_run
 from accord_common.envelope import Envelope
-from accord_common.errors import ConflictError
+from accord_common.errors import AccordError, ConflictError
 from accord_common.home import Home, Profile
 from accord_common.manifest import SecAgg
 from accord_common.terms import required_bound
@@ -26,10 +28,12 @@ from accord_server.aggregator import registry_client
 from accord_server.aggregator.offers import Endpoint
 from accord_server.aggregator.service import Service, lock
 from accord_server.aggregator.transport import InProcessTransport, Transport
+from accord_server.registry.errors import problem
 from tests.server.registry.stack import URL, InProcess, Stack
 from tests.simulator import Answer, Fault, SimNode, refuses
 from tests.world import INITIAL_MODEL, RunKeys
 
+_FAILED = HTTPStatus.INTERNAL_SERVER_ERROR
 ENDPOINT = Endpoint("127.0.0.1:9092", "ab" * 32)
 
 
@@ -39,10 +43,16 @@ class Line(httpx.BaseTransport):
     def __init__(self, inner: InProcess) -> None:
         self._inner = inner
         self.down = threading.Event()
+        self.failing = 0  # how many of the next records it answers with an internal error
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if self.down.is_set():
             raise httpx.ConnectError("line cut", request=request)
+        if self.failing and (request.method, request.url.path) == ("POST", "/v1/records"):
+            if b"aggregator-receipt" in request.read():
+                self.failing -= 1
+                failure = problem(AccordError("internal-error", "the registry failed"), _FAILED)
+                return httpx.Response(500, content=bytes(failure.body), request=request)
         return self._inner.handle_request(request)
 
 
@@ -86,13 +96,14 @@ class Site:
             nodes[actor.id] = SimNode(actor.id, secagg, run.manifest.secagg.scale, faults)
         return InProcessTransport(nodes)
 
-    def start(self, **changes: object) -> Envelope:
+    def start(self, *, accept: bool = True, **changes: object) -> Envelope:
         """The coordinator takes the newest offer for a run, and every site accepts."""
         (offer,) = self.stack.client(self.stack.world.coordinator).offers()
         receipt = self.stack.world.run_keys().receipt
         changes = {"secagg": required(self.stack), "deadlines": quick()} | changes
         manifest = self.stack.start(RunKeys(receipt, offer.envelope), **changes)
-        self.stack.accept(manifest)
+        if accept:
+            self.stack.accept(manifest)
         return manifest
 
     def finished(self, manifest: Envelope) -> RunView:
@@ -303,3 +314,77 @@ def test_keys_serve_one_manifest(site: Site) -> None:
     assert service._offers.claim("03" * 32, "01" * 32) is None
     modes = {path.stat().st_mode & 0o777 for path in (site.home.path / "offers" / offer).iterdir()}
     assert modes == {0o600}
+
+
+def test_a_stop_ends_a_run_that_waits_for_consents(site: Site) -> None:
+    client = site.stack.client(site.stack.world.coordinator)
+    with site.serving():
+        manifest = site.start(accept=False)
+        (run,) = client.runs()
+        client.stop(run.id, "nobody answers")
+        view = site.finished(manifest)
+    assert (view.state, view.code, view.cause) == ("stopped", "stop-requested", "nobody answers")
+    assert result_envelope(site, manifest).hash
+
+
+def test_a_damaged_checkpoint_ends_its_run_and_no_other(site: Site) -> None:
+    site.faults[0, "train", 1, 0] = lambda node, request, answer: begun.set()
+    begun = threading.Event()
+    with site.serving():
+        manifest = site.start(deadlines=quick() | {"update_s": 60})
+        assert begun.wait(20)
+    (checkpoint,) = site.home.path.glob("runs/*/checkpoints/*.safetensors")
+    checkpoint.write_bytes(b"\0" * checkpoint.stat().st_size)
+    site.faults.clear()
+    with site.serving():
+        broken = site.finished(manifest)
+        other = site.finished(site.start())
+    assert (broken.state, broken.code, broken.round) == ("failed", "checkpoint-altered", 1)
+    assert {row.epsilon != "0" for row in broken.epsilon} == {True}
+    assert other.state == "completed"
+
+
+def test_a_damaged_journal_is_told_and_stops_no_other_run(site: Site) -> None:
+    site.faults[0, "train", 1, 0] = lambda node, request, answer: begun.set()
+    begun = threading.Event()
+    with site.serving():
+        first = site.start(deadlines=quick() | {"update_s": 60})
+        assert begun.wait(20)
+    (journal,) = site.home.path.glob("runs/*/journal")
+    journal.write_bytes(b"{}\n" + journal.read_bytes())
+    site.faults.clear()
+    with site.serving():
+        assert site.finished(site.start()).state == "completed"
+    client = site.stack.client(site.stack.world.coordinator)
+    (view,) = [run for run in client.runs() if run.manifest_hash == first.hash]
+    assert "[journal-damaged]" in client.events(view.id)[-1].message
+
+
+def test_a_full_disk_holds_a_run_up_and_charges_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    client = site.stack.client(site.stack.world.coordinator)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        with site.serving():
+            manifest = site.start()
+            (run,) = client.runs()
+            told = [line.message for line in client.events(run.id, after=0)]
+            while not any("No space left" in line for line in told):
+                after = client.events(run.id)[-1].sequence
+                told += [line.message for line in client.events(run.id, after, wait_s=5)]
+            disk.undo()
+            view = site.finished(manifest)
+    assert (view.state, view.round) == ("completed", 2)
+    assert all(row.attempt == 0 for row in client.rounds(run.id))
+
+
+def test_an_internal_error_of_the_registry_loses_no_receipt(site: Site) -> None:
+    site.line.failing = 3
+    with site.serving():
+        view = site.finished(site.start())
+    assert (view.state, view.round) == ("completed", 2)
+    assert site.line.failing == 0

@@ -96,8 +96,9 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_part_of_accord_that_is_missing_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:
     verb = console.VERBS["task"]._replace(target="absent:app")
     monkeypatch.setitem(console.VERBS, "task", verb)
-    with pytest.raises(ModuleNotFoundError):
-        accord("task", "list")
+    answer = accord("task", "list", "--format", "json")
+    assert (answer.code, answer.error["code"]) == (1, "internal-error")
+    assert "ModuleNotFoundError: No module named 'accord_server.cli.absent'" in str(answer.error)
 
 
 def test_keys_are_made_once_and_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +110,7 @@ def test_keys_are_made_once_and_sealed(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("ACCORD_PASSPHRASE", PASSPHRASE)
     made = accord(*arguments, "--format", "json").json
     assert (made["name"], made["role"]) == ("Office", "auditor")
-    assert b"ENCRYPTED" in (home / "identity.pem").read_bytes()
+    assert b"accord-sealed-key-v1" in (home / "identity.key").read_bytes()
     assert accord(*arguments, "--format", "json").error["code"] == "home-exists"
     unjoined = accord("run", "list", "--home", home, "--format", "json")
     assert (unjoined.code, unjoined.error["code"]) == (2, "not-enrolled")
