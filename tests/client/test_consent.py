@@ -257,10 +257,12 @@ def the_scale_is_coarsened_so_that_small_noise_is_rounded_away(case: Case) -> Fa
 
 
 @attack("ring_is_wide_enough", "coarse-ring")
-def half_the_words_would_show_a_light_sites_update_through_coarse_rounding(case: Case) -> Facts:
-    bound = case.secagg()["bound"]
-    narrow = case.secagg(ring_bits=16, scale=scale_for(bound, 3, Z16))
-    return case.facts(case.manifest(secagg=narrow, roster=case.roster(weight=1)))
+def half_the_words_would_show_an_update_through_coarse_rounding(case: Case) -> Facts:
+    many = {"steps": 20_000, "learning_rate": "0.5", "clipping_norm": "1"}  # B outgrows the noise
+    changes = {"local": many, "roster": case.roster(noise_multiplier="0.5")}
+    secagg = case.world.manifest_body(case.keys, **changes).secagg.model_dump()
+    narrow = secagg | {"ring_bits": 16, "scale": scale_for(secagg["bound"], 3, Z16)}
+    return case.facts(case.manifest(secagg=narrow, **changes))
 
 
 @attack("delegations_hold", "bad-signature")

@@ -26,7 +26,7 @@ from accord_common.errors import TransportError
 from accord_common.fields import format_time, now
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
-from accord_common.secagg.messages import ADVERTISEMENT, Advertisement, cohort_hash
+from accord_common.secagg.messages import Advertisement, cohort_hash
 from accord_server.aggregator.secagg import Attempt
 from tests.client.institutions import (
     Aggregator,
@@ -291,9 +291,9 @@ def test_a_peers_weak_mask_key_is_refused_before_anything_is_spent(bench: Bench)
         place = bench.three.parties.index(party)
         honest = Advertisement.from_bytes(cohort[place].payload)
         weak = honest.model_copy(update={"mask_key": "00" * 32})
-        told = [*cohort[:place], sign(ADVERTISEMENT, weak, peer.node_key), *cohort[place + 1 :]]
+        told = [*cohort[:place], sign(Advertisement.KIND, weak, peer.node_key), *cohort[place + 1 :]]
         with pytest.raises(Refused) as caught:
-            bench.aggregator.train(bench.session, 0, 0, told)
+            bench.aggregator.share(bench.session, 0, 0, told)
         assert caught.value.code == "weak-mask-key"
     assert bench.charged() == []
 
