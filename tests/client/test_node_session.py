@@ -291,7 +291,11 @@ def test_a_peers_weak_mask_key_is_refused_before_anything_is_spent(bench: Bench)
         place = bench.three.parties.index(party)
         honest = Advertisement.from_bytes(cohort[place].payload)
         weak = honest.model_copy(update={"mask_key": "00" * 32})
-        told = [*cohort[:place], sign(Advertisement.KIND, weak, peer.node_key), *cohort[place + 1 :]]
+        told = [
+            *cohort[:place],
+            sign(Advertisement.KIND, weak, peer.node_key),
+            *cohort[place + 1 :],
+        ]
         with pytest.raises(Refused) as caught:
             bench.aggregator.share(bench.session, 0, 0, told)
         assert caught.value.code == "weak-mask-key"
