@@ -32,27 +32,23 @@ from secrets import token_bytes
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from accord_client.secagg_memory import Begun, Cohort, Dealt, HeldShares, Prepared, Sharers
+from accord_client import unmasking
+from accord_client.cohorts import mask_streams, open_cohort
+from accord_client.secagg_memory import Begun, Dealt, HeldShares, Prepared, Sharers
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import ProtocolError
 from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, context
 from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
-from accord_common.secagg.channels import PeerShares, open_shares, seal_answer, seal_shares
-from accord_common.secagg.masks import SEED_BYTES, Pair, add_masks, derive, pair_key, self_key
+from accord_common.secagg.channels import PeerShares, open_shares, seal_shares
+from accord_common.secagg.masks import SEED_BYTES, add_masks
 from accord_common.secagg.messages import (
-    MAX_COHORT,
     Advertisement,
-    Confirmation,
     Shares,
-    Unmasking,
     Upload,
-    cohort_hash,
     sharers_hash,
     upload_root,
-    uploads_hash,
-    verify,
 )
 from accord_common.secagg.shamir import split
 
@@ -133,7 +129,14 @@ class NodeSecAgg:
             VerificationError: an advertisement's signature does not hold.
         """
         prepared = self._expect(round_, attempt)
-        members = self._open_cohort(prepared, cohort)
+        members = open_cohort(
+            prepared,
+            cohort,
+            manifest=self.manifest,
+            manifest_hash=self.manifest_hash,
+            party=self.party,
+            peers=self.peers,
+        )
         if prepared.dealt is not None:
             if prepared.dealt.cohort.hash != members.hash:
                 raise ProtocolError("already-shared", "this attempt was shared among other nodes")
@@ -204,7 +207,7 @@ class NodeSecAgg:
             raise ProtocolError("not-shared", "this node was not asked to share its secrets")
         if cohort != dealt.cohort.hash:
             raise ProtocolError("wrong-cohort", "this is not the cohort that was shared among")
-        self._check_list(sharers, dealt.cohort.mask_keys)
+        unmasking.check_list(sharers, dealt.cohort.mask_keys, self.party, self.manifest)
         if sealed.keys() != set(sharers) - {self.party}:
             raise ProtocolError("wrong-shares", "the shares are not those of U2's other members")
         ctx = context(self.manifest_hash, round_, attempt)
@@ -222,7 +225,7 @@ class NodeSecAgg:
             )
             for party in sharers
         }
-        pairs = self._pairs(prepared.mask, dealt, sharers, ctx, model)
+        pairs = mask_streams(prepared.mask, dealt, sharers, self.party, ctx, model)
         return Sharers(round_, attempt, model, cohort, sharers_hash(sharers), shares, pairs)
 
     def mask(self, sharers: Sharers, vector: Words) -> tuple[Envelope, list[bytes]]:
@@ -294,31 +297,10 @@ class NodeSecAgg:
             uploads: U3: party -> record hash of its upload.
 
         Raises:
-            ProtocolError: `attempt-over`, `small-cohort`, `not-in-cohort`, `altered-upload` where
-                this node's own is another, or `already-confirmed` for another list.
+            ProtocolError: `attempt-over`, or the codes of `unmasking.confirm`.
         """
         begun = self._open(round_, attempt)
-        self._check_list(sorted(uploads), begun.sharers)
-        if uploads[self.party] != begun.upload:
-            raise ProtocolError("altered-upload", "this node's own upload was exchanged")
-        message = Confirmation(
-            manifest=self.manifest_hash,
-            round=round_,
-            attempt=attempt,
-            party=self.party,
-            model=begun.model,
-            cohort=begun.cohort,
-            sharers=sharers_hash(begun.sharers),
-            uploads=uploads_hash(uploads),
-        )
-        if begun.confirmation is not None:
-            if begun.confirmation.payload != message.to_bytes():
-                raise ProtocolError("already-confirmed", "another list of uploads was confirmed")
-            return begun.confirmation
-        envelope = sign(Confirmation.KIND, message, self.node_key)
-        self._begun = begun.model_copy(
-            update={"uploads": sorted(uploads), "confirmation": envelope}
-        )
+        envelope, self._begun = unmasking.confirm(begun, uploads, self.manifest, self.node_key)
         return envelope
 
     def unmask(self, round_: int, attempt: int, confirmations: Sequence[Envelope]) -> Envelope:
@@ -332,44 +314,13 @@ class NodeSecAgg:
             confirmations: of at least t members of U3.
 
         Raises:
-            ProtocolError: `attempt-over`, `not-confirmed`, `too-few-confirmations`,
-                `not-in-cohort`, `repeated-confirmation`, `wrong-confirmation` where one names
-                other values than this node's own, `wrong-context`.
+            ProtocolError: `attempt-over`, or the codes of `unmasking.unmask`.
             VerificationError: a signature does not hold.
         """
         begun = self._open(round_, attempt)
-        if begun.confirmation is None or begun.uploads is None:
-            raise ProtocolError("not-confirmed", "this node has confirmed nothing in this attempt")
-        self._check_confirmations(begun, confirmations)
-        if begun.unmasking is not None:
-            return begun.unmasking
-        if begun.shares is None:
-            raise ProtocolError("attempt-over", "the attempt was replaced by a later one")
-        values = [
-            bytes.fromhex(held.seed if party in begun.uploads else held.key)
-            for party, held in ((party, begun.shares[party]) for party in begun.sharers)
-        ]
-        own = Confirmation.from_bytes(begun.confirmation.payload)
-        ephemeral, aggregator = X25519PrivateKey.generate(), self.manifest.aggregator
-        message = Unmasking(
-            manifest=self.manifest_hash,
-            round=round_,
-            attempt=attempt,
-            party=self.party,
-            uploads=own.uploads,
-            ephemeral_key=_public(ephemeral),
-            sealed=seal_answer(
-                values,
-                ephemeral,
-                aggregator.envelope_key,
-                context=context(self.manifest_hash, round_, attempt),
-                source=self.party,
-                destination=aggregator.party,
-                uploads=own.uploads,
-            ),
+        envelope, self._begun = unmasking.unmask(
+            begun, confirmations, self.manifest, self.peers, self.node_key
         )
-        envelope = sign(Unmasking.KIND, message, self.node_key)
-        self._begun = begun.model_copy(update={"shares": None, "unmasking": envelope})
         if self._prepared is not None and self._prepared.round == round_:
             self._prepared = None  # the round is closed
         return envelope
@@ -412,105 +363,6 @@ class NodeSecAgg:
         if begun.shares is None and begun.unmasking is None:
             raise ProtocolError("attempt-over", "the attempt was replaced by a later one")
         return begun
-
-    def _open_cohort(self, prepared: Prepared, members: Sequence[Envelope]) -> Cohort:
-        if not self.manifest.smallest_cohort <= len(members) <= MAX_COHORT:
-            raise self._small(len(members))
-        opened: dict[str, Advertisement] = {}
-        for envelope in members:
-            claimed = Advertisement.from_bytes(envelope.payload).party
-            if claimed not in self.peers:
-                raise ProtocolError("not-in-roster", f"{claimed} is not in the roster")
-            opened[claimed] = verify(
-                Advertisement,
-                envelope,
-                node_key=self.peers[claimed],
-                manifest=self.manifest_hash,
-                round_=prepared.round,
-                attempt=prepared.attempt,
-                party=claimed,
-            )
-        if list(opened) != sorted(opened) or len(opened) != len(members):
-            raise ProtocolError("unsorted-cohort", "the cohort repeats or is not in roster order")
-        mask_keys = {party: message.mask_key for party, message in opened.items()}
-        channel_keys = {party: message.channel_key for party, message in opened.items()}
-        if len({*mask_keys.values(), *channel_keys.values()}) != 2 * len(opened):
-            raise ProtocolError("repeated-mask-key", "two advertised keys are one")
-        if self.party not in opened:
-            raise ProtocolError("not-in-cohort", "this node is not in the cohort")
-        if prepared.advertisement not in members:
-            raise ProtocolError("altered-advertisement", "this node's own entry was exchanged")
-        for key in mask_keys.values():  # before anything is shared for a sum that cannot be masked
-            derive(prepared.mask, key, salt=b"", info=b"accord key check v1")
-        return Cohort(cohort_hash(members), mask_keys, channel_keys)
-
-    def _check_list(self, parties: Sequence[str], within: Mapping[str, str] | list[str]) -> None:
-        """Check U2 within U1, or U3 within U2: in roster order, large enough, with this node."""
-        if len(parties) < self.manifest.smallest_cohort:
-            raise self._small(len(parties))
-        if list(parties) != sorted(set(parties)):
-            raise ProtocolError("unsorted-cohort", "the list repeats or is not in roster order")
-        if not set(parties) <= set(within):
-            raise ProtocolError("not-in-cohort", "the list names nodes that were not in the last")
-        if self.party not in parties:
-            raise ProtocolError("not-in-cohort", "this node is not in the list")
-
-    def _small(self, count: int) -> ProtocolError:
-        smallest = self.manifest.smallest_cohort
-        return ProtocolError("small-cohort", f"{count} nodes, max(t, n_min) is {smallest}")
-
-    def _check_confirmations(self, begun: Begun, confirmations: Sequence[Envelope]) -> None:
-        assert begun.confirmation is not None and begun.uploads is not None
-        threshold = self.manifest.secagg.threshold
-        if not threshold <= len(confirmations) <= MAX_COHORT:
-            raise ProtocolError(
-                "too-few-confirmations", f"{len(confirmations)} confirmations, t is {threshold}"
-            )
-        own, signers = Confirmation.from_bytes(begun.confirmation.payload), set()
-        for envelope in confirmations:
-            claimed = Confirmation.from_bytes(envelope.payload).party
-            if claimed not in begun.uploads:
-                raise ProtocolError("not-in-cohort", f"{claimed} has no upload in this attempt")
-            if claimed in signers:
-                raise ProtocolError("repeated-confirmation", f"{claimed} confirms twice")
-            signers.add(claimed)
-            message = verify(
-                Confirmation,
-                envelope,
-                node_key=self.peers[claimed],
-                manifest=self.manifest_hash,
-                round_=begun.round,
-                attempt=begun.attempt,
-                party=claimed,
-            )
-            if message != own.model_copy(update={"party": claimed}):
-                raise ProtocolError("wrong-confirmation", f"{claimed} was told other lists")
-
-    def _pairs(
-        self,
-        mask: X25519PrivateKey,
-        dealt: Dealt,
-        sharers: Sequence[str],
-        ctx: bytes,
-        model: str,
-    ) -> tuple[Pair, ...]:
-        """The self mask, and one with each other member of U2."""
-        pairs = [Pair(self_key(dealt.seed, ctx, self.party), adds=True)]
-        for peer in sharers:
-            if peer == self.party:
-                continue
-            lower, higher = sorted((self.party, peer))
-            key = pair_key(
-                mask,
-                dealt.cohort.mask_keys[peer],
-                lower=lower,
-                higher=higher,
-                context=ctx,
-                cohort=dealt.cohort.hash,
-                model=model,
-            )
-            pairs.append(Pair(key, adds=self.party == lower))
-        return tuple(pairs)
 
 
 def _public(key: X25519PrivateKey) -> str:

@@ -28,15 +28,13 @@ from enum import IntEnum
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from accord_common.api.wire import WireEnvelope
 from accord_common.envelope import Envelope
 from accord_common.errors import ProtocolError
-from accord_common.fields import Hash, Id, Record
 from accord_common.manifest import RunManifest, context
 from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
 from accord_common.secagg.channels import open_answer
-from accord_common.secagg.masks import Pair, add_masks, pair_key, self_key
+from accord_common.secagg.masks import Pair, add_masks
 from accord_common.secagg.messages import (
     Advertisement,
     Confirmation,
@@ -51,6 +49,9 @@ from accord_common.secagg.messages import (
     verify,
 )
 from accord_common.secagg.shamir import Share, combine
+from accord_server.aggregator.folding import add_whole
+from accord_server.aggregator.left_over import left_over
+from accord_server.aggregator.suspended import Suspended
 
 
 class Stage(IntEnum):
@@ -61,15 +62,6 @@ class Stage(IntEnum):
     UPLOAD = 2
     CONFIRM = 3
     UNMASK = 4
-
-
-class Suspended(Record):
-    """An attempt between R2 and R3: U1 as advertised, U2, U3 with upload hashes, h_r."""
-
-    cohort: list[WireEnvelope]
-    sharers: list[Id]
-    uploads: dict[Id, Hash]
-    model: Hash
 
 
 @dataclass(slots=True)
@@ -186,15 +178,7 @@ class Attempt:
             raise ProtocolError("wrong-length", f"{party} sends {header.words} words")
         if header.root != upload_root(chunks) or header.chunks != len(chunks):
             raise ProtocolError("wrong-root", f"the chunks of {party} are not those it signed")
-        accumulator, done = self._accumulator(), 0  # words
-        try:
-            for piece in self._open(party, header.ephemeral_key, chunks):
-                block = accumulator[done : done + piece.shape[0]]
-                np.add(block, piece, out=block)
-                done += piece.shape[0]
-        except ProtocolError:
-            self._take_back(party, header.ephemeral_key, chunks, done)
-            raise
+        add_whole(self._accumulator(), lambda: self._open(party, header.ephemeral_key, chunks))
         self.uploads[party] = envelope.hash
 
     def close_uploads(self) -> dict[str, str]:
@@ -203,7 +187,7 @@ class Attempt:
         self.uploads = dict(sorted(self.uploads.items()))
         return self.uploads
 
-    def suspend(self) -> tuple["Suspended", Words]:
+    def suspend(self) -> tuple[Suspended, Words]:
         """Between R2 and R3: all that `resume` needs, and the masked sum (not copied)."""
         if self.stage is not Stage.CONFIRM:
             raise ProtocolError("wrong-stage", f"suspended in {self.stage.name}")
@@ -213,7 +197,7 @@ class Attempt:
         )
         return suspended, self._accumulator()
 
-    def resume(self, suspended: "Suspended", words: Words) -> None:
+    def resume(self, suspended: Suspended, words: Words) -> None:
         """Go on with a suspended attempt, in a fresh one of the same place; R3 is next.
 
         Raises:
@@ -383,14 +367,15 @@ class Attempt:
         """The masks still in the sum, to be taken off: every b of U3, and pairs with the lost."""
         if not self.unmaskable:
             raise ProtocolError("too-few-shares", f"{len(self._answers)} nodes gave their shares")
-        pairs = []
-        for position, party in enumerate(self._sharers):
-            secret = self._secret(position)
-            if party in self.uploads:
-                pairs.append(Pair(self_key(secret, self._context, party), adds=False))
-            else:
-                pairs += self._pairs_of(party, secret)
-        return pairs
+        secrets = {party: self._secret(position) for position, party in enumerate(self._sharers)}
+        return left_over(
+            secrets,
+            frozenset(self.uploads),
+            self._keys,
+            context=self._context,
+            cohort=self._cohort_hash,
+            model=self.model,
+        )
 
     def _secret(self, position: int) -> bytes:
         """Combine what the nodes hold of the member of U2 at `position`."""
@@ -399,26 +384,6 @@ class Attempt:
             for holder, values in sorted(self._answers.items())
         ]
         return combine(shares, self.manifest.secagg.threshold)
-
-    def _pairs_of(self, lost: str, secret: bytes) -> Iterator[Pair]:
-        """The lost node's masks in the vectors of U3, with the signs that take them off."""
-        mask = X25519PrivateKey.from_private_bytes(secret)
-        if mask.public_key().public_bytes_raw().hex() != self._keys[lost]:
-            raise ProtocolError(
-                "mask-key-mismatch", f"the shares of {lost} do not give the key it advertised"
-            )
-        for party in self.uploads:
-            lower, higher = sorted((lost, party))
-            key = pair_key(
-                mask,
-                self._keys[party],
-                lower=lower,
-                higher=higher,
-                context=self._context,
-                cohort=self._cohort_hash,
-                model=self.model,
-            )
-            yield Pair(key, adds=party == higher)
 
     @property
     def _context(self) -> bytes:
@@ -440,15 +405,3 @@ class Attempt:
             source=party,
             destination=self.manifest.aggregator.party,
         )
-
-    def _take_back(
-        self, party: str, ephemeral_key: str, chunks: Sequence[bytes], words: int
-    ) -> None:
-        """Subtract the first `words` of an upload whose later chunk did not open."""
-        accumulator, done = self._accumulator(), 0
-        pieces = self._open(party, ephemeral_key, chunks)
-        while done < words:
-            piece = next(pieces)
-            block = accumulator[done : done + piece.shape[0]]
-            np.subtract(block, piece, out=block)
-            done += piece.shape[0]
