@@ -147,7 +147,9 @@ def test_a_silent_node_is_late_by_the_manifests_deadline(tmp_path: Path) -> None
     assert simulation.transport.now - began == 60
 
 
-def test_a_node_that_says_nothing_costs_one_wait_and_is_asked_in_the_next_round(tmp_path: Path) -> None:
+def test_a_silent_node_costs_one_wait_and_is_asked_in_the_next_round(
+    tmp_path: Path,
+) -> None:
     simulation = simulate(tmp_path, n=5)
     node = simulation.order[3]
     node.faults["advertise", 0, 0] = silent
