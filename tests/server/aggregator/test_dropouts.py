@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -226,13 +227,15 @@ def test_shares_that_give_another_key_fail_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [16, 32, 64])
-def test_the_model_moves_by_the_survivors_mean_in_every_ring(tmp_path: Path, bits: int) -> None:
+def test_the_model_moves_by_the_survivors_mean_in_every_ring(
+    tmp_path: Path, bits: Literal[16, 32, 64]
+) -> None:
     ring = ring_of(bits)
     secagg = SecAgg(
         threshold=4,
         min_cohort=4,
         colluders=0,
-        ring_bits=ring.bits,
+        ring_bits=bits,
         bound=BOUND,
         scale=scale_for(BOUND, 5, ring),
     )
