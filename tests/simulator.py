@@ -257,10 +257,14 @@ def simulate(folder: Path, *, n: int = 3, dimension: int = 7, **changes: Any) ->
         world.aggregator.node,
     )
     initial = np.linspace(-1, 1, dimension, dtype="<f4").tobytes()
-    scale = scale_for(BOUND, n, Z32)
     smallest = n - 1 if n >= 5 else n
     secagg = SecAgg(
-        threshold=smallest, min_cohort=smallest, colluders=0, ring_bits=32, bound=BOUND, scale=scale
+        threshold=smallest,
+        min_cohort=smallest,
+        colluders=0,
+        ring_bits=32,
+        bound=BOUND,
+        scale=scale_for(BOUND, n, Z32),
     )
     manifest = world.manifest(
         worlds.RunKeys(receipt, offer),
@@ -282,7 +286,7 @@ def simulate(folder: Path, *, n: int = 3, dimension: int = 7, **changes: Any) ->
         actor.id: SimNode(
             actor.id,
             NodeSecAgg(run.manifest, run.manifest_hash, actor.id, actor.node, peers),
-            scale,
+            run.manifest.secagg.scale,
         )
         for actor in world.hospitals
     }

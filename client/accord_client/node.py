@@ -144,6 +144,7 @@ class Node:
         self.stores.state.follow(view.id, view.state, now())
         if FINAL_STATES & {view.state, known.state}:
             self._leave(view.id, f"the run is {view.state}")
+            self.stores.rounds.erase(view.id)  # a final state is never left
         elif view.stop_requested is not None and view.id in self._served:
             self._served[view.id].session.stop("the coordinator asked that the run end")
         elif known.decision == "accept" and view.state in SERVED_STATES:
@@ -220,6 +221,9 @@ class Node:
             with suppress(NotFoundError):
                 self.stores.state.follow(run.id, self.registry.run(run.id).state, now())
             self._leave(run.id, "the registry says that it is over")
+            known = self.stores.state.run(run.id)
+            if known is not None and known.state in FINAL_STATES:
+                self.stores.rounds.erase(run.id)
 
     def _leave(self, run_id: str, reason: str) -> None:
         served = self._served.pop(run_id, None)

@@ -19,17 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from accord_client.consent import spend_for
+from accord_client.contribution import Contribution, open_model
 from accord_client.deciding import caps_of, own_agreement
 from accord_client.outbox import Kind, Place
 from accord_client.secagg import NodeSecAgg
-from accord_client.secagg_memory import Sharers
+from accord_client.standing import Standing
 from accord_client.stores import Stores
-from accord_client.trainer import Trainer
 from accord_common import wire
 from accord_common.agreement import verify_agreement
 from accord_common.canonical import sha256_hex
@@ -39,17 +37,14 @@ from accord_common.errors import (
     AccordError,
     ConflictError,
     DataError,
-    PolicyError,
     ProtocolError,
     VerificationError,
 )
 from accord_common.fields import format_time
 from accord_common.fields import now as system_clock
-from accord_common.manifest import RunManifest, model_hash
+from accord_common.manifest import RunManifest
 from accord_common.privacy.events import LedgerEntry
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
-from accord_common.rings import Z32, quantise, ring_of, rounds_to_nearest
-from accord_common.terms import site_noise
 
 log = structlog.get_logger(__name__)
 
@@ -106,14 +101,13 @@ class Session:
             raise ConflictError("run-not-accepted", f"run {run_id} was not accepted here")
         self._stores = stores
         self._clock = clock
-        self._check_registry = check_registry
         self.manifest_hash = run.manifest
         self.manifest = RunManifest.from_bytes(stores.state.record(run.manifest).payload)
         self._site = self.manifest.site(stores.party)
         self._delegations = {
             site.party: _delegation(stores, site.delegation) for site in self.manifest.roster
         }
-        self._trainer: Trainer | None = None
+        self._contribution = Contribution(stores, self.manifest, self._site)
         self._secagg = NodeSecAgg(
             self.manifest,
             self.manifest_hash,
@@ -124,14 +118,19 @@ class Session:
         self._kept = stores.rounds.kept(run_id)
         if self._kept is not None:
             self._secagg.load(self._kept)
-        self._charged = len(stores.ledger.entries(run=self.manifest_hash))
-        self._stopped: str | None = None
-        self._coarse: bool | None = None
+        self._standing = Standing(
+            stores,
+            self.manifest,
+            self._delegations,
+            check_registry,
+            clock,
+            charged=len(stores.ledger.entries(run=self.manifest_hash)),
+        )
         self.over = False
 
     def stop(self, reason: str) -> None:
         """Refuse every further attempt."""
-        self._stopped = reason
+        self._standing.stop(reason)
 
     def answer(self, header: bytes, bulk: Bulk) -> tuple[bytes, tuple[bytes, ...]]:
         """Answer one message; never raises for what the aggregator or the data did."""
@@ -153,12 +152,12 @@ class Session:
             return self._finish(request.result)
         place = Place(self.manifest.id, request.round, request.attempt)
         if isinstance(request, wire.Train):
-            self._check_allowed()
-            self._check_next(request.round, request.attempt)
+            self._standing.check()
+            self._standing.check_next(request.round, request.attempt)
             return self._train(request, bulk, place)
         if bulk:
             raise ProtocolError("unexpected-bulk", f"{request.type} carries {len(bulk)} chunks")
-        self._check_allowed()
+        self._standing.check()
         reply = self._exchange(request)
         self._remember(erases=not isinstance(request, wire.Confirm))
         return _Answer(reply, [], place)
@@ -168,10 +167,10 @@ class Session:
         round_, attempt = request.round, request.attempt
         match request:
             case wire.Advertise():
-                self._check_next(round_, attempt)
+                self._standing.check_next(round_, attempt)
                 return wire.AdvertisementReply(envelope=self._secagg.advertise(round_, attempt))
             case wire.Share():
-                self._check_next(round_, attempt)
+                self._standing.check_next(round_, attempt)
                 return wire.SharesReply(
                     envelope=self._secagg.share(round_, attempt, request.cohort)
                 )
@@ -190,7 +189,7 @@ class Session:
         try:
             if request.manifest != self.manifest_hash:
                 raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
-            self._check_next(request.round, request.attempt)
+            self._standing.check_next(request.round, request.attempt)
             return self._secagg.share(request.round, request.attempt, request.cohort)
         except AccordError as error:
             log.warning("not-shared", run=self.manifest.id, code=error.code, detail=error.message)
@@ -220,7 +219,7 @@ class Session:
         return _Answer(wire.Done(), [], Place(self.manifest.id))
 
     def _train(self, request: wire.Train, bulk: Bulk, place: Place) -> _Answer:
-        model = self._open_model(request, bulk)
+        model = open_model(self.manifest, request.round, request.model, bulk)
         sharers = self._secagg.open_sharers(
             request.round,
             request.attempt,
@@ -229,10 +228,10 @@ class Session:
             request.sealed,
             request.model,
         )
-        trainer = self._ready_trainer()
+        self._contribution.ready()
         entry = self._charge(request.round, request.attempt)
         try:
-            upload, chunks = self._update(trainer, sharers, model)
+            upload, chunks = self._secagg.mask(sharers, self._contribution.words(model))
             self._remember()
             self._report(request, upload, chunks, entry)
         except AccordError as error:
@@ -244,68 +243,6 @@ class Session:
         )
         log.info("update-ready", run=self.manifest.id, round=request.round, attempt=request.attempt)
         return _Answer(reply, chunks, place)
-
-    def _check_allowed(self) -> None:
-        """Repeat whatever time or another party can have changed since consent."""
-        if self._stopped is not None:
-            raise PolicyError("run-stopped", self._stopped)
-        now = self._clock()
-        agreement, ended = own_agreement(self._stores, self.manifest.agreement)
-        if agreement is None:
-            raise PolicyError("agreement-not-signed", "the node's copy of the agreement is gone")
-        if ended is not None:
-            raise ended
-        verify_agreement(agreement).check_valid_at(now)
-        for delegation in self._delegations.values():
-            delegation.check_valid_at(now)
-        self._check_registry()
-
-    def _check_next(self, round_: int, attempt: int) -> None:
-        """Refuse an attempt that does not come after all begun here, or is one too many."""
-        if round_ >= self.manifest.rounds:
-            raise ProtocolError("no-such-round", f"round {round_} of {self.manifest.rounds}")
-        if attempt >= self.manifest.max_attempts_total:  # bounds the mask keys kept, too
-            raise ProtocolError(
-                "no-such-attempt", f"attempt {attempt} of {self.manifest.max_attempts_total}"
-            )
-        run = self._stores.state.run(self.manifest.id)
-        if run is None or (round_, attempt) <= (run.round, run.attempt):
-            raise ProtocolError(
-                "stale-attempt",
-                f"round {round_} attempt {attempt} does not come after those begun here",
-                hint="The aggregator must open a new attempt.",
-            )
-        if self._charged >= self.manifest.max_attempts_total:
-            raise PolicyError(
-                "too-many-attempts",
-                f"{self._charged} attempts were charged, the manifest allows "
-                f"{self.manifest.max_attempts_total}",
-            )
-
-    def _open_model(self, request: wire.Train, bulk: Bulk) -> NDArray[np.float32]:
-        size = sum(len(chunk) for chunk in bulk)
-        if size != 4 * self.manifest.dimension:
-            raise ProtocolError(
-                "wrong-length", f"a model of {size} bytes, not {4 * self.manifest.dimension}"
-            )
-        data = b"".join(bulk)
-        if model_hash(data) != request.model:
-            raise ProtocolError("wrong-model", "the model is not the one that was announced")
-        if request.round == 0 and request.model != self.manifest.initial_model:
-            raise ProtocolError("wrong-model", "round 0 does not start from the manifest's model")
-        model: NDArray[np.float32] = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
-        if not np.isfinite(model).all():
-            raise ProtocolError("model-not-finite", "the model holds NaN or infinity")
-        return model
-
-    def _ready_trainer(self) -> Trainer:
-        """Check code and file without opening the table; keep what is loaded while they last."""
-        dataset = self._stores.datasets.get(self._site.dataset)
-        dataset.check_unchanged()
-        if self._trainer is None or self._trainer.dataset != dataset:
-            self._trainer = Trainer(self.manifest, self._site, dataset)
-        self._trainer.check_code()
-        return self._trainer
 
     def _charge(self, round_: int, attempt: int) -> LedgerEntry:
         """Write ahead: the attempt is begun and paid for before the table is opened."""
@@ -325,35 +262,8 @@ class Session:
             entry, _ = self._stores.ledger.charge(spend, caps, self._clock)
         except AccordError as error:
             raise _Concealed(error) from error
-        self._charged += 1
+        self._standing.charged += 1
         return entry
-
-    def _update(
-        self, trainer: Trainer, sharers: Sharers, model: NDArray[np.float32]
-    ) -> tuple[Envelope, list[bytes]]:
-        update = trainer.update(model)
-        largest = max(site.weight for site in self.manifest.roster)
-        if self._site.weight != largest:
-            update *= np.float32(self._site.weight / largest)
-        secagg = self.manifest.secagg
-        ring = ring_of(secagg.ring_bits)
-        # With 32 bits the words take the update's place, which nobody needs from here on.
-        place = update.view(np.uint32) if ring is Z32 else None
-        words, clamped = quantise(
-            update, secagg.scale, secagg.bound, ring, stochastic=self._stochastic(), out=place
-        )
-        if clamped:
-            log.warning("update-clamped", run=self.manifest.id, round=sharers.round, count=clamped)
-        return self._secagg.mask(sharers, words)
-
-    def _stochastic(self) -> bool:
-        """Whether this site's noise is too small for rounding to nearest."""
-        if self._coarse is None:
-            agreement, _ = own_agreement(self._stores, self.manifest.agreement)
-            assert agreement is not None  # checked in this very message
-            noise = site_noise(verify_agreement(agreement), self.manifest, self._site)
-            self._coarse = not rounds_to_nearest(noise, self.manifest.secagg.scale)
-        return self._coarse
 
     def _report(
         self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry

@@ -1,4 +1,4 @@
-"""Seconds a round: three nodes as processes, TLS, node keys, masks, ledger and receipts on.
+"""Seconds a round, R0 to R4: nodes as processes, TLS, node keys, masks, ledger and receipts on.
 
 Each site trains for real: one Poisson batch of a multilayer perceptron with Opacus. The peer is
 stock Flower with the same number of nodes and parameters, TLS and node authentication, in the same
@@ -20,11 +20,13 @@ LARGE = {"name": "mlp", "hidden": [3150, 3165]}  # 10,010,566 parameters
 
 
 def run() -> Iterator[Row]:
-    """Yield `rounds-3x1e3` beside stock Flower, and `rounds-3x1e7`."""
+    """Yield `rounds-3x1e3` beside stock Flower, `rounds-3x1e7` and `rounds-10x1e3`."""
     with federations.temporary() as federation:
         stock = stock_flower.measure(nodes=3, parameters=997, rounds=3).median_s
         yield _measure("rounds-3x1e3", federation, SMALL, 30, against=stock)
         yield _measure("rounds-3x1e7", federation, LARGE, 8, against=None)
+    with federations.temporary(10) as federation:
+        yield _measure("rounds-10x1e3", federation, SMALL, 20, against=None)
 
 
 def _measure(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from accord_common.errors import FormatError
 from accord_common.manifest import RunManifest, ServerOptimizer
+from accord_common.rings import Words
 from accord_common.vectors import BLOCK
 
 Vector = NDArray[np.float32]
@@ -62,12 +63,13 @@ class Optimizer:
             raise FormatError("bad-checkpoint", f"no state of {settings.name}, ({dimension},)")
         return cls(settings, dimension, {name: part.copy() for name, part in state.items()})
 
-    def step(self, model: Vector, words: NDArray[np.uint32], factor: float) -> None:
+    def step(self, model: Vector, words: Words, factor: float) -> None:
         """Move `model` (d,) in place by `words` (d,), a sum in two's complement."""
+        signed = np.dtype(f"i{words.itemsize}")
         rate = float(self.settings.learning_rate)
         for start in range(0, self.dimension, BLOCK):
             part = slice(start, start + BLOCK)
-            mean = words[part].view(np.int32).astype(np.float64) * factor
+            mean = words[part].view(signed).astype(np.float64) * factor
             direction = self._direction(part, mean) if self.state else mean
             model[part] = model[part] + rate * direction
 

@@ -23,7 +23,6 @@ Not covered: whether what a node masked is honest; a wrong share of some b among
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -49,19 +48,9 @@ from accord_common.secagg.messages import (
     verify,
 )
 from accord_common.secagg.shamir import Share, combine
+from accord_server.aggregator.attempt_state import Stage, Suspended
 from accord_server.aggregator.folding import add_whole
 from accord_server.aggregator.left_over import left_over
-from accord_server.aggregator.suspended import Suspended
-
-
-class Stage(IntEnum):
-    """Which messages are taken now."""
-
-    ADVERTISE = 0
-    SHARE = 1
-    UPLOAD = 2
-    CONFIRM = 3
-    UNMASK = 4
 
 
 @dataclass(slots=True)

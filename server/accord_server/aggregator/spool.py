@@ -16,8 +16,8 @@ import numpy as np
 
 from accord_common.errors import AccordError, VerificationError
 from accord_common.rings import Words, ring_of
+from accord_server.aggregator.attempt_state import Suspended
 from accord_server.aggregator.secagg import Attempt
-from accord_server.aggregator.suspended import Suspended
 
 _SUFFIX = ".sum"
 

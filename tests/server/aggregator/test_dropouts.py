@@ -2,16 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_common import wire
 from accord_common.errors import ProtocolError
+from accord_common.manifest import SecAgg
+from accord_common.rings import ring_of, scale_for
+from accord_server.aggregator.checkpoints import Checkpoints
 from accord_server.aggregator.control import Interrupted
 from accord_server.aggregator.journal import Opened, Unmasking
 from tests.server.aggregator.test_engine import check_chain, outcomes, result_of
 from tests.simulator import (
+    BOUND,
     Answer,
     Fault,
     SimNode,
@@ -218,3 +224,32 @@ def test_shares_that_give_another_key_fail_the_run(tmp_path: Path) -> None:
     node.faults["share", 0, 0] = deals_another
     body = result_of(simulation.drive())
     assert (body.status, body.code, body.rounds) == ("failed", "mask-key-mismatch", 0)
+
+
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_the_model_moves_by_the_survivors_mean_in_every_ring(
+    tmp_path: Path, bits: Literal[16, 32, 64]
+) -> None:
+    ring = ring_of(bits)
+    secagg = SecAgg(
+        threshold=4,
+        min_cohort=4,
+        colluders=0,
+        ring_bits=bits,
+        bound=BOUND,
+        scale=scale_for(BOUND, 5, ring),
+    )
+    simulation = simulate(tmp_path, n=5, rounds=1, max_attempts_total=1, secagg=secagg)
+    simulation.order[1].faults["train", 0, 0] = dies
+    simulation.order[2].faults["confirm", 0, 0] = once(
+        dies_and_returns(lambda: simulation.transport)
+    )
+    result = simulation.drive()
+    check_chain(simulation, result)
+    (receipt,) = simulation.receipts()
+    assert len(receipt.cohort) == 4
+    mean = sum(simulation.nodes[party].vector(0).astype(np.float64) for party in receipt.cohort) / 4
+    left = Checkpoints(tmp_path / "checkpoints")
+    (path,) = (tmp_path / "checkpoints").glob("*.safetensors")
+    moved = left.load(path.stem).model - np.frombuffer(simulation.initial, "<f4")
+    assert np.abs(moved - mean).max() <= 0.5 / secagg.scale + 1e-6

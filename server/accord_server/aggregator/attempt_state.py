@@ -1,7 +1,19 @@
-"""What an attempt needs to go on after a restart, once its masked sum is on disk."""
+"""Where an attempt stands, and what it needs to go on after a restart."""
+
+from enum import IntEnum
 
 from accord_common.api.wire import WireEnvelope
 from accord_common.fields import Hash, Id, Record
+
+
+class Stage(IntEnum):
+    """Which messages are taken now."""
+
+    ADVERTISE = 0
+    SHARE = 1
+    UPLOAD = 2
+    CONFIRM = 3
+    UNMASK = 4
 
 
 class Suspended(Record):

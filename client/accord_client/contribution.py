@@ -1,0 +1,100 @@
+"""What a site adds to a round: the model and its own table in, a quantised update out.
+
+Guarantees: code and table are compared with what was agreed before the table is opened; what is
+loaded is kept while they last. The model is the one that was announced, and finite.
+
+Not covered: charging, which comes between `ready` and `words`; masks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from accord_client.deciding import own_agreement
+from accord_client.stores import Stores
+from accord_client.trainer import Trainer
+from accord_common.agreement import verify_agreement
+from accord_common.errors import ProtocolError
+from accord_common.manifest import RunManifest, Site, model_hash
+from accord_common.rings import Z32, Words, quantise, ring_of, rounds_to_nearest
+from accord_common.terms import site_noise
+
+log = structlog.get_logger(__name__)
+
+
+def open_model(
+    manifest: RunManifest, round_: int, name: str, bulk: Sequence[bytes]
+) -> NDArray[np.float32]:
+    """Return the model (d,) that the aggregator sent and named.
+
+    Raises:
+        ProtocolError: `wrong-length`, `wrong-model`, `model-not-finite`.
+    """
+    size = sum(len(chunk) for chunk in bulk)
+    if size != 4 * manifest.dimension:
+        raise ProtocolError(
+            "wrong-length", f"a model of {size} bytes, not {4 * manifest.dimension}"
+        )
+    data = b"".join(bulk)
+    if model_hash(data) != name:
+        raise ProtocolError("wrong-model", "the model is not the one that was announced")
+    if round_ == 0 and name != manifest.initial_model:
+        raise ProtocolError("wrong-model", "round 0 does not start from the manifest's model")
+    model: NDArray[np.float32] = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+    if not np.isfinite(model).all():
+        raise ProtocolError("model-not-finite", "the model holds NaN or infinity")
+    return model
+
+
+@dataclass(slots=True)
+class Contribution:
+    """One site's part of one run."""
+
+    stores: Stores
+    manifest: RunManifest
+    site: Site
+    _trainer: Trainer | None = field(default=None)
+    _stochastic: bool | None = field(default=None)
+
+    def ready(self) -> None:
+        """Check code and file without opening the table.
+
+        Raises:
+            DataError: `dataset-missing`, `dataset-changed`.
+            PolicyError: `task-code-differs`.
+        """
+        dataset = self.stores.datasets.get(self.site.dataset)
+        dataset.check_unchanged()
+        if self._trainer is None or self._trainer.dataset != dataset:
+            self._trainer = Trainer(self.manifest, self.site, dataset)
+        self._trainer.check_code()
+
+    def words(self, model: NDArray[np.float32]) -> Words:
+        """Train one round from `model` (d,); return w' x, quantised, (d,)."""
+        assert self._trainer is not None  # `ready` comes first
+        update = self._trainer.update(model)
+        largest = max(site.weight for site in self.manifest.roster)
+        if self.site.weight != largest:
+            update *= np.float32(self.site.weight / largest)
+        secagg = self.manifest.secagg
+        ring = ring_of(secagg.ring_bits)
+        # With 32 bits the words take the update's place, which nobody needs from here on.
+        place = update.view(np.uint32) if ring is Z32 else None
+        words, clamped = quantise(
+            update, secagg.scale, secagg.bound, ring, stochastic=self._rounds_at_random(), out=place
+        )
+        if clamped:
+            log.warning("update-clamped", run=self.manifest.id, count=clamped)
+        return words
+
+    def _rounds_at_random(self) -> bool:
+        """Whether this site's noise is too small for rounding to nearest."""
+        if self._stochastic is None:
+            agreement, _ = own_agreement(self.stores, self.manifest.agreement)
+            assert agreement is not None  # `Standing.check` saw it in this very message
+            noise = site_noise(verify_agreement(agreement), self.manifest, self.site)
+            self._stochastic = not rounds_to_nearest(noise, self.manifest.secagg.scale)
+        return self._stochastic
