@@ -10,8 +10,9 @@ from datetime import datetime
 
 from accord_client.deciding import own_agreement
 from accord_client.stores import Stores
-from accord_common.agreement import verify_agreement
+from accord_common.agreement import Agreement, verify_agreement
 from accord_common.enrolment import Delegation
+from accord_common.envelope import Envelope
 from accord_common.errors import PolicyError, ProtocolError
 from accord_common.manifest import RunManifest
 
@@ -36,6 +37,7 @@ class Standing:
     clock: Callable[[], datetime]
     charged: int
     _stopped: str | None = field(default=None)
+    _verified: tuple[Envelope, Agreement] | None = field(default=None)
 
     def stop(self, reason: str) -> None:
         """Refuse everything from now on."""
@@ -51,7 +53,9 @@ class Standing:
             raise PolicyError("agreement-not-signed", "the node's copy of the agreement is gone")
         if ended is not None:
             raise ended
-        verify_agreement(agreement).check_valid_at(now)
+        if self._verified is None or self._verified[0] != agreement:
+            self._verified = agreement, verify_agreement(agreement)
+        self._verified[1].check_valid_at(now)
         for delegation in self.delegations.values():
             delegation.check_valid_at(now)
         self.check_registry()
