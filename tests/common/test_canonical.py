@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,21 @@ def test_every_value_comes_back_from_its_one_byte_form(value: object) -> None:
         return
     assert parse(data, max_bytes=len(data)) == value
     assert canonical_bytes(parse(data, max_bytes=len(data))) == data
+
+
+@given(JSON)
+def test_both_writers_write_the_same_bytes(value: object) -> None:
+    try:
+        data = canonical_bytes(value)  # type: ignore[arg-type]  # as above
+    except FormatError:
+        return
+    assert data == rfc8785.dumps(value)  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.parametrize("code", [*range(0x80), 0xFF, 0x2028, 0xFFFF, 0x1F600])
+def test_every_escape_is_rfc_8785s(code: int) -> None:
+    value = {"key": f"a{chr(code)}b"}
+    assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
 def test_keys_sort_by_utf16_units_as_rfc_8785_section_3_2_3_orders_them() -> None:
