@@ -216,12 +216,12 @@ def _follow(
 
 @contextmanager
 def _stop_on_signals() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that is closed, unwind like Ctrl-C: no process is left behind."""
+    """Let SIGTERM, and a terminal that is closed, unwind as Ctrl-C does: nothing is left behind."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # a shell's & ignores the first
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield

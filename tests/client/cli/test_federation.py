@@ -109,7 +109,11 @@ def test_a_killed_node_repeats_and_loses_nothing(federation: Federation) -> None
         until(lambda: len(charges(node)) > before)
         federation.services.kill(node)
     assert not federation.at(node, "status")["running"]
-    assert [line["kind"] for line in sent(federation, node, run)] == ["consent", "advertisement"]
+    assert [line["kind"] for line in sent(federation, node, run)] == [
+        "consent",
+        "advertisement",
+        "shares",
+    ]
     assert [place[1:] for place in charges(node)[before:]] == [(0, 0)]
     federation.start_node(node)
     end = follow(federation, run)[-1]

@@ -1,6 +1,7 @@
 """What the registry refuses to store, and that it stores one thing once."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -8,6 +9,7 @@ from accord_common.canonical import sha256_hex
 from accord_common.enrolment import Delegation, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError
+from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
 from accord_common.receipts import NodeReceipt
 from accord_server.registry.records.append import leaf_hash
@@ -74,10 +76,11 @@ def test_kinds_that_are_not_posted_here_are_refused(stack: Stack) -> None:
 def test_a_delegation_follows_the_newest_and_is_the_partys_own(stack: Stack) -> None:
     world = stack.world
     hospital, other = world.hospitals[:2]
+    earlier = format_time(now() - timedelta(hours=2))  # not, by chance, the first one again
     head = world.delegations[hospital.id].hash
     second = hospital.delegation(previous=head)
     refuse("not-the-signer", post(stack, other, second))
-    refuse("forked-chain", post(stack, hospital, hospital.delegation(previous=None)))
+    refuse("forked-chain", post(stack, hospital, hospital.delegation(valid_from=earlier)))
     refuse("missing-predecessor", post(stack, hospital, hospital.delegation(previous="ab" * 32)))
     foreign = hospital.delegation(previous=world.agreement_hash)
     refuse("wrong-predecessor", post(stack, hospital, foreign))
