@@ -5,27 +5,22 @@ Guarantees: nothing is changed, charged or sent beyond ordinary reads; a failure
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
-from urllib.parse import urlsplit
 
 from accord_client import outbox
 from accord_client.contact import endpoint_of
 from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores, open_stores
-from accord_client.wire import Wire, client_context
+from accord_client.wire import Wire
 from accord_common.agreement import Agreement
 from accord_common.enrolment import Delegation
-from accord_common.errors import AccordError, AuthError, PolicyError, TransportError, UsageError
+from accord_common.errors import AccordError, AuthError, PolicyError, UsageError
 from accord_common.fields import CLOCK_TOLERANCE_S, now, parse_time
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
-
-_TIMEOUT_S = 10.0
+from accord_common.tls import trusting
 
 
 @dataclass(frozen=True)
@@ -90,7 +85,8 @@ def _registry(home: Home) -> str:
 
 
 def _clock(home: Home) -> str:
-    drift_s = (now() - _registry_time(home)).total_seconds()
+    with home.registry() as registry:
+        drift_s = (now() - registry.moment()).total_seconds()
     if abs(drift_s) > CLOCK_TOLERANCE_S:
         raise UsageError(
             "clock-skew",
@@ -98,27 +94,6 @@ def _clock(home: Home) -> str:
             hint="Set the clock, best by NTP.",
         )
     return f"{drift_s:+.0f} s from the registry's"
-
-
-def _registry_time(home: Home) -> datetime:
-    """Read the Date header of the registry's liveness page."""
-    address = urlsplit(home.profile.registry_url or "")
-    if not address.hostname:
-        raise UsageError("not-enrolled", "no registry to compare with")
-    tls = client_context(home.ca_path.read_bytes())
-    connection = http.client.HTTPSConnection(
-        address.hostname, address.port or 443, timeout=_TIMEOUT_S, context=tls
-    )
-    try:
-        connection.request("GET", "/livez")
-        date = connection.getresponse().getheader("date")
-    except (OSError, http.client.HTTPException) as error:
-        raise TransportError("registry-unreachable", f"{address.netloc}: {error}") from error
-    finally:
-        connection.close()
-    if date is None:
-        raise TransportError("bad-answer", f"{address.netloc} does not say what time it is")
-    return parsedate_to_datetime(date)
 
 
 def _membership(home: Home) -> str:
@@ -156,5 +131,9 @@ def _agreements(stores: Stores) -> str:
 
 def _aggregator(home: Home, manifest: RunManifest) -> str:
     endpoint = endpoint_of(manifest, home.ca_path)
-    Wire(endpoint, client_context(endpoint.ca_pem), dict).cut()
+    wire = Wire(endpoint, trusting(endpoint.ca_pem), dict)
+    try:
+        wire.connect()
+    finally:
+        wire.close()
     return f"{manifest.aggregator.address} shows the key that run {manifest.title!r} names"

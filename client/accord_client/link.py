@@ -17,10 +17,11 @@ from typing import Self
 import structlog
 
 from accord_client.fleet import Asked, Session, Signer
-from accord_client.wire import Endpoint, Wire, client_context
+from accord_client.wire import Endpoint, Wire
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import pack, pack_bulk
+from accord_common.tls import trusting
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,7 @@ class FleetLink:
         """
         self._endpoint = endpoint
         self._signer = Signer(key)
-        self._tls = client_context(endpoint.ca_pem)
+        self._tls = trusting(endpoint.ca_pem)
         self._unreachable_after_s = unreachable_after_s
         self._down_since = time.monotonic()
         self._changed = threading.Condition()

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from accord_common.errors import TransportError, UsageError
+from accord_common.errors import TransportError
 from accord_common.parcel import MAX_OBJECT_BYTES
 
 _CONNECT_S = 10.0
@@ -160,19 +160,6 @@ def unreachable() -> Iterator[None]:
         raise TransportError(
             "aggregator-unreachable", f"{type(error).__name__}: {error}"
         ) from error
-
-
-def client_context(ca_pem: bytes) -> ssl.SSLContext:
-    """Trust this authority alone; `ca-unusable` where it is no PEM certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise UsageError(
-            "ca-unusable", f"the authority's certificate is no PEM: {error}"
-        ) from error
-    return context
 
 
 def _spki(certificate: bytes | None) -> str:

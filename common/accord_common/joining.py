@@ -14,7 +14,8 @@ from typing import Annotated
 from pydantic import StringConstraints
 
 from accord_common.agreement import Role
-from accord_common.api.client import RegistryClient, fetch_ca
+from accord_common.api.client import RegistryClient
+from accord_common.api.http import fetch_ca
 from accord_common.canonical import canonical_bytes
 from accord_common.enrolment import ENROLMENT, Enrolment
 from accord_common.envelope import sign
@@ -60,7 +61,8 @@ def enrol(home: Home, invitation: str, passphrase: str) -> Home:
 
     Raises:
         PolicyError: `wrong-role` where the invitation is for another role than the folder's.
-        TransportError: `registry-unreachable`, `wrong-ca` where the fingerprint differs.
+        TransportError: `registry-unreachable`.
+        VerificationError: `wrong-ca` where the fingerprint differs.
         UsageError: `wrong-passphrase`.
     """
     told = parse_invitation(invitation)

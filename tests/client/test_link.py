@@ -14,7 +14,7 @@ import pytest
 
 from accord_client.link import FleetLink
 from accord_client.wire import Endpoint
-from accord_common.errors import TransportError, UsageError
+from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import MAX_HEADER_BYTES
 from accord_server.aggregator.transport import Joined, Outgoing
@@ -84,7 +84,7 @@ def test_a_certificate_for_another_host_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_authority_that_is_no_certificate_is_refused() -> None:
-    with pytest.raises(UsageError, match="ca-unusable"):
+    with pytest.raises(FormatError, match="bad-certificate"):
         FleetLink(Endpoint(HOST, 1, b"no PEM", "0" * 64), FlowerKey.generate())
 
 

@@ -5,6 +5,8 @@ comes back is the registry's word: verify envelopes before deciding by them.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -14,10 +16,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from accord_common.agreement import Role
 from accord_common.api import schemas as s
 from accord_common.api.http import Connection
-from accord_common.api.http import fetch_ca as fetch_ca
 from accord_common.canonical import sha256_hex
 from accord_common.envelope import Envelope
-from accord_common.errors import FormatError, UsageError, VerificationError
+from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _ITEMS = TypeAdapter(list[dict[str, Any]])
@@ -78,6 +79,16 @@ class RegistryClient:
     def ready(self) -> None:
         """Return if the registry can serve; TransportError or its own problem if not."""
         self._get(s.Health, "/readyz")
+
+    def moment(self) -> datetime:
+        """The registry's time, to the second; TransportError `bad-answer` where it tells none."""
+        response = self._http.request("GET", "/livez", again=True)
+        try:
+            return parsedate_to_datetime(response.headers["date"])
+        except (KeyError, ValueError) as error:
+            raise TransportError(
+                "bad-answer", f"{self.url} does not say what time it is"
+            ) from error
 
     def invite(self, role: Role, name: str) -> s.Invitation:
         """Make a one-time invitation; coordinator."""

@@ -19,6 +19,7 @@ from accord_common import errors
 from accord_common.api.schemas import Problem
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
+from accord_common.tls import trusting
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2  # then doubled: 1.4 s at most in all, a restart of the registry
@@ -64,7 +65,7 @@ class Connection:
         self._client = httpx.Client(
             base_url=self.url,
             headers=headers,
-            verify=_pinned(ca_pem),
+            verify=trusting(ca_pem),
             transport=transport,
             trust_env=_proxied(parsed),
         )
@@ -203,15 +204,3 @@ def problem(response: httpx.Response) -> AccordError:
 def _proxied(url: httpx.URL) -> bool:
     """Whether the environment's proxy may serve; it cannot reach this machine's loopback."""
     return url.host not in _LOOPBACK
-
-
-def _pinned(ca_pem: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the host name, trusts nobody yet
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    try:
-        context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
-        raise FormatError(
-            "bad-certificate", f"the CA file holds no certificate: {error}"
-        ) from error
-    return context

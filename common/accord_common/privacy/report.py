@@ -15,6 +15,7 @@ from typing import Protocol
 from accord_common.errors import VerificationError
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.events import Spend
+from accord_common.privacy.filter import Cap, RdpFilter
 
 _RELATION = {"add-remove": "ADD_OR_REMOVE_ONE", "replace-one": "REPLACE_ONE"}  # theirs
 _RELATIVE_TOLERANCE = 0.02
@@ -41,6 +42,18 @@ def report_epsilon(spends: Tally | Iterable[Spend], delta: float) -> float:
     Costs about half a second for each distinct mechanism, once; cached.
     """
     return _pld_epsilon(Tally.of(spends), delta)
+
+
+def bounded_epsilon(spends: Tally | Iterable[Spend], delta: str) -> float:
+    """Return `report_epsilon`, or the filter's figure where that one is infinite.
+
+    It is where the discretisation's tail alone exceeds delta; the filter bounds such events still.
+    """
+    tally = Tally.of(spends)
+    epsilon = report_epsilon(tally, float(delta))
+    if math.isfinite(epsilon):
+        return epsilon
+    return RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)
 
 
 def prv_check(spends: Tally | Iterable[Spend], delta: float, prv: PrvAccountant) -> float:

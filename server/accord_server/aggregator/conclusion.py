@@ -1,21 +1,14 @@
-"""A run's last word: how it ended, and what it cost each dataset.
+"""A run's last word: how it ended, and what it cost each dataset."""
 
-Epsilon follows from the manifest's public mechanism and the attempts that a site's node was, or may
-have been, sent: an attempt is charged when it is sent, whatever comes of it. It is the run's own
-cost; what a population has spent in all, and the cap, are the node's ledger's to say.
-"""
-
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from accord_common.chain import VerifiedRun
+from accord_common.costs import spent
 from accord_common.fields import format_time, now
-from accord_common.privacy.accounting import Tally, decimal_up
-from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.accounting import Tally
 from accord_common.privacy.report import report_epsilon
-from accord_common.receipts import DatasetEpsilon, RunResult
+from accord_common.receipts import RunResult
 from accord_server.aggregator.history import History
 
 MAX_CAUSE = 4000  # characters: fields.Text's bound
@@ -43,30 +36,6 @@ def conclude(run: VerifiedRun, history: History, ending: Ending) -> RunResult:
         epsilon=spent(run, history.charged),
         created=format_time(now()),
     )
-
-
-def spent(run: VerifiedRun, charged: Mapping[str, int]) -> list[DatasetEpsilon]:
-    """Epsilon of each site's dataset, in roster order, for `charged[party]` attempts."""
-    rows = []
-    for site in run.manifest.roster:
-        privacy = run.agreement.dataset(site.dataset).privacy
-        attempts = charged.get(site.party, 0)
-        steps = {(site.noise_multiplier, site.sampling_rate): attempts * run.manifest.local.steps}
-        tally = Tally.build(steps if attempts else {}, [privacy.adjacency])
-        delta = float(privacy.delta)
-        epsilon = report_epsilon(tally, delta)
-        if not math.isfinite(epsilon):  # the discretisation's tail alone exceeds delta
-            epsilon = RdpFilter(Cap(epsilon="0", delta=privacy.delta)).epsilon(tally)
-        rows.append(
-            DatasetEpsilon(
-                party=site.party,
-                dataset=site.dataset,
-                attempts=attempts,
-                epsilon=decimal_up(epsilon),
-                delta=privacy.delta,
-            )
-        )
-    return rows
 
 
 def warm_up() -> None:

@@ -207,7 +207,7 @@ def _watch(
     session = Session(client, view, *rows)
     error = None
     with run_text.Screen(format_, view, live=sys.stdout.isatty()) as screen:
-        for update in watch(client, run_id, session.run.agreement, session.score):
+        for update in watch(client, session.run, session.score):
             if isinstance(update, EndUpdate):
                 error = verdict(update)
                 update = _proved(update, session, key)

@@ -8,7 +8,6 @@ Not covered: what a node's own ledger holds beyond the receipts that the registr
 code is installed there. Memory figures are estimates; `accord-node try` measures.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
@@ -22,7 +21,7 @@ from accord_common.manifest import RunManifest
 from accord_common.privacy.accounting import Tally, decimal_up
 from accord_common.privacy.calibration import calibrate
 from accord_common.privacy.filter import Cap, RdpFilter
-from accord_common.privacy.report import PrvAccountant, prv_check, report_epsilon
+from accord_common.privacy.report import PrvAccountant, bounded_epsilon, prv_check
 from accord_common.receipts import NodeReceipt
 from accord_common.terms import violations
 from accord_server.coordinator.manifests import (
@@ -226,15 +225,14 @@ def _cost(
     def tally(attempts: int) -> Tally:
         return Tally(terms.adjacency, ((noise, plan.sampling_rate, attempts * plan.steps),))
 
-    everything, delta = tally(plan.max_attempts), float(terms.delta)
+    everything = tally(plan.max_attempts)
     before = spent.get(dataset.population, Tally(terms.adjacency, ()))
     rule = RdpFilter(Cap(epsilon=terms.epsilon_cap, delta=terms.delta))
     hopeless = rule.epsilon(everything) > _HIGHEST_CAP  # then exact figures cost much, say little
 
     def fixed(attempts: int) -> Dec:
-        exact = math.inf if hopeless else report_epsilon(tally(attempts), delta)
-        # Infinite where the discretisation's tail alone exceeds delta: the filter bounds it still.
-        return _decimal(exact if math.isfinite(exact) else rule.epsilon(tally(attempts)))
+        spends = tally(attempts)
+        return _decimal(rule.epsilon(spends) if hopeless else bounded_epsilon(spends, terms.delta))
 
     return SiteCost(
         party=dataset.owner,
@@ -244,7 +242,7 @@ def _cost(
         noise_multiplier=noise,
         epsilon=_decimal(rule.epsilon(everything)),
         epsilon_pld=fixed(plan.max_attempts),
-        epsilon_prv=None if hopeless else _checked(everything, delta, prv),
+        epsilon_prv=None if hopeless else _checked(everything, float(terms.delta), prv),
         epsilon_rounds=fixed(plan.rounds),
         delta=terms.delta,
         cap=terms.epsilon_cap,

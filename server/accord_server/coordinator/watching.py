@@ -7,15 +7,17 @@ Metrics are computed here, on public rows; nothing is asked of a node. Updates a
 word; `desk.verified_result` proves the end.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from accord_common.agreement import Agreement
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
+from accord_common.chain import VerifiedRun
 from accord_common.errors import AccordError, ConflictError, NotFoundError, PolicyError
+from accord_common.receipts import DatasetEpsilon
 
 POLL_S = 25.0  # below the registry's 30 s
 Score = Callable[[bytes], dict[str, float]]
@@ -44,7 +46,7 @@ class ConsentUpdate(_Update):
 
 
 class RoundUpdate(_Update):
-    """An attempt at a round ended; `round` counts from 1."""
+    """An attempt at a round ended; `round` counts from 1, `epsilon` all attempts so far."""
 
     event: Literal["round"] = "round"
     round: int
@@ -87,24 +89,21 @@ class EndUpdate(_Update):
 Update = StateUpdate | ConsentUpdate | RoundUpdate | LogUpdate | EndUpdate
 
 
-def watch(
-    client: RegistryClient, run_id: str, agreement: Agreement, score: Score | None = None
-) -> Iterator[Update]:
+def watch(client: RegistryClient, run: VerifiedRun, score: Score | None = None) -> Iterator[Update]:
     """Tell what happens until the run is over.
 
     Args:
         client: the registry.
-        run_id: the run.
-        agreement: names the parties.
+        run: the run; its agreement names the parties and what an attempt costs.
         score: evaluates a model's bytes; None for no metrics.
     """
-    teller = _Teller(client, run_id, agreement, score)
+    teller = _Teller(client, run, score)
     while True:
-        run = client.run(run_id)
-        yield from teller.news(run)
-        if run.state in FINAL_STATES:
+        view = client.run(run.manifest.id)
+        yield from teller.news(view)
+        if view.state in FINAL_STATES:
             yield from teller.lines(0.0)
-            yield teller.end(run)
+            yield teller.end(view)
             return
         yield from teller.lines(POLL_S)
 
@@ -135,16 +134,14 @@ def verdict(end: EndUpdate) -> AccordError | None:
 class _Teller:
     """What has been told so far."""
 
-    def __init__(
-        self, client: RegistryClient, run_id: str, agreement: Agreement, score: Score | None
-    ) -> None:
+    def __init__(self, client: RegistryClient, run: VerifiedRun, score: Score | None) -> None:
         self._client = client
-        self._run = run_id
-        self._agreement = agreement
+        self._run = run
         self._score = score
         self._state: tuple[RunState, str | None] | None = None
         self._answered: set[str] = set()
         self._rounds = 0
+        self._charged: Counter[str] = Counter()  # attempts by party
         self._line = 0
         self._metrics: dict[str, float] = {}
 
@@ -161,7 +158,7 @@ class _Teller:
                 )
         if run.state not in FINAL_STATES:
             yield from self._state_of(run)
-        attempts = self._client.rounds(self._run)
+        attempts = self._client.rounds(self._run.manifest.id)
         for attempt in attempts[self._rounds :]:
             yield self._round(attempt, run)
         self._rounds = max(self._rounds, len(attempts))
@@ -172,7 +169,7 @@ class _Teller:
         Every record of a run has a line, so a watcher waits here, and looks at the run only after:
         a line that came in between would otherwise be read and its change missed.
         """
-        lines = self._client.events(self._run, after=self._line, wait_s=wait_s)
+        lines = self._client.events(self._run.manifest.id, after=self._line, wait_s=wait_s)
         for line in lines:
             self._line = line.sequence
             if line.party is not None:
@@ -191,7 +188,7 @@ class _Teller:
             rounds=run.round,
             model=run.model,
             metrics=self._metrics,
-            epsilon=self._epsilon(run),
+            epsilon=self._epsilon(run.epsilon),
         )
 
     def _state_of(self, run: RunView) -> Iterator[Update]:
@@ -202,6 +199,7 @@ class _Teller:
     def _round(self, attempt: RoundView, run: RunView) -> RoundUpdate:
         metrics = self._scored(attempt.model_after)
         self._metrics = metrics or self._metrics
+        self._charged.update(attempt.cohort)
         return RoundUpdate(
             round=attempt.round + 1,
             rounds=run.rounds,
@@ -212,7 +210,7 @@ class _Teller:
             lost=[self._name(party) for party in attempt.lost],
             model=attempt.model_after,
             metrics=metrics,
-            epsilon=self._epsilon(run),
+            epsilon=self._epsilon(self._spent()),
         )
 
     def _scored(self, model: str | None) -> dict[str, float]:
@@ -223,8 +221,13 @@ class _Teller:
         except NotFoundError:
             return {}  # the aggregator has not uploaded this one
 
-    def _epsilon(self, run: RunView) -> dict[str, str]:
-        return {self._name(item.party): item.epsilon for item in run.epsilon}
+    def _spent(self) -> list[DatasetEpsilon]:
+        from accord_common.costs import spent  # brings the accountants; other verbs do without
+
+        return spent(self._run, self._charged)
+
+    def _epsilon(self, rows: Sequence[DatasetEpsilon]) -> dict[str, str]:
+        return {self._name(row.party): row.epsilon for row in rows}
 
     def _name(self, party: str) -> str:
-        return self._agreement.party(party).name
+        return self._run.agreement.party(party).name

@@ -16,8 +16,8 @@ import pytest
 
 from accord_common import errors
 from accord_common.api import http, schemas
-from accord_common.api.client import RegistryClient, fetch_ca
-from accord_common.api.http import Connection
+from accord_common.api.client import RegistryClient
+from accord_common.api.http import Connection, fetch_ca
 from accord_common.api.schemas import FINAL_STATES, AgreementView, Problem
 from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
 from accord_common.fields import new_id, now
@@ -31,6 +31,10 @@ from tests.world import make_actor
 
 def code_of(error: pytest.ExceptionInfo[AccordError]) -> str:
     return error.value.code
+
+
+def test_the_registry_tells_its_time(live: Live) -> None:
+    assert abs((live.coordinator.moment() - now()).total_seconds()) <= 2
 
 
 def test_only_the_pinned_ca_is_trusted(live: Live, tmp_path: Path) -> None:

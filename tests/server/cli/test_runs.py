@@ -63,6 +63,8 @@ def test_a_run_from_plan_to_signed_metrics_and_model(office: Office, holdout: Pa
     rounds = [line for line in watched.lines if line["event"] == "round"]
     assert [(line["round"], line["rounds"]) for line in rounds] == [(1, 2), (2, 2)]
     assert rounds[-1]["metrics"] == {"auc": 1.0, "accuracy": 1.0}
+    for site in ("hospital-1", "hospital-2", "hospital-3"):  # also told after the end
+        assert 0 < float(rounds[0]["epsilon"][site]) < float(rounds[1]["epsilon"][site])
     assert {"event": "log", "message": "the aggregator begins"}.items() <= next(
         line for line in watched.lines if line["event"] == "log"
     ).items()
