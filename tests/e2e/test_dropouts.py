@@ -160,7 +160,7 @@ def test_two_killed_end_the_attempt_and_the_run_says_why(federation: Federation)
     assert receipts[-1].outcome == "aborted" or len(receipts[-1].cohort) == 4
 
 
-@pytest.mark.soak(sample=30, full=200)
+@pytest.mark.soak(sample=12, full=200)
 def test_rounds_go_on_while_nodes_die_and_come_back(
     federation: Federation, size: int, seed: int
 ) -> None:
