@@ -15,10 +15,11 @@ from accord_common.cli import (
     emit,
     note,
     read_passphrase,
+    table,
+    verbs,
 )
 from accord_common.errors import ConflictError, NotFoundError, PolicyError, UsageError
 from accord_common.home import Home
-from accord_server.cli.options import table, verbs
 
 app = verbs("Set up and start the aggregator.")
 

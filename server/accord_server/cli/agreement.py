@@ -17,13 +17,15 @@ from accord_common.cli import (
     emit,
     note,
     read_passphrase,
+    table,
+    verbs,
 )
 from accord_common.envelope import record_hash, sign
 from accord_common.errors import NotFoundError, PolicyError, UsageError
 from accord_common.fields import MAX_RECORD_BYTES, format_time, now
 from accord_common.home import Home, replace_file
 from accord_common.summaries import agreement_summary
-from accord_server.cli.options import DEFAULT_HOME, HomeOption, table, verbs
+from accord_server.cli.options import DEFAULT_HOME, HomeOption
 from accord_server.coordinator import documents
 from accord_server.coordinator.drafting import draft as draft_agreement
 from accord_server.coordinator.terms_file import TermsFile
@@ -92,7 +94,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         views = client.agreements()
     rows = [
         [
-            view.hash[:16],
+            view.hash,
             view.agreement.title,
             str(view.agreement.version),
             view.status,
