@@ -1,68 +1,78 @@
-"""What both console scripts share, and that both are completed by a shell."""
+"""What every console script does with trouble: one message, a stable code, never a traceback."""
 
-import os
-import subprocess
+import json
 import sys
 from pathlib import Path
 
 import pytest
-from rich.text import Text
+import typer
 
-from accord_common.cli import Format, emit, table
-
-SCRIPTS = Path(sys.executable).parent
-
-
-def test_tables_line_up_and_keep_every_character() -> None:
-    lines = table("name", "n", rows=[["x" * 90, 1], ["病院", 2], [None, ""]]).splitlines()
-    assert [len(line) for line in lines[:2]] == [93, 93]
-    assert lines[1].startswith("x" * 90) and lines[2].endswith("2")
-    assert lines[3].split() == ["-", "-"]
+from accord_common import cli
+from accord_common.cli import LOG, run_app
+from accord_common.errors import UsageError
 
 
-@pytest.mark.parametrize("shown", [str, Text])
-def test_what_is_shown_is_what_was_written(shown: type, capsys: pytest.CaptureFixture[str]) -> None:
-    """Names of parties are not markup, and not emoji; long lines are left to the terminal."""
-    text = "[red]North[/red] :warning: " + "x" * 300
-    emit({}, Format.TEXT, shown(text))
-    assert capsys.readouterr().out == text + "\n"
+def ends(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    trouble: Exception,
+    *arguments: str,
+) -> tuple[int, str]:
+    """Run a script whose one verb raises; its exit code and what it wrote to stderr."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def verb(format_: cli.FormatOption = cli.Format.TEXT) -> None:
+        raise trouble
+
+    monkeypatch.setattr(sys, "argv", ["accord", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        run_app(app)
+    captured = capsys.readouterr()
+    assert captured.out == "" and "Traceback" not in captured.err
+    assert isinstance(stop.value.code, int)
+    return stop.value.code, captured.err
 
 
-@pytest.mark.parametrize(
-    ("line", "offered"),
-    [
-        ("accord ", {"demo", "init", "agreement", "run", "registry", "aggregator"}),
-        ("accord agreement s", {"show", "sign"}),
-        ("accord run start --s", {"--schema", "--sign"}),
-        ("accord ca issue --", {"--out", "--name", "--home", "--format"}),
-        ("accord-node ", {"init", "dataset", "agreement", "try", "approve", "outbox"}),
-        ("accord-node dataset ", {"add", "list", "show", "update"}),
-        ("accord-node try --s", {"--steps", "--sampling-rate"}),
-    ],
-)
-def test_a_shell_completes_verbs_and_options(line: str, offered: set[str]) -> None:
-    script = line.split()[0]
-    told = _completion(script, COMP_WORDS=line, COMP_CWORD=str(len(line.split(" ")) - 1))
-    assert offered <= set(told.split())
+def test_the_disk_s_trouble_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone = FileNotFoundError(2, "No such file or directory", "/home/a/token")
+    code, said = ends(monkeypatch, capsys, gone, "--format", "json")
+    told = json.loads(said)["error"]
+    assert (code, told["code"]) == (1, "system-error")
+    assert told["message"] == "/home/a/token: No such file or directory" and told["hint"]
 
 
-@pytest.mark.parametrize("script", ["accord", "accord-node"])
-def test_completion_can_be_shown_for_a_shell(script: str) -> None:
-    told = subprocess.run(
-        [SCRIPTS / script, "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "--install-completion" in told and "--show-completion" in told
-    assert f"-F _{script.replace('-', '_')}_completion" in _completion(script, value="source_bash")
+def test_a_defect_is_one_message_that_says_where(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = ends(monkeypatch, capsys, ZeroDivisionError("by zero"))
+    assert code == 1
+    assert "[internal-error]: ZeroDivisionError: by zero (test_cli.py:" in said
 
 
-def _completion(script: str, value: str = "complete_bash", **environment: str) -> str:
-    variable = f"_{script.upper().replace('-', '_')}_COMPLETE"
-    done = subprocess.run(
-        [SCRIPTS / script],
-        env={**os.environ, variable: value, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout
+def test_a_wrong_command_line_is_json_where_json_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = ends(monkeypatch, capsys, ValueError(), "--format=json", "--no-such-option")
+    assert code == 2
+    assert json.loads(said)["error"]["code"] == "bad-usage"
+    code, said = ends(monkeypatch, capsys, ValueError(), "--no-such-option")
+    assert code == 2 and said.startswith("Usage:")
+
+
+def test_a_passphrase_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="no-passphrase"):
+        cli.read_passphrase(tmp_path / "key")
+
+
+def test_a_log_that_cannot_be_written_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8", buffering=1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        LOG.write("a line\n")
+        LOG.flush()
+        with pytest.raises(OSError, match="No space left"):
+            full.close()
+    monkeypatch.undo()
