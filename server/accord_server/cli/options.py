@@ -10,6 +10,11 @@ HomeOption = Annotated[
     typer.Option("--home", envvar="ACCORD_HOME", help="This party's folder."),
 ]
 DEFAULT_HOME = Path("~/.accord")
+HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of it.")]
+NameOption = Annotated[str, typer.Option(help="The party's name, as agreements will show it.")]
+CountryOption = Annotated[str, typer.Option("--jurisdiction", help="Country, two letters.")]
+ContactOption = Annotated[str, typer.Option(help="Whom partners write to.")]
+InvitationArgument = Annotated[str, typer.Argument(help="The line that starts with accord-invite:")]
 
 
 def size(count: int) -> str:
