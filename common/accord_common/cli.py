@@ -120,7 +120,15 @@ def run_app(app: typer.Typer) -> NoReturn:
 
     0 ok, 1 failed, 2 usage, 3 refused by policy, 4 unreachable, 5 verification failed, 130 Ctrl-C.
     """
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(LOG))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=True),
+            # Not its default, which prints local variables, a passphrase among them.
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ],
+        logger_factory=lambda *_: structlog.PrintLogger(LOG),
+    )
     try:
         result = app(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

@@ -11,8 +11,9 @@ from accord_common.api.client import RegistryClient
 from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import UsageError
 from accord_server.ca import fingerprint
+from accord_server.logs import log_as_json
 from accord_server.registry import settings as stored
-from accord_server.registry.server import Server, listen, log_as_json
+from accord_server.registry.server import Server, listen
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import initialise, migrate, rebuild_projections
 
