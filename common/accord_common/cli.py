@@ -1,4 +1,4 @@
-"""What both console scripts share: output formats, errors, passphrases.
+"""What both console scripts share: groups of verbs, output, tables, errors, passphrases.
 
 Guarantees: stdout carries data and nothing else; every `AccordError` becomes one message on stderr
 with its stable code and the exit code of its class; no traceback reaches a person who typed
@@ -21,6 +21,7 @@ import click
 import structlog
 import typer
 from pydantic import BaseModel
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 
 from accord_common.errors import AccordError, UsageError
@@ -68,6 +69,30 @@ PassphraseOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
+def verbs(help_: str) -> typer.Typer:
+    """Make a group of verbs in the style of all; it stays a group with a single verb too."""
+    app = typer.Typer(
+        help=help_,
+        no_args_is_help=True,
+        add_completion=False,  # the console script itself offers it
+        suggest_commands=False,  # click suggests already
+    )
+    app.callback()(lambda: None)
+    return app
+
+
+def table(*columns: str, rows: Sequence[Sequence[object]]) -> str:
+    """Line columns up; nothing is wrapped or cut, so that ids can be copied and searched for."""
+    cells = [["-" if cell in (None, "") else str(cell) for cell in row] for row in rows]
+    lines = [list(columns), *cells]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    aligned = (
+        "  ".join(set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )
+    return "\n".join(line.rstrip() for line in aligned)
+
+
 def emit(
     value: BaseModel | dict[str, Any] | Sequence[Any],
     format_: Format,
@@ -80,22 +105,30 @@ def emit(
         )
         sys.stdout.flush()
         return
-    Console(soft_wrap=True, highlight=False, markup=False).print(
+    Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(
         json.dumps(_plain(value), indent=2, ensure_ascii=False) if text is None else text
     )
 
 
 def note(message: str) -> None:
     """Tell a person something on stderr."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(message, markup=False)
+    _stderr().print(message)
 
 
 def run_app(app: typer.Typer) -> NoReturn:
-    """Run a console script to its end and exit with the code that DESIGN's table gives.
+    """Run a console script to its end and exit with the code of how it ended.
 
     0 ok, 1 failed, 2 usage, 3 refused by policy, 4 unreachable, 5 verification failed, 130 Ctrl-C.
     """
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(LOG))
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=True),
+            # Not its default, which prints local variables, a passphrase among them.
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ],
+        logger_factory=lambda *_: structlog.PrintLogger(LOG),
+    )
     try:
         result = app(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
@@ -180,10 +213,14 @@ def _report(code: str, message: str, hint: str) -> None:
         body = {"error": {"code": code, "message": message, "hint": hint}}
         sys.stderr.write(json.dumps(body, separators=(",", ":"), ensure_ascii=False) + "\n")
         return
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"error [{code}]: {message}", style="red", markup=False)
+    console = _stderr()
+    console.print(f"error [{code}]: {message}", style="red")
     if hint:
-        console.print(f"  {hint}", markup=False)
+        console.print(f"  {hint}")
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:

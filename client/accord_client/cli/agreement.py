@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_common.cli import (
     Format,
     FormatOption,
@@ -16,15 +16,15 @@ from accord_common.cli import (
     emit,
     note,
     read_passphrase,
+    table,
+    verbs,
 )
 
 if TYPE_CHECKING:
     from accord_common.agreement import Agreement
     from accord_common.home import Home
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Read and sign data-sharing agreements."
-)
+app = verbs("Read and sign data-sharing agreements.")
 
 HashArgument = Annotated[str, typer.Argument(help="The agreement's hash, 64 hex digits.")]
 
@@ -68,7 +68,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
     emit(
         found,
         format_,
-        aligned(headers, rows) if found else "No agreement names this institution yet.",
+        table(*headers, rows=rows) if found else "No agreement names this institution yet.",
     )
 
 

@@ -13,8 +13,8 @@ from accord_common.cli import run_app
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    suggest_commands=False,  # click suggests already
+    pretty_exceptions_enable=False,  # it prints local variables, a passphrase among them
     help="Your institution's node: it trains on your data, under agreements that you signed, "
     "within budgets that it enforces itself.",
     epilog="Order of things: init, enroll, dataset add, agreement sign, check, start.",

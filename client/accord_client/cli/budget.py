@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
-from accord_common.cli import Format, FormatOption, emit
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, emit, table
 
 EXAMPLE = "Example: accord-node budget --format json"
 
@@ -55,7 +55,7 @@ def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     emit(
         {"budgets": rows, "ledger_head": head},
         format_,
-        aligned(headers, [[row[key] for key in shown] for row in rows])
+        table(*headers, rows=[[row[key] for key in shown] for row in rows])
         if rows
         else "No agreement that was signed here names a dataset of this node.",
     )

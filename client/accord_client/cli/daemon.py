@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
-from accord_common.cli import Format, FormatOption, emit
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, emit, table
 
 if TYPE_CHECKING:
     from accord_client.stores import Stores
@@ -69,8 +69,14 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     ]
     keys = ("id", "title", "dataset", "decision", "state", "round", "code")
     headers = ("run", "title", "dataset", "decision", "state", "round", "why")
-    runs = aligned(headers, [[run[key] for key in keys] for run in view["runs"]])
+    shown = [run | {"round": _from_one(run["round"])} for run in view["runs"]]
+    runs = table(*headers, rows=[[run[key] for key in keys] for run in shown])
     emit(view, format_, "\n".join([*lines, *([runs] if view["runs"] else [])]))
+
+
+def _from_one(round_: int | None) -> int | None:
+    """Records count rounds from 0, people from 1."""
+    return None if round_ is None else round_ + 1
 
 
 def _view(stores: Stores) -> dict[str, Any]:

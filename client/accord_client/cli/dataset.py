@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
-from accord_common.cli import Format, FormatOption, emit, note
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, emit, note, table, verbs
 
 if TYPE_CHECKING:
     from accord_client.datasets import Datasets, LocalDataset
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Register and list tables.")
+app = verbs("Register and list tables.")
 
 
 class PolicyChoice(StrEnum):
@@ -124,7 +124,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
     headers = (*keys, "file")
     rows = [[*(view[key] for key in keys), view["problem"] or "ok"] for view in views]
     none = "No dataset is registered here: accord-node dataset add"
-    emit(views, format_, aligned(headers, rows) if views else none)
+    emit(views, format_, table(*headers, rows=rows) if views else none)
 
 
 @app.command(epilog="Example: accord-node dataset show tumours")

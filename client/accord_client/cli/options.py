@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,14 +33,3 @@ def open_home(path: Path) -> Home:
             hint="Use accord for it; a node's folder is made by accord-node init.",
         )
     return home
-
-
-def aligned(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lay rows out in columns that never wrap: ids and hashes stay whole, to be copied."""
-    cells = [[("-" if cell in (None, "") else str(cell)) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [list(headers), *cells]
-    ]
-    return "\n".join(lines)

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, aligned, open_home
-from accord_common.cli import Format, FormatOption, emit
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, emit, table, verbs
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="See what left, and verify it.")
+app = verbs("See what left, and verify it.")
 
 
 @app.command("list", epilog="Example: accord-node outbox list --last 50")
@@ -16,7 +16,10 @@ def list_(
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """List what was sent, newest last: kind, receiver, size, hash, place in a run."""
+    """List what was sent, newest last: kind, receiver, size, hash, place in a run.
+
+    Lines, rounds and attempts count from 0, as in the file itself.
+    """
     from collections import deque
 
     from accord_client import outbox
@@ -33,11 +36,13 @@ def list_(
             line.run,
             line.round,
             line.attempt,
-            f"{line.sha256[:16]}...",
+            line.sha256,
         )
         for line in lines
     ]
-    emit(list(lines), format_, aligned(headers, rows) if lines else "Nothing has left this node.")
+    emit(
+        list(lines), format_, table(*headers, rows=rows) if lines else "Nothing has left this node."
+    )
 
 
 @app.command(epilog="Example: accord-node outbox verify")

@@ -4,18 +4,15 @@ Guarantees: nothing listens before the home is locked and the certificate is one
 accept; whatever was opened is closed.
 """
 
-import logging
 import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import structlog
 from cryptography.exceptions import InvalidSignature
 
 from accord_common.chain import VerifiedRun
-from accord_common.cli import LOG
 from accord_common.errors import TransportError, UsageError
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
@@ -26,6 +23,7 @@ from accord_server.aggregator.offers import Endpoint
 from accord_server.aggregator.service import Service, lock
 from accord_server.aggregator.transport import Transport
 from accord_server.ca import load_certificate, spki_hash
+from accord_server.logs import log_as_json
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 _ANYWHERE = frozenset({"0.0.0.0", "::"})
@@ -70,22 +68,6 @@ def open_service(
             return SuperLinkTransport(listener, roster, max_reply_chunks=chunks)
 
         yield Service(home, client, endpoint, open_transport)
-
-
-def log_as_json() -> None:
-    """One JSON object a line on stderr; stdout stays for answers."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=LOG),
-        cache_logger_on_first_use=True,
-    )
 
 
 def _check_certificate(certificate: Path, ca: Path) -> str:

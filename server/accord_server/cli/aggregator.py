@@ -11,14 +11,22 @@ from accord_common.cli import (
     FormatOption,
     PassphraseOption,
     YesOption,
-    confirm,
     emit,
     note,
-    read_passphrase,
+    table,
+    verbs,
 )
-from accord_common.errors import ConflictError, NotFoundError, PolicyError, UsageError
+from accord_common.errors import ConflictError, UsageError
 from accord_common.home import Home
-from accord_server.cli.options import table, verbs
+from accord_server.cli.join import join, make_home
+from accord_server.cli.options import (
+    ContactOption,
+    CountryOption,
+    HashArgument,
+    InvitationArgument,
+    NameOption,
+)
+from accord_server.cli.signing import brief, sign_agreement, signatures
 
 app = verbs("Set up and start the aggregator.")
 
@@ -30,85 +38,48 @@ HomeOption = Annotated[
 
 @app.command(epilog="Example: accord aggregator init --name 'Computing centre' --jurisdiction DE")
 def init(
-    name: Annotated[str, typer.Option(help="The party's name, as agreements will show it.")],
-    jurisdiction: Annotated[str, typer.Option(help="Country, two letters.")] = "DE",
-    contact: Annotated[str, typer.Option(help="Whom partners write to.")] = "",
+    name: NameOption,
+    jurisdiction: CountryOption = "DE",
+    contact: ContactOption = "",
     home: HomeOption = _HOME,
     passphrase_file: PassphraseOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Make the aggregator's keys and folder; the identity key is sealed with a passphrase."""
-    made = Home.create(
-        home.expanduser(),
+    make_home(
+        home,
+        "aggregator",
         name=name,
-        role="aggregator",
         jurisdiction=jurisdiction,
-        contact=contact or name,
-        passphrase=read_passphrase(passphrase_file, confirm=True),
+        contact=contact,
+        passphrase_file=passphrase_file,
+        format_=format_,
+        following="accord aggregator enroll INVITATION",
     )
-    profile = made.profile
-    answer = {"home": str(made.path), "party": profile.party, "identity_key": profile.identity_key}
-    text = (
-        f"{name}, aggregator: {made.path}\nidentity key {profile.identity_key}\n"
-        "Next: accord aggregator enroll INVITATION"
-    )
-    emit(answer, format_, text)
 
 
 @app.command(epilog="Example: accord aggregator enroll accord-invite:eyJjYSI6...")
 def enroll(
-    invitation: Annotated[str, typer.Argument(help="The line that starts with accord-invite:")],
+    invitation: InvitationArgument,
     home: HomeOption = _HOME,
     passphrase_file: PassphraseOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Join the registry that an invitation names, and pin its certificate authority."""
-    from accord_common.joining import enrol
-
-    joined = enrol(_open(home), invitation, read_passphrase(passphrase_file)).profile
-    answer = {"party": joined.party, "name": joined.name, "registry": joined.registry_url}
-    text = f"{joined.name} joined {joined.registry_url}\nNext: wait for the coordinator's approval."
-    emit(answer, format_, text)
+    join(_open(home), invitation, passphrase_file, format_)
 
 
 @app.command(epilog="Example: accord aggregator sign 3f9a0c21")
 def sign(
-    agreement: Annotated[str, typer.Argument(help="Hash, or the first digits of it.")],
+    agreement: HashArgument,
     home: HomeOption = _HOME,
     passphrase_file: PassphraseOption = None,
     yes: YesOption = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Sign an agreement: its runs may use this aggregator from then on."""
-    from accord_common.agreement import AGREEMENT
-    from accord_common.envelope import sign as sign_record
-    from accord_common.summaries import agreement_summary
-
-    opened = _open(home)
-    profile = opened.profile
-    with opened.registry() as client:
-        known = [view for view in client.agreements() if view.hash.startswith(agreement)]
-        if len(known) != 1:
-            raise NotFoundError(
-                "unknown-agreement",
-                f"{len(known)} agreements have a hash that begins with {agreement!r}",
-                hint="Ask the coordinator for the whole hash.",
-            )
-        (view,) = known
-        party = view.agreement.party(profile.party)
-        if (party.role, party.identity_key) != ("aggregator", profile.identity_key):
-            raise PolicyError(
-                "own-key-exchanged",
-                f"the agreement gives {profile.name!r} another role or key than this folder has",
-                hint="Do not sign; ask the coordinator how it came about.",
-            )
-        if not yes:
-            note(agreement_summary(view.agreement, view.hash))
-        confirm(f"Sign this as {profile.name!r}?", yes=yes)
-        key = opened.identity(read_passphrase(passphrase_file))
-        view = client.sign_agreement(sign_record(AGREEMENT, view.agreement, key))
-    answer = {"hash": view.hash, "title": view.agreement.title, "status": view.status}
-    emit(answer, format_, f"Signed {view.agreement.title!r} ({view.hash[:16]}): {view.status}")
+    view = sign_agreement(_open(home), agreement, passphrase_file, yes=yes)
+    emit(brief(view), format_, signatures(view))
 
 
 @app.command(

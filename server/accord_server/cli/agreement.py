@@ -6,8 +6,6 @@ from typing import Annotated
 import typer
 
 from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
-from accord_common.api.client import RegistryClient
-from accord_common.api.schemas import AgreementView
 from accord_common.cli import (
     Format,
     FormatOption,
@@ -15,22 +13,22 @@ from accord_common.cli import (
     YesOption,
     confirm,
     emit,
-    note,
     read_passphrase,
+    table,
+    verbs,
 )
 from accord_common.envelope import record_hash, sign
-from accord_common.errors import NotFoundError, PolicyError, UsageError
+from accord_common.errors import UsageError
 from accord_common.fields import MAX_RECORD_BYTES, format_time, now
 from accord_common.home import Home, replace_file
 from accord_common.summaries import agreement_summary
-from accord_server.cli.options import DEFAULT_HOME, HomeOption, table, verbs
+from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption
+from accord_server.cli.signing import brief, find, key_to_sign, sign_agreement, signatures
 from accord_server.coordinator import documents
 from accord_server.coordinator.drafting import draft as draft_agreement
 from accord_server.coordinator.terms_file import TermsFile
 
 app = verbs("Draft, propose, show and sign agreements.")
-
-HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of it.")]
 
 
 @app.command(epilog="Example: accord agreement draft terms.yaml -o agreement.json")
@@ -74,15 +72,11 @@ def propose(
     """Read the terms once more, sign them with the identity key, and put them to every party."""
     agreement = _read(file)
     opened = Home.open(home.expanduser())
-    _refuse_another_key(agreement, opened)
-    digest = record_hash(AGREEMENT, agreement.to_bytes())
-    if not yes:
-        note(agreement_summary(agreement, digest))
-    confirm(f"Sign this as {opened.profile.name!r} and propose it?", yes=yes)
-    key = opened.identity(read_passphrase(passphrase_file))
+    question = f"Sign this as {opened.profile.name!r} and propose it?"
+    key = key_to_sign(agreement, opened, question, passphrase_file, yes=yes)
     with opened.registry() as client:
         view = client.propose(sign(AGREEMENT, agreement, key))
-    emit(_brief(view), format_, _signatures(view))
+    emit(brief(view), format_, signatures(view))
 
 
 @app.command("list", epilog="Example: accord agreement list")
@@ -92,7 +86,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         views = client.agreements()
     rows = [
         [
-            view.hash[:16],
+            view.hash,
             view.agreement.title,
             str(view.agreement.version),
             view.status,
@@ -102,7 +96,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         for view in views
     ]
     columns = ("hash", "title", "version", "status", "signed", "until")
-    emit([_brief(view) for view in views], format_, table(*columns, rows=rows))
+    emit([brief(view) for view in views], format_, table(*columns, rows=rows))
 
 
 @app.command(epilog="Example: accord agreement show 3f9a0c21")
@@ -111,9 +105,9 @@ def show(
 ) -> None:
     """Show an agreement in plain words, who signed it, and who is missing."""
     with Home.open(home.expanduser()).registry() as client:
-        view = _find(client, agreement)
-    answer = _brief(view) | {"agreement": view.agreement.to_json()}
-    emit(answer, format_, f"{agreement_summary(view.agreement, view.hash)}\n\n{_signatures(view)}")
+        view = find(client, agreement)
+    answer = brief(view) | {"agreement": view.agreement.to_json()}
+    emit(answer, format_, f"{agreement_summary(view.agreement, view.hash)}\n\n{signatures(view)}")
 
 
 @app.command("sign", epilog="Example: accord agreement sign 3f9a0c21")
@@ -125,16 +119,8 @@ def sign_(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Sign an agreement as the party of this folder; data holders use accord-node."""
-    opened = Home.open(home.expanduser())
-    with opened.registry() as client:
-        view = _find(client, agreement)
-        _refuse_another_key(view.agreement, opened)
-        if not yes:
-            note(agreement_summary(view.agreement, view.hash))
-        confirm(f"Sign this as {opened.profile.name!r}?", yes=yes)
-        key = opened.identity(read_passphrase(passphrase_file))
-        view = client.sign_agreement(sign(AGREEMENT, view.agreement, key))
-    emit(_brief(view), format_, _signatures(view))
+    view = sign_agreement(Home.open(home.expanduser()), agreement, passphrase_file, yes=yes)
+    emit(brief(view), format_, signatures(view))
 
 
 @app.command(epilog="Example: accord agreement withdraw 3f9a0c21 --reason 'study ended'")
@@ -149,7 +135,7 @@ def withdraw(
     """End your part in an agreement: runs in flight stop, none can start."""
     opened = Home.open(home.expanduser())
     with opened.registry() as client:
-        view = _find(client, agreement)
+        view = find(client, agreement)
         confirm(f"Withdraw from {view.agreement.title!r} for good?", yes=yes)
         key = opened.identity(read_passphrase(passphrase_file))
         body = Withdrawal(
@@ -160,7 +146,7 @@ def withdraw(
         )
         client.post(sign(WITHDRAWAL, body, key))
         view = client.agreement(view.hash)
-    emit(_brief(view), format_, f"{view.agreement.title}: {view.status}")
+    emit(brief(view), format_, f"{view.agreement.title}: {view.status}")
 
 
 def _read(file: Path) -> Agreement:
@@ -169,59 +155,3 @@ def _read(file: Path) -> Agreement:
     except OSError as error:
         raise UsageError("unreadable-file", f"{file}: {error.strerror}") from error
     return Agreement.from_bytes(data.rstrip(b"\n"), max_bytes=MAX_RECORD_BYTES)
-
-
-def _refuse_another_key(agreement: Agreement, home: Home) -> None:
-    """A signature under terms that name another key of ours would be worth nothing."""
-    profile = home.profile
-    party = agreement.party(profile.party)
-    if party.identity_key != profile.identity_key:
-        raise PolicyError(
-            "own-key-exchanged",
-            f"the agreement names key {party.identity_key[:16]} for {profile.name!r}, this "
-            f"folder's is {profile.identity_key[:16]}",
-            hint="Do not sign; ask the coordinator how it came about.",
-        )
-
-
-def _find(client: RegistryClient, text: str) -> AgreementView:
-    if len(text) == 64:
-        return client.agreement(text)
-    found = [view for view in client.agreements() if view.hash.startswith(text)]
-    if len(found) != 1 or len(text) < 6:
-        raise NotFoundError(
-            "unknown-agreement",
-            f"{len(found)} agreements have a hash that begins with {text!r}, one is needed",
-            hint="Give at least 6 digits; accord agreement list",
-        )
-    return found[0]
-
-
-def _brief(view: AgreementView) -> dict[str, object]:
-    name = {party.id: party.name for party in view.agreement.parties}
-    return {
-        "hash": view.hash,
-        "title": view.agreement.title,
-        "version": view.agreement.version,
-        "status": view.status,
-        "signed": [name[party] for party in view.signed],
-        "missing": [name[party] for party in view.missing],
-        "valid_until": view.agreement.valid_until,
-    }
-
-
-def _signatures(view: AgreementView) -> str:
-    name = {party.id: party.name for party in view.agreement.parties}
-    lines = [
-        f"{view.agreement.title}, version {view.agreement.version}: {view.status}",
-        f"hash    {view.hash}",
-        f"signed  {', '.join(name[party] for party in view.signed) or 'nobody'}",
-    ]
-    if view.missing:
-        lines += [
-            f"missing {', '.join(name[party] for party in view.missing)}",
-            "",
-            f"Data holders: accord-node agreement sign {view.hash[:16]}",
-            f"Aggregator:   accord aggregator sign {view.hash[:16]}",
-        ]
-    return "\n".join(lines)

@@ -57,7 +57,8 @@ class LazyGroup(TyperGroup):
             try:
                 command = _load(name)
             except ModuleNotFoundError as error:
-                raise _missing(name, error) from error
+                if not ctx.resilient_parsing:  # completing a line that is not finished
+                    raise _missing(name, error) from error
         return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -71,7 +72,6 @@ class LazyGroup(TyperGroup):
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     suggest_commands=False,  # click suggests already
     pretty_exceptions_enable=False,  # it prints local variables, a passphrase among them
     help="Train one model together, under an agreement that every institution signed.",

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 
 from accord_common.api.schemas import AgreementView
-from accord_common.cli import Format, FormatOption, emit
+from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.home import Home
-from accord_server.cli.options import DEFAULT_HOME, HomeOption, table, verbs
+from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
 app = verbs("Show what runs have spent on each dataset.")
 

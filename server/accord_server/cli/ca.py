@@ -6,27 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from accord_common.cli import Format, FormatOption, emit
+from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.fields import format_time, now
 from accord_server.ca import Issued, create_ca, issue
 
-app = typer.Typer(
-    no_args_is_help=True, help="Make the certificate authority and servers' certificates."
-)
+app = verbs("Make the certificate authority and servers' certificates.")
 
-_HOME = Path.home() / ".accord-ca"
+_HOME = Path("~/.accord-ca")
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="ACCORD_CA_HOME", help="The CA's folder; keep it offline.")
 ]
 
 
-@app.command("init")
+@app.command(epilog="Example: accord ca init --name 'Tumour study'")
 def init(
     home: HomeOption = _HOME,
     name: Annotated[str, typer.Option(help="Name in the certificate.")] = "Accord CA",
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Make a certificate authority."""
+    """Make a certificate authority, good for 10 years."""
     made = create_ca(home.expanduser(), name, now())
     emit(
         _view(made),
@@ -36,7 +34,10 @@ def init(
     )
 
 
-@app.command("issue")
+@app.command(
+    "issue",
+    epilog="Example: accord ca issue registry.example.org 192.0.2.7 --out . --name registry",
+)
 def issue_(
     hosts: Annotated[list[str], typer.Argument(help="DNS names and IP addresses of the server.")],
     out: Annotated[Path, typer.Option(help="Folder for NAME.pem and NAME.key.")],
@@ -44,7 +45,7 @@ def issue_(
     name: Annotated[str, typer.Option(help="Name of the two files.")] = "server",
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Issue a server certificate with a new key."""
+    """Issue a server certificate with a new key, good for 397 days."""
     made = issue(home.expanduser(), hosts, out / f"{name}.pem", out / f"{name}.key", now())
     emit(
         _view(made),

@@ -1,14 +1,23 @@
 """`accord init` and `accord enroll`: keys first, then a registry."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from accord_common.agreement import Role
 from accord_common.cli import Format, FormatOption, PassphraseOption, emit, read_passphrase
 from accord_common.home import Home
 from accord_common.joining import enrol
-from accord_server.cli.options import DEFAULT_HOME, HomeOption
+from accord_server.cli.options import (
+    DEFAULT_HOME,
+    ContactOption,
+    CountryOption,
+    HomeOption,
+    InvitationArgument,
+    NameOption,
+)
 
 init_app = typer.Typer(add_completion=False)
 enroll_app = typer.Typer(add_completion=False)
@@ -26,10 +35,10 @@ class OwnRole(StrEnum):
     "--contact trial@example.org"
 )
 def init(
-    name: Annotated[str, typer.Option(help="The party's name, as agreements will show it.")],
+    name: NameOption,
     role: Annotated[OwnRole, typer.Option(help="What this party does.")] = OwnRole.COORDINATOR,
-    jurisdiction: Annotated[str, typer.Option(help="Country, two letters.")] = "DE",
-    contact: Annotated[str, typer.Option(help="Whom partners write to.")] = "",
+    jurisdiction: CountryOption = "DE",
+    contact: ContactOption = "",
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseOption = None,
     format_: FormatOption = Format.TEXT,
@@ -38,45 +47,74 @@ def init(
 
     Data holders use `accord-node init`, the aggregator `accord aggregator init`.
     """
-    passphrase = read_passphrase(passphrase_file, confirm=True)
-    made = Home.create(
-        home.expanduser(),
+    make_home(
+        home,
+        role.value,
         name=name,
-        role=role.value,
         jurisdiction=jurisdiction,
-        contact=contact or name,
-        passphrase=passphrase,
+        contact=contact,
+        passphrase_file=passphrase_file,
+        format_=format_,
+        following="accord enroll INVITATION",
     )
-    answer = {
-        "home": str(made.path),
-        "party": made.profile.party,
-        "name": made.profile.name,
-        "role": made.profile.role,
-        "identity_key": made.profile.identity_key,
-    }
-    text = (
-        f"{name}, {role.value}: {made.path}\n"
-        f"identity key {made.profile.identity_key}\n"
-        "Keep the passphrase safe: without it, every agreement needs a new version.\n"
-        "Next: accord enroll INVITATION"
-    )
-    emit(answer, format_, text)
 
 
 @enroll_app.command(epilog="Example: accord enroll accord-invite:eyJjYSI6...")
 def enroll(
-    invitation: Annotated[str, typer.Argument(help="The line that starts with accord-invite:")],
+    invitation: InvitationArgument,
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Join the registry that an invitation names, and pin its certificate authority."""
-    opened = Home.open(home.expanduser())
-    joined = enrol(opened, invitation, read_passphrase(passphrase_file)).profile
+    join(Home.open(home.expanduser()), invitation, passphrase_file, format_)
+
+
+def make_home(
+    home: Path,
+    role: Role,
+    *,
+    name: str,
+    jurisdiction: str,
+    contact: str,
+    passphrase_file: Path | None,
+    format_: Format,
+    following: str,
+) -> None:
+    """Make a party's folder and tell about it; `following` is the next command."""
+    made = Home.create(
+        home.expanduser(),
+        name=name,
+        role=role,
+        jurisdiction=jurisdiction,
+        contact=contact or name,
+        passphrase=read_passphrase(passphrase_file, confirm=True),
+    )
+    profile = made.profile
+    answer = {
+        "home": str(made.path),
+        "party": profile.party,
+        "name": profile.name,
+        "role": profile.role,
+        "identity_key": profile.identity_key,
+    }
+    text = (
+        f"{name}, {role}: {made.path}\n"
+        f"identity key {profile.identity_key}\n"
+        "Keep the passphrase safe: without it, every agreement needs a new version.\n"
+        f"Next: {following}"
+    )
+    emit(answer, format_, text)
+
+
+def join(home: Home, invitation: str, passphrase_file: Path | None, format_: Format) -> None:
+    """Join the invitation's registry as the party of a folder, and tell what comes next."""
+    joined = enrol(home, invitation, read_passphrase(passphrase_file)).profile
     answer = {"party": joined.party, "name": joined.name, "registry": joined.registry_url}
-    next_step = (
+    following = (
         "Next: accord partner invite --role data-holder --name NAME"
         if joined.role == "coordinator"
-        else "Next: wait for the coordinator's approval."
+        else "The coordinator must approve it now; compare the identity key with them by phone:\n"
+        f"  {joined.identity_key}"
     )
-    emit(answer, format_, f"{joined.name} joined {joined.registry_url}\n{next_step}")
+    emit(answer, format_, f"{joined.name} joined {joined.registry_url}\n{following}")

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from accord_common.cli import Format, FormatOption, emit
+from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError, UsageError
 from accord_common.home import Home
-from accord_server.cli.options import DEFAULT_HOME, HomeOption, size, table, verbs
+from accord_server.cli.options import DEFAULT_HOME, HomeOption, size
 from accord_server.coordinator import desk
 
 app = verbs("List and download trained models.")
@@ -34,7 +34,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         [
             run.id,
             run.title,
-            (run.model or "")[:16],
+            run.model,
             ", ".join(f"{name} {value}" for name, value in run.metrics.items()),
         ]
         for run in runs

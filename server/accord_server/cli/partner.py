@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from accord_common.api.schemas import Partner
-from accord_common.cli import Format, FormatOption, emit
+from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError
 from accord_common.home import Home
-from accord_server.cli.options import DEFAULT_HOME, HomeOption, table, verbs
+from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
 app = verbs("Invite, list and approve partners.")
 

@@ -8,23 +8,27 @@ from typing import Annotated
 import typer
 
 from accord_common.api.client import RegistryClient
-from accord_common.cli import Format, FormatOption, emit
+from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import UsageError
 from accord_server.ca import fingerprint
+from accord_server.logs import log_as_json
 from accord_server.registry import settings as stored
-from accord_server.registry.server import Server, listen, log_as_json
+from accord_server.registry.server import Server, listen
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import initialise, migrate, rebuild_projections
 
-app = typer.Typer(no_args_is_help=True, help="Set up and start the registry.")
+app = verbs("Set up and start the registry.")
 
-_HOME = Path.home() / ".accord-registry"
+_HOME = Path("~/.accord-registry")
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="ACCORD_REGISTRY_HOME", help="The registry's folder.")
 ]
 
 
-@app.command("init")
+@app.command(
+    epilog="Example: accord registry init --host 0.0.0.0 --url https://registry.example.org:8443 "
+    "--cert registry.pem --key registry.key --ca ca.pem"
+)
 def init(
     certificate: Annotated[Path, typer.Option("--cert", help="Server certificate, PEM.")],
     key: Annotated[Path, typer.Option("--key", help="The certificate's key, PEM.")],
@@ -71,7 +75,7 @@ def init(
     )
 
 
-@app.command("start")
+@app.command(epilog="Example: accord registry start")
 def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
     """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
     settings = stored.load(home.expanduser().absolute())
@@ -89,7 +93,7 @@ def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None
         Server(settings, listening).run(sockets=[bound])
 
 
-@app.command("status")
+@app.command(epilog="Example: accord registry status")
 def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
     """Ask the running registry whether it can serve."""
     settings = stored.load(home.expanduser().absolute())
@@ -103,7 +107,7 @@ def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> Non
     )
 
 
-@app.command("rebuild")
+@app.command(epilog="Example: accord registry rebuild")
 def rebuild(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
     """Derive everything that follows from the signed records anew."""
     settings = stored.load(home.expanduser().absolute())

@@ -13,11 +13,13 @@ from accord_common.cli import (
     PassphraseOption,
     emit,
     read_passphrase,
+    table,
+    verbs,
 )
 from accord_common.fields import now
 from accord_common.home import Home
 from accord_server.cli import run_text
-from accord_server.cli.options import DEFAULT_HOME, HomeOption, table, verbs
+from accord_server.cli.options import DEFAULT_HOME, HomeOption
 from accord_server.coordinator import desk, documents
 from accord_server.coordinator.plan_file import PlanFile
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from accord_common.api.schemas import EventView, RoundView, RunView
 from accord_common.chain import VerifiedResult, VerifiedRun
-from accord_common.cli import Format, emit
-from accord_server.cli.options import size, table
+from accord_common.cli import Format, emit, table
+from accord_server.cli.options import size
 from accord_server.coordinator.watching import (
     ConsentUpdate,
     EndUpdate,
@@ -72,7 +72,7 @@ def plan(view: "PlanView") -> RenderableType:
         for reason in view.reasons:
             verdict.append(Text(f"  [{reason.code}] {reason.message}"))
             verdict += [Text(f"    {reason.hint}")] if reason.hint else []
-    return Group(head, sites, legend, *verdict)
+    return Group(head, Text(sites), legend, *verdict)
 
 
 def started(answer: dict[str, Any]) -> str:
@@ -134,7 +134,7 @@ def run(
         rows=[
             [
                 str(item.round + 1),
-                str(item.attempt),
+                str(item.attempt + 1),
                 item.outcome,
                 f"{item.seconds:.2f}",
                 ", ".join(name.get(party, party) for party in item.lost),
@@ -142,9 +142,9 @@ def run(
             for item in rounds
         ],
     )
-    parts: list[RenderableType] = [Text("\n".join(head) + "\n"), sites]
+    parts: list[RenderableType] = [Text("\n".join(head) + "\n"), Text(sites)]
     if rounds:
-        parts += [Text(), done]
+        parts += [Text(), Text(done)]
     return Group(*parts)
 
 
@@ -165,7 +165,7 @@ class Screen:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                console=Console(highlight=False, soft_wrap=True),
+                console=Console(highlight=False, soft_wrap=True, markup=False, emoji=False),
             )
             self._task = self._progress.add_task("round", total=view.rounds, completed=0)
 

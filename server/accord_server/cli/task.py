@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from accord_common.cli import Format, FormatOption, emit
-from accord_server.cli.options import table, verbs
+from accord_common.cli import Format, FormatOption, emit, table, verbs
 
 app = verbs("List installed tasks, or start your own.")
 
@@ -26,9 +25,7 @@ def list_(format_: FormatOption = Format.TEXT) -> None:
         }
         for name, code in codes.items()
     ]
-    rows = [
-        [name, code.distribution, code.version, code.code_hash[:16]] for name, code in codes.items()
-    ]
+    rows = [[name, code.distribution, code.version, code.code_hash] for name, code in codes.items()]
     emit(answer, format_, table("task", "package", "version", "code", rows=rows))
 
 

@@ -1,16 +1,13 @@
-"""Serving the registry: HTTPS only, JSON log lines on stderr, a clean end on SIGTERM."""
+"""Serving the registry: HTTPS only, a clean end on SIGTERM."""
 
 import asyncio
-import logging
 import ssl
 from collections.abc import Callable
 from socket import AF_INET, AF_INET6, AddressFamily, create_server, socket
 from types import FrameType
 
-import structlog
 import uvicorn
 
-from accord_common.cli import LOG
 from accord_common.errors import UsageError
 from accord_server.registry.app import create_app
 from accord_server.registry.context import Registry
@@ -88,25 +85,3 @@ def listen(settings: Settings) -> socket:
 
 def _family(host: str) -> AddressFamily:
     return AF_INET6 if ":" in host else AF_INET
-
-
-def log_as_json() -> None:
-    """Send log lines to stderr, one JSON object each."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.dict_tracebacks,
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.JSONRenderer()],
-        logger_factory=structlog.PrintLoggerFactory(LOG),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(LOG)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            processor=structlog.processors.JSONRenderer(), foreign_pre_chain=shared
-        )
-    )
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

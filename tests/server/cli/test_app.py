@@ -14,8 +14,6 @@ import typer
 from accord_server.cli import app as console
 from tests.server.cli.office import PASSPHRASE, accord
 
-OWN = ["init", "enroll", "partner", "agreement", "task", "run", "budget", "model", "demo"]
-
 
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Every verb below a command."""
@@ -28,7 +26,7 @@ def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[st
 
 def every_verb() -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
-    for name in OWN:
+    for name in console.VERBS:
         module, _, attribute = console.VERBS[name].target.partition(":")
         app = getattr(import_module(f"accord_server.cli.{module}"), attribute)
         found += commands(typer.main.get_command(app), (name,))

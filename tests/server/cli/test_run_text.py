@@ -8,7 +8,7 @@ import pytest
 from accord_common.api.schemas import RunView
 from accord_common.cli import Format
 from accord_common.fields import new_id
-from accord_server.cli.options import size, table
+from accord_server.cli.options import size
 from accord_server.cli.run_text import Screen
 from accord_server.coordinator.watching import (
     EndUpdate,
@@ -115,13 +115,6 @@ def test_an_end_has_an_exit_code(changes: dict[str, object], code: str, exit_cod
     error = verdict(end(**changes))
     assert error is not None and (error.code, error.exit_code) == (code, exit_code)
     assert verdict(end()) is None
-
-
-def test_tables_line_up_and_keep_every_character() -> None:
-    rows = [["x" * 90, "1"], ["病院", "2"]]
-    lines = table("name", "n", rows=rows).plain.splitlines()
-    assert [len(line) for line in lines[:2]] == [93, 93]
-    assert lines[1].startswith("x" * 90) and lines[2].endswith("2")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What people and waiting processes learn of a new record: event lines, and which topics to wake.
 
-Event lines are operational: written when a record arrives, not when projections are rebuilt.
+Event lines are operational: written when a record arrives, not when projections are rebuilt. They
+count rounds and attempts from 1, as people do.
 """
 
 from collections.abc import Iterable
@@ -108,9 +109,12 @@ async def _consent(session: AsyncSession, body: Consent, row: RunRow) -> tuple[L
 
 async def _receipt(session: AsyncSession, body: AggregatorReceipt) -> tuple[Level, str]:
     if body.outcome == "completed":
-        return "info", f"round {body.round} completed by {len(body.cohort)} nodes"
+        return "info", f"round {body.round + 1} completed by {len(body.cohort)} nodes"
     lost = ", ".join(await _names(session, body.lost))
-    return "warning", f"round {body.round} attempt {body.attempt} aborted, lost: {lost or 'none'}"
+    return (
+        "warning",
+        f"round {body.round + 1}, attempt {body.attempt + 1} aborted, lost: {lost or 'none'}",
+    )
 
 
 async def _names(session: AsyncSession, parties: Iterable[str]) -> list[str]:

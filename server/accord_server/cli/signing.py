@@ -1,0 +1,98 @@
+"""Show an agreement, sign it as the party of a folder, and tell who has signed."""
+
+from pathlib import Path
+
+from accord_common.agreement import AGREEMENT, Agreement
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import AgreementView
+from accord_common.cli import confirm, note, read_passphrase
+from accord_common.envelope import record_hash, sign
+from accord_common.errors import NotFoundError, PolicyError
+from accord_common.home import Home
+from accord_common.identity import SigningKey
+from accord_common.summaries import agreement_summary
+
+SHORTEST = 6  # digits of a hash that name it, where only one begins so
+
+
+def find(client: RegistryClient, text: str) -> AgreementView:
+    """Find an agreement by its hash, or the hash's first digits; `unknown-agreement`."""
+    if len(text) == 64:
+        return client.agreement(text)
+    found = [view for view in client.agreements() if view.hash.startswith(text)]
+    if len(found) != 1 or len(text) < SHORTEST:
+        raise NotFoundError(
+            "unknown-agreement",
+            f"{len(found)} agreements have a hash that begins with {text!r}, one is needed",
+            hint=f"Give at least {SHORTEST} digits, best all 64; accord agreement list shows them.",
+        )
+    return found[0]
+
+
+def key_to_sign(
+    agreement: Agreement, home: Home, question: str, passphrase_file: Path | None, *, yes: bool
+) -> SigningKey:
+    """Let the person read the terms, ask, and unseal the identity key.
+
+    Raises:
+        PolicyError: `own-key-exchanged` where the agreement gives this party another role or key.
+            A signature under such terms would be worth nothing.
+        UsageError: `not-confirmed`, or what `read_passphrase` raises.
+    """
+    profile = home.profile
+    party = agreement.party(profile.party)
+    if (party.role, party.identity_key) != (profile.role, profile.identity_key):
+        raise PolicyError(
+            "own-key-exchanged",
+            f"the agreement names {profile.name!r} as {party.role} with key "
+            f"{party.identity_key[:16]}, this folder is a {profile.role} with "
+            f"{profile.identity_key[:16]}",
+            hint="Do not sign; ask the coordinator how it came about.",
+        )
+    if not yes:
+        note(agreement_summary(agreement, record_hash(AGREEMENT, agreement.to_bytes())))
+    confirm(question, yes=yes)
+    return home.identity(read_passphrase(passphrase_file))
+
+
+def sign_agreement(
+    home: Home, agreement: str, passphrase_file: Path | None, *, yes: bool
+) -> AgreementView:
+    """Sign an agreement of the registry's as the party of a folder."""
+    with home.registry() as client:
+        terms = find(client, agreement).agreement
+        question = f"Sign this as {home.profile.name!r}?"
+        key = key_to_sign(terms, home, question, passphrase_file, yes=yes)
+        return client.sign_agreement(sign(AGREEMENT, terms, key))
+
+
+def brief(view: AgreementView) -> dict[str, object]:
+    """What programs are told of an agreement."""
+    name = {party.id: party.name for party in view.agreement.parties}
+    return {
+        "hash": view.hash,
+        "title": view.agreement.title,
+        "version": view.agreement.version,
+        "status": view.status,
+        "signed": [name[party] for party in view.signed],
+        "missing": [name[party] for party in view.missing],
+        "valid_until": view.agreement.valid_until,
+    }
+
+
+def signatures(view: AgreementView) -> str:
+    """Tell people who has signed, and what those who have not must run."""
+    name = {party.id: party.name for party in view.agreement.parties}
+    lines = [
+        f"{view.agreement.title}, version {view.agreement.version}: {view.status}",
+        f"hash    {view.hash}",
+        f"signed  {', '.join(name[party] for party in view.signed) or 'nobody'}",
+    ]
+    if view.missing:
+        lines += [
+            f"missing {', '.join(name[party] for party in view.missing)}",
+            "",
+            f"Data holders: accord-node agreement sign {view.hash}",
+            f"Aggregator:   accord aggregator sign {view.hash}",
+        ]
+    return "\n".join(lines)
