@@ -25,7 +25,8 @@ from accord_common.agreement import (
 )
 from accord_common.envelope import Envelope, join, pae, sign
 from accord_common.errors import AccordError, NotFoundError, PolicyError, VerificationError
-from accord_common.home import Home, replace_file
+from accord_common.files import replace_file
+from accord_common.home import Home
 from accord_common.identity import SigningKey
 
 

@@ -28,7 +28,7 @@ from accord_common.fields import (
     new_id,
     now,
 )
-from accord_common.home import replace_file
+from accord_common.files import replace_file
 from accord_common.schema import Schema
 
 Policy = Literal["ask", "auto-within-agreement"]

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accord_common.errors import ConflictError, NotFoundError, VerificationError
+from accord_common.files import sync
 
 _BUSY_TIMEOUT_S = 30  # longest wait for another process of the same node
 _APPLICATION_ID = 0x41434C47  # "ACLG": marks the file as a ledger
@@ -86,11 +87,11 @@ class Store:
                         connection.execute("COMMIT")
                     finally:
                         connection.close()  # folds the WAL into the file
-                _sync(fresh)
+                sync(fresh)
                 os.link(fresh, path)  # unlike rename, never replaces a ledger
             finally:
                 fresh.unlink(missing_ok=True)
-            _sync(path.parent)
+            sync(path.parent)
         except FileExistsError as error:
             raise ConflictError(
                 "ledger-exists", f"{path} exists", hint="A ledger is never started anew: open it."
@@ -191,11 +192,3 @@ def _unwritable(path: Path, error: Exception) -> ConflictError:
         f"{path} cannot be written: {error}",
         hint="Nothing was spent or sent. Free disk space, check owner and mode, then try again.",
     )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

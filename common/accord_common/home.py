@@ -11,10 +11,6 @@ Guarantees: the folder is made with mode 0700 and whole or not at all; a folder 
 is refused.
 """
 
-import os
-import secrets
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +21,8 @@ from accord_common.enrolment import DELEGATION, Delegation
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import FormatError, UsageError
 from accord_common.fields import Id, Name, PublicKey, Record, format_time, new_id, now
-from accord_common.identity import FlowerKey, SigningKey, write_secret
+from accord_common.files import make_folder, replace_file, write_secret
+from accord_common.identity import FlowerKey, SigningKey
 from accord_common.sealed_key import seal, unseal
 
 DELEGATION_DAYS = 365
@@ -93,7 +90,7 @@ class Home:
             write_secret(folder / "delegation.json", delegation.to_bytes())
             write_secret(folder / "profile.json", profile.to_bytes())
 
-        _make_whole(path, fill)
+        make_folder(path, fill)
         return cls(path, profile)
 
     @classmethod
@@ -176,14 +173,6 @@ class Home:
         return Home(self.path, profile)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write `path` atomically and durably with mode 0600."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    write_secret(temporary, data)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
 def _delegate(
     party: str, identity: SigningKey, node: SigningKey, flower: FlowerKey | None
 ) -> Envelope:
@@ -197,24 +186,3 @@ def _delegate(
         valid_until=format_time(start + timedelta(days=DELEGATION_DAYS)),
     )
     return sign(DELEGATION, delegation, identity)
-
-
-def _make_whole(path: Path, fill: Callable[[Path], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    temporary.mkdir(mode=0o700)
-    try:
-        fill(temporary)
-        os.replace(temporary, path)  # replaces an empty folder, refuses a filled one
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,9 +7,7 @@ keys only sealed (`sealed_key.py`). A P-384 key authenticates a node towards Flo
 Not covered: hardware tokens, and erasing keys from memory (Python cannot).
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
@@ -17,9 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from accord_common.errors import FormatError, UsageError, VerificationError
+from accord_common.errors import FormatError, VerificationError
 
-PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
 
@@ -118,24 +115,6 @@ def flower_public_key(public: str) -> ec.EllipticCurvePublicKey:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP384R1(), bytes.fromhex(public))
     except ValueError as error:
         raise FormatError("not-p384", f"{public[:16]}... is no point on P-384") from error
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """Create `path` with mode 0600 and `data`, durable on return; refuse to overwrite.
-
-    Raises:
-        UsageError: `key-exists`.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise UsageError(
-            "key-exists", f"{path} exists", hint="Move it away first if it is no longer needed."
-        ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
 
 
 def _load_pem(pem: bytes) -> object:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from accord_common.errors import FormatError, UsageError
-from accord_common.identity import write_secret
+from accord_common.files import write_secret
 
 CA_CERTIFICATE = "ca.pem"
 CA_KEY = "ca.key"

@@ -24,7 +24,8 @@ from accord_common.enrolment import OFFER, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time, now
-from accord_common.home import Home, Profile, replace_file
+from accord_common.files import replace_file
+from accord_common.home import Home, Profile
 from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, model_hash
 from accord_common.models.discovery import load_task, task_code

@@ -27,7 +27,8 @@ from accord_common.errors import (
     VerificationError,
 )
 from accord_common.fields import new_id
-from accord_common.identity import SigningKey, write_secret
+from accord_common.files import write_secret
+from accord_common.identity import SigningKey
 from accord_common.privacy.accounting import ORDERS
 from accord_common.privacy.events import NO_PREDECESSOR, LedgerEntry, Spend
 from accord_common.privacy.filter import Cap, RdpFilter

@@ -1,18 +1,9 @@
 """Keys: sealing, files, curves."""
 
-import os
-from pathlib import Path
-
 import pytest
 
-from accord_common.errors import FormatError, UsageError, VerificationError
-from accord_common.identity import (
-    FlowerKey,
-    SigningKey,
-    flower_public_key,
-    verify,
-    write_secret,
-)
+from accord_common.errors import FormatError, VerificationError
+from accord_common.identity import FlowerKey, SigningKey, flower_public_key, verify
 
 
 def test_rfc_8032_test_3_verifies_and_a_changed_bit_does_not() -> None:
@@ -47,17 +38,3 @@ def test_key_kinds_are_not_mixed_up() -> None:
         SigningKey.from_pem(FlowerKey.generate().to_pem())
     with pytest.raises(FormatError):
         FlowerKey.from_pem(SigningKey.generate().to_pem())
-
-
-def test_secrets_are_private_and_never_overwritten(tmp_path: Path) -> None:
-    path = tmp_path / "key"
-    old = os.umask(0)
-    try:
-        write_secret(path, b"one")
-    finally:
-        os.umask(old)
-    assert path.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(UsageError) as caught:
-        write_secret(path, b"two")
-    assert caught.value.code == "key-exists"
-    assert path.read_bytes() == b"one"

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
 from accord_common.errors import FormatError, VerificationError
+from accord_common.files import put_in_place
 
 Vector = NDArray[np.float32]
 MODEL = "model"
@@ -55,12 +56,7 @@ class Checkpoints:
         with part.open("rb") as file:
             name = hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
-        os.replace(part, self._path(name))
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        put_in_place(part, self._path(name))
         if name in self._names:
             self._names.remove(name)
         self._names.append(name)

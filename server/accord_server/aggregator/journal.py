@@ -21,7 +21,7 @@ from accord_common.api.schemas import Level
 from accord_common.api.wire import WireEnvelope
 from accord_common.errors import FormatError
 from accord_common.fields import Count, Hash, Record, Text
-from accord_common.home import replace_file
+from accord_common.files import replace_file
 from accord_common.receipts import Parties
 
 

@@ -6,9 +6,8 @@ Guarantees: a key pair serves one run; both private keys are durable before the 
 and stay, so that a restarted aggregator opens what was sealed before and signs in the same chain.
 """
 
-import os
-import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -17,8 +16,9 @@ from accord_common.enrolment import OFFER, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import FormatError
 from accord_common.fields import format_time, now
-from accord_common.home import Home, replace_file
-from accord_common.identity import SigningKey, write_secret
+from accord_common.files import make_folder, replace_file, write_secret
+from accord_common.home import Home
+from accord_common.identity import SigningKey
 from accord_server.aggregator.engine import RunKeys
 
 
@@ -87,10 +87,11 @@ class Offers:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        part = self._folder / f".{secrets.token_hex(8)}"
-        part.mkdir(mode=0o700)
-        write_secret(part / "envelope.pem", pem)
-        write_secret(part / "receipt.pem", receipt.to_pem())
-        write_secret(part / "offer.json", envelope.to_bytes())
-        os.replace(part, self._folder / envelope.hash)
+
+        def fill(folder: Path) -> None:
+            write_secret(folder / "envelope.pem", pem)
+            write_secret(folder / "receipt.pem", receipt.to_pem())
+            write_secret(folder / "offer.json", envelope.to_bytes())
+
+        make_folder(self._folder / envelope.hash, fill)
         return envelope

@@ -30,7 +30,8 @@ from accord_common.chain import VerifiedRun
 from accord_common.envelope import sign
 from accord_common.errors import AccordError, ConflictError, TransportError
 from accord_common.fields import format_time, now
-from accord_common.home import Home, replace_file
+from accord_common.files import replace_file
+from accord_common.home import Home
 from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
 from accord_server.aggregator.checkpoints import Checkpoints

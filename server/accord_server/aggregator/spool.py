@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from accord_common.errors import AccordError, VerificationError
+from accord_common.files import put_in_place
 from accord_common.rings import Words, ring_of
 from accord_server.aggregator.attempt_state import Suspended
 from accord_server.aggregator.secagg import Attempt
@@ -42,12 +43,7 @@ class Spool:
             file.flush()
             os.fsync(file.fileno())
         name = digest.hexdigest()
-        os.replace(part, self._path(name))
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        put_in_place(part, self._path(name))
         return name
 
     def read(self, name: str, attempt: Attempt) -> None:

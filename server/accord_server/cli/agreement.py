@@ -20,7 +20,8 @@ from accord_common.cli import (
 from accord_common.envelope import record_hash, sign
 from accord_common.errors import UsageError
 from accord_common.fields import MAX_RECORD_BYTES, format_time, now
-from accord_common.home import Home, replace_file
+from accord_common.files import replace_file
+from accord_common.home import Home
 from accord_common.summaries import agreement_summary
 from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption
 from accord_server.cli.signing import brief, find, key_to_sign, sign_agreement, signatures

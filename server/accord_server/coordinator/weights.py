@@ -14,7 +14,7 @@ from torch import nn
 
 from accord_common.canonical import sha256_hex
 from accord_common.errors import DataError, VerificationError
-from accord_common.home import replace_file
+from accord_common.files import replace_file
 from accord_common.manifest import RunManifest, TaskRef, model_hash
 from accord_common.models.discovery import load_task, task_code
 from accord_common.models.evaluate import evaluate

@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from accord_common.errors import UsageError
+from accord_common.files import replace_file
 from accord_common.identity import SigningKey
 from accord_server.registry.db import sqlite_url
 
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
 
     def save(self) -> None:
         """Write the settings into the folder."""
-        (self.home / SETTINGS).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        replace_file(self.home / SETTINGS, self.model_dump_json(indent=2).encode() + b"\n")
 
 
 def load(home: Path) -> Settings:

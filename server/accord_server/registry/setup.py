@@ -8,7 +8,8 @@ from sqlalchemy import func, select
 from accord_common.api.schemas import Invitation
 from accord_common.errors import FormatError, UsageError
 from accord_common.fields import now
-from accord_common.identity import SigningKey, write_secret
+from accord_common.files import write_secret
+from accord_common.identity import SigningKey
 from accord_server.ca import fingerprint
 from accord_server.registry.db import Database
 from accord_server.registry.partners.service import invite

@@ -11,6 +11,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.errors import NotFoundError, VerificationError
+from accord_common.files import put_in_place
 from accord_server.registry.records.lookup import load_agreement
 from accord_server.registry.tables import (
     AgreementPartyRow,
@@ -41,8 +42,7 @@ async def write(folder: Path, name: str, chunks: AsyncIterable[bytes]) -> int:
                 )
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
-        part.replace(path_of(folder, name))
-        await asyncio.to_thread(_sync_folder, folder)
+        await asyncio.to_thread(put_in_place, part, path_of(folder, name))
     finally:
         part.unlink(missing_ok=True)
     return size
@@ -80,11 +80,3 @@ async def require_reader(session: AsyncSession, name: str, party: str) -> None:
             if party in agreement.release.recipients or role in {"coordinator", "aggregator"}:
                 return
     raise NotFoundError("unknown-blob", f"no run of yours gives you a blob {name[:16]}")
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
