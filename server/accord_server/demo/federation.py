@@ -119,7 +119,7 @@ class Federation:
     def start(self) -> None:
         """Start the aggregator and every node."""
         self.start_aggregator()
-        self._each(self.start_node, self.nodes)
+        self.start_nodes()
 
     def start_aggregator(self, listen: str = "127.0.0.1:0") -> dict[str, Any]:
         """Start the aggregator; returns what it says when it is ready."""
@@ -129,6 +129,10 @@ class Federation:
             "--cert", home / "aggregator.pem", "--key", home / "aggregator.key",
             "--ca", home / "accord" / "ca.pem",
         )  # fmt: skip
+
+    def start_nodes(self) -> None:
+        """Start every institution's daemon."""
+        self._each(self.start_node, self.nodes)
 
     def start_node(self, node: Actor) -> dict[str, Any]:
         """Start one institution's daemon."""

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,12 +115,15 @@ def demonstration(
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
         federation.agree({**TERMS, "datasets": datasets})
-        federation.start()
         holdout = federation.coordinator.home / "holdout.csv"
         holdout.write_text(tables.holdout)
         (federation.coordinator.home / "schema.yaml").write_text(tables.schema)
         outcome = Outcome(nodes=len(federation.nodes))
-        run = federation.start_run({**PLAN, "agreement": federation.agreement})
+        federation.start_aggregator()
+        with ThreadPoolExecutor(1) as stewards:  # who start their nodes while the run is planned
+            nodes = stewards.submit(federation.start_nodes)
+            run = federation.start_run({**PLAN, "agreement": federation.agreement})
+            nodes.result()
         federation.approve(run)
         outcome.setup_s = round(time.monotonic() - started, 2)
         report(f"run {run} is approved by all; {outcome.setup_s:.0f} s so far")
