@@ -11,7 +11,6 @@ withdrawn from, is told apart for ever.
 Not covered: an administrator who holds the identity key.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,11 +153,6 @@ class Agreements:
     def withdrawn(self, agreement_hash: str) -> bool:
         """Whether a party has withdrawn from the agreement."""
         return self._withdrawal(agreement_hash).exists()
-
-    def identity_keys(self) -> Iterator[str]:
-        """Identity keys of all parties of all own agreements."""
-        for envelope in self.signed().values():
-            yield from Agreement.from_bytes(envelope.payload).keys
 
     def _load(self, agreement_hash: str) -> Envelope | None:
         path = self.folder / "agreements" / f"{agreement_hash}.json"

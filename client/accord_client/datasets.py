@@ -24,6 +24,7 @@ from accord_common.fields import (
     Positive,
     Record,
     Time,
+    Unit,
     format_time,
     new_id,
     now,
@@ -32,7 +33,6 @@ from accord_common.files import replace_file
 from accord_common.schema import Schema
 
 Policy = Literal["ask", "auto-within-agreement"]
-Unit = Literal["record", "patient"]
 
 
 class FileMark(Record):

@@ -26,10 +26,10 @@ from accord_client.delivery import deliver
 from accord_client.link import FleetLink
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
-from accord_client.state import FINAL_STATES, SERVED_STATES
+from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
-from accord_common.api.schemas import RunView
+from accord_common.api.schemas import FINAL_STATES, RunView
 from accord_common.errors import AccordError, ConflictError, NotFoundError, TransportError
 from accord_common.fields import now
 

@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from accord_common.api.schemas import FINAL_STATES
 from accord_common.envelope import Envelope
 from accord_common.errors import (
     ConflictError,
@@ -33,7 +34,6 @@ BUSY_TIMEOUT_S = 30.0  # another process of this node holds the file for millise
 
 Decision = Literal["ask", "accept", "refuse"]
 SERVED_STATES = frozenset({"ready", "running"})
-FINAL_STATES = frozenset({"completed", "failed", "stopped", "refused"})
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (

@@ -18,6 +18,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError, PolicyError, VerificationError
 from accord_common.fields import (
     CLOCK_TOLERANCE_S,
+    Adjacency,
     Count,
     Dec,
     Hash,
@@ -29,6 +30,7 @@ from accord_common.fields import (
     Slug,
     Text,
     Time,
+    Unit,
     parse_time,
 )
 
@@ -36,7 +38,6 @@ AGREEMENT = "agreement"
 WITHDRAWAL = "withdrawal"
 
 Role = Literal["data-holder", "coordinator", "aggregator", "auditor"]
-Adjacency = Literal["add-remove", "replace-one"]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
 DuoCode = Annotated[str, StringConstraints(pattern=r"^DUO:[0-9]{7}$")]
 
@@ -81,7 +82,7 @@ class Dataset(Record):
     population: Id
     schema_hash: Hash
     size: Positive
-    unit: Literal["record", "patient"]
+    unit: Unit
     privacy: PrivacyTerms
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 import uuid_utils
 from pydantic import (
@@ -66,6 +66,8 @@ Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_text)]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Positive = Annotated[int, Field(ge=1, lt=2**53)]
+Adjacency = Literal["add-remove", "replace-one"]
+Unit = Literal["record", "patient"]  # whom differential privacy protects
 
 
 class Record(BaseModel):

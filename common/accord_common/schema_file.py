@@ -11,16 +11,16 @@
       - {name: stage, type: category, categories: [I, II, III]}
 
 Centre and scale default to the middle and half the width of the range. Each mistake is refused with
-the column's name. Needs PyYAML, neither pandas nor torch.
+the column's name. Needs PyYAML (`yaml_text`), neither pandas nor torch.
 """
 
 from decimal import Decimal, InvalidOperation, localcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from accord_common import yaml_text
 from accord_common.errors import DataError
 from accord_common.fields import to_decimal
 from accord_common.schema import Schema
@@ -39,13 +39,10 @@ def load(path: Path) -> Schema:
         text = path.read_bytes()[: MAX_SCHEMA_BYTES + 1]
     except OSError as error:
         raise DataError("unreadable-file", f"{path}: {error.strerror}") from error
-    if len(text) > MAX_SCHEMA_BYTES:
-        raise _bad(f"{path.name} exceeds {MAX_SCHEMA_BYTES} bytes")
     try:
-        _refuse_repeated_keys(yaml.compose(text, yaml.SafeLoader))
-        value = yaml.safe_load(text)  # JSON is YAML, so one reader serves both
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _bad(f"{path.name} does not parse: {error}") from error
+        value = yaml_text.parse(text, max_bytes=MAX_SCHEMA_BYTES)
+    except ValueError as error:
+        raise _bad(f"{path.name}: {error}") from error
     return from_document(value)
 
 
@@ -69,20 +66,6 @@ def from_document(value: object) -> Schema:
         return Schema.model_validate(document)
     except ValidationError as error:
         raise _explain(error, document) from error
-
-
-def _refuse_repeated_keys(node: Any) -> None:
-    """A repeated key would silently hide a line that somebody wrote."""
-    if isinstance(node, yaml.MappingNode):
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                line = node.start_mark.line + 1
-                raise _bad(f"{key!r} is given twice in the entry at line {line}")
-    if isinstance(node, yaml.CollectionNode):
-        for child in node.value:
-            for part in child if isinstance(child, tuple) else (child,):
-                _refuse_repeated_keys(part)
 
 
 def _complete_column(column: object) -> object:

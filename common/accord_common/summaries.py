@@ -8,8 +8,6 @@ from collections.abc import Sequence
 
 from accord_common.agreement import Agreement, Dataset, Party
 
-WIDTH = 78  # characters a line, so that it reads in mail and in a narrow terminal
-
 _RULES = {
     "equal": "all data holders share equally",
     "declared-shares": "the shares below",

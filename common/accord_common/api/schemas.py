@@ -14,7 +14,19 @@ from accord_common.api.wire import WireEnvelope
 from accord_common.enrolment import Offer
 from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
-from accord_common.fields import Count, Dec, Hash, Id, Name, Positive, PublicKey, Slug, Text, Time
+from accord_common.fields import (
+    Count,
+    Dec,
+    Hash,
+    Id,
+    Name,
+    Positive,
+    PublicKey,
+    Slug,
+    Text,
+    Time,
+    Unit,
+)
 from accord_common.receipts import DatasetEpsilon
 from accord_common.schema import Schema
 
@@ -125,7 +137,7 @@ class DatasetDraft(Request):
     population: Id
     table: Schema
     size: Positive
-    unit: Literal["record", "patient"]
+    unit: Unit
 
 
 class DatasetView(View):
@@ -138,7 +150,7 @@ class DatasetView(View):
     schema_hash: Hash
     table: Schema
     size: Positive
-    unit: Literal["record", "patient"]
+    unit: Unit
 
 
 class EnvelopeRequest(Request):

@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from accord_common.fields import to_decimal
-from accord_common.privacy.events import Adjacency, Spend
+from accord_common.fields import Adjacency, to_decimal
+from accord_common.privacy.events import Spend
 from accord_common.privacy.replacement import replace_one_rdp
 
 # The filter pays log(len(orders)) for its choice among them, so a finer grid costs more than it

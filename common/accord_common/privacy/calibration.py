@@ -5,9 +5,8 @@ that follows the plan is never stopped half way by its own ledger; rounded up, n
 """
 
 from accord_common.errors import PolicyError
-from accord_common.fields import to_decimal
+from accord_common.fields import Adjacency, to_decimal
 from accord_common.privacy.accounting import ORDERS, Tally
-from accord_common.privacy.events import Adjacency
 from accord_common.privacy.filter import Cap, RdpFilter
 
 _UNITS = 10_000  # noise multipliers are sought in steps of 1/10000

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
-from accord_common.fields import Count, Dec, Hash, Id, Name, Positive, Record, Time
+from accord_common.fields import Adjacency, Count, Dec, Hash, Id, Name, Positive, Record, Time
 
 LEDGER_ENTRY = "ledger-entry"  # the envelope's kind
 NO_PREDECESSOR = "0" * 64  # `previous` of a ledger's first entry
@@ -21,8 +21,6 @@ NO_PREDECESSOR = "0" * 64  # `previous` of a ledger's first entry
 # C = 1e-24 and weights that saturate the loss read rows 53 times as loud as C allows. At 1e-6 what
 # underflow can hide of 2e8 coordinates is below 1e-17 of C squared.
 MIN_CLIPPING_NORM = "0.000001"
-
-Adjacency = Literal["add-remove", "replace-one"]
 
 
 def _positive(value: str) -> str:

@@ -6,11 +6,11 @@ become the exact decimals that signed records hold, whether written 0.00001, 1e-
 
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from accord_common import yaml_text
 from accord_common.errors import UsageError
 from accord_common.fields import Dec, to_decimal
 
@@ -54,13 +54,10 @@ def read(path: Path, kind: type[_Document]) -> _Document:
 
 def decode(data: bytes, kind: type[_Document], name: str) -> _Document:
     """Decode YAML bytes; `name` appears in messages."""
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise _bad(name, f"{len(data)} bytes, the bound is {MAX_DOCUMENT_BYTES}")
     try:
-        _refuse_repeats(yaml.compose(data, yaml.SafeLoader), name)
-        value = yaml.safe_load(data)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise _bad(name, f"not YAML: {error}") from error
+        value = yaml_text.parse(data, max_bytes=MAX_DOCUMENT_BYTES)
+    except ValueError as error:
+        raise _bad(name, str(error)) from error
     if not isinstance(value, dict):
         raise _bad(name, "the document is no list of `name: value` entries")
     try:
@@ -82,21 +79,6 @@ def _entries(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             kind = inner
     return sorted(kind.model_fields)
-
-
-def _refuse_repeats(node: Any, name: str) -> None:
-    """A repeated entry would silently hide a line that somebody wrote."""
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                line = key.start_mark.line + 1
-                raise _bad(name, f"{key.value!r} is given twice, the second time in line {line}")
-            seen.add(key.value)
-    if isinstance(node, yaml.CollectionNode):
-        for child in node.value:
-            for part in child if isinstance(child, tuple) else (child,):
-                _refuse_repeats(part, name)
 
 
 def _bad(name: str, message: str) -> UsageError:

@@ -22,8 +22,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accord_common.agreement import Adjacency, DuoCode
-from accord_common.fields import Hash, Name, Positive, Slug, Text
+from accord_common.agreement import DuoCode
+from accord_common.fields import Adjacency, Hash, Name, Positive, Slug, Text
 from accord_server.coordinator.documents import Document, Number
 
 DEFAULT_DAYS = 365

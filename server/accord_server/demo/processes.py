@@ -158,10 +158,6 @@ class Services:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def dead(self) -> list[str]:
-        """Names of services that ended by themselves with an error."""
-        return [name for name, process in self._running if process.poll() not in (None, 0)]
-
     def stop(self) -> None:
         """Stop everything: SIGTERM to each group, SIGKILL to those that stay.
 

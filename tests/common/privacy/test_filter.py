@@ -4,9 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from accord_common.errors import PolicyError
+from accord_common.fields import Adjacency
 from accord_common.privacy.accounting import ORDERS, Tally, rdp
 from accord_common.privacy.calibration import calibrate
-from accord_common.privacy.events import Adjacency
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import report_epsilon
 from tests.common.privacy.spends import rounds, spend

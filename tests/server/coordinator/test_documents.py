@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from accord_common.errors import UsageError
 from accord_server.coordinator.documents import Document, Number, decode, read
 from accord_server.coordinator.plan_file import PlanFile
+from accord_server.coordinator.terms_file import TermsFile
 
 PLAN = b"""
 agreement: Tumour screening
@@ -95,6 +96,21 @@ def test_a_repeated_entry_is_refused_with_its_line() -> None:
 )
 def test_other_mistakes_are_named(text: bytes, words: str) -> None:
     assert words in refusal(text).message
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"valid_from: 2026-13-45\n", "month must be in 1..12"),
+        (b"? [a, b]\n: 1\n", "a name that is no text, in line"),
+        (b"title: [a\n", "not YAML"),
+        (b"title: " + b"[" * 20_000, "not YAML"),
+    ],
+)
+def test_what_yaml_itself_cannot_read_is_refused_like_the_rest(line: bytes, why: str) -> None:
+    with pytest.raises(UsageError, match="bad-document") as caught:
+        decode(line, TermsFile, "terms.yaml")
+    assert why in caught.value.message
 
 
 def test_yaml_makes_no_objects() -> None:

@@ -2,18 +2,19 @@
 
 from accord_common.agreement import Agreement, Withdrawal
 from accord_common.enrolment import DELEGATION, Delegation, Offer, verify_delegation, verify_offer
-from accord_common.errors import ConflictError, NotFoundError, VerificationError
+from accord_common.errors import ConflictError, VerificationError
 from accord_common.identity import flower_public_key
+from accord_server.registry.partners.repository import partner_row
 from accord_server.registry.records.lookup import load_agreement, load_one
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.tables import AgreementPartyRow, AgreementRow, PartnerRow
+from accord_server.registry.tables import AgreementPartyRow, AgreementRow
 
 
 async def delegation(posting: Posting) -> None:
     """The party's identity key signed it, and it replaces the party's newest delegation."""
     body = Delegation.from_bytes(posting.envelope.payload)
     posting.require_signer(body.party)
-    partner = await partner_row(posting, body.party)
+    partner = await partner_row(posting.session, body.party)
     verify_delegation(posting.envelope, identity_key=partner.identity_key, party=partner.id)
     if body.flower_key is not None:
         flower_public_key(body.flower_key)
@@ -45,7 +46,7 @@ async def offer(posting: Posting) -> None:
     body = Offer.from_bytes(posting.envelope.payload)
     posting.require_signer(body.party)
     posting.require_role("aggregator")
-    partner = await partner_row(posting, body.party)
+    partner = await partner_row(posting.session, body.party)
     if body.delegation != partner.delegation:
         raise VerificationError(
             "stale-delegation", f"delegation {body.delegation[:16]} is not the party's newest"
@@ -84,11 +85,3 @@ async def check_version(posting: Posting, body: Agreement) -> None:
         raise ConflictError(
             "forked-chain", f"version {before.version} is already replaced by another version"
         )
-
-
-async def partner_row(posting: Posting, party: str) -> PartnerRow:
-    """Return a partner; NotFoundError `unknown-party`."""
-    row = await posting.session.get(PartnerRow, party)
-    if row is None:
-        raise NotFoundError("unknown-party", f"{party} is not enrolled here")
-    return row
