@@ -166,6 +166,8 @@ class Services:
         with self._lock:
             self._stopped = True
         with _undisturbed():
+            for _, process in self._running:
+                _ask_to_end(process)
             while self._running:
                 _, process = self._running[-1]
                 _end(process)
@@ -220,10 +222,15 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end(process: subprocess.Popen[str]) -> None:
+def _ask_to_end(process: subprocess.Popen[str]) -> None:
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    _ask_to_end(process)
+    if process.poll() is None:
         try:
             process.wait(STOP_S)
         except subprocess.TimeoutExpired:
