@@ -167,7 +167,7 @@ class RegistryClient:
         return view.envelope
 
     def offers(self) -> list[s.OfferView]:
-        """Unused offers of live aggregators, newest first; coordinator."""
+        """Unused offers of live aggregators, the newest 500, newest first; coordinator."""
         return self._page(s.OfferView, "/v1/offers", {})
 
     def put_blob(self, data: bytes) -> str:
@@ -206,12 +206,7 @@ class RegistryClient:
 
     def rounds(self, run: str) -> list[s.RoundView]:
         """Every attempt at every round so far, in order."""
-        found: list[s.RoundView] = []
-        while True:
-            page = self._page(s.RoundView, f"/v1/runs/{run}/rounds", {"after": len(found)})
-            found += page
-            if len(page) < s.MAX_PAGE:
-                return found
+        return self._counted(s.RoundView, f"/v1/runs/{run}/rounds", {})
 
     def stop(self, run: str, reason: str) -> s.RunView:
         """Ask that a run end; an unsigned request that the aggregator heeds. Coordinator."""
@@ -234,7 +229,7 @@ class RegistryClient:
         return self._post(s.EventView, f"/v1/runs/{run}/events", body)
 
     def events(self, run: str, after: int = 0, wait_s: float = 0.0) -> list[s.EventView]:
-        """Lines behind sequence `after`; waits up to `wait_s` (30 s) where there are none yet."""
+        """One page of lines behind sequence `after`; waits up to `wait_s` (30 s) for the first."""
         query: _Query = {"after": after, "wait": wait_s}
         return self._page(s.EventView, f"/v1/runs/{run}/events", query, wait_s=wait_s)
 
@@ -247,7 +242,7 @@ class RegistryClient:
 
     def budgets(self, dataset: str | None = None, run: str | None = None) -> list[s.BudgetRow]:
         """What each run has cost each dataset, as far as receipts show."""
-        return self._page(s.BudgetRow, "/v1/budgets", {"dataset": dataset, "run": run})
+        return self._counted(s.BudgetRow, "/v1/budgets", {"dataset": dataset, "run": run})
 
     def _get(self, model: type[_Model], path: str) -> _Model:
         return _decode(model, self._http.request("GET", path, again=True))
@@ -269,6 +264,15 @@ class RegistryClient:
         params = {"limit": s.MAX_PAGE, **query}
         response = self._http.request("GET", path, params=params, wait_s=wait_s, again=True)
         return _decode_list(model, response)
+
+    def _counted(self, model: type[_Model], path: str, query: _Query) -> list[_Model]:
+        """All pages of a list whose `after` counts the items of the pages before."""
+        found: list[_Model] = []
+        while True:
+            page = self._page(model, path, {**query, "after": len(found)})
+            found += page
+            if len(page) < s.MAX_PAGE:
+                return found
 
     def _all(
         self,

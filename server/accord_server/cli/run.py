@@ -182,15 +182,15 @@ def logs(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Show a run's log: one line each, or one JSON object a line with --follow."""
-    from accord_server.coordinator.watching import follow_log
+    from accord_server.coordinator.watching import log_lines
 
     with Home.open(home.expanduser()).registry() as client:
         found = desk.find_run(client, run).id
         if not follow:
-            lines = client.events(found)
+            lines = list(log_lines(client, found, follow=False))
             emit(lines, format_, "\n".join(run_text.line(item) for item in lines))
             return
-        for item in follow_log(client, found):
+        for item in log_lines(client, found, follow=True):
             emit(item, format_, run_text.line(item))
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from accord_common.api import schemas
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
 from accord_common.chain import VerifiedRun
@@ -46,7 +47,11 @@ class ConsentUpdate(_Update):
 
 
 class RoundUpdate(_Update):
-    """An attempt at a round ended; `round` counts from 1, `epsilon` all attempts so far."""
+    """An attempt at a round ended; `round` counts from 1.
+
+    `epsilon` is the most that all attempts so far have cost: a receipt does not say of a lost node
+    whether it was sent the model before.
+    """
 
     event: Literal["round"] = "round"
     round: int
@@ -108,11 +113,11 @@ def watch(client: RegistryClient, run: VerifiedRun, score: Score | None = None) 
         yield from teller.lines(POLL_S)
 
 
-def follow_log(client: RegistryClient, run_id: str) -> Iterator[EventView]:
-    """Tell a run's log lines until the run is over."""
+def log_lines(client: RegistryClient, run_id: str, *, follow: bool) -> Iterator[EventView]:
+    """Tell the lines of a run's log that are there; with `follow`, until the run is over."""
     after = 0
     while True:
-        over = client.run(run_id).state in FINAL_STATES
+        over = not follow or client.run(run_id).state in FINAL_STATES
         lines = client.events(run_id, after=after, wait_s=0.0 if over else POLL_S)
         yield from lines
         after = lines[-1].sequence if lines else after
@@ -169,11 +174,14 @@ class _Teller:
         Every record of a run has a line, so a watcher waits here, and looks at the run only after:
         a line that came in between would otherwise be read and its change missed.
         """
-        lines = self._client.events(self._run.manifest.id, after=self._line, wait_s=wait_s)
-        for line in lines:
-            self._line = line.sequence
-            if line.party is not None:
-                yield LogUpdate(level=line.level, message=line.message, created=line.created)
+        run, page = self._run.manifest.id, schemas.MAX_PAGE
+        while page == schemas.MAX_PAGE:
+            lines = self._client.events(run, after=self._line, wait_s=wait_s)
+            page, wait_s = len(lines), 0.0
+            for line in lines:
+                self._line = line.sequence
+                if line.party is not None:
+                    yield LogUpdate(level=line.level, message=line.message, created=line.created)
 
     def end(self, run: RunView) -> EndUpdate:
         """The last word."""
@@ -199,7 +207,7 @@ class _Teller:
     def _round(self, attempt: RoundView, run: RunView) -> RoundUpdate:
         metrics = self._scored(attempt.model_after)
         self._metrics = metrics or self._metrics
-        self._charged.update(attempt.cohort)
+        self._charged.update({*attempt.cohort, *attempt.lost})  # at most: some were lost before
         return RoundUpdate(
             round=attempt.round + 1,
             rounds=run.rounds,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from accord_common.api import schemas
 from accord_common.canonical import sha256_hex
 from accord_common.receipts import EVALUATION, Evaluation
 from tests.server.cli.office import Office, accord, spawn
@@ -46,7 +47,9 @@ def test_a_start_needs_an_offer(office: Office) -> None:
     assert "accord aggregator start" in answer.error["hint"]
 
 
-def test_a_run_from_plan_to_signed_metrics_and_model(office: Office, holdout: Path) -> None:
+def test_a_run_from_plan_to_signed_metrics_and_model(
+    office: Office, holdout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = office.offer()
     started = office.ok("run", "start", office.plan(title="First"))
     assert started["sites"] and started["commands"]["steward"] == (
@@ -102,6 +105,12 @@ def test_a_run_from_plan_to_signed_metrics_and_model(office: Office, holdout: Pa
     assert "cap" in office.text("budget", "show")
     lines = office.ok("run", "logs", run)
     assert "run completed" in [line["message"] for line in lines]
+    monkeypatch.setattr(schemas, "MAX_PAGE", 2)
+    assert office.ok("run", "logs", run) == lines  # in several pages
+    late = office.run("run", "watch", run, "--no-sign").lines
+    wanted = [line["message"] for line in lines if line["party"] is not None]
+    assert [line["message"] for line in late if line["event"] == "log"] == wanted
+    monkeypatch.undo()
     followed = office.run("run", "logs", run, "--follow")
     assert [line["message"] for line in followed.lines] == [line["message"] for line in lines]
 

@@ -1,10 +1,13 @@
 """A whole run, from invitations to budgets."""
 
+import pytest
+
+from accord_common.api import schemas
 from tests.server.registry.stack import Stack, complete, run_id
 from tests.world import model_of
 
 
-def test_a_run_from_manifest_to_evaluation(stack: Stack) -> None:
+def test_a_run_from_manifest_to_evaluation(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     world = stack.world
     coordinator = stack.client(world.coordinator)
     keys = stack.offer()
@@ -33,6 +36,9 @@ def test_a_run_from_manifest_to_evaluation(stack: Stack) -> None:
     assert {row.dataset for row in budgets} == {actor.dataset for actor in world.hospitals}
     assert {(row.attempts, row.cap, row.delta) for row in budgets} == {(3, "3", "0.00001")}
     assert all(row.epsilon is not None and 0 < float(row.epsilon) < 3 for row in budgets)
+    monkeypatch.setattr(schemas, "MAX_PAGE", 2)
+    assert coordinator.budgets() == budgets  # in two pages
+    monkeypatch.undo()
     lines = [event.message for event in coordinator.events(run.id)]
     assert "round 1 completed by 3 nodes" in lines
     assert lines[-2] == "run completed"

@@ -17,7 +17,7 @@ from accord_common.privacy.filter import Cap, RdpFilter
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.budgets.repository import Group, groups
 from accord_server.registry.context import Registry, registry
-from accord_server.registry.paging import Limit
+from accord_server.registry.paging import AfterSequence, Limit
 
 router = APIRouter(tags=["budgets"])
 
@@ -28,11 +28,12 @@ async def page(
     registry: Annotated[Registry, Depends(registry)],
     dataset: Id | None = None,
     run: Id | None = None,
+    after: AfterSequence = 0,
     limit: Limit = 100,
 ) -> list[BudgetRow]:
-    """One row for each dataset and run, as far as receipts show."""
+    """A row for each dataset and run, as far as receipts show; `after` counts those before."""
     async with registry.database.read() as session:
-        found = await groups(session, dataset, run, limit)
+        found = await groups(session, dataset, run, after, limit)
     return await asyncio.to_thread(lambda: [_row(group) for group in found])
 
 

@@ -32,9 +32,9 @@ class Group:
 
 
 async def groups(
-    session: AsyncSession, dataset: str | None, run: str | None, limit: int
+    session: AsyncSession, dataset: str | None, run: str | None, after: int, limit: int
 ) -> list[Group]:
-    """Return spends by run and dataset, oldest run first."""
+    """Return spends by run and dataset, oldest run first, behind the first `after`."""
     columns = (
         SpendRow.run,
         SpendRow.dataset,
@@ -55,7 +55,7 @@ async def groups(
     for row in (await session.execute(query.order_by(SpendRow.run, SpendRow.dataset))).all():
         (run_, data, party, population, agreement, adjacency, noise, rate, count, steps) = row
         if (run_, data) not in found:
-            if len(found) == limit:
+            if len(found) == after + limit:
                 break
             if agreement not in agreements:
                 agreements[agreement] = await load_agreement(session, agreement)
@@ -65,4 +65,4 @@ async def groups(
         group.attempts += count
         group.steps[noise, rate] += int(steps)
         group.adjacencies.add(adjacency)
-    return list(found.values())
+    return list(found.values())[after:]
