@@ -9,7 +9,7 @@ breaks one check.
 `CHECKS` is the whole policy, read top to bottom; each raises one stable code. What a check raises
 leaves the node in the signed consent, so messages hold public facts only.
 
-Not covered: what happens after consent (`node.py` repeats the checks that time can change).
+Not covered: what happens after consent (`standing.py` repeats the checks that time can change).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +40,7 @@ class InstalledTask(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LocalDataset:
+class DatasetFacts:
     """A dataset as this node registered it; `rows` is private and never leaves."""
 
     id: str
@@ -80,7 +80,7 @@ class Facts:
     known_manifest: str | None
     delegations: Mapping[str, Envelope]
     offer: Envelope | None
-    datasets: Mapping[str, LocalDataset]
+    datasets: Mapping[str, DatasetFacts]
     installed: InstalledTask | None
     layout: tuple[str, int] | None
     check_budget: Callable[[Sequence[Spend]], None]

@@ -15,7 +15,7 @@ from datetime import datetime
 import structlog
 
 from accord_client import consent
-from accord_client.consent import Facts, InstalledTask, Verdict
+from accord_client.consent import DatasetFacts, Facts, InstalledTask, Verdict
 from accord_client.datasets import LocalDataset
 from accord_client.state import Run
 from accord_client.stores import Stores
@@ -94,7 +94,7 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
         known_manifest=known.manifest if known and known.decision != "ask" else None,
         delegations={hash_: found for hash_, found in delegations.items() if found is not None},
         offer=offer,
-        datasets={item.id: _public(item) for item in datasets.values()},
+        datasets={item.id: _facts_of(item) for item in datasets.values()},
         installed=_installed(manifest.task.name),
         layout=_layout(manifest, dataset),
         check_budget=_check_budget(stores, agreement, site.dataset),
@@ -180,8 +180,8 @@ def _fetch(lookup: Lookup, record_hash: str) -> Envelope | None:
         return None  # the check that needs it says so
 
 
-def _public(dataset: LocalDataset) -> consent.LocalDataset:
-    return consent.LocalDataset(
+def _facts_of(dataset: LocalDataset) -> DatasetFacts:
+    return DatasetFacts(
         id=dataset.id,
         population=dataset.population,
         schema_hash=dataset.table.hash,

@@ -146,7 +146,7 @@ class Ledger:
 
         Args:
             spend: what is about to be released.
-            caps: the agreement's, and the steward's own where there is one; all must hold.
+            caps: what the agreement sets for the population's tables; all must hold.
             clock: this node's.
 
         Raises:

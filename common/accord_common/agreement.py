@@ -1,8 +1,8 @@
 """The data-sharing agreement: the trust root of everything a node does.
 
 Guarantees: an agreement that `verify_agreement` returns is signed by every party it names, and its
-terms are consistent (keys and ids unique, thresholds within SECAGG bounds, owners are parties). A
-node trusts the keys in the agreement that its own steward signed, and nothing that the registry
+terms are consistent in themselves (keys and ids unique, owners are parties, dates in order). A node
+trusts the keys in the agreement that its own steward signed, and nothing that the registry
 adds.
 
 Not covered: whether the terms are wise, and whether a signature tells the truth.

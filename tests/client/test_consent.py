@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from accord_client import consent
-from accord_client.consent import CHECKS, Facts, LocalDataset, decide
+from accord_client.consent import CHECKS, DatasetFacts, Facts, decide
 from accord_common.enrolment import DELEGATION, OFFER, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import PolicyError
@@ -42,7 +42,7 @@ class Case:
         self.delegations = {e.hash: e for e in self.world.delegations.values()}
         self.agreement: Envelope = self.world.agreement_envelope
         self.budget: Callable[[Sequence[Spend]], None] = lambda spends: None
-        self.local = LocalDataset(
+        self.local = DatasetFacts(
             self.me.dataset,
             self.me.population,
             self.world.agreement.dataset(self.me.dataset).schema_hash,

@@ -64,7 +64,3 @@ class RdpFilter:
     def fits(self, spends: Tally | Iterable[Spend]) -> bool:
         """Say whether all of `spends` together stay within the cap."""
         return self.epsilon(spends) <= float(self.cap.epsilon)
-
-    def remaining(self, spends: Tally | Iterable[Spend]) -> float:
-        """Return the cap less what is spent, at least 0. Epsilon does not add up: see `fits`."""
-        return max(0.0, float(self.cap.epsilon) - self.epsilon(spends))

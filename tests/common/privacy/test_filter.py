@@ -40,12 +40,10 @@ def test_the_filter_never_says_less_than_the_report(adjacency: Adjacency) -> Non
 def test_it_stops_at_the_cap_and_nothing_spent_is_nothing() -> None:
     rule = RdpFilter(CAP)
     assert rule.epsilon([]) == 0
-    assert rule.remaining([]) == 3
     spends = rounds(200, noise_multiplier="1", steps=100)
     fitting = [count for count in range(1, 30) if rule.fits(spends[:count])]
     assert fitting == list(range(1, len(fitting) + 1))
     assert rule.epsilon(spends[: len(fitting)]) <= 3 < rule.epsilon(spends[: len(fitting) + 1])
-    assert rule.remaining(spends) == 0
 
 
 def test_a_zero_cap_allows_nothing_but_nothing() -> None:
