@@ -13,7 +13,6 @@ Not covered: noise and the division by q N (`train`), the account (the ledger): 
 gradients here and nothing else, and keeps no state beyond `close`.
 """
 
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -64,12 +63,7 @@ class ClippedGradients:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._hooks.cleanup()
         self._module.zero_grad(set_to_none=True)
         for layer in self._module.modules():
