@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 app = verbs("Read and sign data-sharing agreements.")
 
-HashArgument = Annotated[str, typer.Argument(help="The agreement's hash, 64 hex digits.")]
+HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of it.")]
 
 
 @app.command("list", epilog="Example: accord-node agreement list")
@@ -72,28 +72,29 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
     )
 
 
-@app.command(epilog="Example: accord-node agreement show 3f9a...")
+@app.command(epilog="Example: accord-node agreement show 3f9a0c21")
 def show(
     agreement: HashArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
 ) -> None:
     """Show an agreement in plain words, with everything that the node will enforce."""
     from accord_client.agreements import Agreements
+    from accord_common.api.finding import find_agreement
     from accord_common.summaries import agreement_summary
 
     opened = open_home(home)
     with opened.registry() as registry:
-        envelope = registry.agreement(agreement).envelope
-    terms = Agreements.of(opened).read(envelope, agreement)
+        view = find_agreement(registry, agreement)
+    terms = Agreements.of(opened).read(view.envelope, view.hash)
     emit(
-        {"hash": agreement, "agreement": terms.to_json()},
+        {"hash": view.hash, "agreement": terms.to_json()},
         format_,
-        agreement_summary(terms, agreement),
+        agreement_summary(terms, view.hash),
     )
 
 
-@app.command(epilog="Example: accord-node agreement sign 3f9a...")
+@app.command(epilog="Example: accord-node agreement sign 3f9a0c21... (all 64 digits)")
 def sign(
-    agreement: HashArgument,
+    agreement: Annotated[str, typer.Argument(help="The whole hash, 64 digits.")],
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseOption = None,
     yes: YesOption = False,
@@ -105,15 +106,17 @@ def sign(
     """
     from accord_client.agreements import Agreements
     from accord_client.outbox import FILE_NAME, Outbox
+    from accord_common.api.finding import agreement_to_sign
     from accord_common.canonical import sha256_hex
     from accord_common.summaries import agreement_summary
 
     opened = open_home(home)
     own = Agreements.of(opened)
     with opened.registry() as registry:
-        terms = own.read(registry.agreement(agreement).envelope, agreement)
+        proposed = agreement_to_sign(registry, agreement)
+        terms = own.read(proposed.envelope, proposed.hash)
         _check_own_datasets(opened, terms)
-        note(agreement_summary(terms, agreement))
+        note(agreement_summary(terms, proposed.hash))
         confirm(f"Sign {terms.title!r} for {opened.profile.name}?", yes=yes)
         envelope = own.sign(terms, opened.identity(read_passphrase(passphrase_file)))
         data = envelope.to_bytes()
@@ -124,7 +127,7 @@ def sign(
             own.complete(view.envelope)
     missing = [terms.party(party).name for party in view.missing]
     emit(
-        {"hash": agreement, "title": terms.title, "status": view.status, "missing": missing},
+        {"hash": view.hash, "title": terms.title, "status": view.status, "missing": missing},
         format_,
         f"Signed {terms.title!r}. "
         + (f"Still to sign: {', '.join(missing)}." if missing else "Every party has signed."),

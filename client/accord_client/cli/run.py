@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 APPROVE_EXAMPLE = "Example: accord-node approve 0192f0c1-... (ids: accord-node status)"
 REFUSE_EXAMPLE = "Example: accord-node refuse 0192f0c1-... --reason 'not before the audit'"
 
-RunArgument = Annotated[str, typer.Argument(help="The run's id.")]
+RunArgument = Annotated[str, typer.Argument(help="Id, or its first or last characters.")]
 
 
 def approve(
@@ -40,10 +40,10 @@ def approve(
             confirm("Approve this run?", yes=yes)
         return considered.verdict
 
-    decided = _decide(home, run, decide)
+    run_id, decided = _decide(home, run, decide)
     if decided.decision == "refuse":
         raise PolicyError(decided.code, decided.reason, hint="The node refused the run.")
-    emit({"run": run, "decision": "accept"}, format_, f"Run {run} is approved.")
+    emit({"run": run_id, "decision": "accept"}, format_, f"Run {run_id} is approved.")
 
 
 def refuse(
@@ -56,36 +56,38 @@ def refuse(
     from accord_client.consent import Verdict
     from accord_client.deciding import STEWARD_REFUSED
 
-    decided = _decide(home, run, lambda _: Verdict("refuse", STEWARD_REFUSED, reason))
+    run_id, decided = _decide(home, run, lambda _: Verdict("refuse", STEWARD_REFUSED, reason))
     emit(
-        {"run": run, "decision": "refuse", "code": decided.code, "reason": decided.reason},
+        {"run": run_id, "decision": "refuse", "code": decided.code, "reason": decided.reason},
         format_,
-        f"Run {run} is refused.",
+        f"Run {run_id} is refused.",
     )
 
 
-def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> Verdict:
+def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> tuple[str, Verdict]:
     from accord_client.deciding import answer, consider
     from accord_client.delivery import deliver
     from accord_client.registry_sync import refresh
     from accord_client.stores import open_stores
+    from accord_common.api.finding import find_run
     from accord_common.errors import ConflictError
     from accord_common.fields import now
 
     opened = open_home(home)
     with open_stores(opened) as stores, opened.registry() as registry:
-        known = stores.state.run(run)
+        run_id = run if stores.state.run(run) else find_run(registry, run).id
+        known = stores.state.run(run_id)
         if known is not None and known.decision != "ask":
-            raise ConflictError("already-decided", f"run {run} was answered: {known.decision}")
-        view = registry.run(run)
+            raise ConflictError("already-decided", f"run {run_id} was answered: {known.decision}")
+        view = registry.run(run_id)
         if view.state != "awaiting-consent":
-            raise ConflictError("not-awaiting-consent", f"run {run} is {view.state}")
+            raise ConflictError("not-awaiting-consent", f"run {run_id} is {view.state}")
         refresh(stores, registry)
         considered = consider(stores, registry.record, view.manifest_hash, now())
         verdict = decide(considered)
         answer(stores, considered, verdict, view.state, now())
         deliver(stores, registry)
-    return verdict
+    return run_id, verdict
 
 
 def _describe(considered: Considered) -> str:

@@ -22,9 +22,9 @@ from accord_server.cli.join import join, make_home
 from accord_server.cli.options import (
     ContactOption,
     CountryOption,
-    HashArgument,
     InvitationArgument,
     NameOption,
+    WholeHashArgument,
 )
 from accord_server.cli.signing import brief, sign_agreement, signatures
 
@@ -69,9 +69,9 @@ def enroll(
     join(_open(home), invitation, passphrase_file, format_)
 
 
-@app.command(epilog="Example: accord aggregator sign 3f9a0c21")
+@app.command(epilog="Example: accord aggregator sign 3f9a0c21... (all 64 digits)")
 def sign(
-    agreement: HashArgument,
+    agreement: WholeHashArgument,
     home: HomeOption = _HOME,
     passphrase_file: PassphraseOption = None,
     yes: YesOption = False,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.api.finding import find_agreement
 from accord_common.cli import (
     Format,
     FormatOption,
@@ -23,8 +24,8 @@ from accord_common.fields import MAX_RECORD_BYTES, format_time, now
 from accord_common.files import replace_file
 from accord_common.home import Home
 from accord_common.summaries import agreement_summary
-from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption
-from accord_server.cli.signing import brief, find, key_to_sign, sign_agreement, signatures
+from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption, WholeHashArgument
+from accord_server.cli.signing import brief, key_to_sign, sign_agreement, signatures
 from accord_server.coordinator import documents
 from accord_server.coordinator.drafting import draft as draft_agreement
 from accord_server.coordinator.terms_file import TermsFile
@@ -106,14 +107,14 @@ def show(
 ) -> None:
     """Show an agreement in plain words, who signed it, and who is missing."""
     with Home.open(home.expanduser()).registry() as client:
-        view = find(client, agreement)
+        view = find_agreement(client, agreement)
     answer = brief(view) | {"agreement": view.agreement.to_json()}
     emit(answer, format_, f"{agreement_summary(view.agreement, view.hash)}\n\n{signatures(view)}")
 
 
-@app.command("sign", epilog="Example: accord agreement sign 3f9a0c21")
+@app.command("sign", epilog="Example: accord agreement sign 3f9a0c21... (all 64 digits)")
 def sign_(
-    agreement: HashArgument,
+    agreement: WholeHashArgument,
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseOption = None,
     yes: YesOption = False,
@@ -136,7 +137,7 @@ def withdraw(
     """End your part in an agreement: runs in flight stop, none can start."""
     opened = Home.open(home.expanduser())
     with opened.registry() as client:
-        view = find(client, agreement)
+        view = find_agreement(client, agreement)
         confirm(f"Withdraw from {view.agreement.title!r} for good?", yes=yes)
         key = opened.identity(read_passphrase(passphrase_file))
         body = Withdrawal(

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from accord_common.api.finding import find_run
 from accord_common.api.schemas import AgreementView
 from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.home import Home
@@ -23,8 +24,6 @@ def show(
 
     Epsilons of runs do not add up: composed they cost less. The ledger at each institution decides.
     """
-    from accord_server.coordinator.desk import find_run
-
     with Home.open(home.expanduser()).registry() as client:
         wanted = None if run is None else find_run(client, run).id
         rows = client.budgets(run=wanted)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from accord_common.api.finding import find_run
 from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError, UsageError
 from accord_common.home import Home
@@ -55,7 +56,7 @@ def download(
     from accord_server.coordinator.weights import Model
 
     with Home.open(home.expanduser()).registry() as client:
-        verified = desk.verified_run(client, desk.find_run(client, run))
+        verified = desk.verified_run(client, find_run(client, run))
         result = desk.verified_result(client, verified)
         if result is None:
             raise NotFoundError("no-result", f"run {verified.manifest.id} has no result yet")

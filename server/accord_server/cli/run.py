@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accord_common.api.client import RegistryClient
+from accord_common.api.finding import find_run
 from accord_common.cli import (
     Format,
     FormatOption,
@@ -124,7 +125,7 @@ def show(
     Exits with 5 where a signature, hash or chain does not hold.
     """
     with Home.open(home.expanduser()).registry() as client:
-        view = desk.find_run(client, run)
+        view = find_run(client, run)
         verified = desk.verified_run(client, view)
         result = desk.verified_result(client, verified)
         rounds = client.rounds(view.id)
@@ -158,7 +159,7 @@ def watch(
     signs = sign and holdout is not None and opened.profile.role == "coordinator"
     key = opened.identity(read_passphrase(passphrase_file)) if signs else None
     with opened.registry() as client:
-        _watch(client, desk.find_run(client, run).id, format_, (holdout, schema), key)
+        _watch(client, find_run(client, run).id, format_, (holdout, schema), key)
 
 
 @app.command(epilog="Example: accord run stop 0197a1b2 --reason 'wrong learning rate'")
@@ -170,7 +171,7 @@ def stop(
 ) -> None:
     """Ask the aggregator to end a run; what was spent stays spent."""
     with Home.open(home.expanduser()).registry() as client:
-        view = client.stop(desk.find_run(client, run).id, reason)
+        view = client.stop(find_run(client, run).id, reason)
     emit(view, format_, f"{view.id}: {view.state}; asked to stop: {view.stop_requested or reason}")
 
 
@@ -185,7 +186,7 @@ def logs(
     from accord_server.coordinator.watching import log_lines
 
     with Home.open(home.expanduser()).registry() as client:
-        found = desk.find_run(client, run).id
+        found = find_run(client, run).id
         if not follow:
             lines = list(log_lines(client, found, follow=False))
             emit(lines, format_, "\n".join(run_text.line(item) for item in lines))

@@ -3,30 +3,14 @@
 from pathlib import Path
 
 from accord_common.agreement import AGREEMENT, Agreement
-from accord_common.api.client import RegistryClient
+from accord_common.api.finding import agreement_to_sign
 from accord_common.api.schemas import AgreementView
 from accord_common.cli import confirm, note, read_passphrase
 from accord_common.envelope import record_hash, sign
-from accord_common.errors import NotFoundError, PolicyError
+from accord_common.errors import PolicyError
 from accord_common.home import Home
 from accord_common.identity import SigningKey
 from accord_common.summaries import agreement_summary
-
-SHORTEST = 6  # digits of a hash that name it, where only one begins so
-
-
-def find(client: RegistryClient, text: str) -> AgreementView:
-    """Find an agreement by its hash, or the hash's first digits; `unknown-agreement`."""
-    if len(text) == 64:
-        return client.agreement(text)
-    found = [view for view in client.agreements() if view.hash.startswith(text)]
-    if len(found) != 1 or len(text) < SHORTEST:
-        raise NotFoundError(
-            "unknown-agreement",
-            f"{len(found)} agreements have a hash that begins with {text!r}, one is needed",
-            hint=f"Give at least {SHORTEST} digits, best all 64; accord agreement list shows them.",
-        )
-    return found[0]
 
 
 def key_to_sign(
@@ -60,7 +44,7 @@ def sign_agreement(
 ) -> AgreementView:
     """Sign an agreement of the registry's as the party of a folder."""
     with home.registry() as client:
-        terms = find(client, agreement).agreement
+        terms = agreement_to_sign(client, agreement).agreement
         question = f"Sign this as {home.profile.name!r}?"
         key = key_to_sign(terms, home, question, passphrase_file, yes=yes)
         return client.sign_agreement(sign(AGREEMENT, terms, key))

@@ -11,14 +11,13 @@ from datetime import datetime
 from accord_common import chain
 from accord_common.agreement import Agreement, Dataset, verify_agreement
 from accord_common.api.client import RegistryClient
+from accord_common.api.finding import SHORTEST
 from accord_common.api.schemas import MAX_PAGE, AgreementView, RunView
 from accord_common.enrolment import Offer, verify_delegation
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, ConflictError, NotFoundError, VerificationError
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt
 from accord_common.schema import Schema
-
-_SHORTEST_PREFIX = 6  # characters of a hash or id that name it, where only one begins so
 
 
 def lookup(client: RegistryClient, *known: Envelope) -> chain.Lookup:
@@ -31,7 +30,7 @@ def lookup(client: RegistryClient, *known: Envelope) -> chain.Lookup:
     return bring
 
 
-def find_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, Agreement]:
+def active_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, Agreement]:
     """Find an active agreement by title, hash, or its first digits, and verify every signature.
 
     Raises:
@@ -41,7 +40,7 @@ def find_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, Ag
     """
     views = client.agreements()
     found = [view for view in views if view.hash == text or view.agreement.title == text]
-    if not found and len(text) >= _SHORTEST_PREFIX:
+    if not found and len(text) >= SHORTEST:
         found = [view for view in views if view.hash.startswith(text)]
     if not found:
         raise NotFoundError(
@@ -62,23 +61,6 @@ def find_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, Ag
             hint=f"Name one by its hash: {', '.join(view.hash[:16] for view in active)}.",
         )
     return active[0], verify_agreement(active[0].envelope)
-
-
-def find_run(client: RegistryClient, text: str) -> RunView:
-    """Find a run by its id, or the id's first or last characters.
-
-    Raises:
-        NotFoundError: `unknown-run`.
-        ConflictError: `ambiguous-run`.
-    """
-    if len(text) == 36:
-        return client.run(text)
-    found = [run for run in client.runs() if run.id.startswith(text) or run.id.endswith(text)]
-    if len(found) > 1 and text:
-        raise ConflictError("ambiguous-run", f"{len(found)} runs begin or end with {text!r}")
-    if not found or not text:
-        raise NotFoundError("unknown-run", f"no run {text!r}", hint="accord run list")
-    return found[0]
 
 
 def verified_run(client: RegistryClient, view: RunView) -> chain.VerifiedRun:

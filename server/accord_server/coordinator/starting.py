@@ -43,7 +43,7 @@ def prepare(client: RegistryClient, plan: PlanFile, moment: datetime) -> Prepare
     """
     from opacus.accountants import PRVAccountant
 
-    found, agreement = desk.find_agreement(client, plan.agreement)
+    found, agreement = desk.active_agreement(client, plan.agreement)
     roster = make_roster(plan, agreement)
     schema = desk.schema_of(client, roster.schema_hash)
     model = model_facts(plan, schema)

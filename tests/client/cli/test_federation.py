@@ -96,6 +96,7 @@ def test_a_wrong_table_registers_nothing_anywhere(federation: Federation) -> Non
     assert caught.value.code == "missing-column"
     assert [item["name"] for item in federation.at(node, "dataset", "list")] == ["tumours"]
     registered = federation.at(node, "agreement", "show", federation.agreement)
+    assert federation.at(node, "agreement", "show", federation.agreement[:8]) == registered
     assert "w" not in [dataset["name"] for dataset in registered["agreement"]["datasets"]]
 
 
@@ -130,7 +131,8 @@ def test_a_killed_node_repeats_and_loses_nothing(federation: Federation) -> None
 def test_the_steward_refuses(federation: Federation) -> None:
     node = federation.nodes[0]
     run = begin(federation)
-    told = federation.at(node, "refuse", run, "--reason", "not before the audit")
+    told = federation.at(node, "refuse", run[-12:], "--reason", "not before the audit")
+    assert told["run"] == run
     assert told["code"] == "steward-refused"
     end = follow(federation, run)[-1]
     assert end["state"] == "refused"

@@ -47,7 +47,7 @@ def liar(office: Office) -> Iterator[Lying]:
 
 
 def agreement_of(liar: Lying) -> Agreement:
-    return desk.find_agreement(liar, "Tumour screening")[1]
+    return desk.active_agreement(liar, "Tumour screening")[1]
 
 
 def delegate(liar: Lying, office: Office, envelope: Envelope | None) -> AccordError | None:

@@ -90,6 +90,8 @@ def test_an_auditor_signs_and_anybody_withdraws(office: Office, tmp_path: Path) 
     office.ok("agreement", "draft", terms, "--out", file)
     proposed = office.ok("agreement", "propose", file, "--yes")
     assert proposed["signed"] == ["Trial office"] and "Auditor" in proposed["missing"]
+    part = accord("agreement", "sign", proposed["hash"][:12], "--yes", *own)
+    assert (part.code, part.error["code"]) == (2, "hash-incomplete")
     signed = accord("agreement", "sign", proposed["hash"], "--yes", *own).json
     assert "Auditor" in signed["signed"]
     (plan,) = [office.run("run", "plan", office.plan(agreement="Audited"))]
