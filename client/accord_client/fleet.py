@@ -1,9 +1,9 @@
 """One session with the aggregator: Flower's Fleet API over a pinned TLS connection.
 
 Guarantees: nothing is sent before the server has shown a certificate that the given authority
-signed and whose public key is the one the run's manifest names; every request is signed with the
-node's P-384 key; only outbound connections; nothing here ends the process, as Flower's own
-connection does in four places.
+signed and whose public key is the one the run's manifest names; every request carries the time,
+signed with the node's P-384 key at most `_SIGNED_FOR_S` ago; only outbound connections; nothing
+here ends the process, as Flower's own connection does in four places.
 
 `link.py` opens sessions, one after another. Integrity of bulk is the protocol's to check.
 
@@ -23,7 +23,7 @@ import logging
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -75,6 +75,7 @@ log = structlog.get_logger(__name__)
 _LINE = "/v1/accord/line"
 _SILENCE_S = 15.0  # the aggregator writes into the line every 5 s
 _IDLE_S = 30.0  # the aggregator closes a silent connection after 60 s
+_SIGNED_FOR_S = 2.0  # Flower takes one for 300 s; a node makes some thirty requests a round
 _MOVED_ON = frozenset({"message-superseded", "reply-not-wanted", "reply-twice"})
 
 Asked = FlowerMessage  # what a reply answers; nobody else needs to look inside
@@ -209,21 +210,32 @@ class Session:
 
 
 class Signer:
-    """Makes the headers that Flower's NodeAuth checks."""
+    """Makes the headers that Flower's NodeAuth checks. Thread-safe: at worst one signs again.
+
+    A signature covers the time and nothing else, so requests of the same moment share one: what a
+    thief of headers could do, he can do with or without this. TLS keeps them from him.
+    """
 
     def __init__(self, key: FlowerKey) -> None:
         self._key = key.private
         self.public_key = public_key_to_bytes(key.private.public_key())
+        self._signed: tuple[float, dict[str, str]] | None = None
 
-    def headers(self) -> dict[str, str]:
-        """Return fresh headers: key, time, and a signature of the time."""
-        timestamp = datetime.now(UTC).isoformat()
-        signature = sign_message(self._key, timestamp.encode("ascii"))
-        return {
-            FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self.public_key).decode("ascii"),
-            TIMESTAMP_HEADER: timestamp,
-            FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode("ascii"),
-        }
+    def headers(self) -> Mapping[str, str]:
+        """Return headers: key, time, and a signature of the time."""
+        now = time.monotonic()
+        if self._signed is None or now - self._signed[0] > _SIGNED_FOR_S:
+            timestamp = datetime.now(UTC).isoformat()
+            signature = sign_message(self._key, timestamp.encode("ascii"))
+            self._signed = (
+                now,
+                {
+                    FLEET_HTTP_PUBLIC_KEY_HEADER: b64encode(self.public_key).decode("ascii"),
+                    TIMESTAMP_HEADER: timestamp,
+                    FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode("ascii"),
+                },
+            )
+        return self._signed[1]
 
 
 def _call(wire: Wire, path: str, request: Proto, kind: type[ResponseT]) -> ResponseT:

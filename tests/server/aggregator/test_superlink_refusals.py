@@ -153,6 +153,22 @@ def test_every_path_asks_for_a_key_in_the_roster(here: Site, a: Raw, path: str) 
     assert [line["event"] for line in logs] == ["node-not-registered"]
 
 
+def test_a_signature_that_held_makes_no_other_hold(here: Site, a: Raw) -> None:
+    a.activate()
+    held = a.headers()
+    for _ in range(2):  # requests of the same moment share a signature
+        assert a.ask(paths.PULL_OBJECT, headers=held)[0] != HTTPStatus.UNAUTHORIZED
+    later = (datetime.now(UTC) + timedelta(microseconds=1)).isoformat()
+    b = Raw(here, here.keys["b"]).headers()
+    for headers in (
+        {**held, "flwr-timestamp": later},
+        {**held, "flwr-signature": a.headers(timestamp=later)["flwr-signature"]},
+        {**held, "flwr-public-key": b["flwr-public-key"]},
+    ):
+        refused = a.code(paths.PULL_OBJECT, headers=headers)
+        assert refused == (HTTPStatus.UNAUTHORIZED, "node-signature-invalid")
+
+
 def test_a_key_speaks_for_its_own_node_alone(here: Site, a: Raw) -> None:
     own = a.activate()
     other = Raw(here, here.keys["b"]).activate()
