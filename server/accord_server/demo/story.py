@@ -177,6 +177,7 @@ def _tell_round(update: dict[str, Any], outcome: Outcome, report: Callable[[str]
     outcome.rounds_s.append(round(update["seconds"], 3))
     spent = max((float(value) for value in update["epsilon"].values()), default=0.0)
     metrics = "  ".join(f"{name} {value:.3f}" for name, value in update["metrics"].items())
+    metrics = metrics or "not scored: the next was quicker"
     report(
         f"round {update['round']}/{update['rounds']}  {metrics}  epsilon {spent:.2f}  "
         f"{update['seconds']:.2f} s"
