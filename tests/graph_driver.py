@@ -4,7 +4,7 @@ There is no engine for these: what travels in a request beside an envelope is ha
 A roster of so many needs no agreement here.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -75,6 +75,7 @@ class Drawn:
         cohort: U1's commitments.
         reveals: party -> its reveal.
         headers: party -> its upload's header.
+        chunks: party -> its upload's sealed chunks.
     """
 
     fed: Federation
@@ -83,6 +84,7 @@ class Drawn:
     cohort: list[Envelope] = field(default_factory=list)
     reveals: dict[str, Envelope] = field(default_factory=dict)
     headers: dict[str, Envelope] = field(default_factory=dict)
+    chunks: dict[str, list[bytes]] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
     confirmations: list[Envelope] = field(default_factory=list)
 
@@ -107,8 +109,8 @@ class Drawn:
 
     def upload(self) -> None:
         for party, _ in self._present(2, self.server.sharers):
-            self.headers[party], chunks = self.mask(party)
-            self.server.fold(party, self.headers[party], chunks)
+            self.headers[party], self.chunks[party] = self.mask(party)
+            self.server.fold(party, self.headers[party], self.chunks[party])
         self.uploads = self.server.close_uploads()
 
     def mask(self, party: str, **changes: Any) -> tuple[Envelope, list[bytes]]:
@@ -138,9 +140,7 @@ class Drawn:
         circle = self.server.graph.circles[party]
         return [self.headers[peer] for peer in circle if peer in self.uploads and peer != party]
 
-    def _present(
-        self, stage: float, parties: Collection[str]
-    ) -> Iterator[tuple[str, NodeSecAgg]]:
+    def _present(self, stage: float, parties: Collection[str]) -> Iterator[tuple[str, NodeSecAgg]]:
         present = self.script.here(stage, list(parties))
         for party in set(parties) - set(present):
             self.server.lose(party)

@@ -109,19 +109,13 @@ def open_sharers(
 
     Raises:
         ProtocolError: `wrong-cohort`, `small-cohort`, `unsorted-cohort`, `not-in-cohort`,
-            `thin-neighbourhood`, `wrong-shares`, or `share-broken` naming the source.
+            `wrong-shares`, or `share-broken` naming the source.
     """
     if cohort != dealt.cohort.hash:
         raise ProtocolError("wrong-cohort", "this is not the cohort that was shared among")
     check_list(sharers, dealt.cohort.mask_keys, party, manifest)
-    around = dealt.around
-    givers = [giver for giver in sharers if giver in around.circles[party]]
-    if len(givers) < around.threshold:
-        raise ProtocolError(
-            "thin-neighbourhood",
-            f"{len(givers)} of this node and its neighbours are in U2, a secret's shares need "
-            f"{around.threshold}",
-        )
+    circle = dealt.around.circles[party]
+    givers = [giver for giver in sharers if giver in circle]
     if sealed.keys() != set(givers) - {party}:
         raise ProtocolError("wrong-shares", "the shares are not those of the neighbours in U2")
     ctx = context(manifest_hash, prepared.round, prepared.attempt)

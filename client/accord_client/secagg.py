@@ -231,8 +231,8 @@ class NodeSecAgg:
 
         Raises:
             ProtocolError: `no-mask-key`, `not-shared`, `wrong-cohort`, `small-cohort`,
-                `unsorted-cohort`, `not-in-cohort`, `thin-neighbourhood`, `wrong-shares`, or
-                `share-broken` naming the source.
+                `unsorted-cohort`, `not-in-cohort`, `wrong-shares`, or `share-broken` naming the
+                source.
         """
         prepared = self._expect(round_, attempt)
         dealt = prepared.dealt
