@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_client.secagg import NodeSecAgg
 from accord_common import identity
+from accord_common.canonical import parse
 from accord_common.envelope import Envelope
-from accord_common.fields import new_id
+from accord_common.fields import MAX_RECORD_BYTES, new_id
 from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, SecAgg, default_threshold
 from accord_common.rings import Words
+from accord_common.secagg.messages import Message
 from accord_server.aggregator.secagg import Attempt
 from tests import world as worlds
 from tests.secagg_driver import Federation, Script
@@ -48,7 +50,7 @@ def drawn_federation(
             scale=1,
         ).model_dump(),
         "dimension": dimension,
-        "rounds": 10,
+        "rounds": 4,
         "max_attempts_total": attempts,
     }
     return Federation(RunManifest.model_validate(body), "ab" * 32, keys, envelope_key)
@@ -62,8 +64,15 @@ def _manifest() -> RunManifest:
 
 @contextmanager
 def verified_once() -> Iterator[None]:
-    """Verify a signature that a hundred nodes are shown only once: it holds for all or for none."""
-    with patch.object(identity, "verify", lru_cache(maxsize=None)(identity.verify)):
+    """Decode and verify only once what a hundred nodes are shown: it holds for all or for none."""
+    verify: Any = lru_cache(maxsize=None)(identity.verify)
+    decode: Any = lru_cache(maxsize=None)(
+        lambda kind, data: kind.from_json(parse(data, max_bytes=MAX_RECORD_BYTES))
+    )
+    with (
+        patch.object(identity, "verify", verify),
+        patch.object(Message, "from_bytes", classmethod(decode)),
+    ):
         yield
 
 

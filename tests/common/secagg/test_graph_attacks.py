@@ -133,16 +133,16 @@ def test_a_reveal_that_is_dropped_forged_or_replayed() -> None:
 
 def test_the_last_to_reveal_throws_graphs_away_until_it_likes_one() -> None:
     """Each look costs every honest node one of its draws, and new values for the next."""
-    attempt = played(1, attempts=10)
+    attempt = played(1, attempts=4)
     fed, seen = attempt.fed, set()
     node = fed.nodes[fed.parties[0]]
-    for _ in range(10):
+    for _ in range(4):
         cohort = [other.advertise(0, 0) for other in fed.nodes.values()]
         seen.add(Commitment.from_bytes(cohort[0].payload).commitment)
         for other in fed.nodes.values():
             other.reveal(0, 0, cohort)
             assert other.reveal(0, 0, cohort) == other.reveal(0, 0, cohort)  # counted once
-    assert len(seen) == 10
+    assert len(seen) == 4
     cohort = [other.advertise(0, 1) for other in fed.nodes.values()]
     refused("too-many-draws", node.reveal, 0, 1, cohort)
     refused("not-revealed", node.share_drawn, 0, 1, {})
