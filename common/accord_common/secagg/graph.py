@@ -13,7 +13,9 @@ and always
 4. more honest nodes answer R4 of an opened sum than another attempt of that round can miss.
 
 `drawn` places the members on a ring in uniformly random order and joins each to the k/2 on either
-side: a Harary graph (Harary 1962) under a random permutation, as in Bell et al. 2020, section 3.
+side: a Harary graph (Harary 1962) under a random permutation, as in Bell et al. 2020 (CCS '20,
+"Secure single-server aggregation with (poly)logarithmic overhead"), whose good graphs are those of
+rules 1 to 3; the bounds here are other ones, for losses that an adversary picks.
 Probabilities are compared as integers, so all machines find the same k and s.
 
 Why they hold. Survivors that follow each other on the ring are joined unless k/2 positions or more
@@ -39,7 +41,7 @@ from math import comb
 from accord_common.errors import PolicyError
 from accord_common.secagg.keystream import Keystream
 
-COMPLETE_UP_TO = 50  # nodes: so far a complete graph costs less than a draw's further exchange
+COMPLETE_UP_TO = 50  # nodes; a draw takes an exchange more, and runs are held to this (`terms`)
 FAILURE_BITS = 40  # a run's draws fail with probability 2^-40 at most, all together
 _WORD_BYTES = 4
 

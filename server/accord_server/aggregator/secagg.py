@@ -269,7 +269,7 @@ class Attempt(Staged):
     @property
     def unmaskable(self) -> bool:
         """Whether enough nodes have answered R4, so that `total` can be formed."""
-        return self._recoverable(self._answers)
+        return self.stage is Stage.UNMASK and self._recoverable(self._answers)
 
     def total(self) -> Words:
         """The sum (d,) over all of U3, modulo 2^k.

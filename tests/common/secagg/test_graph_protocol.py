@@ -121,3 +121,14 @@ def test_every_attempt_draws_another_graph() -> None:
             attempt.draw()
             circles.append(attempt.server.graph.circles)
     assert circles[0] != circles[1]
+
+
+@pytest.mark.usefixtures("small")
+def test_nothing_is_summed_before_the_last_stage() -> None:
+    fed = drawn_federation(12, lost=2)
+    attempt = Drawn(fed, fed.attempt())
+    for stage in (attempt.commit, attempt.draw, attempt.share, attempt.upload):
+        assert not attempt.server.unmaskable
+        with pytest.raises(ProtocolError, match="too-few-shares"):
+            attempt.server.total()
+        stage()
