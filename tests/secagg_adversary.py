@@ -3,8 +3,9 @@
 It plays the coordinator, the aggregator, the transport and c colluding nodes. `Adversary.attack`
 asks the honest nodes for everything in random order, in two camps that are told different
 cohorts, models, sharers and uploads, over several attempts, with replays and restarts, and keeps
-all that it gets. `Knowledge` opens it with every key that the adversary has and says which sums of
-honest inputs it could take the masks off.
+all that it gets. Where the graph is drawn, it also leaves out some neighbours of one node in what
+that node is told, and others in what everybody else is told. `Knowledge` opens it with every key
+that the adversary has and says which sums of honest inputs it could take the masks off.
 """
 
 from collections import defaultdict
@@ -19,9 +20,13 @@ from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError
 from accord_common.manifest import context
 from accord_common.secagg.channels import PeerShares, open_answer, open_shares, seal_shares
+from accord_common.secagg.draw import commitment, draw, parameters_of
+from accord_common.secagg.graph import Neighbourhood, complete, is_drawn
 from accord_common.secagg.messages import (
     Advertisement,
+    Commitment,
     Confirmation,
+    Reveal,
     Shares,
     Unmasking,
     Upload,
@@ -41,6 +46,7 @@ class Puppet:
     mask: X25519PrivateKey
     channel: X25519PrivateKey
     advertisement: Envelope
+    value: bytes = bytes(32)  # its part in a draw
 
 
 @dataclass
@@ -52,6 +58,7 @@ class Camp:
     absent: frozenset[str]
     late: frozenset[str]  # in U1, not in U2
     silent: frozenset[str]  # in U2, not in U3
+    isolates: bool = False  # one node: by the U2 that it is told, and the U3 that the others are
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,7 @@ class Told:
     mask_keys: dict[str, str]
     cohort: str
     sharers: tuple[str, ...]
+    near: tuple[str, ...]  # of the sharers, those whose shares it was given
     model: str
 
 
@@ -84,12 +92,17 @@ class Adversary:
     said: dict[tuple[Place, str], Envelope] = field(default_factory=dict)  # the newest
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by their hash
     answered: dict[str, Envelope] = field(default_factory=dict)  # by record hash
+    graphs: dict[str, Neighbourhood] = field(default_factory=dict)  # by cohort
     deeds: int = 0
+    is_drawn: bool = field(init=False)
+    kind: type[Advertisement] = field(init=False)
 
     def __post_init__(self) -> None:
         c = self.fed.manifest.secagg.colluders
         self.colluders = self.fed.parties[len(self.fed.parties) - c :]
         self.nodes = {p: n for p, n in self.fed.nodes.items() if p not in self.colluders}
+        self.is_drawn = is_drawn(self.fed.manifest.n)
+        self.kind = Commitment if self.is_drawn else Advertisement
 
     def attack(self, places: Sequence[Place]) -> None:
         """Ask for everything, several times over."""
@@ -99,6 +112,10 @@ class Adversary:
                 camps[1].puppets = camps[0].puppets
             if self.random.random() < 0.5:  # alike but for what is said to have arrived
                 camps[1] = replace(camps[0], silent=camps[1].silent)
+            if self.is_drawn and self.random.random() < 0.5:
+                clean: frozenset[str] = frozenset()
+                camp = replace(camps[0], isolates=True, absent=clean, late=clean, silent=clean)
+                camps = [camp, camp]
             share = self.random.choice([0.0, 0.4])  # of the nodes that are in the second camp
             side = {party: self.random.random() < share for party in self.nodes}
             swap, noise = self.random.random() < 0.5, self.random.choice([0.0, 0.1])
@@ -142,6 +159,9 @@ class Adversary:
             mask_key=mask.public_key().public_bytes_raw().hex(),
             channel_key=channel.public_key().public_bytes_raw().hex(),
         )
+        if self.is_drawn:
+            promised = commitment(bytes(32), context(self.fed.manifest_hash, *place), party)
+            body = Commitment(**body.model_dump(), commitment=promised)
         return Puppet(mask, channel, sign(body.KIND, body, self.fed.node_keys[party]))
 
     def _step(self, stage: int, place: Place, party: str, camp: Camp) -> None:
@@ -161,19 +181,69 @@ class Adversary:
 
     def _r1(self, place: Place, party: str, camp: Camp) -> None:
         cohort = self._cohort(place, camp)
-        envelope = self.nodes[party].share(*place, cohort)
-        self.shared[place, party, cohort_hash(cohort)] = envelope
-        keys = Advertisement.from_bytes(self.advertised[place, party].payload)
+        name = cohort_hash(cohort)
+        if self.is_drawn:
+            reveals = self._reveals(place, cohort, camp)
+            envelope = self.nodes[party].share_drawn(*place, reveals)
+            self.graphs[name] = draw(
+                reveals,
+                cohort,
+                manifest=self.fed.manifest,
+                manifest_hash=self.fed.manifest_hash,
+                node_keys=self.fed.peers,
+                round_=place[0],
+                attempt=place[1],
+            )
+        else:
+            envelope = self.nodes[party].share(*place, cohort)
+            members = [self.kind.from_bytes(member.payload).party for member in cohort]
+            self.graphs[name] = complete(members, self.fed.manifest.secagg.threshold)
+        self.shared[place, party, name] = envelope
+        keys = self.kind.from_bytes(self.advertised[place, party].payload)
         self.dealt.append((Shares.from_bytes(envelope.payload), camp.puppets, keys))
+
+    def _reveals(self, place: Place, cohort: list[Envelope], camp: Camp) -> dict[str, Envelope]:
+        """Have every member of a cohort reveal to it."""
+        reveals = {}
+        for party in [self.kind.from_bytes(member.payload).party for member in cohort]:
+            if party in self.nodes:
+                reveals[party] = self.nodes[party].reveal(*place, cohort)
+                continue
+            body = Reveal(
+                manifest=self.fed.manifest_hash,
+                round=place[0],
+                attempt=place[1],
+                party=party,
+                cohort=cohort_hash(cohort),
+                value=camp.puppets[party].value.hex(),
+            )
+            reveals[party] = sign(body.KIND, body, self.fed.node_keys[party])
+        return reveals
+
+    def _cut(self, cohort: str) -> tuple[str, set[str], set[str]]:
+        """Whom to isolate, which neighbours it is not told of, and which are called lost."""
+        circles, manifest = self.graphs[cohort].circles, self.fed.manifest
+        victim = max(
+            (party for party in circles if party in self.nodes),
+            key=lambda party: len({*circles[party]}.intersection(self.colluders)),
+        )
+        honest = [p for p in circles[victim] if p in self.nodes and p != victim]
+        most = manifest.n - manifest.smallest_cohort
+        return victim, set(honest[:most]), set(honest[most : 2 * most])
 
     def _r2(self, place: Place, party: str, camp: Camp) -> None:
         cohort = self._cohort(place, camp)
         name = cohort_hash(cohort)
-        bodies = [Advertisement.from_bytes(envelope.payload) for envelope in cohort]
+        bodies = [self.kind.from_bytes(envelope.payload) for envelope in cohort]
         keys = {body.party: body for body in bodies}
         sharers = [body.party for body in bodies if body.party not in camp.late]
+        circle = self.graphs[name].circles[party]
+        if camp.isolates:
+            victim, unsaid, _ = self._cut(name)
+            sharers = [p for p in keys if p not in unsaid or party != victim]
+        near = [source for source in sharers if source in circle]
         sealed = {}
-        for source in sharers:
+        for source in near:
             if source in camp.puppets:
                 sealed[source] = seal_shares(
                     PeerShares(bytes(33), bytes(33)),
@@ -192,13 +262,18 @@ class Adversary:
         upload, _ = node.mask(opened, self.fed.vector(party, *place))
         self.uploaded[place, party].append(upload)
         mask_keys = {body.party: body.mask_key for body in bodies}
-        self.told[place, party] = Told(tuple(keys), mask_keys, name, tuple(sharers), camp.model)
+        self.told[place, party] = Told(
+            tuple(keys), mask_keys, name, tuple(sharers), tuple(near), camp.model
+        )
 
     def _r3(self, place: Place, party: str, camp: Camp) -> None:
+        told, silent = self.told[place, party], camp.silent
+        if camp.isolates:
+            silent = frozenset(self._cut(told.cohort)[2])
         uploads = {
             source: self.uploaded[place, source][0].hash if source in self.nodes else "ff" * 32
-            for source in self.told[place, party].sharers
-            if (source not in camp.silent or source == party)
+            for source in told.sharers
+            if (source not in silent or source == party)
             and (source not in self.nodes or self.uploaded[place, source])
         }
         self.lists[uploads_hash(uploads)] = tuple(sorted(uploads))
@@ -215,8 +290,28 @@ class Adversary:
         told = [same[p] for p in sorted(same) if p in self.lists[said.uploads]]
         if self.random.random() < 0.1:
             told = self.confirmed[: len(self.fed.parties)]
-        answer = self.nodes[party].unmask(*place, told)
+        more = [self._uploads(place, party, said)] if self.is_drawn else []
+        answer = self.nodes[party].unmask(*place, told, *more)
         self.answered[answer.hash] = answer
+
+    def _uploads(self, place: Place, party: str, said: Confirmation) -> list[Envelope]:
+        """What a node's neighbours in U3 signed; the colluders sign what it wants to see."""
+        uploads = []
+        for peer in self.told[place, party].near:
+            if peer == party or peer not in self.lists[said.uploads]:
+                continue
+            if peer in self.nodes:
+                uploads.append(self.uploaded[place, peer][0])
+                continue
+            body = Upload(
+                **said.model_copy(update={"party": peer}).model_dump(exclude={"uploads"}),
+                words=1,
+                chunks=1,
+                ephemeral_key="00" * 32,
+                root="00" * 32,
+            )
+            uploads.append(sign(body.KIND, body, self.fed.node_keys[peer]))
+        return uploads
 
 
 class Knowledge:
@@ -235,6 +330,8 @@ class Knowledge:
         self._from_colluders()
         self._from_answers()
         threshold = self.fed.manifest.secagg.threshold
+        if adversary.is_drawn:
+            threshold = parameters_of(self.fed.manifest).threshold
         self.known_seeds = {d for d, held in self.seeds.items() if len(held) >= threshold}
         self.known_keys = {d for d, held in self.keys.items() if len(held) >= threshold}
         for dealing in self.known_keys:  # they are real: combined, they give the very key
@@ -267,14 +364,14 @@ class Knowledge:
                 body.sealed,
                 self.fed.envelope_key,
                 body.ephemeral_key,
-                count=len(told.sharers),
+                count=len(told.near),
                 context=context(self.fed.manifest_hash, *place),
                 source=holder,
                 destination=self.fed.manifest.aggregator.party,
                 uploads=body.uploads,
             )
             x = self.fed.manifest.index(holder) + 1
-            for party, value in zip(told.sharers, values, strict=True):
+            for party, value in zip(told.near, values, strict=True):
                 if party in self.adversary.colluders:
                     continue
                 listed = party in self.adversary.lists[body.uploads]
@@ -305,7 +402,7 @@ class Knowledge:
         while todo:
             party = todo.pop()
             mine = told[party]
-            for peer in mine.sharers:
+            for peer in mine.near:
                 if peer == party or peer in self.adversary.colluders:
                     continue
                 pair = {(party, mine.mask_keys[party]), (peer, mine.mask_keys[peer])}
@@ -314,7 +411,7 @@ class Knowledge:
                 theirs = told.get(peer)
                 same = (
                     theirs is not None
-                    and party in theirs.sharers
+                    and party in theirs.near
                     and ((theirs.cohort, theirs.model) == (mine.cohort, mine.model))
                 )
                 if not same:

@@ -4,6 +4,7 @@ Every message passes through its wire header, so what is driven is what travels.
 which node is lost at which stage, who restarts from its dump, and in which order answers come.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from random import Random
@@ -181,12 +182,12 @@ class Script:
         order: shuffles in which order nodes answer.
     """
 
-    lost_at: dict[str, int] = field(default_factory=dict)
+    lost_at: Mapping[str, float] = field(default_factory=dict)
     restarts: set[tuple[int, str]] = field(default_factory=set)
     repeats: set[tuple[int, str]] = field(default_factory=set)
     order: Random = field(default_factory=lambda: Random(0))
 
-    def here(self, stage: int, parties: list[str]) -> list[str]:
+    def here(self, stage: float, parties: list[str]) -> list[str]:
         """Who answers at a stage, in the order of their answers."""
         left = [party for party in parties if self.lost_at.get(party, 9) > stage]
         self.order.shuffle(left)

@@ -2,11 +2,16 @@
 
     advertise(round, attempt)                     R0   -> envelope `advertisement`
     share(round, attempt, cohort)                 R1   -> envelope `shares`
+      above 50 nodes, where the graph is drawn:
+    advertise(round, attempt)                     R0   -> envelope `commitment`
+    reveal(round, attempt, cohort)                draw -> envelope `reveal`
+    share_drawn(round, attempt, reveals)          R1   -> envelope `shares`
     open_sharers(round, attempt, cohort hash, sharers, sealed, model)
                                                   R2, all checks before charging -> Sharers
     mask(sharers, vector)                         R2   -> envelope `upload`, sealed chunks
     confirm(round, attempt, uploads)              R3   -> envelope `confirmation`
-    unmask(round, attempt, confirmations)         R4   -> envelope `unmasking`
+    unmask(round, attempt, confirmations, uploads)
+                                                  R4   -> envelope `unmasking`
     dump() / load(bytes)                          what R3 and R4 need, secrets in clear
 
 One attempt may be prepared (R0, R1; in memory only) while the one before it awaits R3 and R4.
@@ -28,29 +33,24 @@ Not covered: charging the ledger, durability, and whether other nodes' vectors a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from secrets import token_bytes
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_client import unmasking
-from accord_client.cohorts import mask_streams, open_cohort
-from accord_client.secagg_memory import Begun, Dealt, HeldShares, Prepared, Sharers
+from accord_client.cohorts import open_cohort, open_sharers
+from accord_client.dealing import deal
+from accord_client.drawing import commit, reveal
+from accord_client.secagg_memory import Begun, Cohort, Prepared, Sharers
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import ProtocolError
 from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, context
 from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
-from accord_common.secagg.channels import PeerShares, open_shares, seal_shares
-from accord_common.secagg.masks import SEED_BYTES, add_masks
-from accord_common.secagg.messages import (
-    Advertisement,
-    Shares,
-    Upload,
-    sharers_hash,
-    upload_root,
-)
-from accord_common.secagg.shamir import split
+from accord_common.secagg.draw import draw
+from accord_common.secagg.graph import Neighbourhood, complete, is_drawn
+from accord_common.secagg.masks import add_masks
+from accord_common.secagg.messages import Advertisement, Upload, cohort_hash, upload_root
 
 
 @dataclass(slots=True)
@@ -72,14 +72,15 @@ class NodeSecAgg:
     peers: Mapping[str, str]
     _prepared: Prepared | None = None
     _begun: Begun | None = None
+    _draws: int = 0
 
     def advertise(self, round_: int, attempt: int) -> Envelope:
         """R0: make (once) and return the signed keys for an attempt; repeats the same envelope.
 
-        Keys that were shared already are replaced by fresh ones: whoever asks again has lost what
-        was shared, and nothing was masked under them. Whatever else was prepared is forgotten; so
-        are the secrets of an earlier attempt of the same round, which can then no longer be
-        unmasked here.
+        Keys that were shared, or drew a graph, already are replaced by fresh ones: whoever asks
+        again has lost that, and nothing was masked under them. Whatever else was prepared is
+        forgotten; so are the secrets of an earlier attempt of the same round, which can then no
+        longer be unmasked here.
 
         Raises:
             ProtocolError: `round-closed` after R4 was answered in this round, else `stale-attempt`
@@ -87,7 +88,7 @@ class NodeSecAgg:
         """
         prepared = self._prepared
         if prepared is not None and (prepared.round, prepared.attempt) == (round_, attempt):
-            if prepared.dealt is None:
+            if prepared.revealed is None and prepared.dealt is None:
                 return prepared.advertisement
         begun = self._begun
         if begun is not None:
@@ -110,9 +111,40 @@ class NodeSecAgg:
             mask_key=_public(mask),
             channel_key=_public(channel),
         )
-        envelope = sign(Advertisement.KIND, message, self.node_key)
-        self._prepared = Prepared(round_, attempt, mask, channel, envelope)
+        value = b""
+        if is_drawn(self.manifest.n):
+            message, value = commit(message)
+        envelope = sign(message.KIND, message, self.node_key)
+        self._prepared = Prepared(round_, attempt, mask, channel, envelope, value)
         return envelope
+
+    def reveal(self, round_: int, attempt: int, cohort: Sequence[Envelope]) -> Envelope:
+        """Before R1 of a drawn graph: verify U1, and give what was committed to; repeats itself.
+
+        Args:
+            round_: the attempt's round.
+            attempt: its number.
+            cohort: the commitments of U1 in roster order.
+
+        Raises:
+            ProtocolError: `wrong-graph` where it is complete, `too-many-draws` in this run,
+                `already-revealed` where it was revealed to another cohort, or as `share` raises.
+            VerificationError: a commitment's signature does not hold.
+        """
+        prepared = self._expect(round_, attempt, drawn=True)
+        if prepared.revealed is not None:
+            if prepared.revealed.cohort.hash != cohort_hash(cohort):
+                raise ProtocolError("already-revealed", "this attempt's value went to other nodes")
+            return prepared.revealed.envelope
+        most = self.manifest.max_attempts_total
+        if self._draws >= most:
+            raise ProtocolError(
+                "too-many-draws", f"{self._draws} draws in this run, at most {most}"
+            )
+        members = self._cohort(prepared, cohort)
+        prepared.revealed = reveal(prepared, members, cohort, self.node_key)
+        self._draws += 1
+        return prepared.revealed.envelope
 
     def share(self, round_: int, attempt: int, cohort: Sequence[Envelope]) -> Envelope:
         """R1: verify U1, draw b, and share b and the mask key among U1; repeats the same envelope.
@@ -123,59 +155,59 @@ class NodeSecAgg:
             cohort: the advertisements of U1 in roster order.
 
         Raises:
-            ProtocolError: `no-mask-key`, `small-cohort`, `not-in-roster`, `unsorted-cohort`,
-                `not-in-cohort`, `altered-advertisement`, `repeated-mask-key`, `weak-mask-key`,
-                `wrong-context`, or `already-shared` where it was shared among another cohort.
+            ProtocolError: `wrong-graph` where it is drawn, `no-mask-key`, `small-cohort`,
+                `not-in-roster`, `unsorted-cohort`, `not-in-cohort`, `altered-advertisement`,
+                `repeated-mask-key`, `weak-mask-key`, `wrong-context`, or `already-shared` where it
+                was shared among another cohort.
             VerificationError: an advertisement's signature does not hold.
         """
-        prepared = self._expect(round_, attempt)
-        members = open_cohort(
-            prepared,
-            cohort,
+        prepared = self._expect(round_, attempt, drawn=False)
+        members = self._cohort(prepared, cohort)
+        return self._share(
+            prepared, members, complete(list(members.mask_keys), self.manifest.secagg.threshold)
+        )
+
+    def share_drawn(self, round_: int, attempt: int, reveals: Mapping[str, Envelope]) -> Envelope:
+        """R1 of a drawn graph: share b and the mask key among this node's neighbours; repeats.
+
+        Args:
+            round_: the attempt's round.
+            attempt: its number.
+            reveals: party -> its `Reveal`, for all of the U1 that this node revealed to.
+
+        Raises:
+            ProtocolError: `wrong-graph`, `no-mask-key`, `not-revealed`, or as `draw.draw` raises.
+            VerificationError: a reveal's signature does not hold.
+        """
+        prepared = self._expect(round_, attempt, drawn=True)
+        revealed = prepared.revealed
+        if revealed is None:
+            raise ProtocolError("not-revealed", "this node was not asked to reveal its value")
+        around = draw(
+            reveals,
+            revealed.members,
             manifest=self.manifest,
             manifest_hash=self.manifest_hash,
-            party=self.party,
-            peers=self.peers,
-        )
-        if prepared.dealt is not None:
-            if prepared.dealt.cohort.hash != members.hash:
-                raise ProtocolError("already-shared", "this attempt was shared among other nodes")
-            return prepared.dealt.envelope
-        ctx = context(self.manifest_hash, round_, attempt)
-        threshold, seed = self.manifest.secagg.threshold, token_bytes(SEED_BYTES)
-        points = [self.manifest.index(party) + 1 for party in members.mask_keys]
-        dealt = {
-            party: PeerShares(of_seed.value, of_key.value)
-            for party, of_seed, of_key in zip(
-                members.mask_keys,
-                split(seed, threshold, points),
-                split(prepared.mask.private_bytes_raw(), threshold, points),
-                strict=True,
-            )
-        }
-        own = dealt.pop(self.party)
-        message = Shares(
-            manifest=self.manifest_hash,
-            round=round_,
+            node_keys=self.peers,
+            round_=round_,
             attempt=attempt,
-            party=self.party,
-            cohort=members.hash,
-            sealed={
-                peer: seal_shares(
-                    shares,
-                    prepared.channel,
-                    members.channel_keys[peer],
-                    context=ctx,
-                    source=self.party,
-                    destination=peer,
-                    cohort=members.hash,
-                )
-                for peer, shares in dealt.items()
-            },
         )
-        envelope = sign(Shares.KIND, message, self.node_key)
-        prepared.dealt = Dealt(members, seed, own, envelope)
-        return envelope
+        return self._share(prepared, revealed.cohort, around)
+
+    def _share(self, prepared: Prepared, members: Cohort, around: Neighbourhood) -> Envelope:
+        if prepared.dealt is None:
+            prepared.dealt = deal(
+                prepared,
+                members,
+                around,
+                manifest=self.manifest,
+                manifest_hash=self.manifest_hash,
+                party=self.party,
+                key=self.node_key,
+            )
+        elif prepared.dealt.cohort.hash != members.hash:
+            raise ProtocolError("already-shared", "this attempt was shared among other nodes")
+        return prepared.dealt.envelope
 
     def open_sharers(
         self,
@@ -193,7 +225,8 @@ class NodeSecAgg:
             attempt: its number.
             cohort: H(U1) as the aggregator says it.
             sharers: U2 in roster order.
-            sealed: source -> ciphertext, for all of U2 but this node.
+            sealed: source -> ciphertext, for this node's neighbours in U2: with a complete graph
+                all of U2 but itself.
             model: h_r, the hash of the model to train from.
 
         Raises:
@@ -205,28 +238,17 @@ class NodeSecAgg:
         dealt = prepared.dealt
         if dealt is None:
             raise ProtocolError("not-shared", "this node was not asked to share its secrets")
-        if cohort != dealt.cohort.hash:
-            raise ProtocolError("wrong-cohort", "this is not the cohort that was shared among")
-        unmasking.check_list(sharers, dealt.cohort.mask_keys, self.party, self.manifest)
-        if sealed.keys() != set(sharers) - {self.party}:
-            raise ProtocolError("wrong-shares", "the shares are not those of U2's other members")
-        ctx = context(self.manifest_hash, round_, attempt)
-        shares = {
-            party: dealt.own
-            if party == self.party
-            else open_shares(
-                sealed[party],
-                prepared.channel,
-                dealt.cohort.channel_keys[party],
-                context=ctx,
-                source=party,
-                destination=self.party,
-                cohort=cohort,
-            )
-            for party in sharers
-        }
-        pairs = mask_streams(prepared.mask, dealt, sharers, self.party, ctx, model)
-        return Sharers(round_, attempt, model, cohort, sharers_hash(sharers), shares, pairs)
+        return open_sharers(
+            prepared,
+            dealt,
+            cohort,
+            sharers,
+            sealed,
+            model,
+            manifest=self.manifest,
+            manifest_hash=self.manifest_hash,
+            party=self.party,
+        )
 
     def mask(self, sharers: Sharers, vector: Words) -> tuple[Envelope, list[bytes]]:
         """R2: mask `vector` (d,) in place, seal it, and sign what it is; the mask key is used up.
@@ -243,23 +265,7 @@ class NodeSecAgg:
             )
         self._expect(sharers.round, sharers.attempt)
         self._prepared = None  # whatever happens next, these keys mask nothing else
-        self._begun = begun = Begun(
-            manifest=self.manifest_hash,
-            party=self.party,
-            round=sharers.round,
-            attempt=sharers.attempt,
-            model=sharers.model,
-            cohort=sharers.cohort,
-            sharers=list(sharers.shares),
-            upload=None,
-            shares={
-                party: HeldShares(seed=held.seed.hex(), key=held.key.hex())
-                for party, held in sharers.shares.items()
-            },
-            uploads=None,
-            confirmation=None,
-            unmasking=None,
-        )
+        self._begun = begun = Begun.of(self.manifest_hash, self.party, sharers)
         add_masks(vector, sharers.pairs)
         ctx = context(self.manifest_hash, sharers.round, sharers.attempt)
         ephemeral, aggregator = X25519PrivateKey.generate(), self.manifest.aggregator
@@ -303,15 +309,22 @@ class NodeSecAgg:
         envelope, self._begun = unmasking.confirm(begun, uploads, self.manifest, self.node_key)
         return envelope
 
-    def unmask(self, round_: int, attempt: int, confirmations: Sequence[Envelope]) -> Envelope:
-        """R4: one share for each of U2: of b where it is in U3, else of its mask key; then no more.
+    def unmask(
+        self,
+        round_: int,
+        attempt: int,
+        confirmations: Sequence[Envelope],
+        uploads: Sequence[Envelope] = (),
+    ) -> Envelope:
+        """R4: one share for each of its circle in U2: of b where that is in U3, else of its key.
 
-        Repeats the same envelope for the same list of uploads, whoever has confirmed it.
+        Then no more; repeats the same envelope for the same list, whoever has confirmed it.
 
         Args:
             round_: the attempt's round.
             attempt: its number.
             confirmations: of at least t members of U3.
+            uploads: with a drawn graph, what this node's neighbours in U3 signed in R2.
 
         Raises:
             ProtocolError: `attempt-over`, or the codes of `unmasking.unmask`.
@@ -319,7 +332,7 @@ class NodeSecAgg:
         """
         begun = self._open(round_, attempt)
         envelope, self._begun = unmasking.unmask(
-            begun, confirmations, self.manifest, self.peers, self.node_key
+            begun, confirmations, uploads, self.manifest, self.peers, self.node_key
         )
         if self._prepared is not None and self._prepared.round == round_:
             self._prepared = None  # the round is closed
@@ -343,7 +356,23 @@ class NodeSecAgg:
             raise ProtocolError("already-begun", "a dump is loaded first of all")
         self._begun = begun
 
-    def _expect(self, round_: int, attempt: int) -> Prepared:
+    def _cohort(self, prepared: Prepared, cohort: Sequence[Envelope]) -> Cohort:
+        return open_cohort(
+            prepared,
+            cohort,
+            manifest=self.manifest,
+            manifest_hash=self.manifest_hash,
+            party=self.party,
+            peers=self.peers,
+        )
+
+    def _expect(self, round_: int, attempt: int, *, drawn: bool | None = None) -> Prepared:
+        """Return the attempt before R2; `drawn` says what its graph must be."""
+        if drawn not in (None, is_drawn(self.manifest.n)):
+            raise ProtocolError(
+                "wrong-graph",
+                f"the graph of {self.manifest.n} nodes is {'complete' if drawn else 'drawn'}",
+            )
         prepared = self._prepared
         if prepared is None or (prepared.round, prepared.attempt) != (round_, attempt):
             raise ProtocolError(

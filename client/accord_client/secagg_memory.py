@@ -17,6 +17,7 @@ from accord_common.api.wire import WireEnvelope
 from accord_common.envelope import Envelope
 from accord_common.fields import Count, Hash, Id, Record
 from accord_common.secagg.channels import PeerShares
+from accord_common.secagg.graph import Neighbourhood
 from accord_common.secagg.masks import Pair
 
 ShareHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{66}$")]
@@ -32,10 +33,20 @@ class Cohort:
 
 
 @dataclass(frozen=True, slots=True)
+class Revealed:
+    """This node's part in the draw of the graph: the U1 that it was for, and the `Reveal`."""
+
+    cohort: Cohort
+    members: tuple[Envelope, ...]
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
 class Dealt:
     """R1 done: the secret b, this node's shares of its own secrets, and the signed `Shares`."""
 
     cohort: Cohort
+    around: Neighbourhood
     seed: bytes = field(repr=False)
     own: PeerShares
     envelope: Envelope
@@ -43,28 +54,36 @@ class Dealt:
 
 @dataclass(slots=True)
 class Prepared:
-    """An attempt before its vector is masked: R0, then R1."""
+    """An attempt before its vector is masked: R0, the draw where there is one, then R1.
+
+    `value` is what this node adds to the draw of the graph; empty where the graph is complete.
+    """
 
     round: int
     attempt: int
     mask: X25519PrivateKey = field(repr=False)
     channel: X25519PrivateKey = field(repr=False)
     advertisement: Envelope
+    value: bytes = field(default=b"", repr=False)
+    revealed: Revealed | None = None
     dealt: Dealt | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sharers:
-    """A verified U2: its streams, and the shares that its members gave this node."""
+    """A verified U2: its streams, and the shares that members of it gave this node.
+
+    `shares` are of those in the node's circle, its own included, in roster order: of all of U2 with
+    a complete graph.
+    """
 
     round: int
     attempt: int
     model: str
     cohort: str
     hash: str
-    shares: Mapping[str, PeerShares] = field(
-        repr=False
-    )  # all of U2, in roster order; own shares included
+    parties: tuple[str, ...]
+    shares: Mapping[str, PeerShares] = field(repr=False)
     pairs: tuple[Pair, ...] = field(repr=False)
 
 
@@ -94,3 +113,24 @@ class Begun(Record):
     uploads: list[Id] | None
     confirmation: WireEnvelope | None
     unmasking: WireEnvelope | None
+
+    @classmethod
+    def of(cls, manifest: str, party: str, sharers: Sharers) -> "Begun":
+        """What is known when the vector of `party` is about to be masked for `sharers`."""
+        return cls(
+            manifest=manifest,
+            party=party,
+            round=sharers.round,
+            attempt=sharers.attempt,
+            model=sharers.model,
+            cohort=sharers.cohort,
+            sharers=list(sharers.parties),
+            upload=None,
+            shares={
+                giver: HeldShares(seed=held.seed.hex(), key=held.key.hex())
+                for giver, held in sharers.shares.items()
+            },
+            uploads=None,
+            confirmation=None,
+            unmasking=None,
+        )

@@ -18,10 +18,11 @@ from accord_common.errors import ProtocolError
 from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, context
 from accord_common.secagg.channels import seal_answer
+from accord_common.secagg.graph import is_drawn
 from accord_common.secagg.messages import (
-    MAX_COHORT,
     Confirmation,
     Unmasking,
+    Upload,
     sharers_hash,
     uploads_hash,
     verify,
@@ -68,15 +69,20 @@ def confirm(
 def unmask(
     begun: Begun,
     confirmations: Sequence[Envelope],
+    uploads: Sequence[Envelope],
     manifest: RunManifest,
     peers: Mapping[str, str],
     key: SigningKey,
 ) -> tuple[Envelope, Begun]:
-    """Seal one share for each of U2 to the aggregator; then forget them all.
+    """Seal to the aggregator one share for each of U2 whose shares are here; then forget them all.
+
+    With a drawn graph, a share of b is given only for a node that signed these very lists when it
+    masked. With a complete one, more nodes confirm them than any other list leaves out.
 
     Args:
         begun: the attempt.
         confirmations: of at least t members of U3.
+        uploads: with a drawn graph, the signed `Upload` of each of U3 whose shares are here.
         manifest: the run's.
         peers: party id to delegated node key, for the whole roster.
         key: the node's signing key.
@@ -84,20 +90,24 @@ def unmask(
     Raises:
         ProtocolError: `not-confirmed`, `too-few-confirmations`, `not-in-cohort`,
             `repeated-confirmation`, `wrong-confirmation` where one names other values than this
-            node's own, `wrong-context`; `attempt-over` where a later attempt replaced this one.
+            node's own, `wrong-upload` where an upload is missing or names other lists,
+            `wrong-context`; `attempt-over` where a later attempt replaced this one.
         VerificationError: a signature does not hold.
     """
     if begun.confirmation is None or begun.uploads is None:
         raise ProtocolError("not-confirmed", "this node has confirmed nothing in this attempt")
     own = Confirmation.from_bytes(begun.confirmation.payload)
-    _check_confirmations(own, begun.uploads, confirmations, manifest.secagg.threshold, peers)
+    _check_confirmations(own, begun.uploads, confirmations, manifest, peers)
     if begun.unmasking is not None:
         return begun.unmasking, begun
     if begun.shares is None:
         raise ProtocolError("attempt-over", "the attempt was replaced by a later one")
+    if is_drawn(manifest.n):
+        listed = set(begun.shares).intersection(begun.uploads) - {begun.party}
+        _check_uploads(own, listed, uploads, peers)
     values = [
         bytes.fromhex(held.seed if party in begun.uploads else held.key)
-        for party, held in ((party, begun.shares[party]) for party in begun.sharers)
+        for party, held in sorted(begun.shares.items())
     ]
     ephemeral, aggregator = X25519PrivateKey.generate(), manifest.aggregator
     message = Unmasking(
@@ -149,10 +159,11 @@ def _check_confirmations(
     own: Confirmation,
     uploads: Collection[str],
     confirmations: Sequence[Envelope],
-    threshold: int,
+    manifest: RunManifest,
     peers: Mapping[str, str],
 ) -> None:
-    if not threshold <= len(confirmations) <= MAX_COHORT:
+    threshold = manifest.secagg.threshold
+    if not threshold <= len(confirmations) <= manifest.n:
         raise ProtocolError(
             "too-few-confirmations", f"{len(confirmations)} confirmations, t is {threshold}"
         )
@@ -175,3 +186,27 @@ def _check_confirmations(
         )
         if message != own.model_copy(update={"party": claimed}):
             raise ProtocolError("wrong-confirmation", f"{claimed} was told other lists")
+
+
+def _check_uploads(
+    own: Confirmation,
+    parties: Collection[str],
+    uploads: Sequence[Envelope],
+    peers: Mapping[str, str],
+) -> None:
+    signed = {Upload.from_bytes(envelope.payload).party: envelope for envelope in uploads}
+    if signed.keys() != set(parties):
+        raise ProtocolError("wrong-upload", "the uploads are not those of the neighbours in U3")
+    for party, envelope in signed.items():
+        message = verify(
+            Upload,
+            envelope,
+            node_key=peers[party],
+            manifest=own.manifest,
+            round_=own.round,
+            attempt=own.attempt,
+            party=party,
+        )
+        told = message.model, message.cohort, message.sharers
+        if told != (own.model, own.cohort, own.sharers):
+            raise ProtocolError("wrong-upload", f"{party} masked for other lists")

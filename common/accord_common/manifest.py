@@ -18,6 +18,7 @@ from accord_common.fields import Dec, Hash, Id, Name, Positive, PublicKey, Recor
 
 MANIFEST = "manifest"
 PROTOCOL = 1  # nodes refuse any other
+MAX_ROSTER = 200  # what the drawn graph is tried at; `terms` permits fewer
 
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+!-]{1,64}$")]
@@ -112,7 +113,7 @@ class RunManifest(Record):
     title: Name
     created: Time
     software: Version
-    roster: Annotated[list[Site], Field(min_length=2, max_length=50)]
+    roster: Annotated[list[Site], Field(min_length=2, max_length=MAX_ROSTER)]
     task: TaskRef
     schema_hash: Hash
     architecture: Architecture

@@ -18,6 +18,7 @@ from accord_common.fields import to_decimal
 from accord_common.manifest import PROTOCOL, RunManifest, Site, default_threshold
 from accord_common.privacy.events import MIN_CLIPPING_NORM
 from accord_common.rings import require_noise, ring_of, scale_for
+from accord_common.secagg.graph import COMPLETE_UP_TO, is_drawn
 from accord_common.vectors import update_bound, update_noise
 
 Term = Callable[[Agreement, RunManifest], None]
@@ -42,6 +43,16 @@ def roster_is_agreed(agreement: Agreement, manifest: RunManifest) -> None:
                 "roster-not-agreed",
                 f"{site.party} with dataset {site.dataset} is not what the parties signed",
             )
+
+
+def roster_is_small_enough(_: Agreement, manifest: RunManifest) -> None:
+    """At most as many nodes as share masks in a complete graph: runs draw no other (SPEC.md)."""
+    if is_drawn(manifest.n):
+        raise PolicyError(
+            "roster-too-large",
+            f"{manifest.n} institutions; a run sums at most {COMPLETE_UP_TO}",
+            hint="Split the roster: the graph that larger ones draw is not carried over the wire.",
+        )
 
 
 def aggregator_is_agreed(agreement: Agreement, manifest: RunManifest) -> None:
@@ -197,6 +208,7 @@ def ring_is_wide_enough(agreement: Agreement, manifest: RunManifest) -> None:
 TERMS: tuple[Term, ...] = (
     protocol_is_known,
     roster_is_agreed,
+    roster_is_small_enough,
     aggregator_is_agreed,
     cohort_is_large_enough,
     threshold_is_high_enough,

@@ -21,7 +21,7 @@ from accord_common.fields import format_time, new_id, now
 from accord_common.identity import SigningKey
 from accord_common.manifest import MANIFEST
 from accord_common.privacy.events import Spend
-from accord_common.rings import Z16, Z64, Ring, scale_for
+from accord_common.rings import Z16, Z32, Z64, Ring, scale_for
 from tests.world import Actor, RunKeys, World, make_world
 
 
@@ -35,8 +35,8 @@ class Code:
 class Case:
     """One world seen from its first hospital; scenarios alter it and sign again."""
 
-    def __init__(self) -> None:
-        self.world: World = make_world()
+    def __init__(self, hospitals: int = 3) -> None:
+        self.world: World = make_world(hospitals)
         self.me: Actor = self.world.hospitals[0]
         self.keys: RunKeys = self.world.run_keys()
         self.delegations = {e.hash: e for e in self.world.delegations.values()}
@@ -220,6 +220,13 @@ def the_architecture_is_exchanged(case: Case) -> Facts:
 @attack("rounds_are_within_terms", "too-many-rounds")
 def there_are_more_rounds_than_agreed(case: Case) -> Facts:
     return case.facts(case.manifest(rounds=101, max_attempts_total=101))
+
+
+@attack("roster_is_small_enough", "roster-too-large")
+def more_institutions_take_part_than_a_complete_graph_is_for(case: Case) -> Facts:
+    case = Case(51)
+    scale = scale_for(case.secagg()["bound"], 51, Z32)
+    return case.facts(case.manifest(secagg=case.secagg(scale=scale)))
 
 
 @attack("schema_is_agreed", "schema-not-agreed")

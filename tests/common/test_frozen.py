@@ -35,11 +35,15 @@ from accord_common.secagg.channels import (
     seal_answer,
     seal_shares,
 )
+from accord_common.secagg.draw import commitment, seed
+from accord_common.secagg.graph import Parameters, drawn
 from accord_common.secagg.keystream import Keystream
 from accord_common.secagg.masks import Pair, add_masks, pair_key, self_key
 from accord_common.secagg.messages import (
     Advertisement,
+    Commitment,
     Confirmation,
+    Reveal,
     Shares,
     Unmasking,
     Upload,
@@ -55,6 +59,7 @@ VECTORS = Path(__file__).parents[1] / "vectors"
 RECORDS: dict[str, dict[str, str]] = json.loads((VECTORS / "records.json").read_text())
 MASKS: dict[str, Any] = json.loads((VECTORS / "masks.json").read_text())
 CHANNELS: dict[str, Any] = json.loads((VECTORS / "channels.json").read_text())
+GRAPH: dict[str, Any] = json.loads((VECTORS / "graph.json").read_text())
 SHAMIR: list[dict[str, Any]] = json.loads((VECTORS / "shamir.json").read_text())
 KINDS: dict[str, type[Record]] = {
     ENROLMENT: Enrolment,
@@ -69,6 +74,7 @@ KINDS: dict[str, type[Record]] = {
     RESULT: RunResult,
     EVALUATION: Evaluation,
     **{kind.KIND: kind for kind in (Advertisement, Shares, Upload, Confirmation, Unmasking)},
+    **{kind.KIND: kind for kind in (Commitment, Reveal)},
 }
 KEYS = [SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([byte]) * 32)) for byte in (1, 2)]
 
@@ -209,3 +215,13 @@ def test_the_frozen_shares_give_the_frozen_secret(case: dict[str, Any]) -> None:
     threshold = case["threshold"]
     for some in (shares, shares[:threshold], shares[-threshold:], shares[::-1][:threshold]):
         assert combine(some, threshold).hex() == case["secret"]
+
+
+def test_a_drawn_graph_is_the_frozen_one() -> None:
+    ctx, values = bytes.fromhex(GRAPH["context"]), [bytes.fromhex(v) for v in GRAPH["values"]]
+    found = [commitment(v, ctx, p) for v, p in zip(values, GRAPH["parties"], strict=True)]
+    assert found == GRAPH["commitments"]
+    drawn_from = seed(values, ctx, GRAPH["cohort"])
+    assert drawn_from.hex() == GRAPH["seed"]
+    circles = drawn(GRAPH["parties"], drawn_from, Parameters(4, 3)).circles
+    assert {p: sorted({*c} - {p}) for p, c in circles.items()} == GRAPH["neighbours"]

@@ -1,4 +1,4 @@
-"""Write `records`, `masks`, `channels` and `shamir`, all .json: run once per protocol, then frozen.
+"""Write `records`, `masks`, `channels`, `shamir`, `graph`, all .json: once a protocol, then frozen.
 
 Provenance: every expected value is computed here by other code than Accord's (json.dumps with
 sorted keys for ASCII records, HMAC for HKDF after RFC 5869, AES in ECB mode over explicit counters
@@ -194,6 +194,15 @@ BODIES: dict[str, Any] = {
     },
 }
 
+BODIES["commitment"] = BODIES["advertisement"] | {"commitment": "ac" * 32}
+BODIES["reveal"] = {
+    "manifest": HASH,
+    "round": 0,
+    "attempt": 2,
+    "party": IDS[0],
+    "cohort": "ad" * 32,
+    "value": "b0" * 32,
+}
 BODIES["agreement"] = {
     "id": IDS[9],
     "version": 1,
@@ -456,6 +465,40 @@ def shamir() -> list[dict[str, Any]]:
     return cases
 
 
+def graph() -> dict[str, Any]:
+    """Ten parties' commitments, the seed that follows, and a ring with four neighbours each."""
+    context = bytes.fromhex(HASH) + (3).to_bytes(8, "big") + (1).to_bytes(8, "big")
+    cohort = bytes.fromhex("ac" * 32)
+    values = [bytes([at]) * 32 for at in range(10)]
+    commitments = [
+        hashlib.sha256(b"accord commitment v1" + context + party.encode() + value).hexdigest()
+        for party, value in zip(IDS, values, strict=True)
+    ]
+    seed = hashlib.sha256(b"accord graph v1" + context + cohort + b"".join(values)).digest()
+    ecb = Cipher(algorithms.AES(seed), modes.ECB()).encryptor()
+    stream = b"".join(ecb.update(counter.to_bytes(16, "big")) for counter in range(8))
+    words = [int.from_bytes(stream[at : at + 4], "little") for at in range(0, len(stream), 4)]
+    ring = list(IDS)
+    for i in range(9, 0, -1):
+        while words[0] >= 2**32 - 2**32 % (i + 1):
+            words.pop(0)
+        j = words.pop(0) % (i + 1)
+        ring[i], ring[j] = ring[j], ring[i]
+    neighbours = {
+        party: sorted(ring[(at + step) % 10] for step in (-2, -1, 1, 2))
+        for at, party in enumerate(ring)
+    }
+    return {
+        "context": context.hex(),
+        "cohort": cohort.hex(),
+        "parties": IDS,
+        "values": [value.hex() for value in values],
+        "commitments": commitments,
+        "seed": seed.hex(),
+        "neighbours": neighbours,
+    }
+
+
 if __name__ == "__main__":
     records = {kind: envelope(kind, body) for kind, body in BODIES.items()}
     made: dict[str, Any] = {
@@ -463,6 +506,7 @@ if __name__ == "__main__":
         "masks": masks(),
         "channels": channels(),
         "shamir": shamir(),
+        "graph": graph(),
     }
     made["masks"]["words"] = rings()
     for name, value in made.items():

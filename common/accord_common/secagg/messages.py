@@ -1,5 +1,7 @@
 """The signed messages of secure aggregation, R0 to R4, and what they commit to; see SPEC.md.
 
+Above 50 nodes, R0's message is a `Commitment`, and a `Reveal` goes before R1.
+
 Guarantees: each message is bound to one manifest, round, attempt and party, and is signed by the
 node key that the institution delegated (`verify`). The three lists that a server could tell
 differently to different nodes are committed to by hash: U1 with every advertisement in it
@@ -17,16 +19,19 @@ from pydantic import Field, StringConstraints
 from accord_common.envelope import Envelope
 from accord_common.errors import ProtocolError
 from accord_common.fields import Count, Hash, Id, Positive, PublicKey, Record
+from accord_common.manifest import MAX_ROSTER
 
 ADVERTISEMENT = "advertisement"
 SHARES = "shares"
 UPLOAD = "upload"
 CONFIRMATION = "confirmation"
 UNMASKING = "unmasking"
-MAX_COHORT = 50  # manifest.RunManifest.roster's bound
+COMMITMENT = "commitment"
+REVEAL = "reveal"
+MAX_COHORT = MAX_ROSTER
 
 SealedShares = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{164}$")]  # 2 shares and a tag
-SealedAnswer = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,1666}$")]  # 50 shares
+SealedAnswer = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,6616}$")]  # 200 shares
 
 
 class Message(Record):
@@ -49,8 +54,25 @@ class Advertisement(Message):
     channel_key: PublicKey
 
 
+class Commitment(Advertisement):
+    """R0 of a drawn graph: the keys, and a commitment to what this node adds to the draw."""
+
+    KIND = COMMITMENT
+
+    commitment: Hash
+
+
+class Reveal(Message):
+    """Before R1 of a drawn graph: the 32 bytes that this node committed to, given to one U1."""
+
+    KIND = REVEAL
+
+    cohort: Hash
+    value: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
 class Shares(Message):
-    """R1: for each other member of U1 its share of b and of the mask key, sealed to it alone."""
+    """R1: for each neighbour in U1 its share of b and of the mask key, sealed to it alone."""
 
     KIND = SHARES
 
@@ -84,7 +106,7 @@ class Confirmation(Message):
 
 
 class Unmasking(Message):
-    """R4: one share for each of U2, in roster order, sealed to the run's envelope key."""
+    """R4: one share for each neighbour in U2, in roster order, sealed to the run's envelope key."""
 
     KIND = UNMASKING
 

@@ -6,6 +6,9 @@
     confirm(party, envelope)   ... close_confirmations() -> >= t confirmations (R4's)
     unmask(party, envelope)    ... total()         -> the sum over U3
 
+Above 50 nodes the graph is drawn: R0 takes commitments, and before R1 `draw(reveals)` fixes who is
+whose neighbour, or ends the attempt.
+
 `missing` names whom the open stage waits for. `lose(party)` says that a node is gone: it is waited
 for no more, and what it has done so far counts; once too few remain for the attempt to succeed,
 `small-cohort` ends it. A node that comes back may still answer the open stage.
@@ -21,7 +24,7 @@ R1 may be done before the model is known: `model` is set, at the latest, before 
 Not covered: whether what a node masked is honest; a wrong share of some b among exactly t.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,9 +36,12 @@ from accord_common.manifest import RunManifest, context
 from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
 from accord_common.secagg.channels import open_answer
-from accord_common.secagg.masks import Pair, add_masks
+from accord_common.secagg.draw import draw
+from accord_common.secagg.graph import Neighbourhood, complete, is_drawn
+from accord_common.secagg.masks import add_masks
 from accord_common.secagg.messages import (
     Advertisement,
+    Commitment,
     Confirmation,
     M,
     Shares,
@@ -47,14 +53,13 @@ from accord_common.secagg.messages import (
     uploads_hash,
     verify,
 )
-from accord_common.secagg.shamir import Share, combine
-from accord_server.aggregator.attempt_state import Stage, Suspended
+from accord_server.aggregator.attempt_state import Stage, Staged, Suspended
 from accord_server.aggregator.folding import add_whole
-from accord_server.aggregator.left_over import left_over
+from accord_server.aggregator.left_over import combined, left_over
 
 
 @dataclass(slots=True)
-class Attempt:
+class Attempt(Staged):
     """One attempt at one round.
 
     Args:
@@ -74,24 +79,23 @@ class Attempt:
     round: int
     attempt: int
     model: str
-    stage: Stage = Stage.ADVERTISE
     advertised: dict[str, Envelope] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)
     _keys: dict[str, str] = field(default_factory=dict)  # mask keys
     _cohort: tuple[str, ...] = ()
     _cohort_hash: str = ""
+    _graph: Neighbourhood | None = None
     _shares: dict[str, Shares] = field(default_factory=dict)
     _sharers: tuple[str, ...] = ()
     _sum: Words | None = None
     _confirmations: dict[str, Envelope] = field(default_factory=dict)
-    _answers: dict[str, list[bytes]] = field(default_factory=dict)  # in U2's order
-    _lost: set[str] = field(default_factory=set)
-    _unmasked: bool = False
+    _answers: dict[str, list[bytes]] = field(default_factory=dict)  # in `_held_by`'s order
 
     def advertise(self, party: str, envelope: Envelope) -> None:
         """R0: take a node's keys; a newer advertisement replaces the older; `wrong-stage`."""
         self._require(Stage.ADVERTISE, party)
-        self._keys[party] = self._verify(Advertisement, party, envelope).mask_key
+        kind = Commitment if is_drawn(self.manifest.n) else Advertisement
+        self._keys[party] = self._verify(kind, party, envelope).mask_key
         self.advertised[party] = envelope
         self._lost.discard(party)
 
@@ -110,7 +114,24 @@ class Attempt:
         self._cohort = tuple(sorted(self.advertised))
         members = [self.advertised[party] for party in self._cohort]
         self._cohort_hash = cohort_hash(members)
+        if not is_drawn(self.manifest.n):
+            self._graph = complete(self._cohort, self.manifest.secagg.threshold)
         return members
+
+    def draw(self, reveals: Mapping[str, Envelope]) -> None:
+        """Before R1 above 50 nodes: fix the graph, once; the codes of `draw.draw`."""
+        self._require(Stage.SHARE, "the draw")
+        if self._graph is not None:
+            raise ProtocolError("wrong-stage", "the attempt has its graph")
+        self._graph = draw(
+            reveals,
+            [self.advertised[party] for party in self._cohort],
+            manifest=self.manifest,
+            manifest_hash=self.manifest_hash,
+            node_keys=self.node_keys,
+            round_=self.round,
+            attempt=self.attempt,
+        )
 
     def share(self, party: str, envelope: Envelope) -> None:
         """R1: take a node's sealed shares.
@@ -124,8 +145,8 @@ class Attempt:
         message = self._verify(Shares, party, envelope)
         if message.cohort != self._cohort_hash:
             raise ProtocolError("wrong-cohort", f"{party} shared among another cohort")
-        if message.sealed.keys() != set(self._cohort) - {party}:
-            raise ProtocolError("wrong-shares", f"{party} did not share among all others of U1")
+        if message.sealed.keys() != set(self.graph.circles[party]) - {party}:
+            raise ProtocolError("wrong-shares", f"{party} did not share among its neighbours")
         self._shares[party] = message
 
     def retract(self, party: str) -> None:
@@ -141,10 +162,10 @@ class Attempt:
         return self._sharers
 
     def sealed_for(self, party: str) -> dict[str, str]:
-        """For R2's request to a member of U2: what the others of U2 sealed to it."""
+        """For R2's request to a member of U2: what its neighbours in U2 sealed to it."""
         return {
             source: self._shares[source].sealed[party]
-            for source in self._sharers
+            for source in self._held_by(party)
             if source != party
         }
 
@@ -223,7 +244,7 @@ class Attempt:
         return [self._confirmations[party] for party in sorted(self._confirmations)]
 
     def unmask(self, party: str, envelope: Envelope) -> None:
-        """R4: take a node's shares, one for each of U2.
+        """R4: take a node's shares, one for each of its circle in U2.
 
         Raises:
             ProtocolError: `wrong-stage`, `not-in-cohort`, `repeated-message`, `wrong-confirmation`,
@@ -238,7 +259,7 @@ class Attempt:
             message.sealed,
             self.envelope_private,
             message.ephemeral_key,
-            count=len(self._sharers),
+            count=len(self._held_by(party)),
             context=self._context,
             source=party,
             destination=self.manifest.aggregator.party,
@@ -247,20 +268,40 @@ class Attempt:
 
     @property
     def unmaskable(self) -> bool:
-        """Whether t nodes have answered R4, so that `total` can be formed."""
-        return len(self._answers) >= self.manifest.secagg.threshold
+        """Whether enough nodes have answered R4, so that `total` can be formed."""
+        return self.stage is Stage.UNMASK and self._recoverable(self._answers)
 
     def total(self) -> Words:
         """The sum (d,) over all of U3, modulo 2^k.
 
         Raises:
-            ProtocolError: `too-few-shares` under t answers; `inconsistent-shares`, `bad-secret` or
-                `mask-key-mismatch` where the shares give no secret, or not the advertised one.
+            ProtocolError: `too-few-shares` where R4's answers are; `inconsistent-shares`,
+                `bad-secret` or `mask-key-mismatch` where the shares give no secret, or not the
+                advertised one.
         """
+        if not self.unmaskable:
+            raise ProtocolError("too-few-shares", f"{len(self._answers)} nodes gave their shares")
         if not self._unmasked:
-            add_masks(self._accumulator(), self._left_over())
+            held = {holder: self._held_by(holder) for holder in self._answers}
+            masks = left_over(
+                combined(self._answers, held, self.graph.threshold, self.manifest),
+                frozenset(self.uploads),
+                self.graph,
+                self._keys,
+                context=self._context,
+                cohort=self._cohort_hash,
+                model=self.model,
+            )
+            add_masks(self._accumulator(), masks)
             self._unmasked = True
         return self._accumulator()
+
+    @property
+    def graph(self) -> Neighbourhood:
+        """Who shares with whom; `wrong-stage` before it is known."""
+        if self._graph is None:
+            raise ProtocolError("wrong-stage", "the graph has yet to be drawn")
+        return self._graph
 
     @property
     def cohort(self) -> tuple[str, ...]:
@@ -277,27 +318,6 @@ class Attempt:
         """Parties of U2 in roster order; empty until `close_sharers`."""
         return self._sharers
 
-    @property
-    def missing(self) -> frozenset[str]:
-        """Who has yet to answer in the open stage, without the lost; in R0 nobody is waited for."""
-        expected, answered = self._expected()
-        return frozenset(expected) - answered.keys() - self._lost
-
-    def lose(self, party: str) -> None:
-        """Wait no more for a node; what it has answered stays.
-
-        Raises:
-            ProtocolError: `small-cohort` once the open stage can no longer gather enough.
-        """
-        self._lost.add(party)
-        _, answered = self._expected()
-        if self.stage is Stage.ADVERTISE:
-            return
-        late = self.stage in (Stage.CONFIRM, Stage.UNMASK)
-        needed = self.manifest.secagg.threshold if late else self.manifest.smallest_cohort
-        if len(answered) + len(self.missing) < needed:
-            raise self._small(len(answered) + len(self.missing), needed)
-
     def _expected(self) -> tuple[Sequence[str], Mapping[str, object]]:
         match self.stage:
             case Stage.ADVERTISE:
@@ -310,34 +330,6 @@ class Attempt:
                 return tuple(self.uploads), self._confirmations
             case Stage.UNMASK:
                 return tuple(self.uploads), self._answers
-
-    def _require(
-        self,
-        stage: Stage,
-        party: str,
-        members: Sequence[str] | Mapping[str, object] | None = None,
-        answered: Mapping[str, object] | None = None,
-    ) -> None:
-        if self.stage is not stage or self._unmasked:
-            raise ProtocolError(
-                "wrong-stage", f"{party} speaks in {stage.name}, it is {self.stage.name}"
-            )
-        if members is not None and party not in members:
-            raise ProtocolError("not-in-cohort", f"{party} is not in this stage's list")
-        if answered is not None and party in answered:
-            raise ProtocolError("repeated-message", f"{party} has answered in this stage")
-
-    def _close(self, stage: Stage, count: int, needed: int) -> None:
-        if self.stage is not stage:
-            raise ProtocolError("wrong-stage", f"closing {stage.name} in {self.stage.name}")
-        if count < needed:
-            raise self._small(count, needed)
-        self.stage = Stage(stage + 1)
-
-    def _small(self, count: int, needed: int) -> ProtocolError:
-        return ProtocolError(
-            "small-cohort", f"{count} nodes in {self.stage.name}, {needed} are needed"
-        )
 
     def _verify(self, kind: type[M], party: str, envelope: Envelope) -> M:
         if party not in self.node_keys:
@@ -352,27 +344,16 @@ class Attempt:
             party=party,
         )
 
-    def _left_over(self) -> list[Pair]:
-        """The masks still in the sum, to be taken off: every b of U3, and pairs with the lost."""
-        if not self.unmaskable:
-            raise ProtocolError("too-few-shares", f"{len(self._answers)} nodes gave their shares")
-        secrets = {party: self._secret(position) for position, party in enumerate(self._sharers)}
-        return left_over(
-            secrets,
-            frozenset(self.uploads),
-            self._keys,
-            context=self._context,
-            cohort=self._cohort_hash,
-            model=self.model,
-        )
+    def _needed(self) -> int:
+        late = self.stage in (Stage.CONFIRM, Stage.UNMASK)
+        return self.manifest.secagg.threshold if late else self.manifest.smallest_cohort
 
-    def _secret(self, position: int) -> bytes:
-        """Combine what the nodes hold of the member of U2 at `position`."""
-        shares = [
-            Share(self.manifest.index(holder) + 1, values[position])
-            for holder, values in sorted(self._answers.items())
-        ]
-        return combine(shares, self.manifest.secagg.threshold)
+    def _recoverable(self, holders: Collection[str]) -> bool:
+        return self.graph.recoverable(self._sharers, holders)
+
+    def _held_by(self, party: str) -> list[str]:
+        """The members of U2 of whose secrets a node has shares, in roster order."""
+        return [member for member in self.graph.circles[party] if member in self._sharers]
 
     @property
     def _context(self) -> bytes:
