@@ -1,4 +1,8 @@
-"""Real federations for end-to-end tests and benchmarks: real processes over synthetic tables."""
+"""Real federations for end-to-end tests and benchmarks: real processes over synthetic tables.
+
+Every steward has decided that runs within the agreement need no word of theirs, so a run begins
+once its coordinator has started it: five stewards at two cores take 20 s to say yes, each time.
+"""
 
 import tempfile
 from collections.abc import Iterator
@@ -106,7 +110,10 @@ def running(
     """
     logs = folder / "logs"
     logs.mkdir(parents=True)
-    shares = [Share(f"Site {index}", synthetic_table(index), SIZE) for index in range(nodes)]
+    shares = [
+        Share(f"Site {index}", synthetic_table(index), SIZE, "auto-within-agreement")
+        for index in range(nodes)
+    ]
     with Services(logs) as services:
         federation = Federation(folder / "parties", services, shares, synthetic_schema())
         if known:
@@ -147,7 +154,5 @@ def follow(federation: Federation, run: str, *options: str | Path) -> list[dict[
 
 
 def complete(federation: Federation, **changes: Any) -> list[dict[str, Any]]:
-    """Start a run, let every steward approve it, and watch it to its end."""
-    run = federation.start_run(plan(federation, **changes))
-    federation.approve(run)
-    return follow(federation, run)
+    """Start a run and watch it to its end."""
+    return follow(federation, federation.start_run(plan(federation, **changes)))

@@ -25,11 +25,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one institution brings: a CSV text, and the public size it declares."""
+    """What one institution brings: a CSV text, the public size it declares, who decides on runs."""
 
     site: str
     table: str
     size: int
+    policy: str = "ask"
 
 
 @dataclass
@@ -180,7 +181,7 @@ class Federation:
         self._join(node, "data-holder", "enroll")
         self.at(
             node, "dataset", "add", table, "--schema", schema, "--name", DATASET,
-            "--size", str(share.size),
+            "--size", str(share.size), "--policy", share.policy,
         )  # fmt: skip
         self.report(f"{node.name} has enrolled and registered its table")
 
