@@ -9,6 +9,8 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,7 +23,8 @@ BEFORE = {"update": "unmasking", "confirm": "upload", "unmask": "confirmation"}
 """A node's last line before it would answer a stage: R2, R3, R4."""
 
 POLL_S = 0.004  # a tenth of what a node takes from one line to the next
-FROZEN_S = 0.5  # a stage begins a few milliseconds after the last answer to the one before
+FROZEN_S = 0.2  # a stage begins a few milliseconds after the last answer to the one before
+THAWED_S = 0.02  # enough to send what has its line already
 FOUND_WITHIN_S = 60.0  # some 200 rounds
 _TAIL_BYTES = 8192  # at least two lines
 
@@ -32,7 +35,7 @@ def kill_at(federation: Federation, run: str, stage: str, victim: Actor, *others
     Returns:
         The round, from 0.
     """
-    log, pid, pause = AggregatorLog(federation, run), federation.services.pid(victim), Event()
+    log, pause = AggregatorLog(federation, run), Event()
     until = time.monotonic() + FOUND_WITHIN_S
     while time.monotonic() < until:
         line = last_line(victim)
@@ -40,19 +43,30 @@ def kill_at(federation: Federation, run: str, stage: str, victim: Actor, *others
             log.read()
             pause.wait(POLL_S)
             continue
-        os.kill(pid, signal.SIGSTOP)
-        os.waitid(os.P_PID, pid, os.WSTOPPED)  # from here on it writes nothing
         round_: int = line["round"] + (stage == "update")
-        thaw = time.monotonic() + FROZEN_S
-        while last_line(victim) == line and time.monotonic() < thaw:
-            log.read()
-            if (stage, round_) in log.stages:
-                for node in (*others, victim):
-                    federation.services.kill(node)
-                return round_
-            pause.wait(POLL_S)
-        os.kill(pid, signal.SIGCONT)
+        with frozen(federation.services.pid(victim)):
+            thaw = time.monotonic() + FROZEN_S
+            while last_line(victim) == line and time.monotonic() < thaw:
+                log.read()
+                if (stage, round_) in log.stages:
+                    for node in (*others, victim):
+                        federation.services.kill(node)
+                    return round_
+                pause.wait(POLL_S)
+        pause.wait(THAWED_S)
     raise AssertionError(f"{victim.name} was not found before {stage} in {FOUND_WITHIN_S:g} s")
+
+
+@contextmanager
+def frozen(pid: int) -> Iterator[None]:
+    """A child of this process stands still, unless it is killed meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED)
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def last_line(node: Actor) -> dict[str, Any]:

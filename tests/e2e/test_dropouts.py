@@ -23,7 +23,7 @@ from tests.e2e.killing import BEFORE, kill_at
 from tests.known.installing import TASK
 from tests.known.sums import check_sums, tables_of
 
-ROUNDS = 6
+ROUNDS = 10
 LAST_KILL = 8  # rounds before the end: a coordinator sees a round a moment after it is over
 
 
@@ -96,7 +96,7 @@ def test_one_killed_and_the_run_completes(federation: Federation, stage: str) ->
     assert cohorts[round_ + 1 :] == [others] * (ROUNDS - round_ - 1)
 
 
-@pytest.mark.soak(sample=16, full=200)
+@pytest.mark.soak(sample=20, full=200)
 def test_rounds_go_on_while_nodes_die_and_come_back(
     federation: Federation, size: int, seed: int, request: pytest.FixtureRequest
 ) -> None:
