@@ -29,11 +29,18 @@ FOUND_WITHIN_S = 60.0  # some 200 rounds
 _TAIL_BYTES = 8192  # at least two lines
 
 
+class RunEnded(AssertionError):
+    """The run was over before the victim was found where it should die."""
+
+
 def kill_at(federation: Federation, run: str, stage: str, victim: Actor, *others: Actor) -> int:
     """Kill `victim` in a stage, and `others` just before: while the stage still waits for it.
 
     Returns:
         The round, from 0.
+
+    Raises:
+        RunEnded: nobody was killed.
     """
     log, pause = AggregatorLog(federation, run), Event()
     until = time.monotonic() + FOUND_WITHIN_S
@@ -80,20 +87,22 @@ def last_line(node: Actor) -> dict[str, Any]:
 
 
 class AggregatorLog:
-    """The aggregator's log, read as it grows from now on.
+    """The aggregator's log, read as it grows.
 
     Attributes:
-        stages: (stage, round) of those that have begun.
+        stages: (stage, round) of those that have begun from now on.
     """
 
     def __init__(self, federation: Federation, run: str) -> None:
         self.stages: set[tuple[str, int]] = set()
         self._run = run
         self._path: Path = federation.services.log(federation.aggregator)
-        self._position = self._path.stat().st_size
+        self._position = 0
+        self.read()
+        self.stages.clear()  # other runs had the same
 
     def read(self) -> None:
-        """Take in what is new; AssertionError where the run has ended."""
+        """Take in what is new; `RunEnded` where that says so."""
         with self._path.open("rb") as file:
             file.seek(self._position)
             text = file.read()
@@ -104,4 +113,4 @@ class AggregatorLog:
             if entry.get("event") == "stage":
                 self.stages.add((entry["stage"], entry["round"]))
             if entry.get("event") == "run-ended" and entry["run"] == self._run:
-                raise AssertionError(f"the run has ended: {entry['status']}, {entry['cause']}")
+                raise RunEnded(f"{entry['status']} {entry['code']}: {entry['cause']}")
