@@ -39,7 +39,6 @@ def test_a_long_run_with_two_node_restarts(size: int) -> None:
         run = federation.start_run(
             federations.plan(federation, rounds=size, spare_attempts=20, sampling_rate="0.02")
         )
-        federation.approve(run)
         victim = federation.nodes[1]
         watched = (federation.nodes[0], federation.aggregator, federation.registry)
         resident: dict[str, list[int]] = {actor.name: [] for actor in watched}

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one institution brings: a CSV text, and the public size it declares."""
+    """What one institution brings: a CSV text, the public size it declares, who decides on runs."""
 
     site: str
     table: str
     size: int
+    policy: str = "ask"
 
 
 @dataclass
@@ -92,13 +94,8 @@ class Federation:
 
     def enrol_all(self) -> None:
         """Invite, enrol and approve the aggregator and every institution."""
-        aggregator = self.aggregator
-        self.certificate(aggregator, "aggregator")
-        aggregator.run(
-            "aggregator", "init", "--name", aggregator.name, "--home", aggregator.home / "accord"
-        )
-        self._join(aggregator, "aggregator", "aggregator", "enroll")
-        self._each(self._enrol_node, range(len(self.nodes)))
+        nodes = [partial(self._enrol_node, index) for index in range(len(self.nodes))]
+        self._each(lambda enrol: enrol(), [self._enrol_aggregator, *nodes])
 
     def agree(self, terms: dict[str, Any]) -> str:
         """Draft an agreement over all datasets, and let every party read and sign it."""
@@ -169,6 +166,14 @@ class Federation:
             name, script, home, lambda command: self.separation.wrap(command, uid), passphrase
         )
 
+    def _enrol_aggregator(self) -> None:
+        aggregator = self.aggregator
+        self.certificate(aggregator, "aggregator")
+        aggregator.run(
+            "aggregator", "init", "--name", aggregator.name, "--home", aggregator.home / "accord"
+        )
+        self._join(aggregator, "aggregator", "aggregator", "enroll")
+
     def _enrol_node(self, index: int) -> None:
         node, share = self.nodes[index], self.shares[index]
         table, schema = node.home / f"{DATASET}.csv", node.home / f"{DATASET}.yaml"
@@ -180,7 +185,7 @@ class Federation:
         self._join(node, "data-holder", "enroll")
         self.at(
             node, "dataset", "add", table, "--schema", schema, "--name", DATASET,
-            "--size", str(share.size),
+            "--size", str(share.size), "--policy", share.policy,
         )  # fmt: skip
         self.report(f"{node.name} has enrolled and registered its table")
 

@@ -144,11 +144,15 @@ class Services:
 
     def pid(self, actor: Actor) -> int:
         """Process id of an actor's newest process."""
-        return next(process.pid for name, process in reversed(self._running) if name == actor.name)
+        return self._newest(actor).pid
+
+    def alive(self, actor: Actor) -> bool:
+        """Whether an actor's newest process runs."""
+        return self._newest(actor).poll() is None
 
     def kill(self, actor: Actor) -> None:
         """SIGKILL an actor's newest process, as a crash would, and wait until it is gone."""
-        process = next(item for name, item in reversed(self._running) if name == actor.name)
+        process = self._newest(actor)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
@@ -166,6 +170,9 @@ class Services:
                 _, process = self._running[-1]
                 _end(process)
                 self._running.pop()
+
+    def _newest(self, actor: Actor) -> "subprocess.Popen[str]":
+        return next(process for name, process in reversed(self._running) if name == actor.name)
 
     def _keep(self, actor: Actor, process: subprocess.Popen[str]) -> None:
         with self._lock:  # somebody's thread may still start what `stop` would no longer see
