@@ -2,7 +2,9 @@
 
 Guarantees: every path but `BODY_LIMITS` answers 404, whatever else Flower can do; a body is read
 only from a node whose key signed the request and is in the roster, and never beyond its path's
-limit; a fault while answering one request touches no other.
+limit; a fault while answering one request touches no other. Large bodies, in and out, pass through
+about 1 MiB at a time, at the speed of whoever takes them, so memory grows with the number of nodes
+and not with what they carry; a sender who falls silent is cut off.
 
 A node holds one request to `LINE` open for as long as it lives. The aggregator writes a frame (one
 byte) into it: `WAKE` when a message waits, `ALIVE` every few seconds, `END` before closing. When
@@ -17,7 +19,14 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -25,6 +34,7 @@ from typing import Any, Protocol, Self
 import structlog
 import uvicorn
 
+from accord_common.bulk import Body
 from accord_common.errors import ConflictError, TransportError
 from accord_common.parcel import MAX_OBJECT_BYTES
 
@@ -46,10 +56,14 @@ WAKE, ALIVE, END = b"w", b".", b"e"
 ALIVE_S = 5.0
 TICK_S = 10  # Flower drops a run's task after 60 s without a sign
 _SLICE = 256 << 10  # bytes; more at once makes the event loop move memory about
-_INLINE = 64 << 10  # bytes; a larger body is hashed in a thread, not in the event loop
+_INLINE = 64 << 10  # bytes; a larger body is passed on as it comes, by threads
+_START = 1 << 10  # bytes; what stands before the object in a push-object is some 150
+_BATCH = 1 << 20  # bytes; what is handed to a thread at once
+_STALL_S = 60.0  # as long as a node's own patience with one request
 _CONNECTIONS = 1_000  # two a node; beyond that a flood gets 503
 
 Headers = Mapping[bytes, bytes]
+Piece = bytes | Body
 _Message = MutableMapping[str, Any]  # an ASGI event
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[[_Message], Awaitable[None]]
@@ -100,6 +114,18 @@ class Line:
         return END if self._ended else WAKE
 
 
+class Upload(Protocol):
+    """A large body on its way in. Called in worker threads, by one at a time; may raise Refusal."""
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Take what has come."""
+        ...
+
+    def finish(self) -> Sequence[Piece]:
+        """Take note that this was all; return the pieces of the response."""
+        ...
+
+
 class Application(Protocol):
     """A run's transport, as the listener sees it. All methods are quick and thread-safe."""
 
@@ -107,8 +133,12 @@ class Application(Protocol):
         """Return the party whose node signed these headers, or raise Refusal 401."""
         ...
 
-    def answer(self, party: str, path: str, body: bytes) -> Sequence[bytes]:
+    def answer(self, party: str, path: str, body: bytes) -> Sequence[Piece]:
         """Serve one of the Fleet paths: the pieces of the response. May raise Refusal."""
+        ...
+
+    def upload(self, party: str, start: bytes, length: int) -> Upload:
+        """Admit a push-object of `length` bytes that begins so, or raise Refusal."""
         ...
 
     def opened(self, party: str, line: Line, body: bytes) -> None:
@@ -205,12 +235,14 @@ class Listener:
                 raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-run")
             headers = dict(scope["headers"])
             party = application.identify(headers)
-            body = await _read(receive, headers, limit)
-            if path == LINE:
-                return await _hold(application, party, body, receive, send)
-            if len(body) > _INLINE:
-                pieces = await asyncio.to_thread(application.answer, party, path, body)
+            length = _length(headers, limit)
+            pieces: Sequence[Piece]
+            if length > _INLINE:  # only push-object may be
+                pieces = await _pass_on(application, party, receive, length)
             else:
+                body = b"".join([piece async for piece in _body(receive)])
+                if path == LINE:
+                    return await _hold(application, party, body, receive, send)
                 pieces = application.answer(party, path, body)
         except Refusal as refusal:
             log.warning(refusal.code, party=party, path=path, detail=refusal.detail)
@@ -266,34 +298,69 @@ async def _disconnected(receive: _Receive) -> None:
         pass
 
 
-async def _read(receive: _Receive, headers: Headers, limit: int) -> bytes:
+def _length(headers: Headers, limit: int) -> int:
     declared = headers.get(b"content-length", b"")
     if not declared.isdigit():
         raise Refusal(HTTPStatus.LENGTH_REQUIRED, "length-required")
     if int(declared) > limit:
         raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large")
-    parts = []
+    return int(declared)
+
+
+async def _body(receive: _Receive) -> AsyncIterator[bytes]:
+    """Yield a body as it comes; the HTTP parser lets no more through than was declared."""
     more = True
-    while more:  # the HTTP parser lets no more through than was declared
-        message = await receive()
+    while more:
+        try:
+            async with asyncio.timeout(_STALL_S):
+                message = await receive()
+        except TimeoutError as error:
+            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body-stalled") from error
         if message["type"] == "http.disconnect":
             raise Refusal(HTTPStatus.BAD_REQUEST, "body-cut-short")
-        parts.append(message.get("body", b""))
+        yield message.get("body", b"")
         more = message.get("more_body", False)
-    return b"".join(parts)
 
 
-async def _respond(send: _Send, status: HTTPStatus, pieces: Sequence[bytes], kind: bytes) -> None:
-    length = str(sum(map(len, pieces))).encode()
+async def _pass_on(
+    application: Application, party: str, receive: _Receive, length: int
+) -> Sequence[Piece]:
+    """Hand a large body over batch by batch; nothing more is read while a batch is on its way."""
+    upload: Upload | None = None
+    batch: list[bytes] = []
+    size = 0
+    async for piece in _body(receive):
+        batch.append(piece)
+        size += len(piece)
+        if upload is None and size >= _START:
+            start = b"".join(batch)
+            upload = await asyncio.to_thread(application.upload, party, start, length)
+            batch, size = [], 0
+        elif upload is not None and size >= _BATCH:
+            await asyncio.to_thread(upload.write, batch)
+            batch, size = [], 0
+    assert upload is not None  # a body above `_INLINE` has more than `_START`
+    await asyncio.to_thread(upload.write, batch)
+    return await asyncio.to_thread(upload.finish)
+
+
+async def _respond(send: _Send, status: HTTPStatus, pieces: Sequence[Piece], kind: bytes) -> None:
+    bodies = [Body.of(piece) if isinstance(piece, bytes) else piece for piece in pieces]
+    length = str(sum(body.size for body in bodies)).encode()
     headers = [(b"content-type", kind), (b"content-length", length)]
     if status != HTTPStatus.OK:  # its body may be unread
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    for piece in pieces:
-        view = memoryview(piece)
-        for start in range(0, len(view), _SLICE):
-            body = view[start : start + _SLICE]
-            await send({"type": "http.response.body", "body": body, "more_body": True})
+    for body in bodies:
+        for start in range(0, body.size, _BATCH):
+            count = min(_BATCH, body.size - start)
+            if body.size > _INLINE:
+                batch = memoryview(await asyncio.to_thread(body.read, start, count))
+            else:
+                batch = memoryview(body.read(start, count))
+            for place in range(0, count, _SLICE):
+                part = batch[place : place + _SLICE]
+                await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 

@@ -16,7 +16,7 @@ from accord_common.chain import VerifiedRun
 from accord_common.errors import TransportError, UsageError
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
-from accord_common.secagg.sealing import chunk_count
+from accord_common.secagg.sealing import chunk_count, sealed_bytes
 from accord_server.aggregator.fleet import SuperLinkTransport
 from accord_server.aggregator.listener import Listener
 from accord_server.aggregator.offers import Endpoint
@@ -59,13 +59,19 @@ def open_service(
         )
         endpoint = Endpoint(address or f"{place['host']}:{listener.port}", spki)
 
-        def open_transport(run: VerifiedRun) -> Transport:
+        def open_transport(run: VerifiedRun, folder: Path) -> Transport:
             roster = {}
             for party, delegation in run.delegations.items():
                 assert delegation.flower_key is not None  # chain.fetch_run saw to it
                 roster[party] = flower_public_key(delegation.flower_key)
-            chunks = chunk_count(run.manifest.dimension, run.manifest.secagg.ring_bits)
-            return SuperLinkTransport(listener, roster, max_reply_chunks=chunks)
+            size = run.manifest.dimension, run.manifest.secagg.ring_bits
+            return SuperLinkTransport(
+                listener,
+                roster,
+                folder,
+                max_reply_chunks=chunk_count(*size),
+                max_reply_bytes=sealed_bytes(*size),
+            )
 
         yield Service(home, client, endpoint, open_transport)
 

@@ -33,7 +33,15 @@ from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from accord_common.identity import FlowerKey
-from accord_common.parcel import MAX_HEADER_BYTES, MAX_OBJECT_BYTES, Parcel, Tree, _object, pack
+from accord_common.parcel import (
+    MAX_HEADER_BYTES,
+    MAX_OBJECT_BYTES,
+    Parcel,
+    Tree,
+    _object,
+    bytes_field,
+    pack,
+)
 from accord_server.aggregator import listener as paths
 from accord_server.aggregator.listener import BODY_LIMITS
 from accord_server.aggregator.transport import Joined, Lost, Outgoing
@@ -242,10 +250,10 @@ class Replying(Raw):
             node=self.node,
             run_id=self.question.metadata.run_id,
             object_id=object_id,
-            object_content=content,
             session_id=self.wanted.session_id if session is None else session,
         )
-        return self.code(paths.PUSH_OBJECT, request)
+        field = bytes_field(PushObjectRequest.OBJECT_CONTENT_FIELD_NUMBER, len(content))
+        return self.code(paths.PUSH_OBJECT, request.SerializeToString() + field + content)
 
 
 def _proto(tree: Tree) -> ObjectTree:
@@ -271,7 +279,7 @@ def test_a_reply_counts_once_all_its_objects_are_here(node: Replying) -> None:
     assert set(node.wanted.objects_to_push) == set(parcel.contents)
     for object_id, content in parcel.contents.items():
         assert node.site.transport.receive(0) is None
-        assert node.put(object_id, content) == (HTTPStatus.OK, "")
+        assert node.put(object_id, content.head + content.body.load()) == (HTTPStatus.OK, "")
     assert answer(node.site.transport).header == b"reply"
 
 
@@ -322,11 +330,12 @@ def test_a_tree_that_flower_would_choke_on_is_refused(node: Replying) -> None:
 def test_an_object_must_be_expected_and_have_the_hash_it_is_named_by(node: Replying) -> None:
     parcel = _reply()
     root = parcel.tree.object_id
+    content = parcel.contents[root].head + parcel.contents[root].body.load()
     node.wanted = PushMessagesResponse(session_id="x")
-    assert node.put(root, parcel.contents[root]) == (HTTPStatus.CONFLICT, "reply-not-wanted")
+    assert node.put(root, content) == (HTTPStatus.CONFLICT, "reply-not-wanted")
     assert node.announce(parcel)[0] == HTTPStatus.OK
     for session in ("", "x"):
-        refused = node.put(root, parcel.contents[root], session)
+        refused = node.put(root, content, session)
         assert refused == (HTTPStatus.CONFLICT, "reply-not-wanted")
     assert node.put("0" * 64, b"x") == (HTTPStatus.CONFLICT, "object-not-wanted")
     assert node.put(root, b"other bytes") == (HTTPStatus.BAD_REQUEST, "object-refused")
@@ -356,7 +365,8 @@ def test_a_malformed_reply_is_dropped_and_logged(node: Replying, index: int) -> 
     parcel, code = _malformed()[index]
     assert node.announce(parcel)[0] == HTTPStatus.OK
     for object_id in node.wanted.objects_to_push:
-        assert node.put(object_id, parcel.contents[object_id])[0] == HTTPStatus.OK
+        content = parcel.contents[object_id]
+        assert node.put(object_id, content.head + content.body.load())[0] == HTTPStatus.OK
     with capture_logs() as logs:
         assert node.site.transport.receive(0.2) is None
     assert [(line["event"], line["party"]) for line in logs] == [(code, "a")]
