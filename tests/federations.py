@@ -11,6 +11,7 @@ import yaml
 
 from accord_server.demo.federation import Federation, Share
 from accord_server.demo.processes import Services
+from tests.known import installing
 
 FEATURES = 10
 ROWS, SIZE = 120, 200
@@ -62,11 +63,12 @@ def terms(**changes: Any) -> dict[str, Any]:
         },
         "tasks": [
             {
-                "task": "tabular-binary",
+                "task": task,
                 "objective": "test",
                 "architectures": ["logistic-regression", "mlp"],
                 "max_rounds": 1000,
             }
+            for task in ("tabular-binary", installing.TASK)
         ],
         **changes,
     }
@@ -91,13 +93,24 @@ def plan(federation: Federation, **changes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def running(folder: Path, nodes: int = 3, **changes: Any) -> Iterator[Federation]:
-    """A federation with a signed agreement and all processes up; all gone at the end."""
+def running(
+    folder: Path, nodes: int = 3, *, known: bool = False, **changes: Any
+) -> Iterator[Federation]:
+    """A federation with a signed agreement and all processes up; all gone at the end.
+
+    Args:
+        folder: made, for everything.
+        nodes: how many sites.
+        known: install the task `known-vectors` for those who load tasks; runs may then name it.
+        changes: of the agreement's terms.
+    """
     logs = folder / "logs"
     logs.mkdir(parents=True)
     shares = [Share(f"Site {index}", synthetic_table(index), SIZE) for index in range(nodes)]
     with Services(logs) as services:
         federation = Federation(folder / "parties", services, shares, synthetic_schema())
+        if known:
+            _install_known(federation, folder / "installed")
         federation.found()
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
@@ -107,11 +120,17 @@ def running(folder: Path, nodes: int = 3, **changes: Any) -> Iterator[Federation
 
 
 @contextmanager
-def temporary(nodes: int = 3, **changes: Any) -> Iterator[Federation]:
+def temporary(nodes: int = 3, *, known: bool = False, **changes: Any) -> Iterator[Federation]:
     """The same in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="accord-") as name:
-        with running(Path(name) / "federation", nodes, **changes) as federation:
+        with running(Path(name) / "federation", nodes, known=known, **changes) as federation:
             yield federation
+
+
+def _install_known(federation: Federation, packages: Path) -> None:
+    installing.install(packages)
+    federation.coordinator = installing.having(federation.coordinator, packages)
+    federation.nodes = [installing.having(node, packages) for node in federation.nodes]
 
 
 def follow(federation: Federation, run: str, *options: str | Path) -> list[dict[str, Any]]:

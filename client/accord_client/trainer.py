@@ -71,11 +71,11 @@ class Trainer:
         Raises:
             DataError: the table is not the one that was checked, or breaks its schema.
         """
-        from accord_client.training.train import LocalPlan, train_round
+        from accord_client.training import train
 
         task, module, table = self._open()
         local = self._manifest.local
-        plan = LocalPlan(
+        plan = train.LocalPlan(
             steps=local.steps,
             sampling_rate=self._site.sampling_rate,
             population=self.dataset.size,
@@ -83,7 +83,7 @@ class Trainer:
             noise_multiplier=self._site.noise_multiplier,
             learning_rate=local.learning_rate,
         )
-        return train_round(task, module, model, table, plan, threads=self._threads)
+        return train.train_round(task, module, model, table, plan, threads=self._threads)
 
     def _open(self) -> tuple[Task, nn.Module, Encoded]:
         if self._opened is None:

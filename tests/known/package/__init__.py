@@ -1,0 +1,1 @@
+"""What `installing.install` puts where a node finds it, under the name `known_vectors`."""
