@@ -62,10 +62,11 @@ class Optimizer:
                 name: np.frombuffer(body.read(4 * start, 4 * part.shape[0]), "<f4").astype("f4")
                 for name, body in vectors.items()
             }
-            self._step(block, part, factor)
+            self.step(block, part, factor)
             yield block
 
-    def _step(self, block: dict[str, Vector], words: Words, factor: float) -> None:
+    def step(self, block: dict[str, Vector], words: Words, factor: float) -> None:
+        """Move vectors (b,), name -> part of the model or of its state, in place by words (b,)."""
         mean = words.view(np.dtype(f"i{words.itemsize}")).astype(np.float64) * factor
         direction = self._direction(block, mean) if _STATE[self.settings.name] else mean
         rate = float(self.settings.learning_rate)
@@ -76,7 +77,7 @@ class Optimizer:
     ) -> NDArray[np.float64]:
         tau = float(self.settings.tau)
         beta1, beta2 = float(self.settings.beta1), float(self.settings.beta2)
-        if len(block) == 1:
+        if len(block) == 1:  # the model alone: a run begins
             block["m"] = np.zeros(mean.shape, np.float32)
             block["v"] = np.full(mean.shape, tau * tau, np.float32)
         square = mean * mean
