@@ -57,6 +57,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from accord_client.wire import Wire, unreachable
+from accord_common.bulk import Bulk
 from accord_common.errors import FormatError, TransportError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import Content, Parcel, Tree, bytes_field, unpack
@@ -109,7 +110,7 @@ class Session:
         with unreachable():
             return self._frames.read(1)
 
-    def pull(self) -> tuple[FlowerMessage, tuple[bytes, tuple[bytes, ...]]] | None:
+    def pull(self) -> tuple[FlowerMessage, tuple[bytes, Bulk]] | None:
         """Fetch the message that waits: Flower's frame of it, then header and chunks."""
         with self._using:
             return self._pull(self._wire())
@@ -119,7 +120,7 @@ class Session:
         with self._using:
             self._push(self._wire(), message, parcel)
 
-    def _pull(self, wire: Wire) -> tuple[FlowerMessage, tuple[bytes, tuple[bytes, ...]]] | None:
+    def _pull(self, wire: Wire) -> tuple[FlowerMessage, tuple[bytes, Bulk]] | None:
         request = PullMessagesRequest(node=self._node)
         response = _call(wire, "/v1/fleet/pull-messages", request, PullMessagesResponse)
         if not response.messages_list or not response.message_object_trees:
@@ -138,8 +139,7 @@ class Session:
             found = _call(wire, "/v1/fleet/pull-object", request, PullObjectResponse)
             return Content.of(found.object_content)
 
-        header, bulk = unpack(tree.children[0], fetch)
-        return message, (header, tuple(bulk))
+        return message, unpack(tree.children[0], fetch)
 
     def _push(self, wire: Wire, message: FlowerMessage, parcel: Parcel) -> None:
         empty = make_message(_reply_metadata(message), RecordDict())

@@ -7,7 +7,7 @@ Not covered: whether a file still holds what was put there; hashes and seals of 
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self, overload
 
@@ -74,3 +74,13 @@ def digest(body: Body) -> str:
     for piece in body.split(_READ_BYTES):
         sha256.update(piece)
     return sha256.hexdigest()
+
+
+def taken(chunks: Sequence[bytes]) -> Iterator[bytes]:
+    """Read all chunks in order; a `Bulk` forgets each, so that it is not in memory twice."""
+    if not isinstance(chunks, Bulk):
+        yield from chunks
+        return
+    while chunks.bodies:
+        first, chunks.bodies = chunks.bodies[0], chunks.bodies[1:]
+        yield first.load()
