@@ -107,12 +107,12 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, parties: tuple[str, ...] = ("a", "b", "c")) -> Iterator[Site]:
+def site(folder: Path, parties: tuple[str, ...] = ("a", "b", "c"), **limits: int) -> Iterator[Site]:
     certificates = Certificates.make(folder)
     keys = {party: FlowerKey.generate() for party in parties}
     with (
         certificates.listen() as listener,
-        SuperLinkTransport(listener, roster(keys), folder) as transport,
+        SuperLinkTransport(listener, roster(keys), folder, **limits) as transport,
     ):
         yield Site(certificates, listener, transport, keys)
 
