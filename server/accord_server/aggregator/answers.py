@@ -17,7 +17,7 @@ from pathlib import Path
 from accord_common.bulk import Body
 from accord_common.errors import FormatError
 from accord_common.parcel import Content
-from accord_server.aggregator.listener import Refusal
+from accord_server.aggregator.bodies import Refusal
 from accord_server.aggregator.open_file import OpenFile
 
 _MAX_HEAD_BYTES = 32 << 10  # kind and length; the ids of 256 children take 17 KiB

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self
@@ -33,16 +33,14 @@ from accord_common.parcel import (
     unpack,
 )
 from accord_server.aggregator.answers import Arriving, Shelf
+from accord_server.aggregator.bodies import Headers, Piece, Refusal
 from accord_server.aggregator.listener import (
     ACTIVATE,
     PULL_MESSAGES,
     PULL_OBJECT,
     PUSH_MESSAGES,
-    Headers,
     Line,
     Listener,
-    Piece,
-    Refusal,
 )
 from accord_server.aggregator.superlink import (
     MALFORMED,
@@ -71,6 +69,7 @@ class _Answer:
     session: str
     missing: set[str]
     shelf: Shelf
+    begun: set[str] = field(default_factory=set)
 
 
 @dataclass(eq=False, slots=True)
@@ -228,6 +227,9 @@ class SuperLinkTransport:
             raise Refusal(HTTPStatus.BAD_REQUEST, "request-malformed", str(error)) from error
         with self._lock:
             _, answer = self._wanted(party, request)
+            if request.object_id in answer.begun:  # an honest node starts anew, with a new line
+                raise Refusal(HTTPStatus.CONFLICT, "object-not-wanted")
+            answer.begun.add(request.object_id)
             size = length - len(start) + len(here)
             upload = _Upload(self, party, request, Arriving(answer.shelf, request.object_id, size))
         upload.write([here])
@@ -334,7 +336,7 @@ class SuperLinkTransport:
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
-    """See `listener.Upload`: one large object on its way to its answer's shelf."""
+    """See `bodies.Upload`: one large object on its way to its answer's shelf."""
 
     transport: SuperLinkTransport
     party: str

@@ -2,9 +2,8 @@
 
 Guarantees: every path but `BODY_LIMITS` answers 404, whatever else Flower can do; a body is read
 only from a node whose key signed the request and is in the roster, and never beyond its path's
-limit; a fault while answering one request touches no other. Large bodies, in and out, pass through
-about 1 MiB at a time, at the speed of whoever takes them, so memory grows with the number of nodes
-and not with what they carry; a sender who falls silent is cut off.
+limit; a fault while answering one request touches no other. No node has more than `LANES` large
+bodies under way, each of which takes 1 MiB of memory (`bodies`).
 
 A node holds one request to `LINE` open for as long as it lives. The aggregator writes a frame (one
 byte) into it: `WAKE` when a message waits, `ALIVE` every few seconds, `END` before closing. When
@@ -19,24 +18,32 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Mapping,
-    MutableMapping,
-    Sequence,
-)
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import structlog
 import uvicorn
 
-from accord_common.bulk import Body
 from accord_common.errors import ConflictError, TransportError
 from accord_common.parcel import MAX_OBJECT_BYTES
+from accord_server.aggregator.bodies import (
+    LARGE,
+    Headers,
+    Message,
+    Piece,
+    Receive,
+    Refusal,
+    Send,
+    Upload,
+    declared_length,
+    pass_on,
+    pieces_of,
+    respond,
+)
 
 LINE = "/v1/accord/line"
 ACTIVATE = "/v1/fleet/activate-node"
@@ -55,30 +62,10 @@ BODY_LIMITS: Mapping[str, int] = {
 WAKE, ALIVE, END = b"w", b".", b"e"
 ALIVE_S = 5.0
 TICK_S = 10  # Flower drops a run's task after 60 s without a sign
-_SLICE = 256 << 10  # bytes; more at once makes the event loop move memory about
-_INLINE = 64 << 10  # bytes; a larger body is passed on as it comes, by threads
-_START = 1 << 10  # bytes; what stands before the object in a push-object is some 150
-_BATCH = 1 << 20  # bytes; what is handed to a thread at once
-_STALL_S = 60.0  # as long as a node's own patience with one request
 _CONNECTIONS = 1_000  # two a node; beyond that a flood gets 503
-
-Headers = Mapping[bytes, bytes]
-Piece = bytes | Body
-_Message = MutableMapping[str, Any]  # an ASGI event
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
+LANES = 4  # large bodies a node may have under way; an honest one has one, or two while it returns
 
 log = structlog.get_logger(__name__)
-
-
-class Refusal(Exception):
-    """A request that is answered with a status and a stable code, and changes nothing."""
-
-    def __init__(self, status: HTTPStatus, code: str, detail: str = "") -> None:
-        super().__init__(code)
-        self.status = status
-        self.code = code
-        self.detail = detail  # for the log, never for the node
 
 
 class Line:
@@ -112,18 +99,6 @@ class Line:
             return ALIVE
         self._changed.clear()
         return END if self._ended else WAKE
-
-
-class Upload(Protocol):
-    """A large body on its way in. Called in worker threads, by one at a time; may raise Refusal."""
-
-    def write(self, pieces: Sequence[bytes]) -> None:
-        """Take what has come."""
-        ...
-
-    def finish(self) -> Sequence[Piece]:
-        """Take note that this was all; return the pieces of the response."""
-        ...
 
 
 class Application(Protocol):
@@ -164,6 +139,7 @@ class Listener:
             TransportError: `address-in-use` or `certificate-unusable`.
         """
         self._application: Application | None = None
+        self._lanes = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(LANES))
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
@@ -224,7 +200,7 @@ class Listener:
         if self._application is not None:
             self._application.tick()
 
-    async def _serve(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         path, party = scope["path"], ""
         try:
             limit = BODY_LIMITS.get(path)
@@ -235,25 +211,27 @@ class Listener:
                 raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-run")
             headers = dict(scope["headers"])
             party = application.identify(headers)
-            length = _length(headers, limit)
+            length = declared_length(headers, limit)
             pieces: Sequence[Piece]
-            if length > _INLINE:  # only push-object may be
-                pieces = await _pass_on(application, party, receive, length)
+            if length > LARGE:  # only push-object may be
+                async with self._lanes[party]:
+                    pieces = await pass_on(receive, length, partial(application.upload, party))
             else:
-                body = b"".join([piece async for piece in _body(receive)])
+                body = b"".join([piece async for piece in pieces_of(receive)])
                 if path == LINE:
                     return await _hold(application, party, body, receive, send)
                 pieces = application.answer(party, path, body)
         except Refusal as refusal:
             log.warning(refusal.code, party=party, path=path, detail=refusal.detail)
             body = json.dumps({"code": refusal.code}).encode()
-            await _respond(send, refusal.status, [body], b"application/json")
+            await respond(send, refusal.status, [body], b"application/json")
         except Exception:
             log.exception("request-failed", party=party, path=path)
             body = b'{"code": "request-failed"}'
-            await _respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, [body], b"application/json")
+            await respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, [body], b"application/json")
         else:
-            await _respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
+            async with self._lanes[party]:
+                await respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
 
 
 class _Server(uvicorn.Server):
@@ -271,7 +249,7 @@ class _Server(uvicorn.Server):
 
 
 async def _hold(
-    application: Application, party: str, body: bytes, receive: _Receive, send: _Send
+    application: Application, party: str, body: bytes, receive: Receive, send: Send
 ) -> None:
     line = Line(asyncio.get_running_loop())
     application.opened(party, line, body)
@@ -293,75 +271,9 @@ async def _hold(
         application.closed(party, line)
 
 
-async def _disconnected(receive: _Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _length(headers: Headers, limit: int) -> int:
-    declared = headers.get(b"content-length", b"")
-    if not declared.isdigit():
-        raise Refusal(HTTPStatus.LENGTH_REQUIRED, "length-required")
-    if int(declared) > limit:
-        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large")
-    return int(declared)
-
-
-async def _body(receive: _Receive) -> AsyncIterator[bytes]:
-    """Yield a body as it comes; the HTTP parser lets no more through than was declared."""
-    more = True
-    while more:
-        try:
-            async with asyncio.timeout(_STALL_S):
-                message = await receive()
-        except TimeoutError as error:
-            raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body-stalled") from error
-        if message["type"] == "http.disconnect":
-            raise Refusal(HTTPStatus.BAD_REQUEST, "body-cut-short")
-        yield message.get("body", b"")
-        more = message.get("more_body", False)
-
-
-async def _pass_on(
-    application: Application, party: str, receive: _Receive, length: int
-) -> Sequence[Piece]:
-    """Hand a large body over batch by batch; nothing more is read while a batch is on its way."""
-    upload: Upload | None = None
-    batch: list[bytes] = []
-    size = 0
-    async for piece in _body(receive):
-        batch.append(piece)
-        size += len(piece)
-        if upload is None and size >= _START:
-            start = b"".join(batch)
-            upload = await asyncio.to_thread(application.upload, party, start, length)
-            batch, size = [], 0
-        elif upload is not None and size >= _BATCH:
-            await asyncio.to_thread(upload.write, batch)
-            batch, size = [], 0
-    assert upload is not None  # a body above `_INLINE` has more than `_START`
-    await asyncio.to_thread(upload.write, batch)
-    return await asyncio.to_thread(upload.finish)
-
-
-async def _respond(send: _Send, status: HTTPStatus, pieces: Sequence[Piece], kind: bytes) -> None:
-    bodies = [Body.of(piece) if isinstance(piece, bytes) else piece for piece in pieces]
-    length = str(sum(body.size for body in bodies)).encode()
-    headers = [(b"content-type", kind), (b"content-length", length)]
-    if status != HTTPStatus.OK:  # its body may be unread
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    for body in bodies:
-        for start in range(0, body.size, _BATCH):
-            count = min(_BATCH, body.size - start)
-            if body.size > _INLINE:
-                batch = memoryview(await asyncio.to_thread(body.read, start, count))
-            else:
-                batch = memoryview(body.read(start, count))
-            for place in range(0, count, _SLICE):
-                part = batch[place : place + _SLICE]
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -82,7 +82,7 @@ from google.protobuf.message import DecodeError
 
 from accord_common.errors import FormatError, TransportError
 from accord_common.parcel import Content, Parcel, Tree, bytes_field, last_field
-from accord_server.aggregator.listener import Headers, Piece, Refusal
+from accord_server.aggregator.bodies import Headers, Piece, Refusal
 
 logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = False
