@@ -1,3 +1,4 @@
+import hashlib
 import json
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ from flwr.supercore.inflatable.inflatable_utils import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accord_common.bulk import Body, Bulk
+from accord_common.bulk import Body, Bulk, digest, taken
 from accord_common.errors import FormatError, UsageError
 from accord_common.parcel import (
     MAX_CHUNKS,
@@ -174,3 +175,15 @@ def test_a_large_last_field_is_found_in_the_first_bytes_of_a_message() -> None:
     ):
         with pytest.raises(FormatError, match="field-missing"):
             last_field(start, 4, length)
+
+
+def test_a_bulk_that_is_taken_is_in_memory_once() -> None:
+    bulk = Body.of(b"abcdefg").split(3)
+    left = [(chunk, len(bulk)) for chunk in taken(bulk)]
+    assert left == [(b"abc", 2), (b"def", 1), (b"g", 0)]
+    assert list(taken((b"x", b"y"))) == [b"x", b"y"]
+
+
+def test_a_body_hashes_as_its_bytes_do() -> None:
+    data = bytes(range(256)) * 5000  # more than is read at once
+    assert digest(Body.of(data)) == hashlib.sha256(data).hexdigest()
