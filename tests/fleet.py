@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -107,10 +107,13 @@ class Site:
 
 
 @contextmanager
-def site(folder: Path, parties: tuple[str, ...] = ("a", "b", "c")) -> Iterator[Site]:
+def site(folder: Path, parties: tuple[str, ...] = ("a", "b", "c"), **limits: int) -> Iterator[Site]:
     certificates = Certificates.make(folder)
     keys = {party: FlowerKey.generate() for party in parties}
-    with certificates.listen() as listener, SuperLinkTransport(listener, roster(keys)) as transport:
+    with (
+        certificates.listen() as listener,
+        SuperLinkTransport(listener, roster(keys), folder, **limits) as transport,
+    ):
         yield Site(certificates, listener, transport, keys)
 
 
@@ -129,7 +132,7 @@ def until(transport: SuperLinkTransport, wanted: Callable[[Event], bool]) -> Eve
 def answer(transport: SuperLinkTransport) -> Incoming:
     event = until(transport, lambda event: isinstance(event, (Incoming, Lost)))
     assert isinstance(event, Incoming), event
-    return event
+    return replace(event, bulk=tuple(event.bulk))
 
 
 def echo(link: FleetLink) -> None:

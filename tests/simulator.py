@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from accord_client.secagg import NodeSecAgg
 from accord_common import wire
+from accord_common.bulk import Body
 from accord_common.canonical import sha256_hex
 from accord_common.chain import VerifiedRun, fetch_run
 from accord_common.enrolment import OFFER, Offer
@@ -192,7 +193,7 @@ class Simulation:
             self.transport,
             journal,
             Checkpoints(self.folder / "checkpoints"),
-            initial=self.initial,
+            initial=Body.of(self.initial),
             control=self.control,
             clock=lambda: self.transport.now,
         )

@@ -6,6 +6,7 @@ loaded is kept while they last. The model is the one that was announced, and fin
 Not covered: charging, which comes between `ready` and `words`; masks.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,8 +18,9 @@ from accord_client.deciding import own_agreement
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
 from accord_common.agreement import verify_agreement
+from accord_common.bulk import bodies_of, taken
 from accord_common.errors import ProtocolError
-from accord_common.manifest import RunManifest, Site, model_hash
+from accord_common.manifest import RunManifest, Site
 from accord_common.rings import Z32, Words, quantise, ring_of, rounds_to_nearest
 from accord_common.terms import site_noise
 
@@ -28,18 +30,22 @@ log = structlog.get_logger(__name__)
 def open_model(
     manifest: RunManifest, round_: int, name: str, bulk: Sequence[bytes]
 ) -> NDArray[np.float32]:
-    """Return the model (d,) that the aggregator sent and named.
+    """Return the model (d,) that the aggregator sent and named; a `Bulk` is used up.
 
     Raises:
         ProtocolError: `wrong-length`, `wrong-model`, `model-not-finite`.
     """
-    size = sum(len(chunk) for chunk in bulk)
+    size = sum(body.size for body in bodies_of(bulk))
     if size != 4 * manifest.dimension:
         raise ProtocolError(
             "wrong-length", f"a model of {size} bytes, not {4 * manifest.dimension}"
         )
-    data = b"".join(bulk)
-    if model_hash(data) != name:
+    data = bytearray(size)
+    place = 0
+    for chunk in taken(bulk):
+        data[place : place + len(chunk)] = chunk
+        place += len(chunk)
+    if hashlib.sha256(data).hexdigest() != name:
         raise ProtocolError("wrong-model", "the model is not the one that was announced")
     if round_ == 0 and name != manifest.initial_model:
         raise ProtocolError("wrong-model", "round 0 does not start from the manifest's model")

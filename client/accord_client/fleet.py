@@ -57,14 +57,10 @@ from google.protobuf.message import DecodeError
 from google.protobuf.message import Message as Proto
 
 from accord_client.wire import Wire, unreachable
+from accord_common.bulk import Bulk
 from accord_common.errors import FormatError, TransportError
 from accord_common.identity import FlowerKey
-from accord_common.parcel import (
-    Parcel,
-    Tree,
-    bytes_field,
-    unpack,
-)
+from accord_common.parcel import Content, Parcel, Tree, bytes_field, unpack
 
 logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = False
@@ -115,7 +111,7 @@ class Session:
         with unreachable():
             return self._frames.read(1)
 
-    def pull(self) -> tuple[FlowerMessage, tuple[bytes, tuple[bytes, ...]]] | None:
+    def pull(self) -> tuple[FlowerMessage, tuple[bytes, Bulk]] | None:
         """Fetch the message that waits: Flower's frame of it, then header and chunks."""
         with self._using:
             return self._pull(self._wire())
@@ -125,7 +121,7 @@ class Session:
         with self._using:
             self._push(self._wire(), message, parcel)
 
-    def _pull(self, wire: Wire) -> tuple[FlowerMessage, tuple[bytes, tuple[bytes, ...]]] | None:
+    def _pull(self, wire: Wire) -> tuple[FlowerMessage, tuple[bytes, Bulk]] | None:
         request = PullMessagesRequest(node=self._node)
         response = _call(wire, "/v1/fleet/pull-messages", request, PullMessagesResponse)
         if not response.messages_list or not response.message_object_trees:
@@ -139,10 +135,10 @@ class Session:
         if len(tree.children) != 1:
             raise FormatError("parcel-malformed", "the message holds no RecordDict")
 
-        def fetch(object_id: str) -> bytes:
+        def fetch(object_id: str) -> Content:
             request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
             found = _call(wire, "/v1/fleet/pull-object", request, PullObjectResponse)
-            return found.object_content
+            return Content.of(found.object_content)
 
         return message, unpack(tree.children[0], fetch)
 
@@ -169,10 +165,10 @@ class Session:
                 object_id=object_id,
                 session_id=response.session_id,
             )
-            # Protobuf's wire form concatenates: the content goes out without a copy.
-            head = bytes_field(PushObjectRequest.OBJECT_CONTENT_FIELD_NUMBER, len(content))
-            pieces = [fields.SerializeToString() + head, content]
-            wire.call("/v1/fleet/push-object", pieces)
+            # Protobuf's wire form concatenates: the content goes out last, without a copy.
+            field = bytes_field(PushObjectRequest.OBJECT_CONTENT_FIELD_NUMBER, len(content))
+            before = fields.SerializeToString() + field + content.head
+            wire.call("/v1/fleet/push-object", [before, content.body.load()])
 
     def give_up(self, error: TransportError) -> None:
         """After an error that leaves the connection in doubt, hang up; the link connects again."""

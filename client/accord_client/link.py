@@ -17,6 +17,7 @@ import structlog
 
 from accord_client.fleet import Asked, Session, Signer
 from accord_client.wire import Endpoint, Wire
+from accord_common.bulk import Bulk
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import pack, pack_bulk
@@ -34,7 +35,7 @@ class Message:
     """What the aggregator sends: a header, and bulk chunks in order."""
 
     header: bytes
-    bulk: tuple[bytes, ...] = ()
+    bulk: Bulk
 
 
 class FleetLink:

@@ -23,7 +23,7 @@ import structlog
 from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
-from accord_client.link import FleetLink
+from accord_client.link import FleetLink, Message
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
 from accord_client.state import SERVED_STATES
@@ -199,9 +199,7 @@ class Node:
                 if message is None:
                     continue
                 said = None
-                header, bulk = session.answer(message.header, message.bulk)
-                self._queued.set()
-                link.reply(header, bulk)
+                self._reply(session, link, message)
             except TransportError as error:
                 if error.code == "link-closed":
                     return
@@ -212,6 +210,12 @@ class Node:
                 log.exception("session-error", run=session.manifest.id)
         link.close()
         self._served.pop(session.manifest.id, None)
+
+    def _reply(self, session: Session, link: FleetLink, message: Message) -> None:
+        """In a frame of its own, so that nothing of an answer stays in memory after it."""
+        header, bulk = session.answer(message.header, message.bulk)
+        self._queued.set()
+        link.reply(header, bulk)
 
     def _follow_absent(self, listed: set[str]) -> None:
         """The inbox lists runs that are not final: ask about those that it no longer lists."""

@@ -231,7 +231,10 @@ class Session:
         self._contribution.ready()
         entry = self._charge(request.round, request.attempt)
         try:
-            upload, chunks = self._secagg.mask(sharers, self._contribution.words(model))
+            words = self._contribution.words(model)
+            del model  # at most two vectors are in memory at once
+            upload, chunks = self._secagg.mask(sharers, words)
+            del words
             self._remember()
             self._report(request, upload, chunks, entry)
         except AccordError as error:

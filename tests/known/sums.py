@@ -51,7 +51,7 @@ def check_sums(
     assert model_hash(initial) == manifest.initial_model
     assert len({site.weight for site in manifest.roster}) == 1
     model = np.frombuffer(initial, "<f4").astype(np.float32)
-    optimizer = Optimizer(manifest.server, manifest.dimension)
+    optimizer, vectors = Optimizer(manifest.server), {"model": model}
     for receipt in receipts:
         assert receipt.model_before == model_hash(model.tobytes()), receipt
         if receipt.outcome == "aborted":
@@ -59,7 +59,7 @@ def check_sums(
         assert len(receipt.cohort) == len(receipt.uploads) >= manifest.smallest_cohort
         words = _sum(manifest, model, [sites[party] for party in receipt.cohort])
         assert receipt.sum == sha256_hex(words.tobytes()), receipt
-        optimizer.step(model, words, mean_factor(manifest, tuple(receipt.cohort)))
+        optimizer.step(vectors, words, mean_factor(manifest, tuple(receipt.cohort)))
         assert receipt.model_after == model_hash(model.tobytes()), receipt
 
 

@@ -32,7 +32,7 @@ def sites_of(manifest: RunManifest) -> dict[str, Encoded]:
 def two_rounds(world: World, manifest: RunManifest) -> list[AggregatorReceipt]:
     """Five, then the last four: summed as nodes and aggregator would."""
     model, sites = np.frombuffer(INITIAL_MODEL, "<f4").copy(), sites_of(manifest)
-    optimizer = Optimizer(manifest.server, manifest.dimension)
+    optimizer, vectors = Optimizer(manifest.server), {"model": model}
     keys, receipts = world.run_keys(), []
     envelope = world.manifest(keys)
     for round_ in range(2):
@@ -41,7 +41,7 @@ def two_rounds(world: World, manifest: RunManifest) -> list[AggregatorReceipt]:
         for party in cohort:
             secagg = manifest.secagg
             words += quantise(known_vector(model, sites[party]), secagg.scale, secagg.bound, Z32)[0]
-        optimizer.step(model, words, mean_factor(manifest, tuple(cohort)))
+        optimizer.step(vectors, words, mean_factor(manifest, tuple(cohort)))
         signed = world.aggregator_receipt(keys, envelope, "00" * 32, round_)
         changes: dict[str, Any] = {
             "cohort": cohort,

@@ -4,7 +4,8 @@ Guarantees: what `put_blob` and `get_blob` carry has the hash it is named by. Ev
 comes back is the registry's word: verify envelopes before deciding by them.
 """
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self, TypeVar
@@ -15,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from accord_common.agreement import Role
 from accord_common.api import schemas as s
 from accord_common.api.http import Connection
-from accord_common.canonical import sha256_hex
+from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
 
@@ -164,29 +165,34 @@ class RegistryClient:
         """Unused offers of live aggregators, the newest 500, newest first; coordinator."""
         return self._page(s.OfferView, "/v1/offers", {})
 
-    def put_blob(self, data: bytes) -> str:
+    def put_blob(self, data: bytes | Body) -> str:
         """Store bytes (at most 512 MiB) under their SHA-256, which is returned."""
-        name = sha256_hex(data)
-        if len(data) > s.MAX_BLOB_BYTES:
-            raise UsageError("too-large", f"{len(data)} bytes, the bound is {s.MAX_BLOB_BYTES}")
-        self._http.request("PUT", f"/v1/blobs/{name}", content=data, again=True)
+        body = Body.of(data) if isinstance(data, bytes) else data
+        if body.size > s.MAX_BLOB_BYTES:
+            raise UsageError("too-large", f"{body.size} bytes, the bound is {s.MAX_BLOB_BYTES}")
+        name = digest(body)
+        self._http.request("PUT", f"/v1/blobs/{name}", content=body, again=True)
         return name
 
     def get_blob(self, blob_hash: str) -> bytes:
-        """Fetch bytes by their SHA-256.
+        """Fetch bytes by their SHA-256; errors as `blob`."""
+        return b"".join(self.blob(blob_hash))
+
+    def blob(self, blob_hash: str) -> Iterator[bytes]:
+        """Fetch bytes by their SHA-256, piece by piece; they count once the last one has come.
 
         Raises:
-            VerificationError: `wrong-hash` where the bytes have another.
+            VerificationError: `wrong-hash` at the end, where the bytes have another.
         """
-        data = bytearray()
+        sha256, size = hashlib.sha256(), 0
         with self._http.stream(f"/v1/blobs/{blob_hash}") as response:
-            for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) > s.MAX_BLOB_BYTES:
+            for piece in response.iter_bytes():
+                sha256.update(piece)
+                size += len(piece)
+                if size > s.MAX_BLOB_BYTES:
                     raise FormatError("too-large", f"blob {blob_hash[:16]} exceeds 512 MiB")
-        found = bytes(data)
-        _same(blob_hash, sha256_hex(found))
-        return found
+                yield piece
+        _same(blob_hash, sha256.hexdigest())
 
     # Runs
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from accord_common import errors
 from accord_common.api.schemas import Problem
+from accord_common.bulk import Body
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
 from accord_common.tls import trusting
@@ -24,6 +25,7 @@ from accord_common.tls import trusting
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2  # then doubled: 1.4 s at most in all, a restart of the registry
 CONNECT_TIMEOUT_S = 5.0
+PIECE_BYTES = 1 << 18  # of a body that is sent
 _AGAIN = frozenset({502, 503, 504})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _BY_NAME = {
@@ -81,7 +83,7 @@ class Connection:
         path: str,
         *,
         json: object = None,
-        content: bytes | None = None,
+        content: Body | None = None,
         params: Mapping[str, Any] | None = None,
         wait_s: float = 0.0,
         again: bool = False,
@@ -92,7 +94,7 @@ class Connection:
             method: HTTP method.
             path: path from the root.
             json: JSON body, if any.
-            content: bytes body, if any.
+            content: bytes body, if any; read as it is sent.
             params: query; None values are left out.
             wait_s: how long the registry may hold the request (long poll).
             again: whether repeating it does no harm.
@@ -103,7 +105,13 @@ class Connection:
         """
         query = {key: value for key, value in (params or {}).items() if value is not None}
         request = self._client.build_request(
-            method, path, json=json, content=content, params=query, timeout=self._timeout(wait_s)
+            method,
+            path,
+            json=json,
+            content=None if content is None else content.split(PIECE_BYTES),
+            headers=None if content is None else {"Content-Length": str(content.size)},
+            params=query,
+            timeout=self._timeout(wait_s),
         )
         for attempt in range(ATTEMPTS if again else 1):
             last = attempt == (ATTEMPTS if again else 1) - 1

@@ -29,6 +29,11 @@ def chunk_count(words: int, bits: int) -> int:
     return -(-words * bits // (8 * CHUNK_BYTES))
 
 
+def sealed_bytes(words: int, bits: int) -> int:
+    """Bytes of all chunks of such a vector, sealed."""
+    return words * bits // 8 + TAG_BYTES * chunk_count(words, bits)
+
+
 def seal(
     vector: Words,
     ephemeral: X25519PrivateKey,

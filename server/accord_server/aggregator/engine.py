@@ -5,7 +5,9 @@ attempt goes on without the nodes that it loses, and is aborted as soon as too f
 of it is used. Its number is on disk before it is sent and never sent again; every attempt ends in
 one signed receipt. Shares that undo masks are asked for in one attempt of a round, ever: where they
 do not suffice, the run fails. After a crash, or `Interrupted`, a new engine over the same journal
-goes on with the last completed round's model, to the byte.
+goes on with the last completed round's model, to the byte. The only vector in memory is the sum:
+the model lies on the disk, is sent from there, and a round reads it and writes the next one block
+by block.
 
 It talks to a `Transport` and to the disk, never to the registry: what that must learn lies in the
 journal. It imports neither flwr nor torch.
@@ -13,7 +15,7 @@ journal. It imports neither flwr nor torch.
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +23,13 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_common import wire
+from accord_common.bulk import Body, digest
 from accord_common.chain import VerifiedRun
 from accord_common.envelope import Envelope
-from accord_common.errors import AccordError, VerificationError
+from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.identity import SigningKey
 from accord_common.rings import Words
-from accord_server.aggregator.checkpoints import Checkpoint, Checkpoints, Vector
+from accord_server.aggregator.checkpoints import MODEL, Checkpoints, Vector
 from accord_server.aggregator.chronicle import Chronicle, Completion
 from accord_server.aggregator.conclusion import Ending
 from accord_server.aggregator.control import Control, Stopped
@@ -73,7 +76,7 @@ class Engine:
         transport: the way to the roster.
         journal: the run's journal; decides where to go on.
         checkpoints: the run's models.
-        initial: the bytes of the manifest's initial model.
+        initial: the manifest's initial model, float32, little-endian.
         control: set by other threads to end the run.
         clock: seconds; differences count.
     """
@@ -86,7 +89,7 @@ class Engine:
         journal: Journal,
         checkpoints: Checkpoints,
         *,
-        initial: bytes,
+        initial: Body,
         control: Control,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -100,7 +103,8 @@ class Engine:
         self._chronicle = Chronicle(run, keys.receipt, journal)
         self._history = self._chronicle.history
         self._members = Members(run, transport, control, clock)
-        self._model, self._optimizer = self._resume(initial)
+        self._optimizer = Optimizer(run.manifest.server)
+        self._vectors = self._resume(initial)
         self._busy: dict[str, float] = {}
 
     def run(self) -> Envelope:
@@ -126,18 +130,19 @@ class Engine:
         self._finish(result)
         return result
 
-    def _resume(self, initial: bytes) -> tuple[Vector, Optimizer]:
-        manifest, history = self._run.manifest, self._history
-        if history.checkpoint is None:
-            found = Checkpoint(np.frombuffer(initial, "<f4"), {})
-            optimizer = Optimizer(manifest.server, manifest.dimension)
-        else:
+    def _resume(self, initial: Body) -> Mapping[str, Body]:
+        """The model to go on from, and the optimiser's state beside it."""
+        history, vectors = self._history, {MODEL: initial}
+        if history.checkpoint is not None:
             found = self._checkpoints.load(history.checkpoint)
-            optimizer = Optimizer.resume(manifest.server, manifest.dimension, found.state)
-        model = found.model.astype(np.float32)
-        if model.shape != (manifest.dimension,) or _sha256(model) != history.model:
+            if tuple(found.vectors) != self._optimizer.names:
+                raise FormatError("bad-checkpoint", f"no state of {self._optimizer.settings.name}")
+            vectors = dict(found.vectors)
+        if digest(vectors[MODEL]) != history.model:
             raise VerificationError("wrong-model", f"the stored model is not {history.model[:16]}")
-        return model, optimizer
+        if vectors[MODEL].size != 4 * self._run.manifest.dimension:
+            raise VerificationError("wrong-model", f"the model has {vectors[MODEL].size} bytes")
+        return vectors
 
     def _rounds(self) -> Ending:
         manifest = self._run.manifest
@@ -173,7 +178,7 @@ class Engine:
         following = Following(self._members, None if last else self._new(attempt.round + 1, 0))
         self._chronicle.open(attempt.close_sharers())
         try:
-            exchanges.update(self._model, following)
+            exchanges.update(self._vectors[MODEL], following)
             updated = self._clock()
             spooled: list[str] = []
             exchanges.confirm(following, lambda: spooled.append(self._spool.write(attempt)))
@@ -186,7 +191,7 @@ class Engine:
         self._unmask(exchanges, following)
         unmasked = self._clock()
         self._busy = exchanges.busy
-        step_s, store_s = self._advance(attempt, exchanges.lost)
+        step_s = self._advance(attempt, exchanges.lost)
         log.info(
             "round",
             round=attempt.round,
@@ -198,7 +203,6 @@ class Engine:
             confirm_s=round(confirmed - updated, 4),
             unmask_s=round(unmasked - confirmed, 4),
             step_s=round(step_s, 4),
-            store_s=round(store_s, 4),
             seconds=round(self._clock() - began, 4),
         )
         return following.ready()
@@ -291,29 +295,38 @@ class Engine:
         except AccordError as error:
             raise _Failed(error.code, f"round {attempt.round + 1}: {error.message}") from error
 
-    def _advance(self, attempt: Attempt, lost: dict[str, str]) -> tuple[float, float]:
-        """Step, checkpoint, sign; return the seconds of computing and of storing."""
+    def _advance(self, attempt: Attempt, lost: dict[str, str]) -> float:
+        """Step, checkpoint, sign; return the seconds of stepping and storing."""
         began = self._clock()
         words = attempt.total()
-        total = _sha256(words)
-        cohort = tuple(attempt.uploads)
-        self._optimizer.step(self._model, words, mean_factor(self._run.manifest, cohort))
-        if not np.isfinite(self._model).all():
-            raise _Failed(
-                "model-not-finite", f"round {attempt.round + 1} leaves a model that is not finite"
-            )
-        model = _sha256(self._model)
+        if digest(self._vectors[MODEL]) != self._history.model:
+            raise _Failed("checkpoint-altered", "the disk or somebody changed the model in use")
+        factor = mean_factor(self._run.manifest, tuple(attempt.uploads))
+        blocks = self._optimizer.steps(self._vectors, words, factor)
+        stored = self._checkpoints.save(
+            self._optimizer.names, words.shape[0], map(self._finite, blocks)
+        )
         stepped = self._clock()
-        checkpoint = self._checkpoints.save(self._model, self._optimizer.state)
+        completion = Completion(_sha256(words), stored.model_hash, stored.name)
         without = [party for party in attempt.cohort if party not in attempt.uploads]
-        self._chronicle.complete(attempt.uploads, without, Completion(total, model, checkpoint))
+        self._chronicle.complete(attempt.uploads, without, completion)
+        self._vectors = stored.vectors
         self._checkpoints.prune()
         self._spool.clear()
         if lost:
             self._chronicle.note(
                 "warning", f"round {attempt.round + 1} went on without {self._describe(lost)}"
             )
-        return stepped - began, self._clock() - stepped
+        return stepped - began
+
+    def _finite(self, block: dict[str, Vector]) -> dict[str, Vector]:
+        """Let a block of the next model pass."""
+        if not np.isfinite(block[MODEL]).all():
+            raise _Failed(
+                "model-not-finite",
+                f"round {self._history.round + 1} leaves a model that is not finite",
+            )
+        return block
 
     def _abort(self, attempt: Attempt, lost: dict[str, str]) -> None:
         rejoin_s = self._run.manifest.deadlines.rejoin_s
@@ -341,7 +354,7 @@ class Engine:
                 waiting.discard(event.party)
 
 
-def _sha256(vector: Vector | Words) -> str:
-    """Hash a vector's little-endian bytes."""
-    little = vector.astype(vector.dtype.newbyteorder("<"), copy=False)
+def _sha256(words: Words) -> str:
+    """Hash a sum's little-endian bytes."""
+    little = words.astype(words.dtype.newbyteorder("<"), copy=False)
     return hashlib.sha256(little.data.cast("B")).hexdigest()

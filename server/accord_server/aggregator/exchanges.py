@@ -12,9 +12,9 @@ from typing import TypeVar
 import structlog
 
 from accord_common import wire
+from accord_common.bulk import Body
 from accord_common.errors import ProtocolError
 from accord_common.secagg.messages import cohort_hash
-from accord_server.aggregator.checkpoints import Vector
 from accord_server.aggregator.following import Following
 from accord_server.aggregator.members import Members, share
 from accord_server.aggregator.secagg import Attempt
@@ -54,7 +54,7 @@ class Exchanges:
         self._ask(stage, "share", [Outgoing(party, header) for party in attempt.cohort])
         self._wait(stage)
 
-    def update(self, model: Vector, following: Following) -> None:
+    def update(self, model: Body, following: Following) -> None:
         """R2: everybody of U2 trains, masks and uploads; fixes U3."""
         attempt, members = self.attempt, self.members
 
@@ -68,10 +68,9 @@ class Exchanges:
 
         stage = self._stage("update", members.smallest(), take, aside=following.event)
         stage.seconds = members.run.manifest.deadlines.update_s
-        bulk = _chunks(model)
+        bulk = model.split(wire.MODEL_CHUNK_BYTES)
         messages = [Outgoing(party, header, bulk) for party, header in self._train().items()]
         self._ask(stage, "update", messages)
-        del bulk, messages  # the transport keeps it as long as anybody needs it
         following.open(attempt.sharers)
         self._wait(stage)
         attempt.close_uploads()
@@ -195,9 +194,3 @@ def _expect(kind: type[R], reply: wire.Reply) -> R:
     if not isinstance(reply, kind):
         raise ProtocolError("unexpected-message", f"answered {reply.type}")
     return reply
-
-
-def _chunks(model: Vector) -> tuple[bytes, ...]:
-    view = model.astype("<f4", copy=False).data.cast("B")
-    size = wire.MODEL_CHUNK_BYTES
-    return tuple(bytes(view[start : start + size]) for start in range(0, len(view), size))

@@ -1,9 +1,10 @@
 """The `Transport` whose nodes are far away: what each may see, what each has answered, who is here.
 
 Guarantees: a node pulls and answers only the one message that is outstanding for it; an answer
-counts once all of its objects are here; whatever is superseded, answered or lost is freed at once;
-nothing a node sends can raise into the engine; a node is present exactly while its line is open,
-and one that comes back is let in at once.
+counts once all of its objects are here, and its bulk waits on the disk until the engine reads it;
+whatever is superseded, answered or lost is freed at once; nothing a node sends can raise into the
+engine; a node is present exactly while its line is open, and one that comes back is let in at once.
+A full disk loses the node whose answer it cannot hold, and nobody else.
 
 Three threads meet here: the engine's, the listener's event loop, and its workers for large bodies.
 """
@@ -12,26 +13,42 @@ import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from pathlib import Path
 from typing import Self
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from accord_common.errors import FormatError
-from accord_common.parcel import Parcel, Tree, pack, pack_bulk, unpack
+from accord_common.parcel import (
+    MAX_HEADER_BYTES,
+    MAX_OBJECT_BYTES,
+    Content,
+    Parcel,
+    Tree,
+    pack,
+    pack_bulk,
+    unpack,
+)
+from accord_server.aggregator.answers import Arriving, Shelf
+from accord_server.aggregator.bodies import Headers, Piece, Refusal
 from accord_server.aggregator.listener import (
     ACTIVATE,
     PULL_MESSAGES,
     PULL_OBJECT,
     PUSH_MESSAGES,
-    Headers,
     Line,
     Listener,
-    Refusal,
 )
-from accord_server.aggregator.superlink import MALFORMED, SuperLink, expecting, stored
+from accord_server.aggregator.superlink import (
+    MALFORMED,
+    Request,
+    SuperLink,
+    expecting,
+    stored,
+)
 from accord_server.aggregator.transport import (
     Event,
     Incoming,
@@ -51,6 +68,8 @@ class _Answer:
     tree: Tree
     session: str
     missing: set[str]
+    shelf: Shelf
+    begun: set[str] = field(default_factory=set)
 
 
 @dataclass(eq=False, slots=True)
@@ -74,18 +93,24 @@ class SuperLinkTransport:
         self,
         listener: Listener,
         roster: Mapping[str, ec.EllipticCurvePublicKey],
+        folder: Path,
         *,
-        max_reply_chunks: int = 64,
+        max_reply_chunks: int = 2,
+        max_reply_bytes: int = 2 * MAX_OBJECT_BYTES,
     ) -> None:
         """Open a Flower run with the roster registered, and let its nodes in.
 
         Args:
             listener: the port, which serves one transport at a time.
             roster: party id -> the P-384 key its node's delegation names.
-            max_reply_chunks: the most bulk chunks, of 16 MiB each, that one answer may have.
+            folder: where answers wait, in files without names; as large as all of them together.
+            max_reply_chunks: the most bulk chunks that one answer may have.
+            max_reply_bytes: the most bytes that they may have together.
         """
         self._listener = listener
+        self._folder = folder
         self._max_objects = max_reply_chunks + _FRAME_OBJECTS
+        self._room = max_reply_bytes + 2 * MAX_HEADER_BYTES  # and what else may be large
         self._lock = threading.RLock()
         self._events: queue.SimpleQueue[Event | _Exchange] = queue.SimpleQueue()
         self._exchanges: dict[str, _Exchange] = {}
@@ -105,12 +130,10 @@ class SuperLinkTransport:
         """See `Transport`."""
         for message in messages:
             check_outgoing(message, self._roster)
-        shared: dict[int, Parcel | None] = {}
+        shared = {id(message.bulk): message.bulk for message in messages}
+        packed = {key: pack_bulk(bulk) for key, bulk in shared.items()}
         for message in messages:
-            if id(message.bulk) not in shared:
-                shared[id(message.bulk)] = pack_bulk(message.bulk)
-            parcel = pack(message.header, shared[id(message.bulk)])
-            self._send(message.party, parcel)
+            self._send(message.party, pack(message.header, packed[id(message.bulk)]))
 
     def receive(self, timeout_s: float) -> Event | None:
         """See `Transport`."""
@@ -171,6 +194,8 @@ class SuperLinkTransport:
         exchange = self._exchanges.pop(party, None)
         if exchange is not None:
             answer = exchange.answer
+            if answer is not None and answer.missing:
+                answer.shelf.drop()
             self._superlink.free(exchange.message_id, answer.tree.object_id if answer else None)
 
     # The listener's side: see `Application`.
@@ -179,7 +204,7 @@ class SuperLinkTransport:
         """See `Application`."""
         return self._superlink.identify(headers)
 
-    def answer(self, party: str, path: str, body: bytes) -> Sequence[bytes]:
+    def answer(self, party: str, path: str, body: bytes) -> Sequence[Piece]:
         """See `Application`."""
         try:
             if path == ACTIVATE:
@@ -193,6 +218,22 @@ class SuperLinkTransport:
             return self._push_object(party, body)
         except MALFORMED as error:
             raise Refusal(HTTPStatus.BAD_REQUEST, "request-malformed", str(error)) from error
+
+    def upload(self, party: str, start: bytes, length: int) -> "_Upload":
+        """See `Application`."""
+        try:
+            request, here = self._superlink.read_upload(party, start, length)
+        except MALFORMED as error:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "request-malformed", str(error)) from error
+        with self._lock:
+            _, answer = self._wanted(party, request)
+            if request.object_id in answer.begun:  # an honest node starts anew, with a new line
+                raise Refusal(HTTPStatus.CONFLICT, "object-not-wanted")
+            answer.begun.add(request.object_id)
+            size = length - len(start) + len(here)
+            upload = _Upload(self, party, request, Arriving(answer.shelf, request.object_id, size))
+        upload.write([here])
+        return upload
 
     def opened(self, party: str, line: Line, body: bytes) -> None:
         """See `Application`."""
@@ -230,7 +271,7 @@ class SuperLinkTransport:
             self._drop(party, "replaced by a new connection")
             return self._superlink.activate(party, body)
 
-    def _pull_object(self, party: str, body: bytes) -> Sequence[bytes]:
+    def _pull_object(self, party: str, body: bytes) -> Sequence[Piece]:
         exchange = self._exchanges.get(party)
         allowed = exchange.objects if exchange is not None else frozenset()
         return self._superlink.pull_object(party, body, allowed)
@@ -248,20 +289,65 @@ class SuperLinkTransport:
                 self._events.put(Lost(party, f"Flower error {reply.error}"))
                 return expecting("", [])
             session, missing = self._superlink.expect(reply)
-            exchange.answer = _Answer(reply.tree, session, set(missing))
+            shelf = Shelf(self._folder, self._room)
+            exchange.answer = _Answer(reply.tree, session, set(missing), shelf)
         return expecting(session, missing)
 
     def _push_object(self, party: str, body: bytes) -> Sequence[bytes]:
         request = self._superlink.read_object(party, body)
+        with self._lock:
+            _, answer = self._wanted(party, request)
+            answer.shelf.take(len(body))
+        return self.keep(party, request, request.object_content)
+
+    def keep(self, party: str, request: Request, content: Content | bytes) -> Sequence[bytes]:
+        """Take an object that has come whole; with the last one the answer counts."""
+        exchange, answer = self._wanted(party, request)
+        self._superlink.keep_object(request, content)  # may hash it, so outside the lock
+        with self._lock:
+            answer.missing.discard(request.object_id)
+            if not answer.missing and self._exchanges.get(party) is exchange:
+                self._events.put(exchange)
+        return stored()
+
+    def no_room(self, party: str, error: OSError) -> Refusal:
+        """Lose a node whose answer the disk cannot hold; return what it is told."""
+        log.error(
+            "no-room-for-answer",
+            party=party,
+            why=error.strerror or str(error),
+            folder=str(self._folder),
+            hint="Make room where this aggregator's home lies; the node comes back by itself.",
+        )
+        with self._lock:
+            self._drop(party, f"the aggregator's disk cannot hold its answer: {error.strerror}")
+        return Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "aggregator-disk-full")
+
+    def _wanted(self, party: str, request: Request) -> tuple[_Exchange, _Answer]:
+        """Find what an object belongs to; Refusal where it is not waited for."""
         exchange = self._exchanges.get(party)
         answer = exchange.answer if exchange is not None else None
         if exchange is None or answer is None or request.session_id != answer.session:
             raise Refusal(HTTPStatus.CONFLICT, "reply-not-wanted")
         if request.object_id not in answer.missing:
             raise Refusal(HTTPStatus.CONFLICT, "object-not-wanted")
-        self._superlink.keep_object(request)  # hashes it, so outside the lock
-        with self._lock:
-            answer.missing.discard(request.object_id)
-            if not answer.missing:
-                self._events.put(exchange)
-        return stored()
+        return exchange, answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """See `bodies.Upload`: one large object on its way to its answer's shelf."""
+
+    transport: SuperLinkTransport
+    party: str
+    request: Request
+    arriving: Arriving
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        try:
+            self.arriving.write(pieces)
+        except OSError as error:
+            raise self.transport.no_room(self.party, error) from error
+
+    def finish(self) -> Sequence[Piece]:
+        return self.transport.keep(self.party, self.request, self.arriving.finish())

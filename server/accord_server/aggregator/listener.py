@@ -2,7 +2,8 @@
 
 Guarantees: every path but `BODY_LIMITS` answers 404, whatever else Flower can do; a body is read
 only from a node whose key signed the request and is in the roster, and never beyond its path's
-limit; a fault while answering one request touches no other.
+limit; a fault while answering one request touches no other. No node has more than `LANES` large
+bodies under way, each of which takes 1 MiB of memory (`bodies`).
 
 A node holds one request to `LINE` open for as long as it lives. The aggregator writes a frame (one
 byte) into it: `WAKE` when a message waits, `ALIVE` every few seconds, `END` before closing. When
@@ -17,16 +18,32 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import structlog
 import uvicorn
 
 from accord_common.errors import ConflictError, TransportError
 from accord_common.parcel import MAX_OBJECT_BYTES
+from accord_server.aggregator.bodies import (
+    LARGE,
+    Headers,
+    Message,
+    Piece,
+    Receive,
+    Refusal,
+    Send,
+    Upload,
+    declared_length,
+    pass_on,
+    pieces_of,
+    respond,
+)
 
 LINE = "/v1/accord/line"
 ACTIVATE = "/v1/fleet/activate-node"
@@ -45,26 +62,10 @@ BODY_LIMITS: Mapping[str, int] = {
 WAKE, ALIVE, END = b"w", b".", b"e"
 ALIVE_S = 5.0
 TICK_S = 10  # Flower drops a run's task after 60 s without a sign
-_SLICE = 256 << 10  # bytes; more at once makes the event loop move memory about
-_INLINE = 64 << 10  # bytes; a larger body is hashed in a thread, not in the event loop
 _CONNECTIONS = 1_000  # two a node; beyond that a flood gets 503
-
-Headers = Mapping[bytes, bytes]
-_Message = MutableMapping[str, Any]  # an ASGI event
-_Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
+LANES = 4  # large bodies a node may have under way; an honest one has one, or two while it returns
 
 log = structlog.get_logger(__name__)
-
-
-class Refusal(Exception):
-    """A request that is answered with a status and a stable code, and changes nothing."""
-
-    def __init__(self, status: HTTPStatus, code: str, detail: str = "") -> None:
-        super().__init__(code)
-        self.status = status
-        self.code = code
-        self.detail = detail  # for the log, never for the node
 
 
 class Line:
@@ -107,8 +108,12 @@ class Application(Protocol):
         """Return the party whose node signed these headers, or raise Refusal 401."""
         ...
 
-    def answer(self, party: str, path: str, body: bytes) -> Sequence[bytes]:
+    def answer(self, party: str, path: str, body: bytes) -> Sequence[Piece]:
         """Serve one of the Fleet paths: the pieces of the response. May raise Refusal."""
+        ...
+
+    def upload(self, party: str, start: bytes, length: int) -> Upload:
+        """Admit a push-object of `length` bytes that begins so, or raise Refusal."""
         ...
 
     def opened(self, party: str, line: Line, body: bytes) -> None:
@@ -134,6 +139,7 @@ class Listener:
             TransportError: `address-in-use` or `certificate-unusable`.
         """
         self._application: Application | None = None
+        self._lanes = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(LANES))
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
@@ -194,7 +200,7 @@ class Listener:
         if self._application is not None:
             self._application.tick()
 
-    async def _serve(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         path, party = scope["path"], ""
         try:
             limit = BODY_LIMITS.get(path)
@@ -205,23 +211,27 @@ class Listener:
                 raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "no-run")
             headers = dict(scope["headers"])
             party = application.identify(headers)
-            body = await _read(receive, headers, limit)
-            if path == LINE:
-                return await _hold(application, party, body, receive, send)
-            if len(body) > _INLINE:
-                pieces = await asyncio.to_thread(application.answer, party, path, body)
+            length = declared_length(headers, limit)
+            pieces: Sequence[Piece]
+            if length > LARGE:  # only push-object may be
+                async with self._lanes[party]:
+                    pieces = await pass_on(receive, length, partial(application.upload, party))
             else:
+                body = b"".join([piece async for piece in pieces_of(receive)])
+                if path == LINE:
+                    return await _hold(application, party, body, receive, send)
                 pieces = application.answer(party, path, body)
         except Refusal as refusal:
             log.warning(refusal.code, party=party, path=path, detail=refusal.detail)
             body = json.dumps({"code": refusal.code}).encode()
-            await _respond(send, refusal.status, [body], b"application/json")
+            await respond(send, refusal.status, [body], b"application/json")
         except Exception:
             log.exception("request-failed", party=party, path=path)
             body = b'{"code": "request-failed"}'
-            await _respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, [body], b"application/json")
+            await respond(send, HTTPStatus.INTERNAL_SERVER_ERROR, [body], b"application/json")
         else:
-            await _respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
+            async with self._lanes[party]:
+                await respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
 
 
 class _Server(uvicorn.Server):
@@ -239,7 +249,7 @@ class _Server(uvicorn.Server):
 
 
 async def _hold(
-    application: Application, party: str, body: bytes, receive: _Receive, send: _Send
+    application: Application, party: str, body: bytes, receive: Receive, send: Send
 ) -> None:
     line = Line(asyncio.get_running_loop())
     application.opened(party, line, body)
@@ -261,40 +271,9 @@ async def _hold(
         application.closed(party, line)
 
 
-async def _disconnected(receive: _Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _read(receive: _Receive, headers: Headers, limit: int) -> bytes:
-    declared = headers.get(b"content-length", b"")
-    if not declared.isdigit():
-        raise Refusal(HTTPStatus.LENGTH_REQUIRED, "length-required")
-    if int(declared) > limit:
-        raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large")
-    parts = []
-    more = True
-    while more:  # the HTTP parser lets no more through than was declared
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Refusal(HTTPStatus.BAD_REQUEST, "body-cut-short")
-        parts.append(message.get("body", b""))
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-async def _respond(send: _Send, status: HTTPStatus, pieces: Sequence[bytes], kind: bytes) -> None:
-    length = str(sum(map(len, pieces))).encode()
-    headers = [(b"content-type", kind), (b"content-length", length)]
-    if status != HTTPStatus.OK:  # its body may be unread
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": int(status), "headers": headers})
-    for piece in pieces:
-        view = memoryview(piece)
-        for start in range(0, len(view), _SLICE):
-            body = view[start : start + _SLICE]
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-    await send({"type": "http.response.body", "body": b""})
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -12,19 +12,19 @@ too, so a checkpoint holds all there is.
 m starts at 0, v at tau^2 (the least that the algorithm allows); there is no bias correction.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accord_common.errors import FormatError
+from accord_common.bulk import Body
 from accord_common.manifest import RunManifest, ServerOptimizer
 from accord_common.rings import Words
 from accord_common.vectors import BLOCK
+from accord_server.aggregator.checkpoints import MODEL, Vector
 
-Vector = NDArray[np.float32]
 _STATE = {"fedavg": (), "fedadam": ("m", "v"), "fedyogi": ("m", "v")}
 
 
@@ -35,53 +35,58 @@ def mean_factor(manifest: RunManifest, cohort: tuple[str, ...]) -> float:
     return float(1 / (manifest.secagg.scale * weight))
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Optimizer:
-    """One run's server optimiser; `state` maps names to vectors (d,), float32."""
+    """One run's server optimiser. Its state is the caller's, beside the model: name -> (d,)."""
 
     settings: ServerOptimizer
-    dimension: int
-    state: dict[str, Vector] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        if self.state or not _STATE[self.settings.name]:
-            return
-        tau = float(self.settings.tau)
-        self.state = {
-            "m": np.zeros(self.dimension, np.float32),
-            "v": np.full(self.dimension, tau * tau, np.float32),
-        }
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The vectors that a run keeps: `model`, then the state."""
+        return MODEL, *_STATE[self.settings.name]
 
-    @classmethod
-    def resume(
-        cls, settings: ServerOptimizer, dimension: int, state: Mapping[str, Vector]
-    ) -> "Optimizer":
-        """Go on from a checkpoint's state; `bad-checkpoint` where it is not this optimiser's."""
-        if sorted(state) != sorted(_STATE[settings.name]) or any(
-            part.shape != (dimension,) or part.dtype != np.float32 for part in state.values()
-        ):
-            raise FormatError("bad-checkpoint", f"no state of {settings.name}, ({dimension},)")
-        return cls(settings, dimension, {name: part.copy() for name, part in state.items()})
+    def steps(
+        self, vectors: Mapping[str, Body], words: Words, factor: float
+    ) -> Iterator[dict[str, Vector]]:
+        """Move the model by `words` (d,), a sum in two's complement; yields block after block.
 
-    def step(self, model: Vector, words: Words, factor: float) -> None:
-        """Move `model` (d,) in place by `words` (d,), a sum in two's complement."""
-        signed = np.dtype(f"i{words.itemsize}")
+        Args:
+            vectors: the model and its state; the model alone is where a run begins.
+            words: the sum.
+            factor: `mean_factor`.
+        """
+        for start in range(0, words.shape[0], BLOCK):
+            part = words[start : start + BLOCK]
+            block = {
+                name: np.frombuffer(body.read(4 * start, 4 * part.shape[0]), "<f4").astype("f4")
+                for name, body in vectors.items()
+            }
+            self.step(block, part, factor)
+            yield block
+
+    def step(self, block: dict[str, Vector], words: Words, factor: float) -> None:
+        """Move vectors (b,), name -> part of the model or of its state, in place by words (b,)."""
+        mean = words.view(np.dtype(f"i{words.itemsize}")).astype(np.float64) * factor
+        direction = self._direction(block, mean) if _STATE[self.settings.name] else mean
         rate = float(self.settings.learning_rate)
-        for start in range(0, self.dimension, BLOCK):
-            part = slice(start, start + BLOCK)
-            mean = words[part].view(signed).astype(np.float64) * factor
-            direction = self._direction(part, mean) if self.state else mean
-            model[part] = model[part] + rate * direction
+        block[MODEL][:] = block[MODEL] + rate * direction
 
-    def _direction(self, part: slice, mean: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _direction(
+        self, block: dict[str, Vector], mean: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        tau = float(self.settings.tau)
         beta1, beta2 = float(self.settings.beta1), float(self.settings.beta2)
+        if len(block) == 1:  # the model alone: a run begins
+            block["m"] = np.zeros(mean.shape, np.float32)
+            block["v"] = np.full(mean.shape, tau * tau, np.float32)
         square = mean * mean
-        m = beta1 * self.state["m"][part].astype(np.float64) + (1 - beta1) * mean
-        v = self.state["v"][part].astype(np.float64)
+        m = beta1 * block["m"].astype(np.float64) + (1 - beta1) * mean
+        v = block["v"].astype(np.float64)
         if self.settings.name == "fedadam":
             v = beta2 * v + (1 - beta2) * square
         else:
             v = v - (1 - beta2) * square * np.sign(v - square)
-        self.state["m"][part], self.state["v"][part] = m, v
-        quotient: NDArray[np.float64] = m / (np.sqrt(v) + float(self.settings.tau))
+        block["m"][:], block["v"][:] = m, v
+        quotient: NDArray[np.float64] = m / (np.sqrt(v) + tau)
         return quotient

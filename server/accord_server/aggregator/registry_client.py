@@ -33,7 +33,7 @@ from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.receipts import CONSENT
 from accord_common.terms import violations
-from accord_server.aggregator.checkpoints import Checkpoints
+from accord_server.aggregator.checkpoints import MODEL, Checkpoints
 from accord_server.aggregator.control import Control
 from accord_server.aggregator.journal import Concluded, Ended, Entry, Journal, Note
 
@@ -181,14 +181,14 @@ class Courier:
 
     def _upload(self, checkpoint: str) -> None:
         try:
-            model = self._checkpoints.load(checkpoint).model
+            model = self._checkpoints.load(checkpoint).vectors[MODEL]
         except (VerificationError, FormatError, OSError) as error:
             # Missing where two rounds have passed since this batch was read: a newer one is next.
             # Whatever is wrong with the model, its receipt must go: later ones name it.
             if not (isinstance(error, VerificationError) and error.code == "checkpoint-missing"):
                 log.error("model-unreadable", run=self._run, why=str(error))
             return
-        self._client.put_blob(model.astype("<f4", copy=False).tobytes())
+        self._client.put_blob(model)
 
 
 class Watcher:

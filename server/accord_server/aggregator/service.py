@@ -25,16 +25,22 @@ import structlog
 
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import Inbox, RunView
-from accord_common.canonical import sha256_hex
+from accord_common.bulk import Body
 from accord_common.chain import VerifiedRun
 from accord_common.envelope import sign
 from accord_common.errors import AccordError, ConflictError, TransportError
 from accord_common.fields import format_time, now
-from accord_common.files import replace_file
+from accord_common.files import put_in_place
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
-from accord_server.aggregator.checkpoints import Checkpoints
+from accord_common.secagg.sealing import sealed_bytes
+from accord_server.aggregator.checkpoints import (
+    HEADER_BYTES,
+    MOST_VECTORS,
+    Checkpoints,
+    open_verified,
+)
 from accord_server.aggregator.conclusion import Ending, conclude, plain, warm_up
 from accord_server.aggregator.control import Control, Interrupted
 from accord_server.aggregator.engine import Engine, RunKeys
@@ -49,7 +55,7 @@ GOODBYE_S = 3.0  # what a courier may still deliver after SIGTERM; the rest goes
 
 log = structlog.get_logger(__name__)
 
-OpenTransport = Callable[[VerifiedRun], Transport]
+OpenTransport = Callable[[VerifiedRun, Path], Transport]
 
 
 @dataclass(slots=True)
@@ -70,7 +76,7 @@ class Service:
         home: its folder.
         client: its registry.
         endpoint: where nodes reach it; what its offers say.
-        open_transport: makes the way to a run's roster.
+        open_transport: makes the way to a run's roster; may keep files in the run's folder.
     """
 
     home: Home
@@ -184,10 +190,11 @@ class Service:
             log.error("run-refused", run=view.id, code=error.code, why=error.message)
             self._end(view, keys, "failed", error.code, error.message)
             return
-        folder.checkpoints.require_space(run.manifest.dimension)  # before a site is charged
+        folder.checkpoints.require_space(space(run.manifest))  # before a site is charged
         self._control = control = Control(view.stop_requested)
         control.interrupted = self._terminating
-        transport = self.open_transport(run)  # before the lease: that is what calls the nodes
+        # Before the lease, for that is what calls the nodes.
+        transport = self.open_transport(run, folder.path)
         try:
             watcher.lease(view.id, control)
             engine = Engine(
@@ -278,16 +285,29 @@ class Service:
             if self._folders[run].courier.done:
                 self._folders.pop(run).journal.close()
 
-    def _initial(self, folder: _RunFolder, model: str) -> bytes:
+    def _initial(self, folder: _RunFolder, model: str) -> Body:
         """The initial model, fetched once."""
         path = folder.path / "initial.f32"
-        with suppress(FileNotFoundError):
-            data = path.read_bytes()
-            if sha256_hex(data) == model:
-                return data
-        data = self.client.get_blob(model)
-        replace_file(path, data)
-        return data
+        if (found := open_verified(path, model)) is not None:
+            return found
+        part = path.with_suffix(".part")
+        with part.open("wb") as file:
+            for piece in self.client.blob(model):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        put_in_place(part, path)
+        body = open_verified(path, model)
+        assert body is not None  # `blob` verified it
+        return body
+
+
+def space(manifest: RunManifest) -> int:
+    """Bytes of disk that one round may need at once: uploads, the sum, the next checkpoint."""
+    bits = manifest.secagg.ring_bits
+    uploads = manifest.n * sealed_bytes(manifest.dimension, bits)
+    total = manifest.dimension * bits // 8
+    return uploads + total + 4 * manifest.dimension * MOST_VECTORS + HEADER_BYTES
 
 
 def lock(home: Home) -> int:

@@ -11,6 +11,7 @@ that was asked for; the sum in it is masked, so a file tells whoever finds it no
 import hashlib
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from accord_server.aggregator.attempt_state import Suspended
 from accord_server.aggregator.secagg import Attempt
 
 _SUFFIX = ".sum"
+_MAX_HEAD_BYTES = 1 << 20  # the lists, before the sum
 
 
 class Spool:
@@ -53,12 +55,13 @@ class Spool:
             VerificationError: `unmask-interrupted` where the file is gone, altered, or unfit.
         """
         try:
-            data = self._path(name).read_bytes()
-            if hashlib.sha256(data).hexdigest() != name:
-                raise ValueError("it does not hash to its name")
-            head, _, body = data.partition(b"\n")
-            words: Words = np.frombuffer(body, ring_of(attempt.manifest.secagg.ring_bits).words)
-            attempt.resume(Suspended.from_bytes(head, max_bytes=1 << 20), words.copy())
+            with self._path(name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != name:
+                    raise ValueError("it does not hash to its name")
+                file.seek(0)
+                head = file.readline(_MAX_HEAD_BYTES)
+                words = _read(file, attempt)
+            attempt.resume(Suspended.from_bytes(head[:-1], max_bytes=_MAX_HEAD_BYTES), words)
         except (OSError, ValueError, AccordError) as error:
             raise VerificationError(
                 "unmask-interrupted",
@@ -73,3 +76,12 @@ class Spool:
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}{_SUFFIX}"
+
+
+def _read(file: BinaryIO, attempt: Attempt) -> Words:
+    """Read what follows as words, in one vector and no copy."""
+    secagg = attempt.manifest.secagg
+    words: Words = np.empty(attempt.manifest.dimension, ring_of(secagg.ring_bits).words)
+    if file.readinto(words.data.cast("B")) != words.nbytes or file.read(1):  # type: ignore[attr-defined]
+        raise ValueError(f"it does not hold {words.shape[0]} words")
+    return words

@@ -5,8 +5,8 @@ created: nodes reach the `Listener`, the engine reaches the state by calls. Each
 state of its own, so a restarted aggregator registers the roster again and nodes return.
 
 Guarantees, beyond Flower's: a node is who its P-384 key says in every request; a request's body
-names that same node; no node can guess another's message id. Which messages a node may see and
-answer is `fleet`'s business.
+names that same node; no node can guess another's message id; large objects stay where they are and
+are not hashed again. Which messages a node may see and answer is `fleet`'s business.
 
 This is the server's only import of flwr.
 """
@@ -28,6 +28,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import cast
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app.message import Message, RecordDict
@@ -71,6 +72,8 @@ from flwr.supercore.constant import (
 )
 from flwr.supercore.error import FlowerError
 from flwr.supercore.inflatable.inflatable_object import is_valid_sha256_hash
+from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supercore.object_store.object_store import NoObjectInStoreError
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, verify_signature
 from flwr.superlink.config_loader import get_objectstore_linkstate_factories
 from flwr.superlink.federation import NoOpFederationManager
@@ -78,17 +81,38 @@ from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
 
 from accord_common.errors import FormatError, TransportError
-from accord_common.parcel import Parcel, Tree, bytes_field
-from accord_server.aggregator.listener import Headers, Refusal
+from accord_common.parcel import Content, Parcel, Tree, bytes_field, last_field
+from accord_server.aggregator.bodies import Headers, Piece, Refusal
 
 logging.getLogger("flwr").handlers.clear()
 logging.getLogger("flwr").propagate = False
 logging.getLogger("flwr").setLevel(logging.CRITICAL + 1)
 
+Request = PushObjectRequest
+
 _TTL_S = 12 * 3600.0  # Flower's own; the stage deadlines of the manifest come first
 
-MALFORMED = (DecodeError, FlowerError, ValueError)
-"""What Flower raises over a request that makes no sense."""
+MALFORMED = (DecodeError, FlowerError, ValueError, FormatError)
+"""What is raised over a request that makes no sense."""
+
+
+class _Objects(InMemoryObjectStore):
+    """Flower's store, which also takes a `Content`: hashed by whoever made it, read when needed."""
+
+    def put(self, object_id: str, object_content: bytes) -> None:
+        if isinstance(object_content, bytes):
+            return super().put(object_id, object_content)
+        with self.lock_store:
+            entry = self.store.get(object_id)
+            if entry is None:
+                raise NoObjectInStoreError(object_id)
+            if not entry.is_available:
+                entry.content, entry.is_available = object_content, True
+
+    def find(self, object_id: str) -> Content | None:
+        """Return an object that is here, as a `Content` in any case."""
+        found: bytes | Content | None = self.get(object_id)
+        return Content.of(found) if isinstance(found, bytes) and found else found or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +137,11 @@ class SuperLink:
 
     def __init__(self, roster: Mapping[str, ec.EllipticCurvePublicKey]) -> None:
         """Open the run. `roster`: party id -> the P-384 key its node's delegation names."""
-        _, factory = get_objectstore_linkstate_factories(
+        objects, factory = get_objectstore_linkstate_factories(
             FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager()
         )
+        self._store = objects.store_instance = _Objects()
         self._state = factory.state()
-        self._store = self._state.object_store
         self._run_id, self._task_id = _start_run(self._state)
         self._keys = dict(roster)
         self._nodes: dict[str, int] = {}
@@ -189,8 +213,7 @@ class SuperLink:
             make_message(metadata, RecordDict()), _to_proto(sent.tree), session
         )
         if not stored or not all(
-            self._state.store_object(self._run_id, session, object_id, sent.contents[object_id])
-            for object_id in missing
+            self._put(session, object_id, sent.contents[object_id]) for object_id in missing
         ):
             raise TransportError("flower-refused", f"Flower stores no message to {party}")
         return sent.tree
@@ -202,17 +225,17 @@ class SuperLink:
         response = fleet_handlers.pull_messages(request, self._state, self._store)
         return [response.SerializeToString()]
 
-    def pull_object(self, party: str, body: bytes, allowed: Collection[str]) -> Sequence[bytes]:
+    def pull_object(self, party: str, body: bytes, allowed: Collection[str]) -> Sequence[Piece]:
         """Answer pull-object, for an object among those that are allowed."""
         request = PullObjectRequest.FromString(body)
         self._same(party, request.node.node_id)
-        content = self._store.get(request.object_id) if request.object_id in allowed else None
-        if not content:
+        content = self._store.find(request.object_id) if request.object_id in allowed else None
+        if content is None:
             raise Refusal(HTTPStatus.CONFLICT, "message-superseded")
         # Protobuf's wire form concatenates: the content goes out without a copy.
         found = PullObjectResponse(object_found=True, object_available=True).SerializeToString()
         field = bytes_field(PullObjectResponse.OBJECT_CONTENT_FIELD_NUMBER, len(content))
-        return [found + field, content]
+        return [found + field + content.head, content.body]
 
     # Replies from nodes.
 
@@ -261,17 +284,29 @@ class SuperLink:
         self._same(party, request.node.node_id)
         return request
 
-    def keep_object(self, request: PushObjectRequest) -> None:
-        """Store an object of a reply, if its hash is its name and its session waits for it."""
-        if not self._state.store_object(
-            self._run_id, request.session_id, request.object_id, request.object_content
-        ):
+    def read_upload(self, party: str, start: bytes, length: int) -> tuple[PushObjectRequest, bytes]:
+        """Decode the start of a push-object of `length` bytes that ends with the object itself.
+
+        Returns:
+            The request without the object, and what is here of the object.
+        """
+        number = PushObjectRequest.OBJECT_CONTENT_FIELD_NUMBER
+        fields, place = last_field(start, number, length)
+        return self.read_object(party, fields), start[place:]
+
+    def keep_object(self, request: PushObjectRequest, content: Content | bytes) -> None:
+        """Store an object of a reply, if its session waits for it; bytes only under their hash."""
+        if not self._put(request.session_id, request.object_id, content):
             raise Refusal(HTTPStatus.BAD_REQUEST, "object-refused")
 
-    def content(self, object_id: str) -> bytes:
+    def _put(self, session: str, object_id: str, content: Content | bytes) -> bool:
+        """Let Flower's state file an object; it hands the content to `_Objects` untouched."""
+        return self._state.store_object(self._run_id, session, object_id, cast(bytes, content))
+
+    def content(self, object_id: str) -> Content:
         """Return a stored object; `parcel-malformed` where there is none."""
-        content = self._store.get(object_id)
-        if not content:
+        content = self._store.find(object_id)
+        if content is None:
             raise FormatError("parcel-malformed", f"object {object_id} is missing")
         return content
 

@@ -13,25 +13,28 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from accord_common.errors import UsageError
-from accord_common.parcel import MAX_CHUNK_BYTES, MAX_CHUNKS, MAX_HEADER_BYTES
+from accord_common.parcel import MAX_HEADER_BYTES, check_bulk
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message for one party; chunks are 1 B to 16 MiB, stored once if many get them."""
+    """A message for one party; chunks are 1 B to 16 MiB, and those of many are one object.
+
+    A `Bulk` is read as nodes fetch it, so its bytes must stay as they are until all have answered.
+    """
 
     party: str
     header: bytes
-    bulk: tuple[bytes, ...] = ()
+    bulk: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A party's answer to the latest message it was sent."""
+    """A party's answer to the latest message it was sent; a `Bulk` is read from the disk."""
 
     party: str
     header: bytes
-    bulk: tuple[bytes, ...] = ()
+    bulk: Sequence[bytes] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ class InProcessTransport:
             if party not in self._connected:
                 return self._put(Lost(party, "not connected"))
         try:
-            answer = self._nodes[party](message.header, message.bulk)
+            answer = self._nodes[party](message.header, tuple(message.bulk))
         except ConnectionError as error:
             return self.disconnect(party, str(error))
         if answer is not None:
@@ -160,8 +163,4 @@ def check_outgoing(message: Outgoing, roster: Container[str]) -> None:
         raise UsageError("unknown-party", f"{message.party} is not in the roster")
     if len(message.header) > MAX_HEADER_BYTES:
         raise UsageError("header-too-large", f"{len(message.header)} B > {MAX_HEADER_BYTES} B")
-    if len(message.bulk) > MAX_CHUNKS:
-        raise UsageError("bulk-too-large", f"{len(message.bulk)} chunks > {MAX_CHUNKS}")
-    for index, chunk in enumerate(message.bulk):
-        if not 0 < len(chunk) <= MAX_CHUNK_BYTES:
-            raise UsageError("chunk-size", f"chunk {index}: {len(chunk)} B, 1 to {MAX_CHUNK_BYTES}")
+    check_bulk(message.bulk)

@@ -5,23 +5,32 @@ and the wire are the node's own.
 """
 
 import sys
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from accord_common.models.tabular import BinaryClassification
 from accord_common.models.task import Task
+from accord_common.schema import Schema
 from accord_common.tables import Encoded
 
 from .vectors import known_vector
+
+AT_NODE = "accord_client" in sys.modules  # a coordinator loads tasks too, and trains nothing
 
 
 class KnownVectors(BinaryClassification):
     """Two classes, one logit, like the task that it stands in for."""
 
     name: ClassVar[str] = "known-vectors"
+
+    def build(self, architecture: str, arguments: dict[str, Any], schema: Schema) -> nn.Module:
+        """Make the model; at a node, which trains nothing, its weights take no memory."""
+        with torch.device("meta" if AT_NODE else "cpu"):
+            return super().build(architecture, arguments, schema)
 
 
 def _round(
@@ -36,7 +45,7 @@ def _round(
     return known_vector(vector, table)
 
 
-if "accord_client" in sys.modules:  # a coordinator loads tasks too, and trains nothing anyway
+if AT_NODE:
     from accord_client.training import train
 
     train.train_round = _round

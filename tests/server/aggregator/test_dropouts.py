@@ -251,5 +251,6 @@ def test_the_model_moves_by_the_survivors_mean_in_every_ring(
     mean = sum(simulation.nodes[party].vector(0).astype(np.float64) for party in receipt.cohort) / 4
     left = Checkpoints(tmp_path / "checkpoints")
     (path,) = (tmp_path / "checkpoints").glob("*.safetensors")
-    moved = left.load(path.stem).model - np.frombuffer(simulation.initial, "<f4")
+    model = np.frombuffer(left.load(path.stem).vectors["model"].load(), "<f4")
+    moved = model - np.frombuffer(simulation.initial, "<f4")
     assert np.abs(moved - mean).max() <= 0.5 / secagg.scale + 1e-6

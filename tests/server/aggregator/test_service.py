@@ -87,7 +87,7 @@ class Site:
                 if other.name == "inbox":
                     other.join(5)
 
-    def _open(self, run: VerifiedRun) -> Transport:
+    def _open(self, run: VerifiedRun, folder: Path) -> Transport:
         peers = {party: delegation.node_key for party, delegation in run.delegations.items()}
         nodes = {}
         for index, actor in enumerate(self.stack.world.hospitals):

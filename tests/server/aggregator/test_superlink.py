@@ -100,7 +100,7 @@ def test_an_answer_given_before_the_connection_broke_still_counts(here: Site) ->
     with here.node("a") as a:
         here.transport.send([Outgoing("a", b"work")])
         echo(a)
-    until(here.transport, lambda event: event == Incoming("a", b"work"))
+    assert answer(here.transport) == Incoming("a", b"work")
     until(here.transport, lambda event: isinstance(event, Lost))
 
 
@@ -133,12 +133,12 @@ def test_a_second_connection_with_the_same_key_replaces_the_first(here: Site) ->
 def test_one_run_after_another_on_one_port(tmp_path: Path) -> None:
     with site(tmp_path, ("a", "b")) as made, made.node("a") as a:
         with pytest.raises(ConflictError, match="run-active"):
-            SuperLinkTransport(made.listener, {})
+            SuperLinkTransport(made.listener, {}, tmp_path)
         made.transport.send([Outgoing("a", b"of the first run")])
         stale = a.receive(10)
         assert stale is not None
         made.transport.close()
-        with SuperLinkTransport(made.listener, roster(made.keys)) as following:
+        with SuperLinkTransport(made.listener, roster(made.keys), tmp_path) as following:
             until(following, lambda event: event == Joined("a"))
             with pytest.raises(TransportError, match="reply-not-wanted"):
                 a.reply(stale.header)
@@ -156,7 +156,7 @@ def test_a_node_returns_by_itself_when_the_aggregator_restarts(tmp_path: Path) -
         assert not a.connected
         with (
             made.certificates.listen(port) as listener,
-            SuperLinkTransport(listener, roster(made.keys)) as restarted,
+            SuperLinkTransport(listener, roster(made.keys), tmp_path) as restarted,
         ):
             until(restarted, lambda event: event == Joined("a"))
             restarted.send([Outgoing("a", b"welcome back")])

@@ -1,11 +1,7 @@
 """What the public listener refuses, asked by raw requests: each with its status and stable code."""
 
-import http.client
 import json
-import ssl
-from base64 import b64encode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -13,89 +9,37 @@ from typing import Any
 
 import pytest
 from flwr.app.error import Error
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
-from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
-    ActivateNodeResponse,
     PullMessagesRequest,
-    PullMessagesResponse,
     PushMessagesRequest,
     PushMessagesResponse,
 )
-from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import ObjectTree, PullObjectRequest, PushObjectRequest
-from flwr.proto.node_pb2 import Node
-from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.main import create_app
-from google.protobuf.message import Message as Proto
 from starlette.routing import Route
 from structlog.testing import capture_logs
 
 from accord_common.identity import FlowerKey
-from accord_common.parcel import MAX_HEADER_BYTES, MAX_OBJECT_BYTES, Parcel, Tree, _object, pack
+from accord_common.parcel import (
+    MAX_HEADER_BYTES,
+    MAX_OBJECT_BYTES,
+    Parcel,
+    _object,
+    pack,
+)
 from accord_server.aggregator import listener as paths
 from accord_server.aggregator.listener import BODY_LIMITS
-from accord_server.aggregator.transport import Joined, Lost, Outgoing
-from tests.fleet import HOST, Site, answer, site, until
+from accord_server.aggregator.transport import Lost
+from tests.fleet import Site, answer, site
+from tests.raw_node import Raw, Replying
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with site(tmp_path_factory.mktemp("fleet"), ("a", "b")) as made:
         yield made
-
-
-@dataclass
-class Raw:
-    """A node that sends what it likes."""
-
-    site: Site
-    key: FlowerKey
-
-    def headers(self, **changes: str) -> dict[str, str]:
-        timestamp = changes.pop("timestamp", datetime.now(UTC).isoformat())
-        public_key = public_key_to_bytes(self.key.private.public_key())
-        return {
-            "flwr-public-key": b64encode(public_key).decode(),
-            "flwr-timestamp": timestamp,
-            "flwr-signature": b64encode(
-                sign_message(self.key.private, timestamp.encode())
-            ).decode(),
-            **changes,
-        }
-
-    def ask(
-        self,
-        path: str,
-        body: bytes = b"",
-        headers: dict[str, str] | None = None,
-        verb: str = "POST",
-    ) -> tuple[int, bytes]:
-        folder = self.site.certificates.folder
-        tls = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-        port = self.site.listener.port
-        connection = http.client.HTTPSConnection(HOST, port, timeout=10, context=tls)
-        try:
-            sent = self.headers() if headers is None else headers
-            connection.request(verb, path, body, sent)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
-    def code(self, path: str, body: Proto | bytes = b"", **arguments: Any) -> tuple[int, str]:
-        sent = body.SerializeToString() if isinstance(body, Proto) else body
-        status, said = self.ask(path, sent, **arguments)
-        return status, json.loads(said)["code"] if status != HTTPStatus.OK else ""
-
-    def activate(self) -> Node:
-        public_key = public_key_to_bytes(self.key.private.public_key())
-        request = ActivateNodeRequest(
-            public_key=public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
-        )
-        _, body = self.ask(paths.ACTIVATE, request.SerializeToString())
-        return Node(node_id=ActivateNodeResponse.FromString(body).node_id)
 
 
 @pytest.fixture
@@ -198,76 +142,6 @@ def test_a_body_is_bounded_and_must_make_sense(a: Raw, path: str) -> None:
     assert a.code(path, b"\xff\xff\xff") == (HTTPStatus.BAD_REQUEST, "request-malformed")
 
 
-class Replying(Raw):
-    """A node with a line open and one message pulled."""
-
-    def pull(self) -> None:
-        self.node = self.line()
-        self.site.transport.send([Outgoing("a", b"question")])
-        request = PullMessagesRequest(node=self.node).SerializeToString()
-        _, body = self.ask(paths.PULL_MESSAGES, request)
-        response = PullMessagesResponse.FromString(body)
-        self.question = response.messages_list[0]
-        self.question_tree = response.message_object_trees[0]
-
-    def line(self) -> Node:
-        node = self.activate()
-        folder = self.site.certificates.folder
-        tls = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-        port = self.site.listener.port
-        self.open = http.client.HTTPSConnection(HOST, port, timeout=10, context=tls)
-        body = PullMessagesRequest(node=node).SerializeToString()
-        self.open.request("POST", paths.LINE, body, self.headers())
-        self.frames = self.open.getresponse()
-        until(self.site.transport, lambda event: event == Joined("a"))
-        return node
-
-    def close(self) -> None:
-        self.frames.close()
-        self.open.close()
-        until(self.site.transport, lambda event: isinstance(event, Lost))
-
-    def announce(
-        self, parcel: Parcel, tree: ObjectTree | None = None, **metadata: Any
-    ) -> tuple[int, str]:
-        status, body = self.ask(
-            paths.PUSH_MESSAGES, self.announcement(parcel, tree, **metadata).SerializeToString()
-        )
-        if status != HTTPStatus.OK:
-            return status, str(json.loads(body)["code"])
-        self.wanted = PushMessagesResponse.FromString(body)
-        return status, ""
-
-    def announcement(
-        self, parcel: Parcel, tree: ObjectTree | None = None, **metadata: Any
-    ) -> PushMessagesRequest:
-        message: ProtoMessage = message_to_proto(message_from_proto(self.question))
-        message.metadata.src_node_id = self.node.node_id
-        message.metadata.dst_node_id = 1
-        message.metadata.reply_to_message_id = self.question.metadata.message_id
-        message.metadata.message_id = parcel.tree.object_id
-        for name, value in metadata.items():
-            setattr(message.metadata, name, value)
-        trees = [tree or _proto(parcel.tree)]
-        return PushMessagesRequest(
-            node=self.node, messages_list=[message], message_object_trees=trees
-        )
-
-    def put(self, object_id: str, content: bytes, session: str | None = None) -> tuple[int, str]:
-        request = PushObjectRequest(
-            node=self.node,
-            run_id=self.question.metadata.run_id,
-            object_id=object_id,
-            object_content=content,
-            session_id=self.wanted.session_id if session is None else session,
-        )
-        return self.code(paths.PUSH_OBJECT, request)
-
-
-def _proto(tree: Tree) -> ObjectTree:
-    return ObjectTree(object_id=tree.object_id, children=map(_proto, tree.children))
-
-
 def _reply(header: bytes = b"reply") -> Parcel:
     return pack(header, None).within("Message", b"")
 
@@ -287,7 +161,7 @@ def test_a_reply_counts_once_all_its_objects_are_here(node: Replying) -> None:
     assert set(node.wanted.objects_to_push) == set(parcel.contents)
     for object_id, content in parcel.contents.items():
         assert node.site.transport.receive(0) is None
-        assert node.put(object_id, content) == (HTTPStatus.OK, "")
+        assert node.put(object_id, content.head + content.body.load()) == (HTTPStatus.OK, "")
     assert answer(node.site.transport).header == b"reply"
 
 
@@ -338,11 +212,12 @@ def test_a_tree_that_flower_would_choke_on_is_refused(node: Replying) -> None:
 def test_an_object_must_be_expected_and_have_the_hash_it_is_named_by(node: Replying) -> None:
     parcel = _reply()
     root = parcel.tree.object_id
+    content = parcel.contents[root].head + parcel.contents[root].body.load()
     node.wanted = PushMessagesResponse(session_id="x")
-    assert node.put(root, parcel.contents[root]) == (HTTPStatus.CONFLICT, "reply-not-wanted")
+    assert node.put(root, content) == (HTTPStatus.CONFLICT, "reply-not-wanted")
     assert node.announce(parcel)[0] == HTTPStatus.OK
     for session in ("", "x"):
-        refused = node.put(root, parcel.contents[root], session)
+        refused = node.put(root, content, session)
         assert refused == (HTTPStatus.CONFLICT, "reply-not-wanted")
     assert node.put("0" * 64, b"x") == (HTTPStatus.CONFLICT, "object-not-wanted")
     assert node.put(root, b"other bytes") == (HTTPStatus.BAD_REQUEST, "object-refused")
@@ -372,7 +247,8 @@ def test_a_malformed_reply_is_dropped_and_logged(node: Replying, index: int) -> 
     parcel, code = _malformed()[index]
     assert node.announce(parcel)[0] == HTTPStatus.OK
     for object_id in node.wanted.objects_to_push:
-        assert node.put(object_id, parcel.contents[object_id])[0] == HTTPStatus.OK
+        content = parcel.contents[object_id]
+        assert node.put(object_id, content.head + content.body.load())[0] == HTTPStatus.OK
     with capture_logs() as logs:
         assert node.site.transport.receive(0.2) is None
     assert [(line["event"], line["party"]) for line in logs] == [(code, "a")]
