@@ -81,8 +81,8 @@ class Contribution:
             update *= np.float32(self.site.weight / largest)
         secagg = self.manifest.secagg
         ring = ring_of(secagg.ring_bits)
-        # With 32 bits the words take the update's place, which nobody needs from here on.
-        place = update.view(np.uint32) if ring is Z32 else None
+        # Words that are no wider take the update's place, which nobody needs from here on.
+        place = update.view(ring.words)[: update.size] if ring.bits <= Z32.bits else None
         words, clamped = quantise(
             update, secagg.scale, secagg.bound, ring, stochastic=self._rounds_at_random(), out=place
         )

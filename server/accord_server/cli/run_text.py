@@ -32,7 +32,8 @@ def plan(view: "PlanView") -> RenderableType:
         f"{view.rounds} rounds of {view.steps} steps, at most {view.max_attempts_total} attempts\n"
         f"sum of at least {view.smallest_cohort} of {len(view.sites)} updates "
         f"(threshold {view.threshold}, {view.colluders} may collude)\n"
-        f"a round moves {size(view.bytes.round_per_site)} a site; memory about "
+        f"a round moves {size(view.bytes.round_per_site)} a site, up in words of "
+        f"{view.ring_bits} bits; memory about "
         f"{size(view.bytes.node_memory)} at a node beside its rows, "
         f"{size(view.bytes.aggregator_memory)} at the aggregator\n"
     )

@@ -31,7 +31,8 @@ from accord_common.manifest import (
     TaskRef,
     default_threshold,
 )
-from accord_common.vectors import scale_for, update_bound
+from accord_common.rings import ring_of, scale_for
+from accord_common.vectors import update_bound
 from accord_server.coordinator.plan_file import PlanFile
 
 NOT_YET = "0" * 64  # stands in a dry run's manifest for what only a real start has
@@ -162,9 +163,9 @@ def make_manifest(
                 threshold=max(terms.threshold, default_threshold(n)),
                 min_cohort=terms.min_cohort,
                 colluders=terms.colluders,
-                ring_bits=32,
+                ring_bits=plan.ring_bits,
                 bound=bound,
-                scale=scale_for(bound, n),
+                scale=scale_for(bound, n, ring_of(plan.ring_bits)),
             ),
             rounds=plan.rounds,
             max_attempts_total=plan.max_attempts,

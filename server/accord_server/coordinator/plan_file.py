@@ -11,7 +11,8 @@
     clipping_norm: 1
 
 Optional: `title`, `datasets` (`owner/name`; all of the agreement's otherwise), `spare_attempts`,
-`server`, `deadlines`, `seed` of the public initial weights.
+`server`, `deadlines`, `seed` of the public initial weights, `ring_bits` (32; 16 halves what is
+uploaded and needs noise of 4 steps, 64 is finer).
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -77,6 +78,7 @@ class PlanFile(Document):
     server: Annotated[ServerEntry, BeforeValidator(_named)] = ServerEntry()
     deadlines: DeadlineEntry = DeadlineEntry()
     seed: Count = 0
+    ring_bits: Literal[16, 32, 64] = 32
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

@@ -23,6 +23,7 @@ from accord_common.privacy.calibration import calibrate
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import PrvAccountant, bounded_epsilon, prv_check
 from accord_common.receipts import NodeReceipt
+from accord_common.secagg.sealing import TAG_BYTES, chunk_count
 from accord_common.terms import violations
 from accord_server.coordinator.manifests import (
     ModelFacts,
@@ -34,7 +35,6 @@ from accord_server.coordinator.manifests import (
 from accord_server.coordinator.plan_file import PlanFile
 
 _FLOAT = 4  # bytes
-_SEALED_CHUNK_WORDS = 1 << 21  # SPEC.md, "Sealed envelope": each carries a 16-byte tag
 _NODE_COPIES = 6  # model, module, clipped sum, noise, update, words
 _HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_COPIES = 5  # model, accumulator, mean, two moments
@@ -108,6 +108,7 @@ class PlanView(View):
     smallest_cohort: Count
     threshold: Count
     colluders: Count
+    ring_bits: Count
     bound: Dec
     scale: Count
     sites: list[SiteCost]
@@ -205,6 +206,7 @@ def appraise(
         smallest_cohort=manifest.smallest_cohort,
         threshold=manifest.secagg.threshold,
         colluders=manifest.secagg.colluders,
+        ring_bits=manifest.secagg.ring_bits,
         bound=manifest.secagg.bound,
         scale=manifest.secagg.scale,
         sites=sites,
@@ -282,9 +284,11 @@ def _overspends(sites: Iterable[SiteCost]) -> list[AccordError]:
 
 
 def _load(manifest: RunManifest) -> Load:
+    bits = manifest.secagg.ring_bits
     model = manifest.dimension * _FLOAT
-    tags = 16 * (-(-manifest.dimension // _SEALED_CHUNK_WORDS))
-    site = 2 * model + tags  # model down, masked words up
+    words = manifest.dimension * bits // 8
+    tags = TAG_BYTES * chunk_count(manifest.dimension, bits)
+    site = model + words + tags  # model down, sealed words up
     return Load(
         round_per_site=site,
         round_total=site * manifest.n,

@@ -1,6 +1,7 @@
 """The dry run says what the agreement says, and prices every attempt that may happen."""
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from accord_common.manifest import RunManifest, TaskRef
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NodeReceipt
+from accord_common.rings import ring_of, scale_for
 from accord_common.terms import violations
 from accord_server.coordinator.manifests import ModelFacts, choose_datasets, make_manifest
 from accord_server.coordinator.plan_file import PlanFile
@@ -238,10 +240,26 @@ def test_a_plan_on_which_accountants_disagree_is_refused(world: World) -> None:
         )
 
 
-def test_the_load_follows_from_the_dimension(world: World) -> None:
-    load = seen(world).bytes
-    assert load.round_per_site == 2 * 4 * 31 + 16
-    assert load.round_total == 3 * load.round_per_site
+@pytest.mark.parametrize(("bits", "words"), [(16, 2), (32, 4), (64, 8)])
+def test_the_load_follows_from_dimension_and_ring(world: World, bits: int, words: int) -> None:
+    view = seen(world, ring_bits=bits)
+    assert (view.allowed, view.ring_bits) == (True, bits)
+    assert view.bytes.round_per_site == 31 * (4 + words) + 16
+    assert view.bytes.round_total == 3 * view.bytes.round_per_site
+    made = manifest(world.agreement, planned(ring_bits=bits))
+    assert made.secagg.scale == scale_for(made.secagg.bound, 3, ring_of(bits))
+    assert violations(world.agreement, made) == []
+
+
+def test_noise_too_small_for_16_bits_is_a_reason_with_its_steps_and_a_way_out(
+    world: World,
+) -> None:
+    little = {"epsilon": None, "noise_multiplier": "0.5", "steps": 1000, "rounds": 1}
+    (reason,) = (r for r in seen(world, ring_bits=16, **little).reasons if r.code == "coarse-ring")
+    steps = re.search(r"noise of [0-9.]+ is ([0-9.]+) steps", reason.message)
+    assert steps is not None and 0 < float(steps[1]) < 4
+    assert "ring_bits: 32" in reason.hint
+    assert "coarse-ring" not in codes(seen(world, ring_bits=32, **little))
 
 
 def test_the_answer_is_one_json_object(world: World) -> None:
