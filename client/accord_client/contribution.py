@@ -60,16 +60,18 @@ class Contribution:
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check code and file without opening the table.
+        """Check code and files without opening the table.
 
         Raises:
-            DataError: `dataset-missing`, `dataset-changed`.
+            DataError: `dataset-missing`, `dataset-changed`, `base-missing`.
             PolicyError: `task-code-differs`.
         """
         dataset = self.stores.datasets.get(self.site.dataset)
         dataset.check_unchanged()
+        if self.manifest.adaptation is not None:
+            self.stores.bases.require(self.manifest.adaptation)
         if self._trainer is None or self._trainer.dataset != dataset:
-            self._trainer = Trainer(self.manifest, self.site, dataset)
+            self._trainer = Trainer(self.manifest, self.site, dataset, self.stores.bases)
         self._trainer.check_code()
 
     def words(self, model: NDArray[np.float32]) -> Words:

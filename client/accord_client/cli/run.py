@@ -65,6 +65,7 @@ def refuse(
 
 
 def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> tuple[str, Verdict]:
+    from accord_client.bases import fetch_base
     from accord_client.deciding import answer, consider
     from accord_client.delivery import deliver
     from accord_client.registry_sync import refresh
@@ -85,6 +86,8 @@ def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> tu
         refresh(stores, registry)
         considered = consider(stores, registry.record, view.manifest_hash, now())
         verdict = decide(considered)
+        if verdict.decision == "accept":
+            fetch_base(stores, registry, considered.facts.run)
         answer(stores, considered, verdict, view.state, now())
         deliver(stores, registry)
     return run_id, verdict

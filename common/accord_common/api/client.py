@@ -4,9 +4,11 @@ Guarantees: what `put_blob` and `get_blob` carry has the hash it is named by. Ev
 comes back is the registry's word: verify envelopes before deciding by them.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -18,6 +20,7 @@ from accord_common.api.http import Connection
 from accord_common.canonical import sha256_hex
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
+from accord_common.files import replacing
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _ITEMS = TypeAdapter(list[dict[str, Any]])
@@ -187,6 +190,24 @@ class RegistryClient:
         found = bytes(data)
         _same(blob_hash, sha256_hex(found))
         return found
+
+    def save_blob(self, blob_hash: str, path: Path, *, size: int) -> None:
+        """Fetch bytes by their SHA-256 into a file of mode 0600, without holding them in memory.
+
+        Raises:
+            VerificationError: `wrong-size`, `wrong-hash`; `path` then stays as it was.
+        """
+        digest, left = hashlib.sha256(), size
+        with replacing(path) as file, self._http.stream(f"/v1/blobs/{blob_hash}") as response:
+            for chunk in response.iter_bytes():
+                left -= len(chunk)
+                if left < 0:
+                    break
+                digest.update(chunk)
+                file.write(chunk)
+            if left != 0:
+                raise VerificationError("wrong-size", f"blob {blob_hash[:16]} has not {size} bytes")
+            _same(blob_hash, digest.hexdigest())
 
     # Runs
 

@@ -20,6 +20,7 @@ from accord_common.errors import ConflictError, NotFoundError, UsageError
 from accord_common.fields import Dec, format_time
 from accord_common.manifest import (
     PROTOCOL,
+    Adaptation,
     AggregatorKeys,
     Architecture,
     Deadlines,
@@ -40,12 +41,13 @@ NOT_YET = "0" * 64  # stands in a dry run's manifest for what only a real start 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What follows from task, architecture and schema, and the initial weights' hash."""
+    """What follows from task, architecture, schema and adaptation, and the weights' hashes."""
 
     task: TaskRef
     layout: str
     dimension: int
     initial: str = NOT_YET
+    adaptation: Adaptation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,7 @@ def make_manifest(
             initial_model=model.initial,
             layout=model.layout,
             dimension=model.dimension,
+            adaptation=model.adaptation,
             local=LocalTraining(
                 steps=plan.steps,
                 learning_rate=plan.learning_rate,

@@ -92,7 +92,12 @@ class Load(View):
 
 
 class PlanView(View):
-    """The dry run's answer."""
+    """The dry run's answer.
+
+    Attributes:
+        dimension: numbers that are trained and travel.
+        base_dimension: numbers of the public model that is adapted; null where all are trained.
+    """
 
     allowed: bool
     reasons: list[Reason]
@@ -102,6 +107,7 @@ class PlanView(View):
     task: str
     architecture: str
     dimension: Count
+    base_dimension: Count | None
     rounds: Count
     max_attempts_total: Count
     steps: Count
@@ -200,6 +206,7 @@ def appraise(
         task=plan.task,
         architecture=plan.architecture.name,
         dimension=model.dimension,
+        base_dimension=None if model.adaptation is None else model.adaptation.dimension,
         rounds=plan.rounds,
         max_attempts_total=plan.max_attempts,
         steps=plan.steps,

@@ -254,7 +254,12 @@ def test_the_load_follows_from_dimension_and_ring(world: World, bits: int, words
 def test_noise_too_small_for_16_bits_is_a_reason_with_its_steps_and_a_way_out(
     world: World,
 ) -> None:
-    little = {"epsilon": None, "noise_multiplier": "0.5", "steps": 1000, "rounds": 1}
+    little: dict[str, Any] = {
+        "epsilon": None,
+        "noise_multiplier": "0.5",
+        "steps": 1000,
+        "rounds": 1,
+    }
     (reason,) = (r for r in seen(world, ring_bits=16, **little).reasons if r.code == "coarse-ring")
     steps = re.search(r"noise of [0-9.]+ is ([0-9.]+) steps", reason.message)
     assert steps is not None and 0 < float(steps[1]) < 4

@@ -30,6 +30,10 @@ PLAN = PlanFile.model_validate(
 )
 
 
+def no_blob(name: str) -> bytes:
+    raise AssertionError(f"asked for {name}")
+
+
 @pytest.fixture(scope="module")
 def manifest() -> RunManifest:
     world = make_world()
@@ -47,11 +51,11 @@ def manifest() -> RunManifest:
 def test_initial_weights_follow_from_the_public_seed() -> None:
     facts = model_facts(PLAN, SCHEMA)
     assert facts.dimension == 2 * 3 + 3 + 3 + 1
-    data, named = initial_weights(PLAN, SCHEMA, facts)
+    (data,), named = initial_weights(PLAN, SCHEMA, facts)
     assert len(data) == 4 * facts.dimension and named.initial == model_hash(data)
-    assert initial_weights(PLAN, SCHEMA, facts)[0] == data
+    assert initial_weights(PLAN, SCHEMA, facts)[0] == [data]
     other = PLAN.model_copy(update={"seed": 1})
-    assert initial_weights(other, SCHEMA, facts)[0] != data
+    assert initial_weights(other, SCHEMA, facts)[0] != [data]
     assert replace(named, initial=facts.initial) == facts
 
 
@@ -60,7 +64,7 @@ def test_an_export_names_its_tensors_and_where_it_comes_from(
 ) -> None:
     weights = np.arange(manifest.dimension, dtype="<f4").tobytes()
     out = tmp_path / "model.safetensors"
-    Model(manifest, SCHEMA).export(weights, out, {"agreement": "ab" * 32})
+    Model(manifest, SCHEMA, no_blob).export(weights, out, {"agreement": "ab" * 32})
     with safe_open(out, framework="numpy") as file:
         header = file.metadata()
         arrays = [file.get_tensor(name) for name in file.keys()]
@@ -71,15 +75,15 @@ def test_an_export_names_its_tensors_and_where_it_comes_from(
 
 def test_weights_of_another_size_are_refused(manifest: RunManifest, tmp_path: Path) -> None:
     with pytest.raises(AccordError, match="wrong-model-size"):
-        Model(manifest, SCHEMA).export(b"\0" * 8, tmp_path / "x.safetensors", {})
+        Model(manifest, SCHEMA, no_blob).export(b"\0" * 8, tmp_path / "x.safetensors", {})
     assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_another_schema_or_layout_is_refused(manifest: RunManifest) -> None:
     with pytest.raises(AccordError, match="wrong-schema"):
-        Model(manifest, Schema.model_validate(SCHEMA.model_dump() | {"minimum_rows": 21}))
+        Model(manifest, Schema.model_validate(SCHEMA.model_dump() | {"minimum_rows": 21}), no_blob)
     with pytest.raises(AccordError, match="wrong-layout"):
-        Model(manifest.model_copy(update={"layout": "ab" * 32}), SCHEMA)
+        Model(manifest.model_copy(update={"layout": "ab" * 32}), SCHEMA, no_blob)
 
 
 def test_public_rows_are_checked_like_private_ones(tmp_path: Path) -> None:
