@@ -100,7 +100,7 @@ def test_a_hundred_rounds_leave_no_memory_behind() -> None:
 
     def lowest(count: int) -> int:
         """Resident bytes, the least after each ten of so many rounds: the allocator wanders."""
-        seen = []
+        seen: list[int] = []
         for _ in range(count // 10):
             for _ in range(10):
                 train_round(TASK, module, vector, data, PLAN)
