@@ -1,5 +1,6 @@
 """A run that adapts a public base: what a node fetches, refuses, keeps, and what then travels."""
 
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ import pytest
 from torch import nn
 
 from accord_client.bases import fetch_base
+from accord_client.cli.run import describe
 from accord_client.deciding import consider
 from accord_client.session import Session
 from accord_client.stores import Stores
@@ -205,6 +207,24 @@ def test_a_part_that_does_not_follow_from_the_architecture_is_refused(
     for key, value in (("layout", "ab" * 32), ("dimension", 45), ("dimension", 200_000_000)):
         wrong = altered(three, manifest, **{key: value})
         assert code(wrong) == "base-does-not-follow", (key, value)
+
+
+def test_the_steward_reads_what_stays_what_travels_and_what_it_costs(
+    three: Institutions, stores: Stores
+) -> None:
+    def told(manifest: Envelope) -> str:
+        considered = consider(stores, three.lookup(manifest), manifest.hash, now())
+        return " ".join(describe(considered, 0.25).split())
+
+    words = told(adapted(three, lora=LORA))
+    base = model_hash(base_bytes())[:16]
+    assert f"19 numbers are trained and travel, beside a public base of 44 ({base})" in words
+    assert "frozen: 0, 2" in words and "adapters of rank 2 beside 0" in words
+    assert "mlp (hidden [5, 4])" in words and "learning rate 0.5" in words
+    assert "all sites weigh the same" in words
+    cost = re.search(r"costs at most epsilon ([0-9.]+) at delta 0.00001; 0.25 is spent", words)
+    assert cost is not None and 0 < float(cost[1]) < 3
+    assert "all of its 44 numbers are trained" in told(three.manifest(hidden=HIDDEN))
 
 
 def test_another_base_under_an_accepted_run_is_refused(three: Institutions, stores: Stores) -> None:
