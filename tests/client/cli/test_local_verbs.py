@@ -21,7 +21,7 @@ from tests.world import SCHEMA
 @pytest.fixture
 def node(accord_node: Run, tmp_path: Path) -> Run:
     """A fresh node's folder."""
-    accord_node("init", "--name", "Hospital A", "--contact", "a@example.org").json  # noqa: B018
+    accord_node("init", "--name", "Hospital A", "--jurisdiction", "DE").json  # noqa: B018
     return accord_node
 
 
@@ -80,7 +80,7 @@ def test_init_makes_a_private_whole_folder_with_an_empty_ledger(node: Run, tmp_p
     ledger = Ledger.open(tmp_path / "node" / "ledger.db", home.node_key())
     assert ledger.entries() == []
     ledger.close()
-    again = node("init", "--name", "Hospital A")
+    again = node("init", "--name", "Hospital A", "--jurisdiction", "DE")
     assert (again.status, again.code) == (2, "home-exists")
 
 
@@ -88,9 +88,10 @@ def test_what_init_refuses_it_leaves_nothing_of(
     accord_node: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCORD_PASSPHRASE", "short")
-    assert accord_node("init", "--name", "A").code == "short-passphrase"
+    assert accord_node("init", "--name", "A", "--jurisdiction", "DE").code == "short-passphrase"
     monkeypatch.setenv("ACCORD_PASSPHRASE", "long enough for a seal")
     assert accord_node("init", "--name", "A", "--jurisdiction", "Germany").status == 5
+    assert accord_node("init", "--name", "A").status == 2  # no country is anybody's default
     assert not (tmp_path / "node").exists()
 
 
