@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord_common.api.schemas import FINAL_STATES
-from accord_common.errors import DataError
+from accord_common.errors import DataError, VerificationError
+from accord_common.files import replacing
 from accord_common.manifest import Adaptation, RunManifest, model_hash
 
 if TYPE_CHECKING:
@@ -95,9 +96,17 @@ def fetch_base(stores: Stores, registry: RegistryClient, manifest: RunManifest) 
     except DataError:
         bases.folder.mkdir(mode=0o700, exist_ok=True)
     bases.keep_only({adaptation.base} | _named(stores))
-    registry.save_blob(
-        adaptation.base, bases.path(adaptation.base), size=_FLOAT * adaptation.dimension
-    )
+    left = _FLOAT * adaptation.dimension
+    with replacing(bases.path(adaptation.base)) as file:
+        for piece in registry.blob(adaptation.base):  # raises at the end where its hash is another
+            left -= len(piece)
+            if left < 0:
+                break
+            file.write(piece)
+        if left != 0:
+            raise VerificationError(
+                "wrong-size", f"base {adaptation.base[:16]} has not {adaptation.dimension} numbers"
+            )
 
 
 def _named(stores: Stores) -> set[str]:

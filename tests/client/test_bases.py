@@ -152,7 +152,7 @@ def test_a_base_is_fetched_once_and_is_its_owners_alone(
     [
         (base_bytes(1), "wrong-hash"),
         (base_bytes() + b"\0", "wrong-size"),
-        (base_bytes()[:-1], "wrong-size"),
+        (base_bytes()[:-1], "wrong-hash"),
     ],
 )
 def test_other_bytes_than_the_manifest_names_are_not_kept(

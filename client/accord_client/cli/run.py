@@ -93,6 +93,8 @@ def _decide(
         considered = consider(stores, registry.record, view.manifest_hash, now())
         verdict = decide(considered, stores)
         if verdict.decision == "accept":
+            if considered.facts.run.adaptation is not None:
+                note("Fetching the public base, unless it is here already ...")
             fetch_base(stores, registry, considered.facts.run)
         answer(stores, considered, verdict, view.state, now())
         deliver(stores, registry)

@@ -105,12 +105,12 @@ class ClippedGradients:
         norm = _norms(samples)  # (b,)
         exact = (self._clip / norm).clamp(max=1)
         usable = torch.isfinite(norm) & (exact >= _SMALLEST)
-        factors = torch.where(usable, exact, 0).float()  # (b,)
+        factors = torch.where(usable, exact, 0).float() * factor  # (b,)
         start = 0
         for sample in samples:
             if not usable.all():
                 sample[~usable] = 0  # 0 * infinity would be NaN
-            total[start : start + sample.shape[1]].addmv_(sample.T, factors, alpha=factor)
+            total[start : start + sample.shape[1]].addmv_(sample.T, factors)
             start += sample.shape[1]
 
     def _take(self, parameter: nn.Parameter, rows: int) -> Tensor:

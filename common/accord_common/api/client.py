@@ -5,10 +5,9 @@ comes back is the registry's word: verify envelopes before deciding by them.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
@@ -20,7 +19,6 @@ from accord_common.api.http import Connection
 from accord_common.canonical import sha256_hex
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
-from accord_common.files import replacing
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _ITEMS = TypeAdapter(list[dict[str, Any]])
@@ -176,38 +174,24 @@ class RegistryClient:
         return name
 
     def get_blob(self, blob_hash: str) -> bytes:
-        """Fetch bytes by their SHA-256.
+        """Fetch bytes by their SHA-256; errors as `blob`."""
+        return b"".join(self.blob(blob_hash))
+
+    def blob(self, blob_hash: str) -> Iterator[bytes]:
+        """Fetch bytes by their SHA-256, piece by piece; they count once the last one has come.
 
         Raises:
-            VerificationError: `wrong-hash` where the bytes have another.
+            VerificationError: `wrong-hash` at the end, where the bytes have another.
         """
-        data = bytearray()
+        sha256, size = hashlib.sha256(), 0
         with self._http.stream(f"/v1/blobs/{blob_hash}") as response:
-            for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) > s.MAX_BLOB_BYTES:
+            for piece in response.iter_bytes():
+                sha256.update(piece)
+                size += len(piece)
+                if size > s.MAX_BLOB_BYTES:
                     raise FormatError("too-large", f"blob {blob_hash[:16]} exceeds 512 MiB")
-        found = bytes(data)
-        _same(blob_hash, sha256_hex(found))
-        return found
-
-    def save_blob(self, blob_hash: str, path: Path, *, size: int) -> None:
-        """Fetch bytes by their SHA-256 into a file of mode 0600, without holding them in memory.
-
-        Raises:
-            VerificationError: `wrong-size`, `wrong-hash`; `path` then stays as it was.
-        """
-        digest, left = hashlib.sha256(), size
-        with replacing(path) as file, self._http.stream(f"/v1/blobs/{blob_hash}") as response:
-            for chunk in response.iter_bytes():
-                left -= len(chunk)
-                if left < 0:
-                    break
-                digest.update(chunk)
-                file.write(chunk)
-            if left != 0:
-                raise VerificationError("wrong-size", f"blob {blob_hash[:16]} has not {size} bytes")
-            _same(blob_hash, digest.hexdigest())
+                yield piece
+        _same(blob_hash, sha256.hexdigest())
 
     # Runs
 
