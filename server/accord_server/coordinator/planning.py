@@ -35,7 +35,7 @@ from accord_server.coordinator.manifests import (
 from accord_server.coordinator.plan_file import PlanFile
 
 _FLOAT = 4  # bytes
-_NODE_COPIES = 6  # model, module, clipped sum, noise, update, words
+_NODE_COPIES = 6  # model as it came, update, one row's gradients (3), words or their ciphertext
 _HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_COPIES = 5  # model, accumulator, mean, two moments
 
@@ -294,11 +294,12 @@ def _load(manifest: RunManifest) -> Load:
     bits = manifest.secagg.ring_bits
     model = manifest.dimension * _FLOAT
     words = manifest.dimension * bits // 8
+    whole = manifest.dimension if manifest.adaptation is None else manifest.adaptation.dimension
     tags = TAG_BYTES * chunk_count(manifest.dimension, bits)
     site = model + words + tags  # model down, sealed words up
     return Load(
         round_per_site=site,
         round_total=site * manifest.n,
-        node_memory=_NODE_COPIES * model,
+        node_memory=_NODE_COPIES * model + _FLOAT * whole,
         aggregator_memory=_AGGREGATOR_COPIES * model,
     )

@@ -188,6 +188,12 @@ def test_try_trains_and_throws_away(accord_node: Run, three: Institutions) -> No
     ).json  # fmt: skip
     assert (told["rows"], told["features"], told["dimension"]) == (60, 2, 33)
     assert told["seconds_per_round"] > 0 and told["peak_memory_bytes"] > 0
+    part = accord_node(
+        "try", "tabular-binary", "--dataset", "tumours", "--architecture", "mlp", "--args",
+        '{"hidden": [8]}', "--freeze", "2", "--lora", '{"rank": 2, "layers": ["0"]}',
+        "--steps", "3", "--home", home,
+    ).json  # fmt: skip
+    assert part["dimension"] == 2 * (2 + 8)
     assert accord_node("budget", "--home", home).json["budgets"][0]["entries"] == 0
     assert not (home / outbox.FILE_NAME).exists()
     unknown = accord_node("try", "nothing", "--dataset", "tumours", "--home", home)
@@ -195,6 +201,10 @@ def test_try_trains_and_throws_away(accord_node: Run, three: Institutions) -> No
     for bad in ("{", "[]"):
         wrong = accord_node(
             "try", "tabular-binary", "--dataset", "tumours", "--args", bad, "--home", home
+        )
+        assert (wrong.status, wrong.code) == (2, "bad-arguments")
+        wrong = accord_node(
+            "try", "tabular-binary", "--dataset", "tumours", "--lora", bad, "--home", home
         )
         assert (wrong.status, wrong.code) == (2, "bad-arguments")
 

@@ -1,5 +1,6 @@
 """The dry run says what the agreement says, and prices every attempt that may happen."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -9,16 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant
+from rich.console import Console
 
 from accord_common.agreement import Agreement, Dataset
 from accord_common.errors import AccordError, VerificationError
 from accord_common.fields import new_id, now
-from accord_common.manifest import RunManifest, TaskRef
+from accord_common.manifest import Adaptation, RunManifest, TaskRef
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NodeReceipt
 from accord_common.rings import ring_of, scale_for
 from accord_common.terms import violations
+from accord_server.cli import run_text
 from accord_server.coordinator.manifests import ModelFacts, choose_datasets, make_manifest
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.planning import (
@@ -60,9 +63,14 @@ def planned(**changes: Any) -> PlanFile:
     return PlanFile.model_validate(value)
 
 
-def seen(world: World, spent: dict[str, Tally] | None = None, **changes: Any) -> PlanView:
+def seen(
+    world: World,
+    spent: dict[str, Tally] | None = None,
+    model: ModelFacts = MODEL,
+    **changes: Any,
+) -> PlanView:
     plan = planned(**changes)
-    model = replace(MODEL, task=MODEL.task.model_copy(update={"name": plan.task}))
+    model = replace(model, task=MODEL.task.model_copy(update={"name": plan.task}))
     return appraise(
         plan,
         world.agreement,
@@ -249,6 +257,20 @@ def test_the_load_follows_from_dimension_and_ring(world: World, bits: int, words
     made = manifest(world.agreement, planned(ring_bits=bits))
     assert made.secagg.scale == scale_for(made.secagg.bound, 3, ring_of(bits))
     assert violations(world.agreement, made) == []
+
+
+def test_the_load_of_an_adapted_run_is_that_of_its_part(world: World) -> None:
+    adaptation = Adaptation(
+        base="ab" * 32, layout="cd" * 32, dimension=5000, frozen=["0"], lora=None
+    )
+    view = seen(world, model=replace(MODEL, adaptation=adaptation))
+    whole = seen(world)
+    assert (view.allowed, view.dimension, view.base_dimension) == (True, 31, 5000)
+    assert (whole.base_dimension, view.bytes.round_total) == (None, whole.bytes.round_total)
+    assert view.bytes.node_memory > 4 * 5000 > whole.bytes.node_memory
+    out = io.StringIO()
+    Console(file=out, width=200).print(run_text.plan(view))
+    assert "31 parameters trained beside a public base of 5,000" in out.getvalue()
 
 
 def test_noise_too_small_for_16_bits_is_a_reason_with_its_steps_and_a_way_out(
