@@ -21,9 +21,8 @@ PROTOCOL = 1  # nodes refuse any other
 
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 MAX_LAYERS = 1000  # that an adaptation names
-MAX_DIMENSION = 200_000_000
 
-Dimension = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
+Dimension = Annotated[int, Field(ge=1, le=200_000_000)]
 LayerName = Annotated[
     str, StringConstraints(pattern=r"^[0-9A-Za-z_]+(\.[0-9A-Za-z_]+)*$", max_length=200)
 ]

@@ -35,7 +35,7 @@ from accord_server.coordinator.manifests import (
 from accord_server.coordinator.plan_file import PlanFile
 
 _FLOAT = 4  # bytes
-_NODE_COPIES = 6  # model as it came, update, one row's gradients (3), words or their ciphertext
+_NODE_COPIES = 4  # model as it came, update, its ciphertext, what of it is being sent
 _HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_COPIES = 5  # model, accumulator, mean, two moments
 
