@@ -181,10 +181,7 @@ class Node:
             if verdict.decision == "accept":
                 fetch_base(self.stores, self.registry, manifest)
             answer(self.stores, considered, verdict, view.state, now())
-        except (
-            NotFoundError,
-            VerificationError,
-        ) as error:  # no answer: the registry's next word may be better
+        except (NotFoundError, VerificationError) as error:  # undecided: the next look asks again
             log.warning("base-not-fetched", run=view.id, code=error.code, detail=error.message)
             return
         except ConflictError:  # the steward was faster

@@ -90,11 +90,12 @@ def adapt(module: nn.Module, frozen: Sequence[str], lora: Lora | None) -> None:
             raise _unknown(module, name)
         for parameter in found:
             parameter.requires_grad_(False)
-    for name in () if lora is None else lora.layers:
-        layer = dict(module.named_modules()).get(name)
-        if layer is None:
-            raise _unknown(module, name)
-        _put_beside(module, name, layer, lora.rank if lora else 0)
+    if lora is not None:
+        layers = dict(module.named_modules())
+        for name in lora.layers:
+            if name not in layers:
+                raise _unknown(module, name)
+            _put_beside(module, name, layers[name], lora.rank)
     if not trainable(module):
         raise UsageError(
             "nothing-to-train",
