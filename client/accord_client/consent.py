@@ -66,7 +66,9 @@ class Facts:
         offer: the aggregator's offer, as received.
         datasets: this node's datasets by id.
         installed: what is installed under the task's name; None where nothing is.
-        layout: (layout hash, dimension) of the manifest's architecture, built here.
+        layout: (layout hash, dimension) of what the manifest's architecture and adaptation train,
+            built here.
+        base: the same of all of the architecture.
         check_budget: raises PolicyError where the ledger cannot pay all these spends.
         now: the node's clock.
     """
@@ -83,6 +85,7 @@ class Facts:
     datasets: Mapping[str, DatasetFacts]
     installed: InstalledTask | None
     layout: tuple[str, int] | None
+    base: tuple[str, int] | None
     check_budget: Callable[[Sequence[Spend]], None]
     now: datetime
 
@@ -258,11 +261,21 @@ def task_is_installed(facts: Facts) -> None:
 
 
 def layout_follows_from_the_architecture(facts: Facts) -> None:
-    """Vector layout and dimension are those of the architecture as built here."""
+    """Vector layout and dimension are those of the architecture as built and adapted here."""
     if facts.layout != (facts.run.layout, facts.run.dimension):
         raise PolicyError(
             "layout-does-not-follow",
             f"{facts.run.architecture.name!r} has another layout here than the manifest says",
+        )
+
+
+def base_follows_from_the_architecture(facts: Facts) -> None:
+    """The base that is adapted has the architecture's own layout, hence its size."""
+    adaptation = facts.run.adaptation
+    if adaptation is not None and facts.base != (adaptation.layout, adaptation.dimension):
+        raise PolicyError(
+            "base-does-not-follow",
+            f"the base of {facts.run.architecture.name!r} has another layout than the architecture",
         )
 
 
@@ -302,6 +315,7 @@ CHECKS: tuple[Callable[[Facts], None], ...] = (
     rows_are_within_the_public_size,
     task_is_installed,
     layout_follows_from_the_architecture,
+    base_follows_from_the_architecture,
     budget_covers_every_attempt,
 )
 

@@ -66,16 +66,18 @@ class Contribution:
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check code and file without opening the table.
+        """Check code and files without opening the table.
 
         Raises:
-            DataError: `dataset-missing`, `dataset-changed`.
+            DataError: `dataset-missing`, `dataset-changed`, `base-missing`.
             PolicyError: `task-code-differs`.
         """
         dataset = self.stores.datasets.get(self.site.dataset)
         dataset.check_unchanged()
+        if self.manifest.adaptation is not None:
+            self.stores.bases.require(self.manifest.adaptation)
         if self._trainer is None or self._trainer.dataset != dataset:
-            self._trainer = Trainer(self.manifest, self.site, dataset)
+            self._trainer = Trainer(self.manifest, self.site, dataset, self.stores.bases)
         self._trainer.check_code()
 
     def words(self, model: NDArray[np.float32]) -> Words:
@@ -87,8 +89,8 @@ class Contribution:
             update *= np.float32(self.site.weight / largest)
         secagg = self.manifest.secagg
         ring = ring_of(secagg.ring_bits)
-        # With 32 bits the words take the update's place, which nobody needs from here on.
-        place = update.view(np.uint32) if ring is Z32 else None
+        # Words that are no wider take the update's place, which nobody needs from here on.
+        place = update.view(ring.words)[: update.size] if ring.bits <= Z32.bits else None
         words, clamped = quantise(
             update, secagg.scale, secagg.bound, ring, stochastic=self._rounds_at_random(), out=place
         )

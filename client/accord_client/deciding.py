@@ -84,6 +84,7 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
     datasets = {dataset.id: dataset for dataset in stores.datasets.all()}
     dataset = datasets.get(site.dataset)
     agreement, in_force = own_agreement(stores, manifest.agreement)
+    layout, base = _layouts(manifest, dataset)
     facts = Facts(
         party=stores.party,
         identity_key=stores.home.profile.identity_key,
@@ -96,7 +97,8 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
         offer=offer,
         datasets={item.id: _facts_of(item) for item in datasets.values()},
         installed=_installed(manifest.task.name),
-        layout=_layout(manifest, dataset),
+        layout=layout,
+        base=base,
         check_budget=_check_budget(stores, agreement, site.dataset),
         now=now,
     )
@@ -199,24 +201,35 @@ def _installed(task: str) -> InstalledTask | None:
         return None
 
 
-def _layout(manifest: RunManifest, dataset: LocalDataset | None) -> tuple[str, int] | None:
-    """Build the architecture without memory for its weights, whatever size a stranger asks for."""
+def _layouts(
+    manifest: RunManifest, dataset: LocalDataset | None
+) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
+    """Layout of what is trained, and of all of the architecture; None where it cannot be built.
+
+    Built without memory for weights, whatever size a stranger asks for.
+    """
     import torch
 
+    from accord_common.models.adaptation import adapt
     from accord_common.models.discovery import load_task
     from accord_common.models.flat import layout_of
 
     if dataset is None:
-        return None
+        return None, None
+    base = None
     try:
         with torch.device("meta"):
             module = load_task(manifest.task.name).build(
                 manifest.architecture.name, manifest.architecture.args, dataset.table
             )
+            whole = layout_of(module)
+            base = whole.hash, whole.dimension
+            if manifest.adaptation is not None:
+                adapt(module, manifest.adaptation.frozen, manifest.adaptation.lora)
         layout = layout_of(module)
     except AccordError:
-        return None
-    return layout.hash, layout.dimension
+        return None, base
+    return (layout.hash, layout.dimension), base
 
 
 def _check_budget(

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from accord_client.bases import fetch_base
 from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
@@ -30,7 +31,13 @@ from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, RunView
-from accord_common.errors import AccordError, ConflictError, NotFoundError, TransportError
+from accord_common.errors import (
+    AccordError,
+    ConflictError,
+    NotFoundError,
+    TransportError,
+    VerificationError,
+)
 from accord_common.fields import now
 
 log = structlog.get_logger(__name__)
@@ -171,7 +178,12 @@ class Node:
                 log.info("steward-asked", run=manifest.id, title=manifest.title, dataset=name)
             return
         try:
+            if verdict.decision == "accept":
+                fetch_base(self.stores, self.registry, manifest)
             answer(self.stores, considered, verdict, view.state, now())
+        except (NotFoundError, VerificationError) as error:  # undecided: the next look asks again
+            log.warning("base-not-fetched", run=view.id, code=error.code, detail=error.message)
+            return
         except ConflictError:  # the steward was faster
             return
         log.info("decided", run=manifest.id, decision=verdict.decision, code=verdict.code)

@@ -3,6 +3,7 @@
     datasets/ agreements/ withdrawals/   what the steward registered and signed
     ledger.db node.db outbox.jsonl       what was spent, decided and sent
     rounds.db                            what the present round must not forget, sealed
+    bases/                               public weights that runs adapt
     logs/ node.lock                      the daemon's
 
 Guarantees: the ledger is made once, with the folder; opening never makes another.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 
 from accord_client import outbox, rounds, state
 from accord_client.agreements import Agreements
+from accord_client.bases import Bases
 from accord_client.datasets import Datasets
 from accord_client.ledger import Ledger
 from accord_client.outbox import Outbox
@@ -37,6 +39,7 @@ class Stores:
     ledger: Ledger
     outbox: Outbox
     rounds: Rounds
+    bases: Bases
 
     @property
     def party(self) -> str:
@@ -69,4 +72,5 @@ def open_stores(home: Home) -> Iterator[Stores]:
             ledger=ledger,
             outbox=Outbox(home.path / outbox.FILE_NAME, key),
             rounds=secrets,
+            bases=Bases.of(home.path),
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accord_client.bases import Bases
 from accord_client.datasets import LocalDataset
 from accord_common.canonical import sha256_hex
 from accord_common.errors import DataError, PolicyError
@@ -33,13 +34,21 @@ class Trainer:
         manifest: the run.
         site: this institution's part of it.
         dataset: the table.
+        bases: where the base of an adapted run lies.
         threads: how many torch may use.
     """
 
     def __init__(
-        self, manifest: RunManifest, site: Site, dataset: LocalDataset, *, threads: int = 1
+        self,
+        manifest: RunManifest,
+        site: Site,
+        dataset: LocalDataset,
+        bases: Bases,
+        *,
+        threads: int = 1,
     ) -> None:
         self._manifest = manifest
+        self._bases = bases
         self._site = site
         self.dataset = dataset
         self._threads = threads
@@ -87,9 +96,10 @@ class Trainer:
 
     def _open(self) -> tuple[Task, nn.Module, Encoded]:
         if self._opened is None:
+            from accord_common.models.adaptation import build
+
             task = load_task(self._manifest.task.name)
-            architecture = self._manifest.architecture
-            module = task.build(architecture.name, architecture.args, self.dataset.table)
+            module = build(task, self._manifest, self.dataset.table, self._bases.load)
             self._opened = task, module, read_table(self.dataset)
         return self._opened
 

@@ -7,8 +7,10 @@ raises, an older file stays as it was and nothing half written is left.
 import os
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from accord_common.errors import UsageError
 
@@ -41,6 +43,22 @@ def replace_file(path: Path, data: bytes) -> None:
     part = _beside(path)
     write_secret(part, data)
     put_in_place(part, path)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write `path` with mode 0600 piece by piece; it has its name, and is whole, at the end."""
+    part = _beside(path)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        put_in_place(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def put_in_place(part: Path, path: Path) -> None:

@@ -21,6 +21,12 @@ PROTOCOL = 1  # nodes refuse any other
 MAX_ROSTER = 200  # what the drawn graph is tried at; `terms` permits fewer
 
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+MAX_LAYERS = 1000  # that an adaptation names
+
+Dimension = Annotated[int, Field(ge=1, le=200_000_000)]
+LayerName = Annotated[
+    str, StringConstraints(pattern=r"^[0-9A-Za-z_]+(\.[0-9A-Za-z_]+)*$", max_length=200)
+]
 Version = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z.+!-]{1,64}$")]
 
 
@@ -53,6 +59,43 @@ class Architecture(Record):
     @model_validator(mode="after")
     def _canonical(self) -> Self:
         canonical_bytes(self.args)
+        return self
+
+
+class Lora(Record):
+    """Adapters beside linear layers, whose own numbers stay as they are (Hu et al. 2021)."""
+
+    rank: Annotated[int, Field(ge=1, le=65_536)]
+    layers: Annotated[list[LayerName], Field(min_length=1, max_length=MAX_LAYERS)]
+
+    @model_validator(mode="after")
+    def _sorted(self) -> Self:
+        _require_sorted("lora.layers", self.layers)
+        return self
+
+
+class Adaptation(Record):
+    """Only part of a model is trained and travels; the rest is public and the same at all sites.
+
+    Attributes:
+        base: `model_hash` of all numbers of the architecture, in layout order.
+        layout: of all parameters of the architecture.
+        dimension: how many numbers the base has.
+        frozen: a parameter whose name is one of these, or begins with one and a dot, stays.
+        lora: adapters, which are trained.
+    """
+
+    base: Hash
+    layout: Hash
+    dimension: Dimension
+    frozen: Annotated[list[LayerName], Field(max_length=MAX_LAYERS)]
+    lora: Lora | None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _require_sorted("frozen", self.frozen)
+        if not self.frozen and self.lora is None:
+            raise ValueError("an adaptation that freezes nothing is none: write null")
         return self
 
 
@@ -105,7 +148,11 @@ class AggregatorKeys(Record):
 
 
 class RunManifest(Record):
-    """One run under one agreement; signed by the coordinator's identity key."""
+    """One run under one agreement; signed by the coordinator's identity key.
+
+    `initial_model`, `layout` and `dimension` are those of what is trained and travels: the whole
+    model, or with an `adaptation` the rest of it.
+    """
 
     protocol: Annotated[int, Field(ge=0, le=1_000_000)]
     id: Id
@@ -119,7 +166,8 @@ class RunManifest(Record):
     architecture: Architecture
     initial_model: Hash
     layout: Hash
-    dimension: Annotated[int, Field(ge=1, le=200_000_000)]
+    dimension: Dimension
+    adaptation: Adaptation | None
     local: LocalTraining
     server: ServerOptimizer
     secagg: SecAgg
@@ -182,6 +230,11 @@ def context(manifest_hash: str, round_: int, attempt: int) -> bytes:
 def default_threshold(n: int) -> int:
     """T = floor(2n/3) + 1, so that two different cohorts cannot both be agreed on."""
     return 2 * n // 3 + 1
+
+
+def _require_sorted(what: str, names: list[str]) -> None:
+    if names != sorted(set(names)):
+        raise ValueError(f"{what} is not sorted, or names a layer twice")
 
 
 def model_hash(vector: bytes) -> str:

@@ -16,7 +16,7 @@ it takes shows whether something was clamped.
 
 import os
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_FLOOR, Context, Decimal
 from fractions import Fraction
 from math import floor
 from typing import Any, Generic, TypeVar
@@ -30,6 +30,7 @@ from accord_common.errors import DataError, UsageError
 BLOCK = 1 << 16  # words; a block of each array stays in the second-level cache
 MAX_SCALE_LOG2 = 52  # a record's integers stay below 2^53
 NOISE_STEPS = 4  # standard deviations; see `rounds_to_nearest`
+_DOWN = Context(prec=4, rounding=ROUND_FLOOR)  # 3.9996 steps never read as 4
 
 W = TypeVar("W", np.uint16, np.uint32, np.uint64)
 
@@ -77,27 +78,10 @@ def scale_for(bound: str, contributors: int, ring: Ring[W]) -> int:
         raise UsageError(
             "bad-bound",
             f"bound {bound} for {contributors} contributors",
-            hint=f"Their product must lie above 0 and not above {ring.max_sum}.",
+            hint=f"Their product must lie above 0 and not above {ring.max_sum}; a larger ring_bits"
+            " or a smaller learning rate makes room.",
         )
     return 1 << min((floor(ring.max_sum / total)).bit_length() - 1, MAX_SCALE_LOG2)
-
-
-def require_room(bound: str, contributors: int, scale: int, ring: Ring[W]) -> None:
-    """Refuse a ring in which `contributors` vectors at this scale may wrap.
-
-    This is what calls for 64 bits: a scale that the study needs and 32 bits do not hold.
-
-    Raises:
-        UsageError: `narrow-ring`, with the bits that the sum needs.
-    """
-    largest = floor(contributors * Fraction(bound) * scale)
-    if largest > ring.max_sum:
-        raise UsageError(
-            "narrow-ring",
-            f"a sum of {contributors} x {bound} x {scale} needs {largest.bit_length() + 1} bits,"
-            f" the ring has {ring.bits}",
-            hint="Choose a wider ring or a smaller scale.",
-        )
 
 
 def require_noise(noise: str, scale: int, ring: Ring[W]) -> None:
@@ -114,9 +98,9 @@ def require_noise(noise: str, scale: int, ring: Ring[W]) -> None:
     if ring.bits < Z32.bits and not rounds_to_nearest(noise, scale):
         raise UsageError(
             "coarse-ring",
-            f"noise of {noise} is {Decimal(noise) * scale} steps, {ring.bits} bits need"
-            f" {NOISE_STEPS}",
-            hint="Use 32 bits.",
+            f"a site's noise of {noise} is {_DOWN.create_decimal(Decimal(noise) * scale)} steps of"
+            f" 1/{scale}, words of {ring.bits} bits need {NOISE_STEPS}",
+            hint="Plan `ring_bits: 32`, more noise, or fewer rows a round (sampling_rate, steps).",
         )
 
 
@@ -148,8 +132,8 @@ def quantise(
         ring: what the words are.
         stochastic: round away from zero with the probability of the fraction (to 2^-24) instead of
             to nearest, from a key that is drawn for this call and forgotten.
-        out: where the words go, (d,); with 32 bits it may be `vector.view(np.uint32)`, which saves
-            a vector and half the time. None makes a new one.
+        out: where the words go, (d,); with 32 bits or fewer it may be the first d of
+            `vector.view(ring.words)`, which saves a vector and half the time. None makes a new one.
 
     Returns:
         The words (d,), and how many coordinates were clamped. The count depends on private

@@ -65,6 +65,7 @@ class Case:
             datasets={self.local.id: self.local},
             installed=Code(),
             layout=("cd" * 32, 3),
+            base=("ce" * 32, 9),
             check_budget=self.budget,
             now=now(),
         )
@@ -313,6 +314,13 @@ def the_task_is_other_code_than_installed(case: Case) -> Facts:
 @attack("layout_follows_from_the_architecture", "layout-does-not-follow")
 def the_vector_is_longer_than_the_architecture(case: Case) -> Facts:
     return case.facts(case.manifest(dimension=4))
+
+
+@attack("base_follows_from_the_architecture", "base-does-not-follow")
+def the_base_is_larger_than_the_architecture(case: Case) -> Facts:
+    base = {"base": "ab" * 32, "layout": "ce" * 32, "dimension": 9, "frozen": ["0"], "lora": None}
+    assert decide(case.facts(case.manifest(adaptation=base))).decision == "accept"
+    return case.facts(case.manifest(adaptation=base | {"dimension": 200_000_000}))
 
 
 @attack("budget_covers_every_attempt", "budget-exceeded")

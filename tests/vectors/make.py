@@ -287,6 +287,13 @@ BODIES["manifest"] = {
     "initial_model": HASH,
     "layout": HASH,
     "dimension": 641,
+    "adaptation": {
+        "base": HASH,
+        "layout": KEY,
+        "dimension": 1283,
+        "frozen": ["0", "encoder.norm"],
+        "lora": {"rank": 8, "layers": ["2"]},
+    },
     "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1"},
     "server": {
         "name": "fedavg",

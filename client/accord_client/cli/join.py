@@ -15,7 +15,9 @@ ENROLL_EXAMPLE = "Example: accord-node enroll accord-invite:eyJjYSI6..."
 
 def init(
     name: Annotated[str, typer.Option(help="The institution's name, as agreements show it.")],
-    jurisdiction: Annotated[str, typer.Option(help="Country, two letters.")] = "DE",
+    jurisdiction: Annotated[
+        str, typer.Option(help="The institution's country, two letters, as agreements show it.")
+    ],
     contact: Annotated[str, typer.Option(help="Whom partners write to.")] = "",
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseOption = None,

@@ -14,6 +14,8 @@ from accord_common.cli import Format, FormatOption, YesOption, confirm, emit, no
 if TYPE_CHECKING:
     from accord_client.consent import Verdict
     from accord_client.deciding import Considered
+    from accord_client.stores import Stores
+    from accord_common.manifest import RunManifest
 
 APPROVE_EXAMPLE = "Example: accord-node approve 0192f0c1-... (ids: accord-node status)"
 REFUSE_EXAMPLE = "Example: accord-node refuse 0192f0c1-... --reason 'not before the audit'"
@@ -34,9 +36,11 @@ def approve(
     """
     from accord_common.errors import PolicyError
 
-    def decide(considered: Considered) -> Verdict:
+    def decide(considered: Considered, stores: Stores) -> Verdict:
         if considered.verdict.decision == "accept":
-            note(_describe(considered))
+            agreed = considered.facts.terms.dataset(considered.facts.site.dataset)
+            spent = stores.ledger.epsilon(agreed.population, agreed.privacy.delta)
+            note(describe(considered, spent))
             confirm("Approve this run?", yes=yes)
         return considered.verdict
 
@@ -56,7 +60,7 @@ def refuse(
     from accord_client.consent import Verdict
     from accord_client.deciding import STEWARD_REFUSED
 
-    run_id, decided = _decide(home, run, lambda _: Verdict("refuse", STEWARD_REFUSED, reason))
+    run_id, decided = _decide(home, run, lambda *_: Verdict("refuse", STEWARD_REFUSED, reason))
     emit(
         {"run": run_id, "decision": "refuse", "code": decided.code, "reason": decided.reason},
         format_,
@@ -64,7 +68,10 @@ def refuse(
     )
 
 
-def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> tuple[str, Verdict]:
+def _decide(
+    home: Path, run: str, decide: Callable[[Considered, Stores], Verdict]
+) -> tuple[str, Verdict]:
+    from accord_client.bases import fetch_base
     from accord_client.deciding import answer, consider
     from accord_client.delivery import deliver
     from accord_client.registry_sync import refresh
@@ -84,26 +91,67 @@ def _decide(home: Path, run: str, decide: Callable[[Considered], Verdict]) -> tu
             raise ConflictError("not-awaiting-consent", f"run {run_id} is {view.state}")
         refresh(stores, registry)
         considered = consider(stores, registry.record, view.manifest_hash, now())
-        verdict = decide(considered)
+        verdict = decide(considered, stores)
+        if verdict.decision == "accept":
+            if considered.facts.run.adaptation is not None:
+                note("Fetching the public base, unless it is here already ...")
+            fetch_base(stores, registry, considered.facts.run)
         answer(stores, considered, verdict, view.state, now())
         deliver(stores, registry)
     return run_id, verdict
 
 
-def _describe(considered: Considered) -> str:
-    """What the steward is about to allow."""
+def describe(considered: Considered, spent: float) -> str:
+    """What the steward is about to allow; `spent` is the population's epsilon by the ledger."""
+    from accord_client.consent import spend_for
+    from accord_common.privacy.accounting import decimal_up
+    from accord_common.privacy.filter import Cap, RdpFilter
+
     manifest, site = considered.facts.run, considered.facts.site
+    terms = considered.facts.terms
     name = considered.dataset.name if considered.dataset else site.dataset
+    privacy = terms.dataset(site.dataset).privacy
+    weights = [entry.weight for entry in manifest.roster]
+    share = "all sites weigh the same"
+    if len(set(weights)) > 1:
+        share = f"weight {site.weight} of {sum(weights)}"
+    spend = spend_for(
+        terms, manifest, considered.facts.manifest.hash, site.party, round_=0, attempt=0
+    )
+    rule = RdpFilter(Cap(epsilon=privacy.epsilon_cap, delta=privacy.delta))
+    cost = rule.epsilon([spend] * manifest.max_attempts_total)
+    arguments = ", ".join(f"{key} {value}" for key, value in manifest.architecture.args.items())
     return "\n".join(
         [
             f"{manifest.title}",
-            f"  task {manifest.task.name}, {manifest.architecture.name}, "
-            f"{manifest.dimension} numbers",
+            f"  task {manifest.task.name}, {manifest.architecture.name}"
+            + (f" ({arguments})" if arguments else ""),
+            *_parts(manifest),
             f"  on {name}: {manifest.rounds} rounds of {manifest.local.steps} steps, at most "
             f"{manifest.max_attempts_total} attempts",
             f"  noise multiplier {site.noise_multiplier}, clipping norm "
-            f"{manifest.local.clipping_norm}, sampling rate {site.sampling_rate}",
-            f"  with {manifest.n - 1} other institutions; agreement "
-            f"{considered.facts.terms.title!r}",
+            f"{manifest.local.clipping_norm}, sampling rate {site.sampling_rate}, learning rate "
+            f"{manifest.local.learning_rate}",
+            f"  costs at most epsilon {decimal_up(cost)} at delta {privacy.delta}; "
+            f"{decimal_up(spent)} is spent before, the cap on both together is "
+            f"{privacy.epsilon_cap}",
+            f"  with {manifest.n - 1} other institutions, {share}; agreement {terms.title!r}",
         ]
     )
+
+
+def _parts(manifest: RunManifest) -> list[str]:
+    """What is trained and travels, and what stays."""
+    adaptation = manifest.adaptation
+    if adaptation is None:
+        return [f"  all of its {manifest.dimension:,} numbers are trained and travel"]
+    lines = [
+        f"  {manifest.dimension:,} numbers are trained and travel, beside a public base of "
+        f"{adaptation.dimension:,} ({adaptation.base[:16]})"
+    ]
+    if adaptation.frozen:
+        lines.append(f"  frozen: {', '.join(adaptation.frozen)}")
+    if adaptation.lora is not None:
+        layers = ", ".join(adaptation.lora.layers)
+        lines.append(f"  adapters of rank {adaptation.lora.rank} beside {layers}")
+    return lines

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_common.cli import Format, FormatOption, emit, note
+
+if TYPE_CHECKING:
+    from accord_common.manifest import Lora
 
 EXAMPLE = (
     "Example: accord-node try tabular-binary --dataset tumours --architecture mlp "
@@ -23,6 +26,13 @@ def try_(
     args: Annotated[str, typer.Option(help="Its arguments, a JSON object.")] = "{}",
     steps: Annotated[int, typer.Option(min=1, help="Batches a round.")] = 20,
     sampling_rate: Annotated[str, typer.Option(help="Chance of each row in a batch.")] = "0.1",
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="A layer that stays; may be repeated.")
+    ] = None,
+    lora: Annotated[
+        str | None,
+        typer.Option(help='Adapters, a JSON object: {"rank": 8, "layers": ["0"]}.'),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -39,7 +49,7 @@ def try_(
     from accord_common.models.discovery import load_task, task_code
 
     table = Datasets.of(open_home(home).path).find(dataset)
-    arguments = _arguments(args)
+    arguments, adapters = _arguments(args), _lora(lora)
     loaded, code = load_task(task), task_code(task)
     note(f"Reading {table.path} ...")
     table.check_unchanged()
@@ -53,16 +63,44 @@ def try_(
         learning_rate="0.1",
     )
     note("Training ...")
-    tried = dry_run(loaded, architecture, arguments, table.table, encoded, plan)
+    tried = dry_run(
+        loaded,
+        architecture,
+        arguments,
+        table.table,
+        encoded,
+        plan,
+        frozen=freeze or (),
+        lora=adapters,
+    )
     emit(
         {"task": task, "distribution": code.distribution, "version": code.version, **asdict(tried)},
         format_,
         f"{task} ({code.distribution} {code.version}) on {table.name}: {tried.rows} rows, "
         f"{tried.features} features\n"
-        f"{architecture}: {tried.dimension} numbers, {tried.batch:.1f} rows in a batch on average\n"
+        f"{architecture}: {tried.dimension} numbers are trained, {tried.batch:.1f} rows in a batch "
+        "on average\n"
         f"a round of {steps} steps: {tried.seconds_per_round:.2f} s, plus masking and transport\n"
         f"memory: {tried.peak_memory_bytes / 2**20:.0f} MiB at the peak",
     )
+
+
+def _lora(text: str | None) -> Lora | None:
+    from pydantic import ValidationError
+
+    from accord_common.errors import UsageError
+    from accord_common.manifest import Lora
+
+    if text is None:
+        return None
+    try:
+        return Lora.model_validate_json(text)
+    except ValidationError as error:
+        raise UsageError(
+            "bad-arguments",
+            f"--lora: {error.errors()[0]['msg']}",
+            hint='For example {"rank": 8, "layers": ["0"]}',
+        ) from error
 
 
 def _arguments(text: str) -> dict[str, Any]:

@@ -6,10 +6,13 @@ nothing is spent. What is returned is for the steward's eyes: rows and times dep
 
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from accord_client.training.train import LocalPlan, train_round
-from accord_common.models.flat import initial_vector, layout_of
+from accord_common.manifest import Lora
+from accord_common.models.adaptation import adapt, initial_part
+from accord_common.models.flat import initial_vector, layout_of, set_vector
 from accord_common.models.task import Task
 from accord_common.schema import Schema
 from accord_common.tables import Encoded
@@ -24,7 +27,7 @@ class DryRun:
     Attributes:
         rows: private rows in the table.
         features: numbers that the model sees of a row.
-        dimension: parameters of the model.
+        dimension: parameters that are trained and travel.
         batch: rows in a step, on average.
         seconds_per_round: of local training; masking and transport come on top.
         peak_memory_bytes: of this process so far, model and table included.
@@ -46,15 +49,22 @@ def dry_run(
     table: Encoded,
     plan: LocalPlan,
     *,
+    frozen: Sequence[str] = (),
+    lora: Lora | None = None,
     threads: int = 1,
 ) -> DryRun:
     """Train a few steps on `table` and extrapolate to `plan.steps`.
 
+    Frozen layers and the base of adapters have the numbers of a fresh model: time and memory are
+    the same.
+
     Raises:
-        UsageError: what `task.build` and `train_round` raise.
+        UsageError: what `task.build`, `adapt` and `train_round` raise.
     """
     module = task.build(architecture, arguments, schema)
-    vector = initial_vector(module, seed=0)
+    set_vector(module, initial_vector(module, seed=0))
+    adapt(module, frozen, lora)
+    vector = initial_part(module, seed=0)
     once = replace(plan, steps=1)
     train_round(task, module, vector, table, once, threads=threads)  # warms caches up
     timed = replace(plan, steps=min(plan.steps, TIMED_STEPS))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from accord_common.errors import UsageError
 from accord_common.models.architectures import refuse_mixing
+from accord_common.models.flat import trainable
 from accord_common.models.task import Task
 from accord_common.privacy.events import MIN_CLIPPING_NORM
 from accord_common.tables import Encoded
@@ -36,6 +37,8 @@ MAX_PART = 1024  # rows; beyond it a part's speed no longer grows
 
 class ClippedGradients:
     """Sums clipped per-row gradients of one module; a context manager that leaves it untouched.
+
+    Only parameters that require a gradient count: in the norm, in the sum, in the parts of a batch.
 
     Args:
         task: gives each row's loss.
@@ -52,7 +55,7 @@ class ClippedGradients:
         if not clip >= float(MIN_CLIPPING_NORM):
             raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
         self._task, self._module, self._clip = task, module, clip
-        self._parameters = list(module.parameters())
+        self._parameters = [parameter for _, parameter in trainable(module)]
         dimension = sum(parameter.numel() for parameter in self._parameters)
         self._part = max(1, min(MAX_PART, GRADIENT_BYTES // (4 * dimension)))  # rows
         try:
@@ -70,15 +73,21 @@ class ClippedGradients:
             for name in _LEFT_ON_LAYERS:
                 vars(layer).pop(name, None)
 
-    def add_sum(self, table: Encoded, rows: NDArray[np.int64], total: NDArray[np.float32]) -> None:
-        """Add the clipped gradients of `rows` (b,) of `table` to `total` (d,), in place."""
+    def add_sum(
+        self,
+        table: Encoded,
+        rows: NDArray[np.int64],
+        total: NDArray[np.float32],
+        factor: float = 1.0,
+    ) -> None:
+        """Add `factor` times the clipped gradients of `rows` (b,) of `table` to `total` (d,)."""
         self._module.train()
         flat = torch.from_numpy(total)
         for start in range(0, len(rows), self._part):
             part = rows[start : start + self._part]
             features = torch.from_numpy(table.features[part])
             self._backward(features, torch.from_numpy(table.labels[part]))
-            self._add_clipped(len(part), flat)
+            self._add_clipped(len(part), flat, factor)
 
     def _backward(self, features: Tensor, labels: Tensor) -> None:
         if features.is_floating_point():
@@ -91,12 +100,12 @@ class ClippedGradients:
         torch.autograd.backward(losses.sum())
 
     @torch.no_grad()
-    def _add_clipped(self, rows: int, total: Tensor) -> None:
+    def _add_clipped(self, rows: int, total: Tensor, factor: float) -> None:
         samples = [self._take(parameter, rows) for parameter in self._parameters]  # (b, size) each
         norm = _norms(samples)  # (b,)
         exact = (self._clip / norm).clamp(max=1)
         usable = torch.isfinite(norm) & (exact >= _SMALLEST)
-        factors = torch.where(usable, exact, 0).float()  # (b,)
+        factors = torch.where(usable, exact, 0).float() * factor  # (b,)
         start = 0
         for sample in samples:
             if not usable.all():

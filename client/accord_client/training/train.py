@@ -5,6 +5,8 @@ N(0, (sigma C)^2). Each step is a Poisson-subsampled Gaussian mechanism with exa
 of the plan, so the ledger's event {q, sigma, K} covers all that leaves: no loss, count or batch
 size is returned. q, N and all other constants are public; the number of rows shapes nothing but the
 random samples. Nothing is kept from one round to the next: no optimiser state, generator or hook.
+Beside model and module there is one vector, the update: sums and noise are scaled before they are
+added, which differs from the formula by float32's rounding.
 
 Edge cases: an empty sample is a step of noise alone. A plan without noise is refused.
 
@@ -63,7 +65,7 @@ def train_round(
 
     Args:
         task: gives each row's loss.
-        module: from `task.build`; its weights are overwritten.
+        module: from `task.build` or `adaptation.build`; its trainable weights are overwritten.
         vector: the round's model, float32 (d,); not changed.
         table: the institution's rows.
         plan: public constants; charged to the ledger before this call.
@@ -80,17 +82,12 @@ def train_round(
         raise UsageError("no-noise", f"clip {clip} and noise multiplier {sigma} must exceed 0")
     check_vector(vector, vector.size)
     torch.set_num_threads(threads)
-    scale = np.float32(float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population))
+    scale = float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population)
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
-    update, total = np.zeros_like(vector), np.empty_like(vector)
-    set_vector(module, vector)
+    update = np.zeros_like(vector)
     with ClippedGradients(task, module, clip) as gradients:
         for _ in range(plan.steps):
-            total.fill(0)
-            gradients.add_sum(table, sampler.draw(), total)
-            noise.add(total, sigma * clip)
-            total *= scale
-            update -= total
-            np.add(vector, update, out=total)
-            set_vector(module, total)
+            set_vector(module, vector, update)
+            gradients.add_sum(table, sampler.draw(), update, -scale)
+            noise.add(update, scale * sigma * clip)
     return update

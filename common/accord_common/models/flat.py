@@ -1,4 +1,7 @@
-"""A module's parameters as a flat vector, in the order of `module.named_parameters()`.
+"""A module's trainable parameters as a flat vector, in the order of `module.named_parameters()`.
+
+A parameter that does not require a gradient is no part of it: after `adaptation.adapt`, the vector
+is what is trained and travels.
 
 Not covered: buffers. The architectures here have none that training changes.
 """
@@ -12,9 +15,14 @@ from accord_common.errors import FormatError
 from accord_common.vectors import Layout, check_vector
 
 
+def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """Return the parameters of the flat vector, in its order."""
+    return [(name, item) for name, item in module.named_parameters() if item.requires_grad]
+
+
 def layout_of(module: nn.Module) -> Layout:
     """Return where each parameter lies in the flat vector; `bad-layout` for other than float32."""
-    parameters = list(module.named_parameters())
+    parameters = trainable(module)
     for name, parameter in parameters:
         if parameter.dtype != torch.float32:
             raise FormatError("bad-layout", f"parameter {name!r} is {parameter.dtype}, not float32")
@@ -23,18 +31,30 @@ def layout_of(module: nn.Module) -> Layout:
 
 def get_vector(module: nn.Module) -> NDArray[np.float32]:
     """Copy the parameters into one vector, float32 (d,)."""
-    arrays = {name: value.detach().cpu().numpy() for name, value in module.named_parameters()}
+    arrays = {name: value.detach().cpu().numpy() for name, value in trainable(module)}
     return layout_of(module).flatten(arrays)
 
 
-@torch.no_grad()
-def set_vector(module: nn.Module, vector: NDArray[np.float32]) -> None:
-    """Copy a vector, float32 (d,), into the parameters; `bad-vector` where its size is another."""
-    check_vector(vector, sum(parameter.numel() for parameter in module.parameters()))
+def set_vector(
+    module: nn.Module, vector: NDArray[np.float32], update: NDArray[np.float32] | None = None
+) -> None:
+    """Copy `vector`, or `vector + update`, float32 (d,), into the parameters, without another copy.
+
+    Raises:
+        FormatError: `bad-vector` where a size is another.
+    """
+    parameters = [parameter for _, parameter in trainable(module)]
+    dimension = sum(parameter.numel() for parameter in parameters)
+    for given in (vector,) if update is None else (vector, update):
+        check_vector(given, dimension)
     start = 0
-    for parameter in module.parameters():
-        stop = start + parameter.numel()
-        parameter.copy_(torch.tensor(vector[start:stop]).view_as(parameter))
+    for parameter in parameters:
+        place = parameter.detach().numpy().reshape(-1)
+        stop = start + place.size
+        if update is None:
+            np.copyto(place, vector[start:stop])
+        else:
+            np.add(vector[start:stop], update[start:stop], out=place)
         start = stop
 
 

@@ -39,7 +39,7 @@ HomeOption = Annotated[
 @app.command(epilog="Example: accord aggregator init --name 'Computing centre' --jurisdiction DE")
 def init(
     name: NameOption,
-    jurisdiction: CountryOption = "DE",
+    jurisdiction: CountryOption,
     contact: ContactOption = "",
     home: HomeOption = _HOME,
     passphrase_file: PassphraseOption = None,

@@ -43,7 +43,7 @@ def demo(
             note(
                 f"\nThe registry runs at {federation.registry_url} until Ctrl-C.\n"
                 "Join as an auditor, once, from another terminal:\n"
-                f"  accord init --name Guest --role auditor --home guest\n"
+                f"  accord init --name Guest --role auditor --jurisdiction DE --home guest\n"
                 f"  accord enroll --home guest {invited['invitation']}\n"
                 f"Or act as the coordinator: --home {federation.coordinator.home / 'accord'}"
             )

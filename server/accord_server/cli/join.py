@@ -36,8 +36,8 @@ class OwnRole(StrEnum):
 )
 def init(
     name: NameOption,
+    jurisdiction: CountryOption,
     role: Annotated[OwnRole, typer.Option(help="What this party does.")] = OwnRole.COORDINATOR,
-    jurisdiction: CountryOption = "DE",
     contact: ContactOption = "",
     home: HomeOption = DEFAULT_HOME,
     passphrase_file: PassphraseOption = None,

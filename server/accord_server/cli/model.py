@@ -64,12 +64,13 @@ def download(
             raise ConflictError("no-model", f"run {verified.manifest.id} left no model")
         schema = desk.schema_of(client, verified.manifest.schema_hash)
         weights = client.get_blob(result.result.model)
+        model = Model(verified.manifest, schema, client.get_blob)
     header = {
         "agreement": verified.agreement_hash,
         "manifest": verified.manifest_hash,
         "result": result.result_hash,
     }
-    Model(verified.manifest, schema).export(weights, out, header)
+    model.export(weights, out, header)
     answer = {"file": str(out), "model": result.result.model} | header
     text = (
         f"{out}: {size(out.stat().st_size)}, model {result.result.model}\n"

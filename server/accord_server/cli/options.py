@@ -13,7 +13,9 @@ DEFAULT_HOME = Path("~/.accord")
 HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of it.")]
 WholeHashArgument = Annotated[str, typer.Argument(help="The whole hash, 64 digits.")]
 NameOption = Annotated[str, typer.Option(help="The party's name, as agreements will show it.")]
-CountryOption = Annotated[str, typer.Option("--jurisdiction", help="Country, two letters.")]
+CountryOption = Annotated[
+    str, typer.Option("--jurisdiction", help="The party's country, two letters.")
+]
 ContactOption = Annotated[str, typer.Option(help="Whom partners write to.")]
 InvitationArgument = Annotated[str, typer.Argument(help="The line that starts with accord-invite:")]
 

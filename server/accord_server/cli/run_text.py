@@ -28,11 +28,13 @@ def plan(view: "PlanView") -> RenderableType:
     """A dry run's answer."""
     head = Text(
         f"{view.title}, under {view.agreement_title}\n"
-        f"{view.task}, {view.architecture}: {view.dimension:,} parameters\n"
+        f"{view.task}, {view.architecture}: "
+        f"{parameters(view.dimension, view.base_dimension)}\n"
         f"{view.rounds} rounds of {view.steps} steps, at most {view.max_attempts_total} attempts\n"
         f"sum of at least {view.smallest_cohort} of {len(view.sites)} updates "
         f"(threshold {view.threshold}, {view.colluders} may collude)\n"
-        f"a round moves {size(view.bytes.round_per_site)} a site; memory about "
+        f"a round moves {size(view.bytes.round_per_site)} a site, up in words of "
+        f"{view.ring_bits} bits; memory about "
         f"{size(view.bytes.node_memory)} at a node beside its rows, "
         f"{size(view.bytes.aggregator_memory)} at the aggregator\n"
     )
@@ -74,6 +76,13 @@ def plan(view: "PlanView") -> RenderableType:
     return Group(head, Text(sites), legend, *verdict)
 
 
+def parameters(trained: int, base: int | None) -> str:
+    """How much is trained, of what."""
+    if base is None:
+        return f"{trained:,} parameters"
+    return f"{trained:,} parameters trained beside a public base of {base:,}"
+
+
 def started(answer: dict[str, Any]) -> str:
     """What to do after a start."""
     commands = answer["commands"]
@@ -100,8 +109,10 @@ def run(
         f"run       {view.id}",
         f"manifest  {view.manifest_hash}",
         f"state     {view.state}" + (f" [{view.code}] {view.cause}" if view.code else ""),
-        f"task      {manifest.task.name}, {manifest.architecture.name}, {manifest.dimension:,} "
-        "parameters",
+        f"task      {manifest.task.name}, {manifest.architecture.name}, "
+        + parameters(
+            manifest.dimension, manifest.adaptation.dimension if manifest.adaptation else None
+        ),
         f"round     {view.round} of {view.rounds}, at most {manifest.max_attempts_total} attempts",
         f"verified  {proved}" + (", receipts and result" if result else ""),
     ]

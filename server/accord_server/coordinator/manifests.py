@@ -20,6 +20,7 @@ from accord_common.errors import ConflictError, NotFoundError, UsageError
 from accord_common.fields import Dec, format_time
 from accord_common.manifest import (
     PROTOCOL,
+    Adaptation,
     AggregatorKeys,
     Architecture,
     Deadlines,
@@ -31,7 +32,8 @@ from accord_common.manifest import (
     TaskRef,
     default_threshold,
 )
-from accord_common.vectors import scale_for, update_bound
+from accord_common.rings import ring_of, scale_for
+from accord_common.vectors import update_bound
 from accord_server.coordinator.plan_file import PlanFile
 
 NOT_YET = "0" * 64  # stands in a dry run's manifest for what only a real start has
@@ -39,12 +41,13 @@ NOT_YET = "0" * 64  # stands in a dry run's manifest for what only a real start 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What follows from task, architecture and schema, and the initial weights' hash."""
+    """What follows from task, architecture, schema and adaptation, and the weights' hashes."""
 
     task: TaskRef
     layout: str
     dimension: int
     initial: str = NOT_YET
+    adaptation: Adaptation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ def make_manifest(
             initial_model=model.initial,
             layout=model.layout,
             dimension=model.dimension,
+            adaptation=model.adaptation,
             local=LocalTraining(
                 steps=plan.steps,
                 learning_rate=plan.learning_rate,
@@ -162,9 +166,9 @@ def make_manifest(
                 threshold=max(terms.threshold, default_threshold(n)),
                 min_cohort=terms.min_cohort,
                 colluders=terms.colluders,
-                ring_bits=32,
+                ring_bits=plan.ring_bits,
                 bound=bound,
-                scale=scale_for(bound, n),
+                scale=scale_for(bound, n, ring_of(plan.ring_bits)),
             ),
             rounds=plan.rounds,
             max_attempts_total=plan.max_attempts,

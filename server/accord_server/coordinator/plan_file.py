@@ -11,7 +11,13 @@
     clipping_norm: 1
 
 Optional: `title`, `datasets` (`owner/name`; all of the agreement's otherwise), `spare_attempts`,
-`server`, `deadlines`, `seed` of the public initial weights.
+`server`, `deadlines`, `seed` of the public initial weights, `ring_bits` (32; 16 halves what is
+uploaded and needs noise of 4 steps, 64 is finer), and `adapt`, to train a part of the model:
+
+    adapt:
+      base: public.safetensors         # named float32 arrays; fresh weights from `seed` otherwise
+      freeze: ["0", "2"]               # layers, or parameters, that stay
+      lora: {rank: 8, layers: ["0"]}   # adapters beside linear layers, whose own weights stay
 """
 
 from typing import Annotated, Any, Literal, Self
@@ -38,6 +44,27 @@ class ArchitectureEntry(Document):
     def arguments(self) -> dict[str, Any]:
         """Everything beside the name."""
         return dict(self.__pydantic_extra__ or {})
+
+
+class LoraEntry(Document):
+    """Adapters of low rank."""
+
+    rank: Positive
+    layers: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class AdaptEntry(Document):
+    """What of a public model stays, and what is trained beside it."""
+
+    base: str | None = None
+    freeze: tuple[str, ...] = ()
+    lora: LoraEntry | None = None
+
+    @model_validator(mode="after")
+    def _adapts(self) -> Self:
+        if not self.freeze and self.lora is None:
+            raise ValueError("give `freeze`, `lora` or both: otherwise all is trained")
+        return self
 
 
 class ServerEntry(Document):
@@ -77,6 +104,8 @@ class PlanFile(Document):
     server: Annotated[ServerEntry, BeforeValidator(_named)] = ServerEntry()
     deadlines: DeadlineEntry = DeadlineEntry()
     seed: Count = 0
+    ring_bits: Literal[16, 32, 64] = 32
+    adapt: AdaptEntry | None = None
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:

@@ -23,6 +23,7 @@ from accord_common.privacy.calibration import calibrate
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import PrvAccountant, bounded_epsilon, prv_check
 from accord_common.receipts import NodeReceipt
+from accord_common.secagg.sealing import TAG_BYTES, chunk_count
 from accord_common.terms import violations
 from accord_server.coordinator.manifests import (
     ModelFacts,
@@ -34,8 +35,7 @@ from accord_server.coordinator.manifests import (
 from accord_server.coordinator.plan_file import PlanFile
 
 _FLOAT = 4  # bytes
-_SEALED_CHUNK_WORDS = 1 << 21  # SPEC.md, "Sealed envelope": each carries a 16-byte tag
-_NODE_COPIES = 6  # model, module, clipped sum, noise, update, words
+_NODE_COPIES = 4  # model as it came, update, its ciphertext, what of it is being sent
 _HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_COPIES = 5  # model, accumulator, mean, two moments
 
@@ -92,7 +92,12 @@ class Load(View):
 
 
 class PlanView(View):
-    """The dry run's answer."""
+    """The dry run's answer.
+
+    Attributes:
+        dimension: numbers that are trained and travel.
+        base_dimension: numbers of the public model that is adapted; null where all are trained.
+    """
 
     allowed: bool
     reasons: list[Reason]
@@ -102,12 +107,14 @@ class PlanView(View):
     task: str
     architecture: str
     dimension: Count
+    base_dimension: Count | None
     rounds: Count
     max_attempts_total: Count
     steps: Count
     smallest_cohort: Count
     threshold: Count
     colluders: Count
+    ring_bits: Count
     bound: Dec
     scale: Count
     sites: list[SiteCost]
@@ -199,12 +206,14 @@ def appraise(
         task=plan.task,
         architecture=plan.architecture.name,
         dimension=model.dimension,
+        base_dimension=None if model.adaptation is None else model.adaptation.dimension,
         rounds=plan.rounds,
         max_attempts_total=plan.max_attempts,
         steps=plan.steps,
         smallest_cohort=manifest.smallest_cohort,
         threshold=manifest.secagg.threshold,
         colluders=manifest.secagg.colluders,
+        ring_bits=manifest.secagg.ring_bits,
         bound=manifest.secagg.bound,
         scale=manifest.secagg.scale,
         sites=sites,
@@ -282,12 +291,15 @@ def _overspends(sites: Iterable[SiteCost]) -> list[AccordError]:
 
 
 def _load(manifest: RunManifest) -> Load:
+    bits = manifest.secagg.ring_bits
     model = manifest.dimension * _FLOAT
-    tags = 16 * (-(-manifest.dimension // _SEALED_CHUNK_WORDS))
-    site = 2 * model + tags  # model down, masked words up
+    words = manifest.dimension * bits // 8
+    whole = manifest.dimension if manifest.adaptation is None else manifest.adaptation.dimension
+    tags = TAG_BYTES * chunk_count(manifest.dimension, bits)
+    site = model + words + tags  # model down, sealed words up
     return Load(
         round_per_site=site,
         round_total=site * manifest.n,
-        node_memory=_NODE_COPIES * model,
+        node_memory=_NODE_COPIES * model + _FLOAT * whole,
         aggregator_memory=_AGGREGATOR_COPIES * model,
     )

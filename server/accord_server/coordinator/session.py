@@ -51,7 +51,7 @@ class Session:
 
         wanted = self.run.manifest.schema_hash
         table = desk.schema_of(client, wanted) if schema is None else load_schema(schema)
-        self._model = Model(self.run.manifest, table)
+        self._model = Model(self.run.manifest, table, client.get_blob)
         self._rows = load_holdout(holdout, table)
 
     @property

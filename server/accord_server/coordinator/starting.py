@@ -1,7 +1,7 @@
 """From a plan to a dry run's answer, and from there to a signed run.
 
-Guarantees: a run is started only from verified records, valid now; the initial weights are at the
-registry before the manifest that names them.
+Guarantees: a run is started only from verified records, valid now; the initial weights, and the
+base they adapt, are at the registry before the manifest that names them.
 """
 
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def refuse_if_forbidden(view: PlanView) -> None:
 def start(
     client: RegistryClient, prepared: Prepared, key: SigningKey, moment: datetime
 ) -> tuple[str, RunManifest]:
-    """Upload initial weights and the signed manifest; return its hash and body.
+    """Upload weights and the signed manifest; return its hash and body.
 
     Raises:
         NotFoundError, ConflictError, PolicyError, VerificationError: see `desk`.
@@ -92,6 +92,7 @@ def start(
         offer=offer,
     )
     envelope = sign(MANIFEST, manifest, key)
-    client.put_blob(weights)
+    for blob in weights:
+        client.put_blob(blob)
     client.post(envelope)
     return envelope.hash, manifest

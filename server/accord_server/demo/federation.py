@@ -21,6 +21,7 @@ from accord_server.demo.processes import Actor, Services
 from accord_server.demo.separation import Separation
 
 DATASET = "tumours"
+COUNTRY = "DE"  # of parties that exist on this machine only
 Report = Callable[[str], None]
 
 
@@ -81,8 +82,9 @@ class Federation:
         self.report(f"registry listens at {self.registry_url}")
         home = self.coordinator.home / "accord"
         self.coordinator.run(
-            "init", "--name", self.coordinator.name, "--role", "coordinator", "--home", home
-        )
+            "init", "--name", self.coordinator.name, "--role", "coordinator",
+            "--jurisdiction", COUNTRY, "--home", home,
+        )  # fmt: skip
         self.coordinator.run("enroll", made["invitation"], "--home", home)
 
     def certificate(self, actor: Actor, name: str) -> None:
@@ -170,8 +172,9 @@ class Federation:
         aggregator = self.aggregator
         self.certificate(aggregator, "aggregator")
         aggregator.run(
-            "aggregator", "init", "--name", aggregator.name, "--home", aggregator.home / "accord"
-        )
+            "aggregator", "init", "--name", aggregator.name, "--jurisdiction", COUNTRY,
+            "--home", aggregator.home / "accord",
+        )  # fmt: skip
         self._join(aggregator, "aggregator", "aggregator", "enroll")
 
     def _enrol_node(self, index: int) -> None:
@@ -181,7 +184,7 @@ class Federation:
         schema.write_text(self.schema)
         if self.separation.uids:
             self.separation.own(node.home, self.separation.uids[index])
-        self.at(node, "init", "--name", node.name)
+        self.at(node, "init", "--name", node.name, "--jurisdiction", COUNTRY)
         self._join(node, "data-holder", "enroll")
         self.at(
             node, "dataset", "add", table, "--schema", schema, "--name", DATASET,

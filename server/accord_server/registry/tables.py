@@ -137,6 +137,7 @@ class RunRow(Base):
     round: Mapped[int] = mapped_column(BigInteger)  # completed rounds
     rounds: Mapped[int] = mapped_column(BigInteger)
     initial_model: Mapped[str] = mapped_column(Hex)
+    base: Mapped[str | None] = mapped_column(Hex)  # public weights that the run adapts
     model: Mapped[str | None] = mapped_column(Hex)  # the last completed round's, then the result's
     result: Mapped[str | None] = mapped_column(Hex)
     epsilon: Mapped[list[dict[str, Any]]] = mapped_column(JSON)

@@ -14,14 +14,28 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from accord_client.lock import running_pid
+from accord_common.home import Home
+from accord_common.receipts import NODE_RECEIPT, NodeReceipt
+from accord_common.secagg.sealing import TAG_BYTES
 from accord_server.demo.federation import Federation
 from accord_server.demo.processes import Actor, CommandFailed
-from tests.federations import follow, plan, running
+from tests.federations import follow, plan, running, synthetic_table
 
 PATIENCE_S = 60.0
+MLP = {"name": "mlp", "hidden": [16, 8]}  # 10 inputs; layers 0, 2, 4: 176 + 136 + 9 numbers
+SHAPES = {
+    "0.weight": (16, 10),
+    "0.bias": (16,),
+    "2.weight": (8, 16),
+    "2.bias": (8,),
+    "4.weight": (1, 8),
+    "4.bias": (1,),
+}
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +81,14 @@ def begin(federation: Federation, *options: str, **changes: Any) -> str:
 def sent(federation: Federation, node: Actor, run: str) -> list[dict[str, Any]]:
     lines = federation.at(node, "outbox", "list", "--last", "0")
     return [line for line in lines if line["run"] == run]
+
+
+def uploaded(federation: Federation, run: str) -> list[int]:
+    """Sealed bytes of each upload of a run."""
+    with Home.open(federation.coordinator.home / "accord").registry() as client:
+        records = client.records(kind=NODE_RECEIPT, run=run)
+        receipts = [NodeReceipt.from_bytes(record.envelope.payload) for record in records]
+    return [receipt.upload_bytes for receipt in receipts]
 
 
 def test_the_check_finds_all_well(federation: Federation) -> None:
@@ -158,6 +180,27 @@ def test_a_run_goes_on_while_the_registry_is_down(federation: Federation) -> Non
     assert follow(federation, run)[-1]["state"] == "completed"
 
 
+def test_a_head_on_a_base_that_was_brought_in_words_of_16_bits(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """The base is fetched when the steward approves; its layers leave as they came."""
+    random = np.random.default_rng(8)
+    base = {name: random.normal(0, 0.4, size).astype(np.float32) for name, size in SHAPES.items()}
+    save_file(base, tmp_path / "base.safetensors")
+    rows, out = tmp_path / "public.csv", tmp_path / "model.safetensors"
+    rows.write_text(synthetic_table(99))
+    adapt = {"base": str(tmp_path / "base.safetensors"), "freeze": ["0", "2"]}
+    run = begin(federation, architecture=MLP, adapt=adapt, ring_bits=16, rounds=2)
+    federation.approve(run)
+    end = follow(federation, run, "--holdout", rows)[-1]
+    assert end["state"] == "completed" and 0 <= end["metrics"]["auc"] <= 1
+    assert uploaded(federation, run) == 4 * [2 * 9 + TAG_BYTES]
+    federation.office("model", "download", run, "--out", out)
+    model = load_file(out)
+    for name, array in base.items():
+        assert np.array_equal(model[name], array) == (name[0] != "4"), name
+
+
 def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
     federation: Federation,
 ) -> None:
@@ -172,6 +215,26 @@ def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
         item for item in federation.at(federation.nodes[0], "status")["runs"] if item["id"] == run
     )
     assert (told["decision"], told["code"]) == ("refuse", "budget-exceeded")
+
+
+def test_adapters_on_a_fresh_base_in_words_of_64_bits(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """The base is fetched by the daemon, once, and the former run's goes; nothing else moves."""
+    adapt = {"freeze": ["2", "4"], "lora": {"rank": 2, "layers": ["0"]}}
+    run = begin(federation, architecture=MLP, adapt=adapt, ring_bits=64, rounds=2)
+    assert follow(federation, run)[-1]["state"] == "completed"
+    assert uploaded(federation, run) == 4 * [8 * 2 * (10 + 16) + TAG_BYTES]
+    out = tmp_path / "model.safetensors"
+    federation.office("model", "download", run, "--out", out)
+    model = load_file(out)
+    assert {name: array.shape for name, array in model.items()} == SHAPES
+    numbers = np.concatenate([model[name].ravel() for name in SHAPES])
+    for node in federation.nodes:
+        (path,) = (folder(node) / "bases").iterdir()
+        base = np.frombuffer(path.read_bytes(), "<f4")
+        assert np.array_equal(base[160:], numbers[160:])
+        assert not np.array_equal(base[:160], numbers[:160])
 
 
 def test_sigterm_ends_the_daemon_cleanly(federation: Federation) -> None:

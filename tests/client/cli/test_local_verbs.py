@@ -21,7 +21,7 @@ from tests.world import SCHEMA
 @pytest.fixture
 def node(accord_node: Run, tmp_path: Path) -> Run:
     """A fresh node's folder."""
-    accord_node("init", "--name", "Hospital A", "--contact", "a@example.org").json  # noqa: B018
+    accord_node("init", "--name", "Hospital A", "--jurisdiction", "DE").json  # noqa: B018
     return accord_node
 
 
@@ -80,7 +80,7 @@ def test_init_makes_a_private_whole_folder_with_an_empty_ledger(node: Run, tmp_p
     ledger = Ledger.open(tmp_path / "node" / "ledger.db", home.node_key())
     assert ledger.entries() == []
     ledger.close()
-    again = node("init", "--name", "Hospital A")
+    again = node("init", "--name", "Hospital A", "--jurisdiction", "DE")
     assert (again.status, again.code) == (2, "home-exists")
 
 
@@ -88,9 +88,10 @@ def test_what_init_refuses_it_leaves_nothing_of(
     accord_node: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACCORD_PASSPHRASE", "short")
-    assert accord_node("init", "--name", "A").code == "short-passphrase"
+    assert accord_node("init", "--name", "A", "--jurisdiction", "DE").code == "short-passphrase"
     monkeypatch.setenv("ACCORD_PASSPHRASE", "long enough for a seal")
     assert accord_node("init", "--name", "A", "--jurisdiction", "Germany").status == 5
+    assert accord_node("init", "--name", "A").status == 2  # no country is anybody's default
     assert not (tmp_path / "node").exists()
 
 
@@ -187,6 +188,12 @@ def test_try_trains_and_throws_away(accord_node: Run, three: Institutions) -> No
     ).json  # fmt: skip
     assert (told["rows"], told["features"], told["dimension"]) == (60, 2, 33)
     assert told["seconds_per_round"] > 0 and told["peak_memory_bytes"] > 0
+    part = accord_node(
+        "try", "tabular-binary", "--dataset", "tumours", "--architecture", "mlp", "--args",
+        '{"hidden": [8]}', "--freeze", "2", "--lora", '{"rank": 2, "layers": ["0"]}',
+        "--steps", "3", "--home", home,
+    ).json  # fmt: skip
+    assert part["dimension"] == 2 * (2 + 8)
     assert accord_node("budget", "--home", home).json["budgets"][0]["entries"] == 0
     assert not (home / outbox.FILE_NAME).exists()
     unknown = accord_node("try", "nothing", "--dataset", "tumours", "--home", home)
@@ -194,6 +201,10 @@ def test_try_trains_and_throws_away(accord_node: Run, three: Institutions) -> No
     for bad in ("{", "[]"):
         wrong = accord_node(
             "try", "tabular-binary", "--dataset", "tumours", "--args", bad, "--home", home
+        )
+        assert (wrong.status, wrong.code) == (2, "bad-arguments")
+        wrong = accord_node(
+            "try", "tabular-binary", "--dataset", "tumours", "--lora", bad, "--home", home
         )
         assert (wrong.status, wrong.code) == (2, "bad-arguments")
 

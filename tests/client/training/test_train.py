@@ -12,7 +12,7 @@ from accord_client.training.dry_run import dry_run
 from accord_client.training.train import LocalPlan, train_round
 from accord_common.errors import AccordError
 from accord_common.models import architectures
-from accord_common.models.flat import get_vector, initial_vector
+from accord_common.models.flat import initial_vector
 from accord_common.models.tabular import BinaryClassification
 from accord_common.schema_file import from_document
 from accord_common.tables import Encoded
@@ -69,7 +69,6 @@ def test_steps_are_gradient_descent_on_the_public_divisor() -> None:
         expected -= 0.1 / 100 * design.T @ (probability - data.labels)
     assert np.allclose(update, expected, atol=1e-5)
     assert not vector.any()  # the round's model is not changed
-    assert np.allclose(get_vector(module), update)
 
 
 def test_an_update_is_new_every_time() -> None:
@@ -99,16 +98,21 @@ def test_a_hundred_rounds_leave_no_memory_behind() -> None:
     data, vector = table(), initial_vector(module, 0)
     process = psutil.Process()
 
-    def rounds(count: int) -> None:
-        for _ in range(count):
-            train_round(TASK, module, vector, data, PLAN)
-        gc.collect()
+    def lowest(count: int) -> int:
+        """Resident bytes, the least after each ten of so many rounds: the allocator wanders."""
+        seen: list[int] = []
+        for _ in range(count // 10):
+            for _ in range(10):
+                train_round(TASK, module, vector, data, PLAN)
+            gc.collect()
+            seen.append(process.memory_info().rss)
+        return min(seen)
 
-    rounds(30)
-    resident = process.memory_info().rss
-    rounds(100)
-    # The allocator wanders by about 10 MiB; one vector a round would be 16, one gradient 500.
-    assert process.memory_info().rss - resident < 15 << 20
+    lowest(30)
+    before = lowest(50)
+    lowest(50)
+    # One vector a round would be 16 MiB, one gradient 500.
+    assert lowest(50) - before < 10 << 20
 
 
 def test_a_dry_run_tells_time_memory_and_size() -> None:

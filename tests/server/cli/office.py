@@ -256,7 +256,7 @@ def opened(folder: Path) -> Iterator[Office]:
     variables = {"ACCORD_PASSPHRASE": PASSPHRASE}
     with registry(folder) as (made, ca_pem), mock.patch.dict(os.environ, variables):
         office = Office(folder, world, made["url"], ca_pem)
-        office.ok("init", "--name", "Trial office", "--role", "coordinator")
+        office.ok("init", "--name", "Trial office", "--jurisdiction", "DE")
         office.ok("enroll", made["invitation"])
         home = Home.open(office.home)
         coordinator = replace(

@@ -14,6 +14,8 @@ import typer
 from accord_server.cli import app as console
 from tests.server.cli.office import PASSPHRASE, accord
 
+COUNTRY = ("--jurisdiction", "DE")
+
 
 def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     """Every verb below a command."""
@@ -101,7 +103,7 @@ def test_a_part_of_accord_that_is_missing_is_a_defect(monkeypatch: pytest.Monkey
 
 def test_keys_are_made_once_and_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "accord"
-    arguments = ("init", "--name", "Office", "--role", "auditor", "--home", home)
+    arguments = ("init", "--name", "Office", "--role", "auditor", *COUNTRY, "--home", home)
     monkeypatch.setenv("ACCORD_PASSPHRASE", "short")
     short = accord(*arguments, "--format", "json")
     assert (short.code, short.error["code"]) == (2, "short-passphrase") and not home.exists()
@@ -117,7 +119,7 @@ def test_keys_are_made_once_and_sealed(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_torn_invitation_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCORD_PASSPHRASE", PASSPHRASE)
     own = ("--home", tmp_path / "accord", "--format", "json")
-    accord("init", "--name", "Office", *own)
+    accord("init", "--name", "Office", *COUNTRY, *own)
     answer = accord("enroll", "accord-invite:eyJjYSI6", *own)
     assert (answer.code, answer.error["code"]) == (5, "bad-invitation")
 

@@ -82,7 +82,7 @@ def test_a_changed_draft_is_refused(office: Office) -> None:
 def test_an_auditor_signs_and_anybody_withdraws(office: Office, tmp_path: Path) -> None:
     invited = office.ok("partner", "invite", "--role", "auditor", "--name", "Auditor")
     own = ("--home", tmp_path / "auditor", "--format", "json")
-    accord("init", "--name", "Auditor", "--role", "auditor", *own)
+    accord("init", "--name", "Auditor", "--role", "auditor", "--jurisdiction", "FR", *own)
     assert accord("enroll", invited["invitation"], *own).code == 0
     office.ok("partner", "approve", "Auditor")
     terms = office.document("audited.yaml", TERMS | {"title": "Audited", "auditors": ["Auditor"]})

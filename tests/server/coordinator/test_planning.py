@@ -1,6 +1,8 @@
 """The dry run says what the agreement says, and prices every attempt that may happen."""
 
+import io
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -8,15 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opacus.accountants import PRVAccountant
+from rich.console import Console
 
 from accord_common.agreement import Agreement, Dataset
 from accord_common.errors import AccordError, VerificationError
 from accord_common.fields import new_id, now
-from accord_common.manifest import RunManifest, TaskRef
+from accord_common.manifest import Adaptation, RunManifest, TaskRef
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NodeReceipt
+from accord_common.rings import ring_of, scale_for
 from accord_common.terms import violations
+from accord_server.cli import run_text
 from accord_server.coordinator.manifests import ModelFacts, choose_datasets, make_manifest
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.planning import (
@@ -58,9 +63,14 @@ def planned(**changes: Any) -> PlanFile:
     return PlanFile.model_validate(value)
 
 
-def seen(world: World, spent: dict[str, Tally] | None = None, **changes: Any) -> PlanView:
+def seen(
+    world: World,
+    spent: dict[str, Tally] | None = None,
+    model: ModelFacts = MODEL,
+    **changes: Any,
+) -> PlanView:
     plan = planned(**changes)
-    model = replace(MODEL, task=MODEL.task.model_copy(update={"name": plan.task}))
+    model = replace(model, task=MODEL.task.model_copy(update={"name": plan.task}))
     return appraise(
         plan,
         world.agreement,
@@ -238,10 +248,45 @@ def test_a_plan_on_which_accountants_disagree_is_refused(world: World) -> None:
         )
 
 
-def test_the_load_follows_from_the_dimension(world: World) -> None:
-    load = seen(world).bytes
-    assert load.round_per_site == 2 * 4 * 31 + 16
-    assert load.round_total == 3 * load.round_per_site
+@pytest.mark.parametrize(("bits", "words"), [(16, 2), (32, 4), (64, 8)])
+def test_the_load_follows_from_dimension_and_ring(world: World, bits: int, words: int) -> None:
+    view = seen(world, ring_bits=bits)
+    assert (view.allowed, view.ring_bits) == (True, bits)
+    assert view.bytes.round_per_site == 31 * (4 + words) + 16
+    assert view.bytes.round_total == 3 * view.bytes.round_per_site
+    made = manifest(world.agreement, planned(ring_bits=bits))
+    assert made.secagg.scale == scale_for(made.secagg.bound, 3, ring_of(bits))
+    assert violations(world.agreement, made) == []
+
+
+def test_the_load_of_an_adapted_run_is_that_of_its_part(world: World) -> None:
+    adaptation = Adaptation(
+        base="ab" * 32, layout="cd" * 32, dimension=5000, frozen=["0"], lora=None
+    )
+    view = seen(world, model=replace(MODEL, adaptation=adaptation))
+    whole = seen(world)
+    assert (view.allowed, view.dimension, view.base_dimension) == (True, 31, 5000)
+    assert (whole.base_dimension, view.bytes.round_total) == (None, whole.bytes.round_total)
+    assert view.bytes.node_memory > 4 * 5000 > whole.bytes.node_memory
+    out = io.StringIO()
+    Console(file=out, width=200).print(run_text.plan(view))
+    assert "31 parameters trained beside a public base of 5,000" in out.getvalue()
+
+
+def test_noise_too_small_for_16_bits_is_a_reason_with_its_steps_and_a_way_out(
+    world: World,
+) -> None:
+    little: dict[str, Any] = {
+        "epsilon": None,
+        "noise_multiplier": "0.5",
+        "steps": 1000,
+        "rounds": 1,
+    }
+    (reason,) = (r for r in seen(world, ring_bits=16, **little).reasons if r.code == "coarse-ring")
+    steps = re.search(r"noise of [0-9.]+ is ([0-9.]+) steps", reason.message)
+    assert steps is not None and 0 < float(steps[1]) < 4
+    assert "ring_bits: 32" in reason.hint
+    assert "coarse-ring" not in codes(seen(world, ring_bits=32, **little))
 
 
 def test_the_answer_is_one_json_object(world: World) -> None:

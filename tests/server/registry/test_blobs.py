@@ -3,7 +3,7 @@
 import pytest
 
 from accord_common.canonical import sha256_hex
-from accord_common.errors import NotFoundError
+from accord_common.errors import NotFoundError, VerificationError
 from accord_server.registry import limits
 from tests.server.registry.stack import Stack, complete
 from tests.world import INITIAL_MODEL, make_actor, model_of
@@ -81,3 +81,23 @@ def test_who_is_no_recipient_gets_the_initial_model_only(stack: Stack) -> None:
     assert stack.client(world.hospitals[1]).get_blob(model_of(2)) == b"model 2"
     with pytest.raises(NotFoundError):
         stack.client(world.hospitals[0]).get_blob(model_of(2))
+
+
+def test_a_runs_base_goes_to_its_parties_and_must_be_there_first(stack: Stack) -> None:
+    base = b"public weights"
+    adaptation = {
+        "base": sha256_hex(base),
+        "layout": "ce" * 32,
+        "dimension": 9,
+        "frozen": ["0"],
+        "lora": None,
+    }
+    keys = stack.offer()
+    with pytest.raises(VerificationError, match=r"missing-blob.*the base"):
+        stack.start(keys, adaptation=adaptation)
+    stack.client(stack.world.coordinator).put_blob(base)
+    hospital = stack.client(stack.world.hospitals[0])
+    with pytest.raises(NotFoundError):
+        hospital.get_blob(sha256_hex(base))
+    stack.start(keys, adaptation=adaptation)
+    assert hospital.get_blob(sha256_hex(base)) == base  # before any node has consented

@@ -61,19 +61,26 @@ async def has_blob(session: AsyncSession, name: str) -> bool:
 async def require_reader(session: AsyncSession, name: str, party: str) -> None:
     """Raise NotFoundError `unknown-blob` unless one of the party's runs lets it have the blob.
 
-    Any party of the agreement gets a run's initial model; later ones go to the recipients that the
-    agreement names, the coordinator and the aggregator.
+    Any party of the agreement gets a run's initial model and the base it adapts; later ones go to
+    the recipients that the agreement names, the coordinator and the aggregator.
     """
     if await has_blob(session, name):
         later = select(RoundRow.run).where(RoundRow.model_after == name)
         query = (
-            select(RunRow.agreement, RunRow.initial_model)
+            select(RunRow.agreement, RunRow.initial_model, RunRow.base)
             .join(AgreementPartyRow, AgreementPartyRow.agreement == RunRow.agreement)
             .where(AgreementPartyRow.party == party)
-            .where(or_(RunRow.initial_model == name, RunRow.model == name, RunRow.id.in_(later)))
+            .where(
+                or_(
+                    RunRow.initial_model == name,
+                    RunRow.base == name,
+                    RunRow.model == name,
+                    RunRow.id.in_(later),
+                )
+            )
         )
-        for agreement_hash, initial in (await session.execute(query)).all():
-            if initial == name:
+        for agreement_hash, *first in (await session.execute(query)).all():
+            if name in first:
                 return
             agreement = await load_agreement(session, agreement_hash)
             role = agreement.party(party).role

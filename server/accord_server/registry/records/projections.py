@@ -129,6 +129,7 @@ async def _manifest(session: AsyncSession, row: RecordRow, envelope: Envelope) -
             round=0,
             rounds=body.rounds,
             initial_model=body.initial_model,
+            base=None if body.adaptation is None else body.adaptation.base,
             epsilon=[],
             metrics={},
             head=row.hash,

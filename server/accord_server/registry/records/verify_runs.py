@@ -68,12 +68,16 @@ async def manifest(posting: Posting) -> None:
                 f"{site.party} has a newer delegation than the manifest names",
                 hint="Sign the manifest again with the party's present delegation.",
             )
-    if not await has_blob(posting.session, body.initial_model):
-        raise VerificationError(
-            "missing-blob",
-            f"the initial model {body.initial_model[:16]} was not uploaded",
-            hint="Upload it before the manifest.",
-        )
+    wanted = {"initial model": body.initial_model}
+    if body.adaptation is not None:
+        wanted["base"] = body.adaptation.base
+    for what, name in wanted.items():
+        if not await has_blob(posting.session, name):
+            raise VerificationError(
+                "missing-blob",
+                f"the {what} {name[:16]} was not uploaded",
+                hint="Upload it before the manifest.",
+            )
 
 
 async def consent(posting: Posting) -> None:
