@@ -1,7 +1,7 @@
 """Real federations for end-to-end tests and benchmarks: real processes over synthetic tables.
 
-Every steward has decided that runs within the agreement need no word of theirs, so a run begins
-once its coordinator has started it: five stewards at two cores take 20 s to say yes, each time.
+Unless a test asks otherwise, runs within the agreement need no steward's word, so a run begins once
+its coordinator has started it: five stewards at two cores take 20 s to say yes, each time.
 """
 
 import tempfile
@@ -98,7 +98,12 @@ def plan(federation: Federation, **changes: Any) -> dict[str, Any]:
 
 @contextmanager
 def running(
-    folder: Path, nodes: int = 3, *, known: bool = False, **changes: Any
+    folder: Path,
+    nodes: int = 3,
+    *,
+    known: bool = False,
+    policy: str = "auto-within-agreement",
+    **changes: Any,
 ) -> Iterator[Federation]:
     """A federation with a signed agreement and all processes up; all gone at the end.
 
@@ -106,13 +111,13 @@ def running(
         folder: made, for everything.
         nodes: how many sites.
         known: install the task `known-vectors` for those who load tasks; runs may then name it.
+        policy: who decides on runs, at every site.
         changes: of the agreement's terms.
     """
     logs = folder / "logs"
     logs.mkdir(parents=True)
     shares = [
-        Share(f"Site {index}", synthetic_table(index), SIZE, "auto-within-agreement")
-        for index in range(nodes)
+        Share(f"Site {index}", synthetic_table(index), SIZE, policy) for index in range(nodes)
     ]
     with Services(logs) as services:
         federation = Federation(folder / "parties", services, shares, synthetic_schema())

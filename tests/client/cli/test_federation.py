@@ -40,7 +40,8 @@ SHAPES = {
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    with running(tmp_path_factory.mktemp("federation") / "f", nodes=2) as federation:
+    folder = tmp_path_factory.mktemp("federation") / "f"
+    with running(folder, nodes=2, policy="ask") as federation:
         yield federation
 
 
