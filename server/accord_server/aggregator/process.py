@@ -28,7 +28,7 @@ from accord_server.logs import log_as_json
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
-_LARGE_BLOCK = 1 << 20  # bytes; what bodies are passed on in
+_LARGE_BLOCK = 1 << 20  # bytes; chunks and vectors are larger, the blocks of a step are not
 _ANYWHERE = frozenset({"0.0.0.0", "::"})
 
 
