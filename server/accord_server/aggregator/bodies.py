@@ -1,7 +1,7 @@
 """Bodies of requests and responses: small ones whole, large ones in pieces.
 
 Guarantees: a body is never longer than was declared and allowed; of a large one, memory holds what
-is under way, about 1 MiB, at the speed of whoever takes it; a sender who falls silent is cut off.
+is under way, about 256 KiB, at the speed of whoever takes it; a sender who falls silent is cut off.
 
 Reading from and writing to the disk is done by threads, so that it never holds up other nodes.
 """
@@ -15,8 +15,7 @@ from accord_common.bulk import Body
 
 LARGE = 64 << 10  # bytes; a body above that is passed on as it comes
 _START = 1 << 10  # bytes; what stands before the object in a push-object is some 150
-_BATCH = 1 << 20  # bytes; what a thread reads or writes at once
-_SLICE = 256 << 10  # bytes; more at once makes the event loop move memory about
+_BATCH = 256 << 10  # bytes read or written at once; with more, the event loop moves memory about
 _STALL_S = 60.0  # as long as a node's own patience with one request
 
 Headers = Mapping[bytes, bytes]
@@ -109,10 +108,8 @@ async def respond(send: Send, status: HTTPStatus, pieces: Sequence[Piece], kind:
         for start in range(0, body.size, _BATCH):
             count = min(_BATCH, body.size - start)
             if body.size > LARGE:
-                batch = memoryview(await asyncio.to_thread(body.read, start, count))
+                part = await asyncio.to_thread(body.read, start, count)
             else:
-                batch = memoryview(body.read(start, count))
-            for place in range(0, count, _SLICE):
-                part = batch[place : place + _SLICE]
-                await send({"type": "http.response.body", "body": part, "more_body": True})
+                part = body.read(start, count)
+            await send({"type": "http.response.body", "body": part, "more_body": True})
     await send({"type": "http.response.body", "body": b""})

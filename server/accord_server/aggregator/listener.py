@@ -3,7 +3,7 @@
 Guarantees: every path but `BODY_LIMITS` answers 404, whatever else Flower can do; a body is read
 only from a node whose key signed the request and is in the roster, and never beyond its path's
 limit; a fault while answering one request touches no other. No node has more than `LANES` large
-bodies under way, each of which takes 1 MiB of memory (`bodies`).
+bodies under way, each of which takes 256 KiB of memory (`bodies`).
 
 A node holds one request to `LINE` open for as long as it lives. The aggregator writes a frame (one
 byte) into it: `WAKE` when a message waits, `ALIVE` every few seconds, `END` before closing. When

@@ -28,7 +28,7 @@ from accord_server.logs import log_as_json
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
-_LARGE_BLOCK = 1 << 20  # bytes; what bodies are passed on in
+_LARGE_BLOCK = 128 << 10  # bytes; what glibc starts with, before it adapts to what was freed
 _ANYWHERE = frozenset({"0.0.0.0", "::"})
 
 
@@ -81,7 +81,7 @@ def open_service(
 
 
 def _return_large_blocks() -> None:
-    """Have freed megabytes go back at once, where the C library is glibc.
+    """Have large blocks go back at once when they are freed, where the C library is glibc.
 
     Otherwise it keeps as much as was ever free at once, for each of its arenas: with ten sites,
     70 MB more than with three.
