@@ -15,9 +15,11 @@ from torch import nn
 from accord_client.bases import fetch_base
 from accord_client.cli.run import describe
 from accord_client.deciding import consider
+from accord_client.node import Node
 from accord_client.session import Session
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import RunView
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
 from accord_common.fields import now
@@ -234,6 +236,51 @@ def test_another_base_under_an_accepted_run_is_refused(three: Institutions, stor
     second = adapted(three, seed=1, id=run.id)
     verdict = consider(stores, three.lookup(second), second.hash, now()).verdict
     assert verdict.code == "manifest-changed"
+
+
+def test_a_node_that_cannot_get_the_base_stays_undecided_and_asks_again(
+    three: Institutions, stores: Stores, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dataset that needs no steward: the daemon consents only with the base in its folder."""
+    (dataset,) = stores.datasets.all()
+    auto = dataset.model_copy(update={"policy": "auto-within-agreement"})
+    monkeypatch.setattr(type(stores.datasets), "all", lambda _: [auto])
+    manifest = adapted(three, seed=21)
+    monkeypatch.setattr(registry.client, "record", three.lookup(manifest))
+    run = RunManifest.from_bytes(manifest.payload)
+    view = run_view(run, manifest.hash)
+    node = Node(stores, registry.client)
+    registry.content = base_bytes(22)
+    node._decide(view)
+    assert stores.state.run(run.id) is None and kept(stores) == set()
+    registry.content = base_bytes(21)
+    node._decide(view)
+    decided = stores.state.run(run.id)
+    assert decided is not None and decided.decision == "accept"
+    assert kept(stores) == {model_hash(base_bytes(21))}
+
+
+def run_view(run: RunManifest, manifest_hash: str) -> RunView:
+    """What a registry says of a run that waits."""
+    return RunView(
+        id=run.id,
+        manifest_hash=manifest_hash,
+        agreement=run.agreement,
+        aggregator=run.aggregator.party,
+        title=run.title,
+        state="awaiting-consent",
+        cause="",
+        code="",
+        round=0,
+        rounds=run.rounds,
+        consents=[],
+        epsilon=[],
+        model=None,
+        metrics={},
+        stop_requested=None,
+        created=run.created,
+        updated=run.created,
+    )
 
 
 @pytest.mark.parametrize(("frozen", "lora"), [(("0", "2"), None), (("4",), LORA)])

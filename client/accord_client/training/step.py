@@ -2,10 +2,10 @@
 
 Guarantees: adding or removing one row changes the sum by at most C in L2 norm (to float32's
 rounding), whatever the row, the weights, or how a batch is cut into parts. A row whose gradient is
-not finite, or so large that C over its norm is no normal float32, counts as zero. A C below
-`MIN_CLIPPING_NORM` is refused: squares that underflow would hide a norm from it. A layer that mixes
-rows, or a parameter for which Opacus gives no gradient per row,
-is refused: nothing is released unclipped.
+not finite, or so large that what it is multiplied by is no normal float32, counts as zero. A C
+below `MIN_CLIPPING_NORM` is refused: squares that underflow would hide a norm from it. A layer that
+mixes rows, or a parameter for which Opacus gives no gradient per row, is refused: nothing is
+released unclipped.
 
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
 
@@ -103,9 +103,9 @@ class ClippedGradients:
     def _add_clipped(self, rows: int, total: Tensor, factor: float) -> None:
         samples = [self._take(parameter, rows) for parameter in self._parameters]  # (b, size) each
         norm = _norms(samples)  # (b,)
-        exact = (self._clip / norm).clamp(max=1)
-        usable = torch.isfinite(norm) & (exact >= _SMALLEST)
-        factors = torch.where(usable, exact, 0).float() * factor  # (b,)
+        exact = (self._clip / norm).clamp(max=1) * factor
+        usable = torch.isfinite(norm) & (exact.abs() >= _SMALLEST)
+        factors = torch.where(usable, exact, 0).float()  # (b,)
         start = 0
         for sample in samples:
             if not usable.all():

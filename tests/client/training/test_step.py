@@ -103,12 +103,12 @@ def test_one_row_moves_the_sum_by_at_most_the_clip() -> None:
             assert np.linalg.norm(alone) <= 0.5 * (1 + 1e-5)
 
 
-def alone(module: nn.Module, features: np.ndarray, clip: float) -> float:
+def alone(module: nn.Module, features: np.ndarray, clip: float, factor: float = 1.0) -> float:
     """Norm of one row's part in the sum; its label is 0."""
     total = np.zeros(sum(p.numel() for p in module.parameters()), np.float32)
     row = Encoded(features[None].astype(np.float32), np.zeros(1, np.int64))
     with ClippedGradients(BinaryClassification(), module, clip) as gradients:
-        gradients.add_sum(row, np.arange(1), total)
+        gradients.add_sum(row, np.arange(1), total, factor)
     return float(np.linalg.norm(total.astype(np.float64)))
 
 
@@ -134,6 +134,19 @@ def test_a_gradient_too_large_to_be_scaled_counts_as_zero() -> None:
     for features in (1e31, 1e33, 6e38 / 2):
         assert alone(module, np.array([features]), 1e-6) <= 1e-6 * (1 + 1e-5)
     assert alone(module, np.array([3e38]), 1e-6) == 0
+
+
+@pytest.mark.parametrize("factor", [-1e-3, 1e-6, -1e-9])
+def test_a_small_factor_lets_no_row_round_up_beyond_its_clip(factor: float) -> None:
+    """The product of the factor and C over the norm is where a subnormal number would come in."""
+    module = nn.Sequential(nn.Linear(1, 1, bias=False))
+    set_vector(module, np.zeros(1, np.float32))
+    seen = [
+        alone(module, np.array([features]), 1e-6, factor)
+        for features in np.geomspace(1e20, 3e38, 150)
+    ]
+    assert all(norm <= abs(factor) * 1e-6 * (1 + 1e-5) for norm in seen)
+    assert seen[0] > 0 and seen[-1] == 0
 
 
 def test_the_norm_of_many_coordinates_is_not_underestimated() -> None:
