@@ -183,6 +183,38 @@ def weights_are_public(agreement: Agreement, manifest: RunManifest) -> None:
         )
 
 
+def sampling_is_alike(_: Agreement, manifest: RunManifest) -> None:
+    """All sites have one sampling rate.
+
+    A site's noise goes with 1 / (q N): beside a rate of a millionth, a sum is one site's own update.
+    """
+    rates = {site.sampling_rate for site in manifest.roster}
+    if len({Fraction(rate) for rate in rates}) > 1:
+        raise PolicyError(
+            "sampling-rates-differ",
+            f"sampling rates {sorted(rates, key=Fraction)} in one run",
+            hint="Give every site the same.",
+        )
+
+
+def noise_is_alike(agreement: Agreement, manifest: RunManifest) -> None:
+    """No noise multiplier is above the smallest in the run, but where the site's own terms ask it.
+
+    Beside a multiplier of a thousand, a sum is one site's own update.
+    """
+    least = min((site.noise_multiplier for site in manifest.roster), key=Fraction)
+    for site, dataset in _sites(agreement, manifest):
+        most = max(least, dataset.privacy.min_noise_multiplier, key=Fraction)
+        if Fraction(site.noise_multiplier) > Fraction(most):
+            raise PolicyError(
+                "noise-not-alike",
+                f"noise multiplier {site.noise_multiplier} for {dataset.name!r} of {site.party}, "
+                f"others have {least}, and its own terms ask for "
+                f"{dataset.privacy.min_noise_multiplier}",
+                hint="Give every site the same, or the least that its terms ask for.",
+            )
+
+
 def scale_follows(agreement: Agreement, manifest: RunManifest) -> None:
     """Bound and scale are the ones that every machine derives from the other numbers."""
     bound = required_bound(agreement, manifest)
@@ -221,6 +253,8 @@ TERMS: tuple[Term, ...] = (
     clipping_is_within_terms,
     sampling_is_within_terms,
     weights_are_public,
+    sampling_is_alike,
+    noise_is_alike,
     scale_follows,
     ring_is_wide_enough,
 )

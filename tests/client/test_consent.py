@@ -81,6 +81,10 @@ class Case:
         other.update(changes)
         return sites
 
+    def everybody(self, **changes: Any) -> list[dict[str, Any]]:
+        """The roster with `changes` applied to every site."""
+        return [site.model_dump() | changes for site in self.world.manifest_body(self.keys).roster]
+
     def secagg(self, **changes: Any) -> dict[str, Any]:
         return self.world.manifest_body(self.keys).secagg.model_dump() | changes
 
@@ -237,7 +241,7 @@ def the_manifest_names_another_schema(case: Case) -> Facts:
 
 @attack("noise_is_enough", "noise-too-small")
 def a_site_adds_less_noise_than_agreed(case: Case) -> Facts:
-    return case.facts(case.manifest(roster=case.roster(noise_multiplier="0.4")))
+    return case.facts(case.manifest(roster=case.everybody(noise_multiplier="0.4")))
 
 
 @attack("clipping_is_within_terms", "clipping-norm-too-large")
@@ -248,7 +252,7 @@ def the_clipping_norm_is_raised(case: Case) -> Facts:
 
 @attack("sampling_is_within_terms", "sampling-rate-too-large")
 def the_sampling_rate_is_raised(case: Case) -> Facts:
-    return case.facts(case.manifest(roster=case.roster(sampling_rate="0.6")))
+    return case.facts(case.manifest(roster=case.everybody(sampling_rate="0.6")))
 
 
 @attack("weights_are_public", "weights-not-agreed")
@@ -259,6 +263,16 @@ def weights_let_one_site_drown_out_the_others(case: Case) -> Facts:
     return case.facts(case.manifest(roster=sites))
 
 
+@attack("sampling_is_alike", "sampling-rates-differ")
+def a_tiny_sampling_rate_makes_one_update_drown_out_the_others(case: Case) -> Facts:
+    return case.facts(case.manifest(roster=case.roster(sampling_rate="0.000005")))
+
+
+@attack("noise_is_alike", "noise-not-alike")
+def much_noise_makes_one_update_drown_out_the_others(case: Case) -> Facts:
+    return case.facts(case.manifest(roster=case.roster(noise_multiplier="900")))
+
+
 @attack("scale_follows", "scale-does-not-follow")
 def the_scale_is_coarsened_so_that_small_noise_is_rounded_away(case: Case) -> Facts:
     return case.facts(case.manifest(secagg=case.secagg(scale=1)))
@@ -267,7 +281,7 @@ def the_scale_is_coarsened_so_that_small_noise_is_rounded_away(case: Case) -> Fa
 @attack("ring_is_wide_enough", "coarse-ring")
 def half_the_words_would_show_an_update_through_coarse_rounding(case: Case) -> Facts:
     many = {"steps": 20_000, "learning_rate": "0.5", "clipping_norm": "1"}  # B outgrows the noise
-    changes = {"local": many, "roster": case.roster(noise_multiplier="0.5")}
+    changes = {"local": many, "roster": case.everybody(noise_multiplier="0.5")}
     secagg = case.world.manifest_body(case.keys, **changes).secagg.model_dump()
     narrow = secagg | {"ring_bits": 16, "scale": scale_for(secagg["bound"], 3, Z16)}
     return case.facts(case.manifest(secagg=narrow, **changes))

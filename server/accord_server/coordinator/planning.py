@@ -8,7 +8,7 @@ Not covered: what a node's own ledger holds beyond the receipts that the registr
 code is installed there. Memory figures are estimates; `accord-node try` measures.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -37,7 +37,7 @@ from accord_server.coordinator.plan_file import PlanFile
 _FLOAT = 4  # bytes
 _NODE_COPIES = 4  # model as it came, update, its ciphertext, what of it is being sent
 _HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
-_AGGREGATOR_COPIES = 5  # model, accumulator, mean, two moments
+_AGGREGATOR_IN_FLIGHT = 64 << 20  # bytes beside the masked sum: what is being sent, read, stepped
 
 
 class View(BaseModel):
@@ -137,32 +137,44 @@ def spent_before(receipts: Iterable[NodeReceipt]) -> dict[str, Tally]:
     return tallies
 
 
-def choose_noise(plan: PlanFile, dataset: Dataset) -> Dec:
-    """The plan's noise multiplier, or the least with which all attempts fit its epsilon.
+def choose_noise(plan: PlanFile, datasets: Sequence[Dataset]) -> dict[Id, Dec]:
+    """The plan's noise multiplier, or the least with which all attempts fit its epsilon everywhere.
 
-    Never below the agreement's, where it is sought; a given one is taken as it is.
+    One for all, but for a dataset whose agreed minimum is above it: a site with much more noise
+    than the others would stand out of their sum. A given one is taken as it is.
+
+    Args:
+        plan: what a person wrote.
+        datasets: those of the run.
+
+    Returns:
+        Dataset id -> noise multiplier.
 
     Raises:
         PolicyError: `budget-too-small` where no noise is enough.
     """
     if plan.noise_multiplier is not None:
-        return plan.noise_multiplier
-    terms = dataset.privacy
-    found = calibrate(
-        plan.epsilon or "0",
-        terms.delta,
-        plan.sampling_rate,
-        plan.steps * plan.max_attempts,
-        terms.adjacency,
-    )
-    return max(found, terms.min_noise_multiplier, key=float)
+        return {dataset.id: plan.noise_multiplier for dataset in datasets}
+    needed = {
+        calibrate(
+            plan.epsilon or "0",
+            delta,
+            plan.sampling_rate,
+            plan.steps * plan.max_attempts,
+            adjacency,
+        )
+        for delta, adjacency in {(d.privacy.delta, d.privacy.adjacency) for d in datasets}
+    }
+    return {
+        dataset.id: max(*needed, dataset.privacy.min_noise_multiplier, key=float)
+        for dataset in datasets
+    }
 
 
 def make_roster(plan: PlanFile, agreement: Agreement) -> Roster:
     """Choose datasets and their noise."""
     datasets = choose_datasets(plan, agreement)
-    noise = {dataset.id: choose_noise(plan, dataset) for dataset in datasets}
-    return Roster(datasets, noise, datasets[0].schema_hash)
+    return Roster(datasets, choose_noise(plan, datasets), datasets[0].schema_hash)
 
 
 def appraise(
@@ -301,5 +313,6 @@ def _load(manifest: RunManifest) -> Load:
         round_per_site=site,
         round_total=site * manifest.n,
         node_memory=_NODE_COPIES * model + _FLOAT * whole,
-        aggregator_memory=_AGGREGATOR_COPIES * model,
+        aggregator_memory=manifest.dimension * manifest.secagg.ring_bits // 8
+        + _AGGREGATOR_IN_FLIGHT,
     )

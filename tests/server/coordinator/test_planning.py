@@ -92,6 +92,11 @@ def dataset(world: World, **terms: str) -> Dataset:
     return found.model_copy(update={"privacy": found.privacy.model_copy(update=terms)})
 
 
+def noise(plan: PlanFile, only: Dataset) -> str:
+    """What is chosen for a run of one dataset."""
+    return choose_noise(plan, [only])[only.id]
+
+
 def test_a_fitting_plan_is_allowed_and_priced(world: World) -> None:
     view = seen(world)
     assert view.allowed and view.reasons == []
@@ -121,11 +126,24 @@ def test_a_given_noise_multiplier_is_taken_as_it_is(world: World) -> None:
 
 def test_noise_sought_is_never_below_the_agreed(world: World) -> None:
     loose = planned(epsilon=90, rounds=1, spare_attempts=0, steps=1, sampling_rate=0.01)
-    assert choose_noise(loose, dataset(world, min_noise_multiplier="1.5")) == "1.5"
+    assert noise(loose, dataset(world, min_noise_multiplier="1.5")) == "1.5"
+
+
+def test_one_noise_serves_all_but_who_agreed_on_more(world: World) -> None:
+    strict, plain, late = (
+        dataset(world, **changes).model_copy(update={"id": f"{number}"})
+        for number, changes in enumerate(
+            ({"min_noise_multiplier": "50"}, {"min_noise_multiplier": "0.5"}, {"delta": "0.000001"})
+        )
+    )
+    chosen = choose_noise(planned(), [strict, plain, late])
+    alone = noise(planned(), late)
+    assert chosen == {"0": "50", "1": alone, "2": alone}
+    assert float(alone) > float(noise(planned(), plain))
 
 
 def test_more_spare_attempts_need_more_noise(world: World) -> None:
-    few, many = (choose_noise(planned(spare_attempts=n), dataset(world)) for n in (0, 12))
+    few, many = (noise(planned(spare_attempts=n), dataset(world)) for n in (0, 12))
     assert float(few) < float(many)
 
 
@@ -144,7 +162,7 @@ def test_calibrated_noise_keeps_the_whole_plan_within_its_epsilon(
         sampling_rate=rate, steps=steps, rounds=rounds, spare_attempts=spare, epsilon=epsilon
     )
     terms = world.agreement.datasets[0]
-    tally = Tally("add-remove", ((choose_noise(plan, terms), rate, steps * plan.max_attempts),))
+    tally = Tally("add-remove", ((noise(plan, terms), rate, steps * plan.max_attempts),))
     assert RdpFilter(Cap(epsilon=epsilon, delta=terms.privacy.delta)).fits(tally)
 
 
