@@ -186,7 +186,7 @@ def weights_are_public(agreement: Agreement, manifest: RunManifest) -> None:
 def sampling_is_alike(_: Agreement, manifest: RunManifest) -> None:
     """All sites have one sampling rate.
 
-    A site's noise goes with 1 / (q N): beside a rate of a millionth, a sum is one site's own update.
+    A site's noise goes with 1 / (q N): beside a rate of a millionth, a sum is one site's update.
     """
     rates = {site.sampling_rate for site in manifest.roster}
     if len({Fraction(rate) for rate in rates}) > 1:
