@@ -1,0 +1,182 @@
+"""Per-row gradients by book-keeping (Bu et al. 2022): one pass back, to the layers' outputs only.
+
+Hooks keep each trainable layer's input and where its output stands in the graph; one
+`autograd.grad` of the losses' sum gives the outputs' gradients; `rules` turns each pair into the
+layer's gradients, row by row, mostly without writing them out. No batch gradient of any parameter
+is ever computed.
+
+Guarantees: a parameter used several times, by one layer or by several, gets the sum of its uses
+before any norm is taken. A trainable parameter that reaches the losses by any other way than a
+call of its layer is refused, and so is an input that was overwritten after its layer read it. The
+module is as it was after `close`; frozen parameters have no part and cost nothing.
+
+Edge cases: a parameter without part in the losses has no gradient, which counts as zero.
+
+Not covered: layers without a rule (`opacus_hooks`); layers that mix rows (`refuse_mixing`), of
+which only those are found here whose input or output does not have one entry a row.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge, saved_tensors_hooks
+
+from accord_client.training.gradients import RowGradients
+from accord_client.training.losses import losses_of
+from accord_client.training.rules import Rule, rule_for
+from accord_common.errors import UsageError
+from accord_common.models.task import Task
+
+_GUESSED_BYTES = 32 << 20  # of a row that was never seen: eight rows at first
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of a layer: its input, the input's version then, and its output's place."""
+
+    layer: nn.Module
+    rule: Rule
+    inputs: Tensor
+    version: int
+    origin: GradientEdge | None  # where the input comes from, unless it is data
+    output: GradientEdge
+
+
+def trainable(module: nn.Module) -> list[nn.Module]:
+    """Layers that own a trainable parameter themselves."""
+    return [
+        layer
+        for layer in module.modules()
+        if any(value.requires_grad for value in layer.parameters(recurse=False))
+    ]
+
+
+def layer_without_rule(module: nn.Module) -> nn.Module | None:
+    """Return a layer for which book-keeping has no rule, None if it has one for each."""
+    return next((layer for layer in trainable(module) if rule_for(layer) is None), None)
+
+
+class BookKeeping:
+    """An engine (see `step`) for modules of which `layer_without_rule` finds none.
+
+    Attributes:
+        bytes_per_row: what a row takes while its gradients are held: a guess before the first
+            batch, then what that batch took.
+    """
+
+    def __init__(self, task: Task, module: nn.Module) -> None:
+        self._task, self._module = task, module
+        self._parameters = [value for value in module.parameters() if value.requires_grad]
+        self._measured = False
+        self.bytes_per_row = _GUESSED_BYTES
+        self._calls: list[_Call] | None = None  # a list while a forward pass is recorded
+        self._handles = [
+            layer.register_forward_hook(self._keep, with_kwargs=True) for layer in trainable(module)
+        ]
+
+    def close(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+
+    def gradients(self, features: Tensor, labels: Tensor) -> list[RowGradients | None]:
+        """See `step.Engine`."""
+        saved: dict[int, int] = {}
+        with nullcontext() if self._measured else _watched(saved):
+            losses, calls = self._forward(features, labels)
+        _refuse_other_ways(losses, calls, self._parameters)
+        found: dict[int, RowGradients] = {}
+        for call, gradient in zip(calls, _by_outputs(losses, calls), strict=True):
+            if gradient is None:
+                continue
+            if call.inputs._version != call.version:
+                raise _unsupported(call.layer, "its input was overwritten after it was read")
+            if not len(call.inputs) == len(gradient) == len(labels):
+                raise _unsupported(call.layer, "no gradient per row: its batch is another one")
+            for name, new in call.rule(call.layer, call.inputs, gradient).items():
+                parameter = getattr(call.layer, name)
+                if parameter is not None and parameter.requires_grad:
+                    old = found.get(id(parameter))
+                    found[id(parameter)] = new if old is None else old + new
+        if not self._measured:
+            taken = sum(saved.values()) + sum(value.held() for value in found.values())
+            self.bytes_per_row, self._measured = taken // len(labels) + 1, True
+        return [found.get(id(parameter)) for parameter in self._parameters]
+
+    def _forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, list[_Call]]:
+        """Losses (b,), and the calls that led to them."""
+        self._calls = calls = []
+        try:
+            return losses_of(self._task, self._module, features, labels), calls
+        finally:
+            self._calls = None
+
+    def _keep(
+        self, layer: nn.Module, inputs: tuple[object, ...], named: dict[str, object], output: object
+    ) -> None:
+        """Record one call of a trainable layer."""
+        if self._calls is None or not (isinstance(output, Tensor) and output.requires_grad):
+            return
+        rule = rule_for(layer)
+        if rule is None or len(inputs) != 1 or named or not isinstance(inputs[0], Tensor):
+            raise _unsupported(layer, "it is called with other than one tensor")
+        (tensor,) = inputs
+        origin = get_gradient_edge(tensor) if tensor.requires_grad else None
+        self._calls.append(
+            _Call(
+                layer, rule, tensor.detach(), tensor._version, origin, get_gradient_edge(output)
+            )
+        )
+
+
+def _by_outputs(losses: Tensor, calls: list[_Call]) -> tuple[Tensor | None, ...]:
+    """The gradient of the losses' sum by each call's output; None where it has no part in it."""
+    if not calls or not losses.requires_grad:
+        return (None,) * len(calls)
+    return torch.autograd.grad(losses.sum(), [call.output for call in calls], allow_unused=True)
+
+
+def _refuse_other_ways(
+    losses: Tensor, calls: list[_Call], parameters: list[nn.Parameter]
+) -> None:
+    """Walk the graph from the losses, around the recorded calls: no parameter may be met."""
+    known = {id(parameter) for parameter in parameters}
+    seen: set[Node] = {call.output.node for call in calls}
+    edges = [call.origin for call in calls if call.origin is not None]
+    waiting = [edge.node for edge in edges] + ([losses.grad_fn] if losses.grad_fn else [])
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if id(getattr(node, "variable", None)) in known:
+            raise UsageError(
+                "unsupported-layer",
+                "a trainable parameter is used outside its layer, where no gradient is kept",
+                hint="Use parameters through the layers that own them.",
+            )
+        waiting += [following for following, _ in node.next_functions if following is not None]
+
+
+@contextmanager
+def _watched(saved: dict[int, int]) -> Iterator[None]:
+    """Collect storage -> bytes of all that autograd saves within."""
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield
+
+
+def _unsupported(layer: nn.Module, reason: str) -> UsageError:
+    return UsageError(
+        "unsupported-layer",
+        f"{type(layer).__name__}: {reason}",
+        hint="Give each layer one tensor, with the batch as first dimension.",
+    )
