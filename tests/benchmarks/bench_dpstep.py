@@ -46,14 +46,14 @@ def cnn() -> nn.Module:
     return nn.Sequential(
         nn.Unflatten(1, (1, PIXELS, PIXELS)),
         nn.Conv2d(1, 16, 8, 2, padding=3),  # (B, 16, 14, 14)
-        nn.ReLU(),
+        nn.Tanh(),
         nn.MaxPool2d(2, 1),
         nn.Conv2d(16, 32, 4, 2),  # (B, 32, 5, 5)
-        nn.ReLU(),
+        nn.Tanh(),
         nn.MaxPool2d(2, 1),
         nn.Flatten(),
         nn.Linear(32 * 4 * 4, 32),
-        nn.ReLU(),
+        nn.Tanh(),
         nn.Linear(32, CLASSES),
     )
 

@@ -52,10 +52,15 @@ class RowGradients(ABC):
 
 
 class Dense(RowGradients):
-    """The gradients as they are, (b, size)."""
+    """The gradients as they are.
 
-    def __init__(self, samples: Tensor) -> None:
-        self._samples = samples
+    Args:
+        samples: (b, size), or (b, *shape) of a parameter whose axis `axis` comes last here.
+        axis: counted with the batch; None where the order is the parameter's.
+    """
+
+    def __init__(self, samples: Tensor, axis: int | None = None) -> None:
+        self._samples, self._shape, self._axis = samples.flatten(1), samples.shape[1:], axis
 
     def squares(self) -> Tensor:
         """Sum short blocks in float32, then exactly."""
@@ -66,13 +71,21 @@ class Dense(RowGradients):
             parts.append(torch.linalg.vector_norm(blocks, dim=2))
         if whole < samples.shape[1]:
             parts.append(torch.linalg.vector_norm(samples[:, whole:], dim=1, keepdim=True))
-        return _square_sum(torch.cat(parts, dim=1), 1)
+        return _square_sum(torch.cat(parts, dim=1))
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
-        total.addmv_(_kept(self._samples, factors).T, factors)
+        samples = _kept(self._samples, factors)
+        if self._axis is None:
+            total.addmv_(samples.T, factors)
+        else:
+            turned = (samples.T @ factors).view(1, *self._shape)
+            total.add_(turned.movedim(-1, self._axis).flatten())
 
     def dense(self) -> Tensor:
-        return self._samples
+        if self._axis is None:
+            return self._samples
+        samples = self._samples.view(-1, *self._shape)
+        return samples.movedim(-1, self._axis).flatten(1)
 
     def held(self) -> int:
         return self._samples.nbytes
@@ -102,7 +115,7 @@ class Products(RowGradients):
         |a| |g| times float32's epsilon is added to such a norm.
         """
         inputs, outputs = self._inputs.double(), self._outputs.double()
-        of_inputs, of_outputs = _square_sum(inputs, (2, 3)), _square_sum(outputs, (2, 3))  # (b, n)
+        of_inputs, of_outputs = _square_sum(inputs.flatten(2)), _square_sum(outputs.flatten(2))  # (b, n)
         if inputs.shape[2] == 1:
             squares = (of_inputs * of_outputs).sum(1)
         else:
@@ -164,7 +177,7 @@ class Lookups(RowGradients):
     def squares(self) -> Tensor:
         """Sum over each row's entries, float64."""
         zeros = self._sums.new_zeros(self._shape[0], dtype=torch.float64)
-        return zeros.index_add_(0, self._rows, _square_sum(self._sums, 1))
+        return zeros.index_add_(0, self._rows, _square_sum(self._sums))
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         weights = factors[self._rows]  # (u,)
@@ -180,9 +193,9 @@ class Lookups(RowGradients):
         return self._sums.nbytes
 
 
-def _square_sum(values: Tensor, dims: int | tuple[int, ...]) -> Tensor:
-    """Sum of squares over `dims`, float64."""
-    norm: Tensor = torch.linalg.vector_norm(values.double(), dim=dims)
+def _square_sum(values: Tensor) -> Tensor:
+    """Sum of squares over the last dimension, float64."""
+    norm: Tensor = torch.linalg.vector_norm(values.double(), dim=-1)
     return norm.square_()
 
 

@@ -23,7 +23,7 @@ from accord_client.training.gradients import Dense, Lookups, Products, RowGradie
 Gradients = Mapping[str, RowGradients]  # parameter name -> gradients
 Rule = Callable[[Any, Tensor, Tensor], Gradients]  # layer, input, gradient by its output
 
-_UNFOLDED_BYTES = 4 << 20  # patches copied at once, about what a second-level cache holds
+_PATCH_BYTES = 1 << 20  # copied at once: they stay in a second-level cache
 
 
 def rule_for(layer: nn.Module) -> Rule | None:
@@ -39,50 +39,57 @@ def rule_for(layer: nn.Module) -> Rule | None:
     return rule
 
 
-def weight_of_products(inputs: Tensor, outputs: Tensor) -> RowGradients:
-    """sum_t g_t a_t^T in its cheaper form; inputs (b, n, T, i), outputs (b, n, T, o)."""
-    if Products.pay(inputs.shape[2], inputs.shape[3], outputs.shape[3]):
-        return Products(inputs, outputs)
-    return Dense((outputs.mT @ inputs).flatten(1))
-
-
 def _linear(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> Gradients:
     a = inputs.reshape(len(inputs), 1, -1, layer.in_features)  # (b, 1, T, i)
     g = gradient.reshape(len(inputs), 1, -1, layer.out_features)  # (b, 1, T, o)
-    return {"weight": weight_of_products(a, g), "bias": Dense(g.sum((1, 2)))}
+    if Products.pay(a.shape[2], a.shape[3], g.shape[3]):
+        weight: RowGradients = Products(a, g)
+    else:
+        weight = Dense((g.mT @ a).flatten(1))
+    return {"weight": weight, "bias": Dense(g[:, 0, 0] if g.shape[2] == 1 else g.sum((1, 2)))}
 
 
-def _convolution(
-    layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradient: Tensor
-) -> Gradients:
+def _convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradient: Tensor) -> Gradients:
     """Chen et al. (2006): a convolution is a linear map of its patches, position by position."""
-    g = gradient.unflatten(1, (layer.groups, -1)).flatten(3)  # (b, n, o, T)
-    width = layer.in_channels // layer.groups * math.prod(layer.kernel_size)
-    positions, outputs = g.shape[3], g.shape[2]
-    bias = Dense(g.sum(3).flatten(1))
-    if Products.pay(positions, width, outputs):
-        patches = _patches(layer, inputs).mT.contiguous()
-        return {"weight": Products(patches, g.mT.contiguous()), "bias": bias}
-    samples = g.new_empty(len(g), layer.groups, outputs, width)
-    rows = max(1, _UNFOLDED_BYTES // (4 * layer.groups * width * positions))
-    for start in range(0, len(g), rows):
-        part = slice(start, start + rows)
-        torch.matmul(g[part], _patches(layer, inputs[part]).mT, out=samples[part])
-    return {"weight": Dense(samples.flatten(1)), "bias": bias}
+    g = gradient.reshape(len(inputs), layer.groups, -1, gradient[0, 0].numel())  # (b, n, o, T)
+    patches = _patches(layer, inputs)  # (b, n, *positions, *kernel, channels)
+    positions, width = g.shape[3], layer.weight[0].numel()
+    if Products.pay(positions, width, g.shape[2]):
+        patches = patches.movedim(-1, 2 + len(layer.kernel_size))
+        weight: RowGradients = Products(patches.reshape(*g.shape[:2], positions, width), g.mT)
+    else:
+        samples = g.new_empty(*g.shape[:3], width)
+        rows = max(1, _PATCH_BYTES // (4 * layer.groups * positions * width))
+        for start in range(0, len(g), rows):
+            part = slice(start, start + rows)
+            flat = patches[part].reshape(-1, positions, width)
+            torch.bmm(g[part].flatten(0, 1), flat, out=samples[part].flatten(0, 1))
+        weight = Dense(samples.view(len(g), layer.out_channels, *layer.kernel_size, -1), axis=2)
+    return {"weight": weight, "bias": Dense(g.sum(3).flatten(1))}
 
 
 def _patches(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """Each output position's part of the input, (b, n, i, T)."""
+    """Each output position's part of the input, a view: (b, n, *positions, *kernel, channels)."""
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
     padded = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
-    lift = (1,) * (2 - len(layer.kernel_size))  # a line is an image of height 1
-    columns = F.unfold(
-        padded if not lift else padded.unsqueeze(2),
-        lift + layer.kernel_size,
-        dilation=lift + layer.dilation,
-        stride=lift + layer.stride,
+    padded = padded.movedim(1, -1).contiguous()  # channels last: what is copied lies together
+    rows, *steps, _ = padded.stride()
+    reaches = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
+    positions = [
+        (size - reach - 1) // stride + 1
+        for size, reach, stride in zip(padded.shape[1:-1], reaches, layer.stride, strict=True)
+    ]
+    channels = layer.in_channels // layer.groups
+    return padded.as_strided(
+        (len(padded), layer.groups, *positions, *layer.kernel_size, channels),
+        (
+            rows,
+            channels,
+            *(step * stride for step, stride in zip(steps, layer.stride, strict=True)),
+            *(step * dilation for step, dilation in zip(steps, layer.dilation, strict=True)),
+            1,
+        ),
     )
-    return columns.unflatten(1, (layer.groups, -1))
 
 
 def _embedding(
