@@ -89,7 +89,8 @@ class BookKeeping:
             losses, calls = self._forward(features, labels)
         _refuse_other_ways(losses, calls, self._parameters)
         found: dict[int, RowGradients] = {}
-        for call, gradient in zip(calls, _by_outputs(losses, calls), strict=True):
+        by_outputs = _by_outputs(losses, calls)
+        for call, gradient in zip(calls, by_outputs, strict=True):
             if gradient is None:
                 continue
             if call.inputs._version != call.version:
@@ -102,13 +103,16 @@ class BookKeeping:
                     old = found.get(id(parameter))
                     found[id(parameter)] = new if old is None else old + new
         if not self._measured:
-            taken = sum(saved.values()) + sum(value.held() for value in found.values())
+            outputs = sum(gradient.nbytes for gradient in by_outputs if gradient is not None)
+            held = sum(value.held() for value in found.values())
+            taken = sum(saved.values()) + 2 * outputs + held
             self.bytes_per_row, self._measured = taken // len(labels) + 1, True
         return [found.get(id(parameter)) for parameter in self._parameters]
 
     def _forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, list[_Call]]:
         """Losses (b,), and the calls that led to them."""
-        self._calls = calls = []
+        calls: list[_Call] = []
+        self._calls = calls
         try:
             return losses_of(self._task, self._module, features, labels), calls
         finally:
@@ -120,15 +124,12 @@ class BookKeeping:
         """Record one call of a trainable layer."""
         if self._calls is None or not (isinstance(output, Tensor) and output.requires_grad):
             return
-        rule = rule_for(layer)
-        if rule is None or len(inputs) != 1 or named or not isinstance(inputs[0], Tensor):
+        rule, tensor = rule_for(layer), inputs[0] if len(inputs) == 1 else None
+        if rule is None or named or not isinstance(tensor, Tensor):
             raise _unsupported(layer, "it is called with other than one tensor")
-        (tensor,) = inputs
         origin = get_gradient_edge(tensor) if tensor.requires_grad else None
         self._calls.append(
-            _Call(
-                layer, rule, tensor.detach(), tensor._version, origin, get_gradient_edge(output)
-            )
+            _Call(layer, rule, tensor.detach(), tensor._version, origin, get_gradient_edge(output))
         )
 
 
@@ -139,9 +140,7 @@ def _by_outputs(losses: Tensor, calls: list[_Call]) -> tuple[Tensor | None, ...]
     return torch.autograd.grad(losses.sum(), [call.output for call in calls], allow_unused=True)
 
 
-def _refuse_other_ways(
-    losses: Tensor, calls: list[_Call], parameters: list[nn.Parameter]
-) -> None:
+def _refuse_other_ways(losses: Tensor, calls: list[_Call], parameters: list[nn.Parameter]) -> None:
     """Walk the graph from the losses, around the recorded calls: no parameter may be met."""
     known = {id(parameter) for parameter in parameters}
     seen: set[Node] = {call.output.node for call in calls}

@@ -67,13 +67,14 @@ class Dense(RowGradients):
         samples, parts = self._samples, []
         whole = samples.shape[1] // _NORM_BLOCK * _NORM_BLOCK
         if whole:
-            blocks = samples[:, :whole].unflatten(1, (-1, _NORM_BLOCK))
+            blocks = samples[:, :whole].view(len(samples), -1, _NORM_BLOCK)
             parts.append(torch.linalg.vector_norm(blocks, dim=2))
         if whole < samples.shape[1]:
             parts.append(torch.linalg.vector_norm(samples[:, whole:], dim=1, keepdim=True))
         return _square_sum(torch.cat(parts, dim=1))
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
         samples = _kept(self._samples, factors)
         if self._axis is None:
             total.addmv_(samples.T, factors)
@@ -82,12 +83,14 @@ class Dense(RowGradients):
             total.add_(turned.movedim(-1, self._axis).flatten())
 
     def dense(self) -> Tensor:
+        """See `RowGradients`."""
         if self._axis is None:
             return self._samples
         samples = self._samples.view(-1, *self._shape)
         return samples.movedim(-1, self._axis).flatten(1)
 
     def held(self) -> int:
+        """See `RowGradients`."""
         return self._samples.nbytes
 
 
@@ -115,7 +118,10 @@ class Products(RowGradients):
         |a| |g| times float32's epsilon is added to such a norm.
         """
         inputs, outputs = self._inputs.double(), self._outputs.double()
-        of_inputs, of_outputs = _square_sum(inputs.flatten(2)), _square_sum(outputs.flatten(2))  # (b, n)
+        of_inputs, of_outputs = (
+            _square_sum(inputs.flatten(2)),
+            _square_sum(outputs.flatten(2)),
+        )  # (b, n)
         if inputs.shape[2] == 1:
             squares = (of_inputs * of_outputs).sum(1)
         else:
@@ -125,6 +131,7 @@ class Products(RowGradients):
         return squares.where(of_inputs.sum(1) <= _LARGEST_INPUT**2, torch.inf)
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
         inputs, outputs = _kept(self._inputs, factors), _kept(self._outputs, factors)
         outputs = outputs * factors.view(-1, 1, 1, 1)
         # Rows and positions are summed alike: (n, o, b T) @ (n, b T, i).
@@ -133,9 +140,11 @@ class Products(RowGradients):
         total.view(len(left), left.shape[1], right.shape[2]).baddbmm_(left, right)
 
     def dense(self) -> Tensor:
+        """See `RowGradients`."""
         return (self._outputs.mT @ self._inputs).flatten(1)
 
     def held(self) -> int:
+        """See `RowGradients`."""
         return self._inputs.nbytes + self._outputs.nbytes
 
 
@@ -149,9 +158,7 @@ class Lookups(RowGradients):
         shape: (b, V).
     """
 
-    def __init__(
-        self, rows: Tensor, entries: Tensor, sums: Tensor, shape: tuple[int, int]
-    ) -> None:
+    def __init__(self, rows: Tensor, entries: Tensor, sums: Tensor, shape: tuple[int, int]) -> None:
         self._rows, self._entries, self._sums, self._shape = rows, entries, sums, shape
 
     @classmethod
@@ -180,16 +187,19 @@ class Lookups(RowGradients):
         return zeros.index_add_(0, self._rows, _square_sum(self._sums))
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
         weights = factors[self._rows]  # (u,)
         sums = _kept(self._sums, weights) * weights.unsqueeze(1)
         total.view(self._shape[1], -1).index_add_(0, self._entries, sums)
 
     def dense(self) -> Tensor:
+        """See `RowGradients`."""
         samples = self._sums.new_zeros(*self._shape, self._sums.shape[1])
         samples[self._rows, self._entries] = self._sums
         return samples.flatten(1)
 
     def held(self) -> int:
+        """See `RowGradients`."""
         return self._sums.nbytes
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - its usual name
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accord_client.training.gradients import Dense, Lookups, Products, RowGradients
@@ -92,17 +92,13 @@ def _patches(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
     )
 
 
-def _embedding(
-    layer: nn.Embedding, inputs: Tensor, gradient: Tensor
-) -> Gradients:
+def _embedding(layer: nn.Embedding, inputs: Tensor, gradient: Tensor) -> Gradients:
     vectors = gradient.reshape(len(inputs), -1, layer.embedding_dim)  # (b, T, D)
     indices = inputs.reshape(len(inputs), -1).long()
     return {"weight": Lookups.of(indices, vectors, layer.num_embeddings, layer.padding_idx)}
 
 
-def _layer_norm(
-    layer: nn.LayerNorm, inputs: Tensor, gradient: Tensor
-) -> Gradients:
+def _layer_norm(layer: nn.LayerNorm, inputs: Tensor, gradient: Tensor) -> Gradients:
     normal = F.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
     shape = (len(inputs), -1, math.prod(layer.normalized_shape))
     gradient = gradient.reshape(shape)  # (b, T, size)
@@ -112,9 +108,7 @@ def _layer_norm(
     }
 
 
-def _group_norm(
-    layer: nn.GroupNorm, inputs: Tensor, gradient: Tensor
-) -> Gradients:
+def _group_norm(layer: nn.GroupNorm, inputs: Tensor, gradient: Tensor) -> Gradients:
     normal = F.group_norm(inputs, layer.num_groups, eps=layer.eps)
     shape = (*inputs.shape[:2], -1)
     gradient = gradient.reshape(shape)  # (b, C, positions)

@@ -116,6 +116,8 @@ class ClippedGradients:
         exact = (self._clip / torch.stack(squares).sum(0).sqrt()).clamp(max=1)  # (b,)
         # Not so for NaN, and for an infinite norm exact is 0.
         factors = exact.where(exact >= _SMALLEST, 0).float()
-        for gradient, target in zip(gradients, total.split(self._sizes), strict=True):
+        start = 0
+        for gradient, size in zip(gradients, self._sizes, strict=True):
             if gradient is not None:
-                gradient.add_to(target, factors)
+                gradient.add_to(total[start : start + size], factors)
+            start += size

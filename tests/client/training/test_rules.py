@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from accord_client.training.bookkeeping import layer_without_rule
-from accord_client.training.gradients import Dense, Products
+from accord_client.training.gradients import Products
 from accord_client.training.step import ClippedGradients
 from accord_common.errors import AccordError
 from accord_common.models.tabular import BinaryClassification
@@ -27,6 +27,8 @@ from tests.client.training.oracle import (
 TASK = BinaryClassification()
 ROWS = 12
 TOKENS = 7
+LABELS = np.arange(ROWS) % 2
+DATA = Encoded(np.random.default_rng(3).normal(0, 2, (ROWS, 24)).astype(np.float32), LABELS)
 
 
 class Twice(nn.Module):
@@ -56,7 +58,7 @@ class Tied(nn.Module):
 
 
 class Residual(nn.Module):
-    """In-place work around a layer, an unused layer, a frozen one, and a low-rank pair beside it."""
+    """In-place work, an unused layer, a frozen one with a low-rank pair beside it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +93,9 @@ def tokens(features: Tensor) -> Tensor:
 
 def image(channels: int, *layers: nn.Module) -> nn.Module:
     side = {1: (4, 6), 2: (3, 4), 4: (2, 3)}[channels]
-    return nn.Sequential(nn.Unflatten(1, (channels, *side)), *layers, nn.Tanh(), nn.Flatten(), Mean())
+    return nn.Sequential(
+        nn.Unflatten(1, (channels, *side)), *layers, nn.Tanh(), nn.Flatten(), Mean()
+    )
 
 
 def line(channels: int, *layers: nn.Module) -> nn.Module:
@@ -108,7 +112,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "linear on a grid": lambda: image(1, nn.Linear(6, 3)),
     "conv1d": lambda: line(4, nn.Conv1d(4, 6, 3)),
     "conv1d strided": lambda: line(4, nn.Conv1d(4, 6, 2, stride=3, padding=2, dilation=2)),
-    "conv1d on few positions": lambda: line(8, nn.Conv1d(8, 40, 3)),
+    "conv1d on few positions": lambda: line(8, nn.Conv1d(8, 60, 2)),
     "conv2d": lambda: image(1, nn.Conv2d(1, 3, 3)),
     "conv2d without bias": lambda: image(2, nn.Conv2d(2, 3, 2, bias=False)),
     "conv2d strided": lambda: image(2, nn.Conv2d(2, 3, (2, 3), stride=(2, 1), padding=(1, 2))),
@@ -119,7 +123,9 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "conv2d circular": lambda: image(2, nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")),
     "conv2d on few positions": lambda: image(4, nn.Conv2d(4, 50, 2)),
     "conv2d on few positions in groups": lambda: image(4, nn.Conv2d(4, 60, 2, groups=2)),
-    "embedding": lambda: nn.Sequential(Tokens(), nn.Embedding(TOKENS, 4), nn.Tanh(), Mean(), Mean()),
+    "embedding": lambda: nn.Sequential(
+        Tokens(), nn.Embedding(TOKENS, 4), nn.Tanh(), Mean(), Mean()
+    ),
     "embedding with padding": lambda: nn.Sequential(
         Tokens(), nn.Embedding(TOKENS, 4, padding_idx=1), nn.Tanh(), Mean(), Mean()
     ),
@@ -131,7 +137,15 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "tied": Tied,
     "residual": Residual,
 }
-OPACUS_CANNOT = {"tied", "residual"}  # shared between layers; in-place changes of what it hooks
+# Opacus refuses parameters of two layers and in-place work on what it hooks, fails on a missing
+# bias, lets padding entries learn, and pads with zeros whatever the layer does.
+OPACUS_CANNOT = {
+    "tied",
+    "residual",
+    "layer norm on positions",
+    "embedding with padding",
+    "conv2d circular",
+}
 
 
 @dataclass
@@ -146,10 +160,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     torch.manual_seed(5)
     random = np.random.default_rng(5)
     module = MODULES[request.param]()
-    data = Encoded(
-        random.normal(0, 1, (ROWS, 24)).astype(np.float32) * random.uniform(0.2, 5, (ROWS, 1)).astype(np.float32),
-        random.integers(0, 2, ROWS),
-    )
+    features = random.normal(0, 1, (ROWS, 24)) * random.uniform(0.2, 5, (ROWS, 1))
+    data = Encoded(features.astype(np.float32), random.integers(0, 2, ROWS))
     norms = [float(gradient_of(TASK, module, data, row).norm()) for row in range(ROWS)]
     return Case(module, data, float(np.median(norms)))
 
@@ -167,3 +179,169 @@ def test_the_sum_is_that_of_rows_clipped_one_by_one(
             theirs = clipped(TASK, case.module, case.data, np.arange(ROWS), case.clip)
         ours = clipped(TASK, case.module, case.data, np.arange(ROWS), case.clip)
         assert distance(ours, theirs) <= 1e-5
+
+
+def test_rows_without_a_gradient_leave_the_others_alone(case: Case) -> None:
+    """A loss that is flat for row 2 and not finite for row 5; and a batch without rows."""
+
+    class Odd(BinaryClassification):
+        def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+            scale = torch.ones(len(labels))
+            scale[labels == 2], scale[labels == 5] = 0, torch.inf
+            return super().losses(logits, labels % 2) * scale
+
+    case.data.labels[[2, 5]] = (2, 5)
+    ours = clipped(Odd(), case.module, case.data, np.arange(ROWS), case.clip)
+    good = np.delete(np.arange(ROWS), [2, 5])
+    assert distance(ours, row_by_row(TASK, case.module, case.data, good, case.clip)) <= 1e-5
+    assert not clipped(Odd(), case.module, case.data, np.arange(0), case.clip).any()
+    assert not clipped(Odd(), case.module, case.data, np.array([2, 5]), case.clip).any()
+
+
+def test_planted_a_batch_clipped_after_summing_is_found() -> None:
+    """What `row_by_row` says differs from a clipped sum by far more than any rule may."""
+    module = MODULES["linear"]()
+    data = Encoded(np.random.default_rng(0).normal(0, 9, (ROWS, 24)).astype(np.float32), LABELS)
+    gradients = sum(gradient_of(TASK, module, data, row) for row in range(ROWS))
+    assert isinstance(gradients, Tensor)
+    late = (gradients / gradients.norm()).numpy()
+    assert distance(late, row_by_row(TASK, module, data, np.arange(ROWS), 1.0)) > 0.1
+
+
+@pytest.mark.parametrize(
+    "name", ["linear on few positions", "conv1d on few positions", "conv2d on few positions"]
+)
+def test_planted_norms_squared_before_positions_are_summed_are_found(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def squares(self: Products) -> Tensor:
+        inputs, outputs = self._inputs.double(), self._outputs.double()
+        return (inputs.square().sum(3) * outputs.square().sum(3)).sum((1, 2))
+
+    torch.manual_seed(5)
+    module = MODULES[name]()
+    data = Encoded(np.random.default_rng(0).uniform(1, 2, (ROWS, 24)).astype(np.float32), LABELS)
+    expected = row_by_row(TASK, module, data, np.arange(ROWS), 1e-3)
+    assert distance(clipped(TASK, module, data, np.arange(ROWS), 1e-3), expected) <= 1e-5
+    monkeypatch.setattr(Products, "squares", squares)
+    assert distance(clipped(TASK, module, data, np.arange(ROWS), 1e-3), expected) > 1e-2
+
+
+def test_products_that_cancel_do_not_hide_from_the_clip() -> None:
+    """Two positions cancel but for what float32 rounds, of terms 1e9 times as large as C."""
+    random = torch.Generator().manual_seed(0)
+    inputs = 1e5 * torch.randn(8, 1, 1, 300, generator=random).expand(-1, -1, 2, -1)
+    outputs = 1e4 * torch.randn(8, 1, 1, 300, generator=random)
+    products = Products(inputs, torch.cat([outputs, -outputs], dim=2))
+    factors = (1 / products.squares().sqrt()).clamp(max=1).float()
+    assert (factors < 1e-2).all()
+    total = torch.zeros(300 * 300)
+    products.add_to(total, factors)
+    assert total.norm() <= 8
+
+
+def test_small_inputs_do_not_hide_large_gradients() -> None:
+    """|a|^2 is 0 in float32, |a| |g| is 1e5."""
+    products = Products(torch.full((1, 1, 1, 4), 5e-26), torch.full((1, 1, 1, 4), 5e29))
+    assert products.squares().sqrt().item() == pytest.approx(1e5, rel=1e-6)
+
+
+def test_an_input_too_large_to_be_scaled_exactly_counts_as_infinite() -> None:
+    """g * c is a subnormal number, rounded by up to 2^-150, and this input would make it 1e-7."""
+    products = Products(torch.full((1, 1, 1, 4), 1e38), torch.full((1, 1, 1, 4), 1e-42))
+    assert products.squares().isinf().all()
+
+
+def test_a_parameter_used_outside_its_layer_is_refused() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 24)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.layer(features) @ self.layer.weight
+            return result.sum(1, keepdim=True)
+
+    with pytest.raises(AccordError, match=r"unsupported-layer.*outside its layer"):
+        clipped(TASK, Around(), DATA, np.arange(3), 1)
+
+
+def test_an_input_that_is_overwritten_is_refused() -> None:
+    class Overwrites(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            doubled = features * 2
+            result: Tensor = self.layer(doubled)
+            doubled.zero_()
+            return result
+
+    with pytest.raises(AccordError, match=r"unsupported-layer.*overwritten"):
+        clipped(TASK, Overwrites(), DATA, np.arange(3), 1)
+
+
+def test_other_than_one_tensor_with_a_row_for_each_row_is_refused() -> None:
+    class Positions(nn.Module):
+        """Looks up positions once for all rows."""
+
+        def __init__(self, named: bool) -> None:
+            super().__init__()
+            self.table, self.last, self.named = nn.Embedding(4, 24), nn.Linear(24, 1), named
+
+        def forward(self, features: Tensor) -> Tensor:
+            where = torch.arange(4)
+            found = self.table(input=where) if self.named else self.table(where)
+            result: Tensor = self.last(features + found.sum(0))
+            return result
+
+    for named in (False, True):
+        with pytest.raises(AccordError, match=r"unsupported-layer\] Embedding"):
+            clipped(TASK, Positions(named), DATA, np.arange(3), 1)
+
+
+def test_a_module_with_a_layer_without_rule_goes_to_opacus_and_says_so() -> None:
+    class Own(nn.Linear):
+        pass
+
+    module = nn.Sequential(nn.Linear(24, 3), nn.Tanh(), Own(3, 1))
+    with capture_logs() as logs:
+        ours = clipped(TASK, module, DATA, np.arange(ROWS), 0.5)
+    assert logs == [{"event": "opacus-hooks", "layer": "Own", "log_level": "debug"}]
+    assert distance(ours, row_by_row(TASK, module, DATA, np.arange(ROWS), 0.5)) <= 1e-5
+    for odd in (
+        nn.Embedding(3, 2, max_norm=1),
+        nn.Embedding(3, 2, scale_grad_by_freq=True),
+        nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
+    ):
+        assert layer_without_rule(odd) is not None
+
+
+def test_a_frozen_module_has_an_empty_sum() -> None:
+    module = MODULES["linear"]().requires_grad_(False)
+    assert not trainable(module)
+    assert clipped(TASK, module, DATA, np.arange(ROWS), 1).size == 0
+
+
+def test_parts_are_as_large_as_memory_allows() -> None:
+    """A small part shows what a row takes; a model with fat rows gets smaller parts."""
+    seen: list[int] = []
+
+    class Watching(BinaryClassification):
+        def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+            seen.append(len(labels))
+            return super().losses(logits, labels)
+
+    data = Encoded(np.zeros((2000, 24), np.float32), np.zeros(2000, np.int64))
+    thin = MODULES["linear"]()
+    fat = nn.Sequential(nn.Linear(24, 500_000, bias=False), Mean()).requires_grad_(True)
+    for module in (thin, fat):
+        total = np.zeros(sum(p.numel() for p in trainable(module)), np.float32)
+        with ClippedGradients(Watching(), module, 1) as gradients:
+            gradients.add_sum(data, np.arange(2000 if module is thin else 150), total)
+    assert seen[:3] == [8, 1024, 968]
+    first, second, *_ = seen[3:]
+    assert first == 8
+    assert second == 44  # outputs, their gradients, and what is kept of them
+    assert sum(seen[3:]) == 150
