@@ -52,46 +52,59 @@ class RowGradients(ABC):
 
 
 class Dense(RowGradients):
-    """The gradients as they are.
+    """The gradients as they are, (b, size)."""
 
-    Args:
-        samples: (b, size), or (b, *shape) of a parameter whose axis `axis` comes last here.
-        axis: counted with the batch; None where the order is the parameter's.
-    """
-
-    def __init__(self, samples: Tensor, axis: int | None = None) -> None:
-        self._samples, self._shape, self._axis = samples.flatten(1), samples.shape[1:], axis
+    def __init__(self, samples: Tensor) -> None:
+        self._samples = samples
 
     def squares(self) -> Tensor:
-        """Sum short blocks in float32, then exactly."""
-        samples, parts = self._samples, []
-        whole = samples.shape[1] // _NORM_BLOCK * _NORM_BLOCK
-        if whole:
-            blocks = samples[:, :whole].view(len(samples), -1, _NORM_BLOCK)
-            parts.append(torch.linalg.vector_norm(blocks, dim=2))
-        if whole < samples.shape[1]:
-            parts.append(torch.linalg.vector_norm(samples[:, whole:], dim=1, keepdim=True))
-        return _square_sum(torch.cat(parts, dim=1))
+        """See `RowGradients`."""
+        return _row_squares(self._samples)
 
     def add_to(self, total: Tensor, factors: Tensor) -> None:
         """See `RowGradients`."""
-        samples = _kept(self._samples, factors)
-        if self._axis is None:
-            total.addmv_(samples.T, factors)
-        else:
-            turned = (samples.T @ factors).view(1, *self._shape)
-            total.add_(turned.movedim(-1, self._axis).flatten())
+        total.addmv_(_kept(self._samples, factors).T, factors)
 
     def dense(self) -> Tensor:
         """See `RowGradients`."""
-        if self._axis is None:
-            return self._samples
-        samples = self._samples.view(-1, *self._shape)
-        return samples.movedim(-1, self._axis).flatten(1)
+        return self._samples
 
     def held(self) -> int:
         """See `RowGradients`."""
         return self._samples.nbytes
+
+
+class Kernels(RowGradients):
+    """Gradients of a convolution's kernel, in the order in which its patches are read.
+
+    Args:
+        samples: (Q, b, out, R, *rest, channels), for a kernel (out, channels, Q R, *rest).
+    """
+
+    def __init__(self, samples: Tensor) -> None:
+        self._samples = samples
+
+    def squares(self) -> Tensor:
+        """See `RowGradients`."""
+        return torch.stack([_row_squares(part.flatten(1)) for part in self._samples]).sum(0)
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
+        sums = [_kept(part.flatten(1), factors).T @ factors for part in self._samples]
+        total.add_(self._turned(torch.stack(sums).unsqueeze(1)).view(-1))
+
+    def dense(self) -> Tensor:
+        """See `RowGradients`."""
+        return self._turned(self._samples)
+
+    def held(self) -> int:
+        """See `RowGradients`."""
+        return self._samples.nbytes
+
+    def _turned(self, samples: Tensor) -> Tensor:
+        """Bring samples of b or fewer rows into the parameter's order, (rows, size)."""
+        samples = samples.view(*samples.shape[:2], *self._samples.shape[2:])
+        return samples.movedim(-1, 3).movedim(0, 3).flatten(1)  # (rows, out, channels, Q, R, ...)
 
 
 class Products(RowGradients):
@@ -201,6 +214,18 @@ class Lookups(RowGradients):
     def held(self) -> int:
         """See `RowGradients`."""
         return self._sums.nbytes
+
+
+def _row_squares(samples: Tensor) -> Tensor:
+    """Squared norms of samples (b, size), float64: short blocks in float32, then exactly."""
+    parts = []
+    whole = samples.shape[1] // _NORM_BLOCK * _NORM_BLOCK
+    if whole:
+        blocks = samples[:, :whole].view(len(samples), -1, _NORM_BLOCK)
+        parts.append(torch.linalg.vector_norm(blocks, dim=2))
+    if whole < samples.shape[1]:
+        parts.append(torch.linalg.vector_norm(samples[:, whole:], dim=1, keepdim=True))
+    return _square_sum(torch.cat(parts, dim=1))
 
 
 def _square_sum(values: Tensor) -> Tensor:

@@ -14,16 +14,14 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accord_client.training.gradients import Dense, Lookups, Products, RowGradients
+from accord_client.training.patches import convolution
 
 Gradients = Mapping[str, RowGradients]  # parameter name -> gradients
 Rule = Callable[[Any, Tensor, Tensor], Gradients]  # layer, input, gradient by its output
-
-_PATCH_BYTES = 1 << 20  # copied at once: they stay in a second-level cache
 
 
 def rule_for(layer: nn.Module) -> Rule | None:
@@ -47,49 +45,6 @@ def _linear(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> Gradients:
     else:
         weight = Dense((g.mT @ a).flatten(1))
     return {"weight": weight, "bias": Dense(g[:, 0, 0] if g.shape[2] == 1 else g.sum((1, 2)))}
-
-
-def _convolution(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor, gradient: Tensor) -> Gradients:
-    """Chen et al. (2006): a convolution is a linear map of its patches, position by position."""
-    g = gradient.reshape(len(inputs), layer.groups, -1, gradient[0, 0].numel())  # (b, n, o, T)
-    patches = _patches(layer, inputs)  # (b, n, *positions, *kernel, channels)
-    positions, width = g.shape[3], layer.weight[0].numel()
-    if Products.pay(positions, width, g.shape[2]):
-        patches = patches.movedim(-1, 2 + len(layer.kernel_size))
-        weight: RowGradients = Products(patches.reshape(*g.shape[:2], positions, width), g.mT)
-    else:
-        samples = g.new_empty(*g.shape[:3], width)
-        rows = max(1, _PATCH_BYTES // (4 * layer.groups * positions * width))
-        for start in range(0, len(g), rows):
-            part = slice(start, start + rows)
-            flat = patches[part].reshape(-1, positions, width)
-            torch.bmm(g[part].flatten(0, 1), flat, out=samples[part].flatten(0, 1))
-        weight = Dense(samples.view(len(g), layer.out_channels, *layer.kernel_size, -1), axis=2)
-    return {"weight": weight, "bias": Dense(g.sum(3).flatten(1))}
-
-
-def _patches(layer: nn.Conv1d | nn.Conv2d, inputs: Tensor) -> Tensor:
-    """Each output position's part of the input, a view: (b, n, *positions, *kernel, channels)."""
-    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
-    padded = padded.movedim(1, -1).contiguous()  # channels last: what is copied lies together
-    rows, *steps, _ = padded.stride()
-    reaches = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-    positions = [
-        (size - reach - 1) // stride + 1
-        for size, reach, stride in zip(padded.shape[1:-1], reaches, layer.stride, strict=True)
-    ]
-    channels = layer.in_channels // layer.groups
-    return padded.as_strided(
-        (len(padded), layer.groups, *positions, *layer.kernel_size, channels),
-        (
-            rows,
-            channels,
-            *(step * stride for step, stride in zip(steps, layer.stride, strict=True)),
-            *(step * dilation for step, dilation in zip(steps, layer.dilation, strict=True)),
-            1,
-        ),
-    )
 
 
 def _embedding(layer: nn.Embedding, inputs: Tensor, gradient: Tensor) -> Gradients:
@@ -120,8 +75,8 @@ def _group_norm(layer: nn.GroupNorm, inputs: Tensor, gradient: Tensor) -> Gradie
 
 _RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: _linear,
-    nn.Conv1d: _convolution,
-    nn.Conv2d: _convolution,
+    nn.Conv1d: convolution,
+    nn.Conv2d: convolution,
     nn.Embedding: _embedding,
     nn.LayerNorm: _layer_norm,
     nn.GroupNorm: _group_norm,

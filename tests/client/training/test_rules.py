@@ -117,6 +117,8 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "conv2d without bias": lambda: image(2, nn.Conv2d(2, 3, 2, bias=False)),
     "conv2d strided": lambda: image(2, nn.Conv2d(2, 3, (2, 3), stride=(2, 1), padding=(1, 2))),
     "conv2d dilated": lambda: image(1, nn.Conv2d(1, 3, 3, stride=2, padding=3, dilation=(2, 3))),
+    "conv2d with shared rows": lambda: image(2, nn.Conv2d(2, 3, (4, 2), stride=2, padding=2)),
+    "conv2d with far rows": lambda: image(1, nn.Conv2d(1, 3, 2, dilation=(2, 3), padding=1)),
     "conv2d in groups": lambda: image(4, nn.Conv2d(4, 6, 2, padding=1, groups=2)),
     "conv2d by channel": lambda: image(4, nn.Conv2d(4, 8, 2, groups=4)),
     "conv2d same": lambda: image(2, nn.Conv2d(2, 3, (1, 3), padding="same")),
