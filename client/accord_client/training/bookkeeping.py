@@ -17,8 +17,9 @@ which only those are found here whose input or output does not have one entry a 
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +36,14 @@ _GUESSED_BYTES = 32 << 20  # of a row that was never seen: eight rows at first
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One call of a layer: its input, the input's version then, and its output's place."""
+    """One call of a layer: its input, the input's version then, and its outputs' places."""
 
     layer: nn.Module
     rule: Rule
     inputs: Tensor
     version: int
     origin: GradientEdge | None  # where the input comes from, unless it is data
-    output: GradientEdge
+    outputs: tuple[GradientEdge, ...]
 
 
 def trainable(module: nn.Module) -> list[nn.Module]:
@@ -84,30 +85,37 @@ class BookKeeping:
 
     def gradients(self, features: Tensor, labels: Tensor) -> list[RowGradients | None]:
         """See `step.Engine`."""
-        saved: dict[int, int] = {}
-        with nullcontext() if self._measured else _watched(saved):
-            losses, calls = self._forward(features, labels)
-        _refuse_other_ways(losses, calls, self._parameters)
-        found: dict[int, RowGradients] = {}
-        by_outputs = _by_outputs(losses, calls)
-        for call, gradient in zip(calls, by_outputs, strict=True):
-            if gradient is None:
-                continue
-            if call.inputs._version != call.version:
-                raise _unsupported(call.layer, "its input was overwritten after it was read")
-            if not len(call.inputs) == len(gradient) == len(labels):
-                raise _unsupported(call.layer, "no gradient per row: its batch is another one")
-            for name, new in call.rule(call.layer, call.inputs, gradient).items():
-                parameter = getattr(call.layer, name)
-                if parameter is not None and parameter.requires_grad:
-                    old = found.get(id(parameter))
-                    found[id(parameter)] = new if old is None else old + new
-        if not self._measured:
-            outputs = sum(gradient.nbytes for gradient in by_outputs if gradient is not None)
+        if self._measured:
+            found, _ = self._book(features, labels)
+        else:
+            saved: dict[int, int] = {}
+            with _watched(saved):
+                found, outputs = self._book(features, labels)
             held = sum(value.held() for value in found.values())
+            # Outputs and their gradients live at once; what autograd saves may be neither.
             taken = sum(saved.values()) + 2 * outputs + held
             self.bytes_per_row, self._measured = taken // len(labels) + 1, True
         return [found.get(id(parameter)) for parameter in self._parameters]
+
+    def _book(self, features: Tensor, labels: Tensor) -> tuple[dict[int, RowGradients], int]:
+        """Gradients by the parameter's id, and the bytes of all outputs' gradients."""
+        losses, calls = self._forward(features, labels)
+        _refuse_other_ways(losses, calls, self._parameters)
+        by_outputs = _by_outputs(losses, calls)
+        found: dict[int, RowGradients] = {}
+        for call, gradients in zip(calls, by_outputs, strict=True):
+            if all(gradient is None for gradient in gradients):
+                continue
+            if call.inputs._version != call.version:
+                raise _unsupported(call.layer, "its input was overwritten after it was read")
+            if any(len(t) != len(labels) for t in (call.inputs, gradients[0]) if t is not None):
+                raise _unsupported(call.layer, "no gradient per row: its batch is another one")
+            for name, new in call.rule(call.layer, call.inputs, *gradients).items():
+                parameter = getattr(call.layer, name, None)  # None for a bias that there is not
+                if parameter is not None and parameter.requires_grad:
+                    old = found.get(id(parameter))
+                    found[id(parameter)] = new if old is None else old + new
+        return found, sum(t.nbytes for gradients in by_outputs for t in gradients if t is not None)
 
     def _forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, list[_Call]]:
         """Losses (b,), and the calls that led to them."""
@@ -122,28 +130,37 @@ class BookKeeping:
         self, layer: nn.Module, inputs: tuple[object, ...], named: dict[str, object], output: object
     ) -> None:
         """Record one call of a trainable layer."""
-        if self._calls is None or not (isinstance(output, Tensor) and output.requires_grad):
+        outputs = [tensor for tensor in _tensors(output) if tensor.requires_grad]
+        if self._calls is None or not outputs:
             return
         rule, tensor = rule_for(layer), inputs[0] if len(inputs) == 1 else None
         if rule is None or named or not isinstance(tensor, Tensor):
             raise _unsupported(layer, "it is called with other than one tensor")
         origin = get_gradient_edge(tensor) if tensor.requires_grad else None
-        self._calls.append(
-            _Call(layer, rule, tensor.detach(), tensor._version, origin, get_gradient_edge(output))
-        )
+        places = tuple(get_gradient_edge(tensor) for tensor in outputs)
+        self._calls.append(_Call(layer, rule, tensor.detach(), tensor._version, origin, places))
 
 
-def _by_outputs(losses: Tensor, calls: list[_Call]) -> tuple[Tensor | None, ...]:
-    """The gradient of the losses' sum by each call's output; None where it has no part in it."""
-    if not calls or not losses.requires_grad:
-        return (None,) * len(calls)
-    return torch.autograd.grad(losses.sum(), [call.output for call in calls], allow_unused=True)
+def _tensors(output: object) -> list[Tensor]:
+    """All tensors of a layer's output, from the first to the last."""
+    if isinstance(output, tuple):
+        return [tensor for part in output for tensor in _tensors(part)]
+    return [output] if isinstance(output, Tensor) else []
+
+
+def _by_outputs(losses: Tensor, calls: list[_Call]) -> list[tuple[Tensor | None, ...]]:
+    """The losses' sum's gradients by each call's outputs; None where one has no part in it."""
+    edges = [edge for call in calls for edge in call.outputs]
+    if not edges or not losses.requires_grad:
+        return [(None,) * len(call.outputs) for call in calls]
+    taken = iter(torch.autograd.grad(losses.sum(), edges, allow_unused=True))
+    return [tuple(islice(taken, len(call.outputs))) for call in calls]
 
 
 def _refuse_other_ways(losses: Tensor, calls: list[_Call], parameters: list[nn.Parameter]) -> None:
     """Walk the graph from the losses, around the recorded calls: no parameter may be met."""
     known = {id(parameter) for parameter in parameters}
-    seen: set[Node] = {call.output.node for call in calls}
+    seen: set[Node] = {edge.node for call in calls for edge in call.outputs}
     edges = [call.origin for call in calls if call.origin is not None]
     waiting = [edge.node for edge in edges] + ([losses.grad_fn] if losses.grad_fn else [])
     while waiting:

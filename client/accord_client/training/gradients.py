@@ -161,6 +161,13 @@ class Products(RowGradients):
         return self._inputs.nbytes + self._outputs.nbytes
 
 
+def of_products(inputs: Tensor, outputs: Tensor) -> RowGradients:
+    """sum_t g_t a_t^T in its cheaper form; inputs (b, n, T, i), outputs (b, n, T, o)."""
+    if Products.pay(inputs.shape[2], inputs.shape[3], outputs.shape[3]):
+        return Products(inputs, outputs)
+    return Dense((outputs.mT @ inputs).flatten(1))
+
+
 class Lookups(RowGradients):
     """Gradients of a table's entries (V, D) that are zero but for those that a row looked up.
 

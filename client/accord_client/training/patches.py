@@ -30,9 +30,7 @@ def convolution(layer: Convolution, inputs: Tensor, gradient: Tensor) -> dict[st
     positions, width = g.shape[3], layer.weight[0].numel()
     if Products.pay(positions, width, g.shape[2]):
         patches = _patches(layer, inputs, gradient.shape[2:], layer.kernel_size[0], 0)
-        patches = patches.movedim(
-            -1, 2 + len(layer.kernel_size)
-        )
+        patches = patches.movedim(-1, 2 + len(layer.kernel_size))
         a = patches.reshape(*g.shape[:2], positions, width)
         return {"weight": Products(a, g.mT), "bias": bias}
     return {"weight": _instantiated(layer, inputs, gradient), "bias": bias}

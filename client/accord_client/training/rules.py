@@ -6,29 +6,33 @@ class and the names of its parameters; a subclass, a parametrised or an unknown 
 
 Not covered: parameters that several layers or calls share; `bookkeeping` adds their gradients up.
 
-Shapes: b rows, T positions; a rule takes the layer, its input (b, ...) and the loss's gradient by
-its output.
+Shapes: b rows, T positions; a rule takes the layer, its input (b, ...) and the losses' gradient by
+its output, or by each of its outputs.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from accord_client.training.gradients import Dense, Lookups, Products, RowGradients
+from accord_client.training.gradients import Dense, Lookups, RowGradients, of_products
 from accord_client.training.patches import convolution
+from accord_client.training.recurrent import has_rule, recurrent
 
 Gradients = Mapping[str, RowGradients]  # parameter name -> gradients
-Rule = Callable[[Any, Tensor, Tensor], Gradients]  # layer, input, gradient by its output
+Rule = Callable[..., Gradients]  # of a layer, its input, and the gradients by its outputs
 
 
 def rule_for(layer: nn.Module) -> Rule | None:
     """Return the rule of this layer, None if there is none."""
     names = {name for name, value in layer.named_parameters(recurse=False) if value.requires_grad}
     rule = _RULES.get(type(layer))
-    if rule is None or not names <= {"weight", "bias"}:
+    if rule is None:
+        return None
+    if isinstance(layer, nn.LSTM | nn.GRU):
+        return rule if has_rule(layer) and names <= set(layer._flat_weights_names) else None
+    if not names <= {"weight", "bias"}:
         return None
     if isinstance(layer, nn.Embedding) and (
         layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse
@@ -40,11 +44,8 @@ def rule_for(layer: nn.Module) -> Rule | None:
 def _linear(layer: nn.Linear, inputs: Tensor, gradient: Tensor) -> Gradients:
     a = inputs.reshape(len(inputs), 1, -1, layer.in_features)  # (b, 1, T, i)
     g = gradient.reshape(len(inputs), 1, -1, layer.out_features)  # (b, 1, T, o)
-    if Products.pay(a.shape[2], a.shape[3], g.shape[3]):
-        weight: RowGradients = Products(a, g)
-    else:
-        weight = Dense((g.mT @ a).flatten(1))
-    return {"weight": weight, "bias": Dense(g[:, 0, 0] if g.shape[2] == 1 else g.sum((1, 2)))}
+    bias = Dense(g[:, 0, 0] if g.shape[2] == 1 else g.sum((1, 2)))
+    return {"weight": of_products(a, g), "bias": bias}
 
 
 def _embedding(layer: nn.Embedding, inputs: Tensor, gradient: Tensor) -> Gradients:
@@ -80,4 +81,6 @@ _RULES: dict[type[nn.Module], Rule] = {
     nn.Embedding: _embedding,
     nn.LayerNorm: _layer_norm,
     nn.GroupNorm: _group_norm,
+    nn.LSTM: recurrent,
+    nn.GRU: recurrent,
 }

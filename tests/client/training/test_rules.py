@@ -75,6 +75,21 @@ class Residual(nn.Module):
         return result
 
 
+class Sequence(nn.Module):
+    """A recurrent layer, read at all steps and at its last states."""
+
+    def __init__(self, layer: nn.LSTM | nn.GRU, read: str) -> None:
+        super().__init__()
+        self.front, self.layer, self.read = nn.Linear(4, layer.input_size), layer, read
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs, last = self.layer(self.front(features.view(-1, 6, 4)))
+        last = last if isinstance(last, tuple) else (last,)
+        parts = {"outputs": (outputs.sum(1),), "last": [state.sum(0) for state in last]}
+        parts["both"] = [*parts["outputs"], *parts["last"]]
+        return torch.cat(list(parts[self.read]), dim=1).sum(1, keepdim=True)
+
+
 class Tokens(nn.Module):
     """Rows of features as tokens."""
 
@@ -135,18 +150,35 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "layer norm on positions": lambda: line(4, nn.Linear(6, 5), nn.LayerNorm((4, 5), bias=False)),
     "layer norm of each position": lambda: line(4, nn.Linear(6, 5), nn.LayerNorm(5, eps=0.1)),
     "group norm": lambda: image(4, nn.Conv2d(4, 6, 2), nn.GroupNorm(3, 6, eps=0.1)),
+    "lstm": lambda: Sequence(nn.LSTM(3, 2, batch_first=True), "outputs"),
+    "lstm of last states": lambda: Sequence(nn.LSTM(3, 2, 2, batch_first=True), "last"),
+    "lstm on few steps": lambda: Sequence(nn.LSTM(30, 40, batch_first=True), "both"),
+    "lstm both ways": lambda: Sequence(
+        nn.LSTM(3, 2, 2, batch_first=True, bidirectional=True), "both"
+    ),
+    "gru": lambda: Sequence(nn.GRU(3, 2, bias=False, batch_first=True), "outputs"),
+    "gru both ways": lambda: Sequence(
+        nn.GRU(3, 2, 2, batch_first=True, bidirectional=True), "both"
+    ),
     "used twice": Twice,
     "tied": Tied,
     "residual": Residual,
 }
 # Opacus refuses parameters of two layers and in-place work on what it hooks, fails on a missing
-# bias, lets padding entries learn, and pads with zeros whatever the layer does.
+# bias, lets padding entries learn, pads with zeros whatever the layer does, and needs recurrent
+# layers of its own.
 OPACUS_CANNOT = {
     "tied",
     "residual",
     "layer norm on positions",
     "embedding with padding",
     "conv2d circular",
+    "lstm",
+    "lstm of last states",
+    "lstm on few steps",
+    "lstm both ways",
+    "gru",
+    "gru both ways",
 }
 
 
