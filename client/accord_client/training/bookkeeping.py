@@ -12,8 +12,10 @@ module is as it was after `close`; frozen parameters have no part and cost nothi
 
 Edge cases: a parameter without part in the losses has no gradient, which counts as zero.
 
-Not covered: layers without a rule (`opacus_hooks`); layers that mix rows (`refuse_mixing`), of
-which only those are found here whose input or output does not have one entry a row.
+A module that mixes rows is refused at its first batch of two or more: there the first and the last
+row's loss must have no gradient by what another row gave, in the data or in a layer's output.
+
+Not covered: layers without a rule (`opacus_hooks`).
 """
 
 from collections.abc import Iterator
@@ -71,7 +73,7 @@ class BookKeeping:
     def __init__(self, task: Task, module: nn.Module) -> None:
         self._task, self._module = task, module
         self._parameters = [value for value in module.parameters() if value.requires_grad]
-        self._measured = False
+        self._proved = False  # that rows stay apart, in a batch of two or more
         self.bytes_per_row = _GUESSED_BYTES
         self._calls: list[_Call] | None = None  # a list while a forward pass is recorded
         self._handles = [
@@ -85,21 +87,27 @@ class BookKeeping:
 
     def gradients(self, features: Tensor, labels: Tensor) -> list[RowGradients | None]:
         """See `step.Engine`."""
-        if self._measured:
-            found, _ = self._book(features, labels)
+        if self._proved:
+            found, _ = self._book(*self._forward(features, labels))
         else:
             saved: dict[int, int] = {}
             with _watched(saved):
-                found, outputs = self._book(features, labels)
+                if features.is_floating_point():
+                    features.requires_grad_()
+                # A copy, since a module may overwrite what it is given, and a leaf may not be.
+                losses, calls = self._forward(features.clone(), labels)
+                _refuse_mixing(losses, calls, features)
+                found, outputs = self._book(losses, calls)
+            for parameter in self._module.parameters():  # saved too, but not once a row
+                saved.pop(parameter.untyped_storage().data_ptr(), None)
             held = sum(value.held() for value in found.values())
             # Outputs and their gradients live at once; what autograd saves may be neither.
             taken = sum(saved.values()) + 2 * outputs + held
-            self.bytes_per_row, self._measured = taken // len(labels) + 1, True
+            self.bytes_per_row, self._proved = taken // len(labels) + 1, len(labels) > 1
         return [found.get(id(parameter)) for parameter in self._parameters]
 
-    def _book(self, features: Tensor, labels: Tensor) -> tuple[dict[int, RowGradients], int]:
+    def _book(self, losses: Tensor, calls: list[_Call]) -> tuple[dict[int, RowGradients], int]:
         """Gradients by the parameter's id, and the bytes of all outputs' gradients."""
-        losses, calls = self._forward(features, labels)
         _refuse_other_ways(losses, calls, self._parameters)
         by_outputs = _by_outputs(losses, calls)
         found: dict[int, RowGradients] = {}
@@ -108,8 +116,6 @@ class BookKeeping:
                 continue
             if call.inputs._version != call.version:
                 raise _unsupported(call.layer, "its input was overwritten after it was read")
-            if any(len(t) != len(labels) for t in (call.inputs, gradients[0]) if t is not None):
-                raise _unsupported(call.layer, "no gradient per row: its batch is another one")
             for name, new in call.rule(call.layer, call.inputs, *gradients).items():
                 parameter = getattr(call.layer, name, None)  # None for a bias that there is not
                 if parameter is not None and parameter.requires_grad:
@@ -122,9 +128,13 @@ class BookKeeping:
         calls: list[_Call] = []
         self._calls = calls
         try:
-            return losses_of(self._task, self._module, features, labels), calls
+            losses = losses_of(self._task, self._module, features, labels)
         finally:
             self._calls = None
+        for call in calls:
+            if len(call.inputs) != len(labels):
+                raise _unsupported(call.layer, "no gradient per row: its batch is another one")
+        return losses, calls
 
     def _keep(
         self, layer: nn.Module, inputs: tuple[object, ...], named: dict[str, object], output: object
@@ -155,6 +165,27 @@ def _by_outputs(losses: Tensor, calls: list[_Call]) -> list[tuple[Tensor | None,
         return [(None,) * len(call.outputs) for call in calls]
     taken = iter(torch.autograd.grad(losses.sum(), edges, allow_unused=True))
     return [tuple(islice(taken, len(call.outputs))) for call in calls]
+
+
+def _refuse_mixing(losses: Tensor, calls: list[_Call], features: Tensor) -> None:
+    """The first and the last row's loss must not depend on what another row gave."""
+    places = [call.outputs[0] for call in calls]
+    if features.requires_grad:
+        places.append(get_gradient_edge(features))
+    if not losses.requires_grad or not places:
+        return
+    for row, others in ((0, slice(1, None)), (-1, slice(None, -1))):
+        taken: tuple[Tensor | None, ...] = torch.autograd.grad(
+            losses[row], places, retain_graph=True, allow_unused=True
+        )
+        for gradient in taken:
+            # Where another row is not finite, 0 times its derivative is NaN, and no dependence.
+            if gradient is not None and gradient[others].nan_to_num(0, 0, 0).any():
+                raise UsageError(
+                    "mixes-rows",
+                    "a row's loss depends on another row of its batch, so no clip bounds a row",
+                    hint="Keep rows apart: no statistics, attention or sums over the batch.",
+                )
 
 
 def _refuse_other_ways(losses: Tensor, calls: list[_Call], parameters: list[nn.Parameter]) -> None:

@@ -17,6 +17,7 @@ from accord_common.errors import UsageError
 from accord_common.models.task import Task
 
 _LEFT_ON_LAYERS = ("activations", "max_batch_len")  # of Opacus, where a batch broke off
+_HINT = "Use layers that Opacus supports, with the batch as first dimension."
 
 
 class OpacusHooks:
@@ -49,7 +50,14 @@ class OpacusHooks:
         if features.is_floating_point():
             features.requires_grad_()  # else torch warns that hooks see no input gradient
         losses = losses_of(self._task, self._module, features, labels)
-        torch.autograd.backward(losses.sum())
+        try:
+            torch.autograd.backward(losses.sum())
+        except (AttributeError, RuntimeError, TypeError) as error:  # from rules that do not fit
+            raise UsageError(
+                "unsupported-layer",
+                f"Opacus found no gradient per row: {type(error).__name__}",
+                hint=_HINT,
+            ) from error
         return [self._take(parameter, len(labels)) for parameter in self._parameters]
 
     @staticmethod
@@ -63,7 +71,7 @@ class OpacusHooks:
             raise UsageError(
                 "unsupported-layer",
                 f"no gradient per row for a parameter of shape {tuple(parameter.shape)}",
-                hint="Use layers that Opacus supports, with the batch as first dimension.",
+                hint=_HINT,
             )
         setattr(parameter, "grad_sample", None)  # noqa: B010 - Opacus' attribute, unknown to torch
         return Dense(sample.reshape(rows, -1))

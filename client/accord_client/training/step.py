@@ -2,16 +2,16 @@
 
 Guarantees: adding or removing one row changes the sum by at most C in L2 norm (to float32's
 rounding), whatever the row, the weights, or how a batch is cut into parts. A row whose gradient is
-not finite, or so large that C over its norm is no normal float32, or of which a layer's input
-exceeds 1e30, counts as zero. A C below
-`MIN_CLIPPING_NORM` is refused: squares that underflow would hide a norm from it. A layer that mixes
-rows, or a parameter for which there is no gradient per row,
+not finite, or so large that C over its norm is no normal float32, or of which a layer reads numbers
+beyond 1e30, counts as zero. A C below `MIN_CLIPPING_NORM` is refused: squares that underflow would
+hide a norm from it. A layer that mixes rows, or a parameter for which there is no gradient per row,
 is refused: nothing is released unclipped. Frozen parameters have no part in the sum.
 
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
 
 Not covered: noise and the division by q N (`train`), the account (the ledger). Gradients come from
-`bookkeeping` where each layer has a rule, else from Opacus, at the same sum and more time.
+`bookkeeping` where each layer has a rule, else from `opacus_hooks`: the same sum in more time, and
+without the search for modules that mix rows.
 """
 
 from typing import Protocol, Self
