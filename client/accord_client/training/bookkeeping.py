@@ -21,6 +21,7 @@ Not covered: layers without a rule (`opacus_hooks`).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -76,9 +77,12 @@ class BookKeeping:
         self._proved = False  # that rows stay apart, in a batch of two or more
         self.bytes_per_row = _GUESSED_BYTES
         self._calls: list[_Call] | None = None  # a list while a forward pass is recorded
-        self._handles = [
-            layer.register_forward_hook(self._keep, with_kwargs=True) for layer in trainable(module)
-        ]
+        self._handles = []
+        for layer in trainable(module):
+            if (rule := rule_for(layer)) is None:
+                raise _unsupported(layer, "it has no rule")
+            keep = partial(self._keep, rule)
+            self._handles.append(layer.register_forward_hook(keep, with_kwargs=True))
 
     def close(self) -> None:
         """Remove the hooks."""
@@ -137,14 +141,19 @@ class BookKeeping:
         return losses, calls
 
     def _keep(
-        self, layer: nn.Module, inputs: tuple[object, ...], named: dict[str, object], output: object
+        self,
+        rule: Rule,
+        layer: nn.Module,
+        inputs: tuple[object, ...],
+        named: dict[str, object],
+        output: object,
     ) -> None:
         """Record one call of a trainable layer."""
         outputs = [tensor for tensor in _tensors(output) if tensor.requires_grad]
         if self._calls is None or not outputs:
             return
-        rule, tensor = rule_for(layer), inputs[0] if len(inputs) == 1 else None
-        if rule is None or named or not isinstance(tensor, Tensor):
+        tensor = inputs[0] if len(inputs) == 1 else None
+        if named or not isinstance(tensor, Tensor):
             raise _unsupported(layer, "it is called with other than one tensor")
         origin = get_gradient_edge(tensor) if tensor.requires_grad else None
         places = tuple(get_gradient_edge(tensor) for tensor in outputs)

@@ -131,10 +131,8 @@ class Products(RowGradients):
         |a| |g| times float32's epsilon is added to such a norm.
         """
         inputs, outputs = self._inputs.double(), self._outputs.double()
-        of_inputs, of_outputs = (
-            _square_sum(inputs.flatten(2)),
-            _square_sum(outputs.flatten(2)),
-        )  # (b, n)
+        of_inputs = _square_sum(inputs.flatten(2))  # (b, n)
+        of_outputs = _square_sum(outputs.flatten(2))  # (b, n)
         if inputs.shape[2] == 1:
             squares = (of_inputs * of_outputs).sum(1)
         else:
