@@ -11,8 +11,14 @@ from torch import Tensor, nn
 
 from accord_client.training import step
 from accord_client.training.step import ClippedGradients
+from accord_common.models.tabular import BinaryClassification
 from accord_common.models.task import Task
 from accord_common.tables import Encoded
+
+TASK = BinaryClassification()
+ROWS = 12
+LABELS = np.arange(ROWS) % 2
+DATA = Encoded(np.random.default_rng(3).normal(0, 2, (ROWS, 24)).astype(np.float32), LABELS)
 
 
 def trainable(module: nn.Module) -> list[nn.Parameter]:
