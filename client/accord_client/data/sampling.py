@@ -51,3 +51,23 @@ class PoissonSampler:
             words = np.frombuffer(self._random(count * _WORD), "<u8")
             parts.append(start + np.flatnonzero(words <= self._last))
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def by_lot(
+    rows: NDArray[np.int64], groups: int, *, random: Callable[[int], bytes] = os.urandom
+) -> list[NDArray[np.int64]]:
+    """Put each of `rows` (b,) into one of so many groups by a draw of its own.
+
+    A row more or less leaves every other row where it is: sampled tables that differ in one row
+    can be thought of as cut alike but for that row's group.
+
+    Args:
+        rows: ascending; each group is too.
+        groups: how many; the choice among them is even to `groups` / 2^64.
+        random: returns that many random bytes; replaced in tests only.
+    """
+    if groups == 1:
+        return [rows]
+    drawn = np.frombuffer(random(rows.size * _WORD), "<u8") % np.uint64(groups)
+    order = np.argsort(drawn, kind="stable")
+    return np.split(rows[order], np.searchsorted(drawn[order], np.arange(1, groups)))

@@ -11,6 +11,7 @@ real ones (Mironov 2012); the claim of privacy assumes real arithmetic and says 
 
 import math
 import os
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class NoiseSource:
         self._first, self._second = np.empty(PAIRS), np.empty(PAIRS)
         self._cosines = np.empty(PAIRS)
 
-    def add(self, vector: NDArray[np.float32], std: float) -> None:
+    def add(self, vector: NDArray[np.floating[Any]], std: float) -> None:
         """Add an independent N(0, std^2) draw to each coordinate of `vector` (d,), in place."""
         for start in range(0, vector.size, 2 * PAIRS):
             block = vector[start : start + 2 * PAIRS]

@@ -5,8 +5,9 @@ N(0, (sigma C)^2). Each step is a Poisson-subsampled Gaussian mechanism with exa
 of the plan, so the ledger's event {q, sigma, K} covers all that leaves: no loss, count or batch
 size is returned. q, N and all other constants are public; the number of rows shapes nothing but the
 random samples. Nothing is kept from one round to the next: no optimiser state, generator or hook.
-Beside model and module there is one vector, the update: sums and noise are scaled before they are
-added, which differs from the formula by float32's rounding.
+A step's sum is float64 until it is noised; each row falls into a group of some `GROUP` by lot, and
+how many groups there are follows from q N, so that another row's rounding is its group's alone
+(see `step`).
 
 Edge cases: an empty sample is a step of noise alone. A plan without noise is refused.
 
@@ -21,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from accord_client.data.sampling import PoissonSampler
+from accord_client.data.sampling import PoissonSampler, by_lot
 from accord_client.training.noise import NoiseSource
 from accord_client.training.step import ClippedGradients
 from accord_common.errors import UsageError
@@ -29,6 +30,8 @@ from accord_common.models.flat import set_vector
 from accord_common.models.task import Task
 from accord_common.tables import Encoded
 from accord_common.vectors import check_vector
+
+GROUP = 256  # rows, on average: enough for a part's speed, few enough for float32's sums
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,15 @@ def train_round(
     torch.set_num_threads(threads)
     scale = float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population)
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
-    update = np.zeros_like(vector)
+    groups = max(1, round(float(plan.sampling_rate) * plan.population / GROUP))
+    update, total = np.zeros_like(vector), np.empty(vector.size)
     with ClippedGradients(task, module, clip) as gradients:
         for _ in range(plan.steps):
             set_vector(module, vector, update)
-            gradients.add_sum(table, sampler.draw(), update, -scale)
-            noise.add(update, scale * sigma * clip)
+            total.fill(0)
+            for rows in by_lot(sampler.draw(), groups):
+                gradients.add_sum(table, rows, total)
+            noise.add(total, sigma * clip)
+            total *= scale
+            np.subtract(update, total, out=update, casting="same_kind")
     return update

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from accord_client.data.sampling import BLOCK, PoissonSampler
+from accord_client.data.sampling import BLOCK, PoissonSampler, by_lot
 from accord_common.errors import AccordError
 
 
@@ -67,3 +67,17 @@ def test_batches_of_no_rows_happen_as_often_as_they_should() -> None:
     sampler = PoissonSampler("0.1", 10)
     empty = sum(sampler.draw().size == 0 for _ in range(2000))
     assert stats.binomtest(empty, 2000, 0.9**10).pvalue > 1e-6
+
+
+def test_a_row_more_changes_its_own_group_alone() -> None:
+    rows, lots = np.arange(1000, 3000), os.urandom(8 * 2000)
+    without = rows[rows != 1500]
+    before = by_lot(rows, 7, random=lambda count: lots[:count])
+    after = by_lot(without, 7, random=lambda _: lots[: 8 * 500] + lots[8 * 501 :])
+    assert np.array_equal(np.sort(np.concatenate(before)), rows)
+    assert len(before) == 7 and all(np.all(np.diff(group) > 0) for group in before)
+    changed = [g for g in range(7) if not np.array_equal(before[g], after[g])]
+    assert [np.setdiff1d(before[g], after[g]).tolist() for g in changed] == [[1500]]
+    assert stats.chisquare([group.size for group in by_lot(np.arange(70_000), 7)]).pvalue > 1e-6
+    assert [group.tolist() for group in by_lot(rows[:0], 3)] == [[], [], []]
+    assert by_lot(rows, 1)[0] is rows

@@ -67,13 +67,13 @@ def test_each_rows_gradient_is_that_of_autograd_clipped_by_its_own_norm(
 ) -> None:
     module, data = MODULES[name](), table()
     dimension = layout_of(module).dimension
-    rows, whole = np.array([0, 3, 4, 17, 39]), np.zeros(dimension, np.float32)
+    rows, whole = np.array([0, 3, 4, 17, 39]), np.zeros(dimension)
     plain = [row_gradient(module, data, row) for row in rows]
     expected = [gradient * min(1.0, clip / float(gradient.norm())) for gradient in plain]
     with ClippedGradients(TASK, module, clip) as gradients:
         gradients.add_sum(data, rows, whole)
         for row, own in zip(rows, expected, strict=True):
-            alone = np.zeros(dimension, np.float32)
+            alone = np.zeros(dimension)
             gradients.add_sum(data, np.array([row]), alone)
             assert np.allclose(alone, own.numpy(), rtol=1e-4, atol=1e-6)
     assert np.allclose(whole, torch.stack(expected).sum(0).numpy(), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,249 @@
+"""One parameter's gradient for each row of a batch, in whichever form is cheapest to hold.
+
+Guarantees, for each form: `squares` is the squared L2 norm, in float64, of the very vector of which
+`add_to` adds a multiple; `add_to` leaves rows with factor 0 out, even those that are not finite.
+Squares and their sums neither underflow nor lose what they sum; where a norm is computed from
+other products than the sum is, the rounding of the terms is added to the norm.
+
+Source: Goodfellow (2015) for |a|^2 |g|^2; Li et al. (2021) for its form over positions; Bu et al.
+(2022), "Differentially private optimization on large model at small cost", for the weighted sum.
+
+Shapes: b rows, n groups, T positions, i inputs, o outputs; `size` is the parameter's.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Self
+
+import torch
+from torch import Tensor
+
+_NORM_BLOCK = 4096  # coordinates squared and summed in float32; longer sums lose per cents
+# An input norm beyond it counts as infinite: g * c may round by 2^-150, which times 1e30 and the
+# root of 65,536 outputs is 1e-13 still, far below `MIN_CLIPPING_NORM`.
+_LARGEST_INPUT = 1e30
+_ROUNDING = torch.finfo(torch.float32).eps
+# Instantiating takes o i products a position, and as long again as 2 positions to read what was
+# written; Gram matrices take T (i + o) a position.
+_READING = 2  # positions
+
+
+class RowGradients(ABC):
+    """The gradients of b rows for one parameter."""
+
+    @abstractmethod
+    def squares(self) -> Tensor:
+        """Squared norms, float64 (b,); infinite or NaN for a row that must count as zero."""
+
+    @abstractmethod
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """Add sum_i factors[i] * gradient_i to `total` (size,), float64.
+
+        The sum over the rows is float32's, as factors (b,) are, each 0 or more.
+        """
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """Return the gradients themselves, (b, size)."""
+
+    @abstractmethod
+    def held(self) -> int:
+        """Bytes that this object keeps alive."""
+
+    def __add__(self, other: "RowGradients") -> "RowGradients":
+        """Another use of the same parameter: gradients add up before any norm is taken."""
+        return Dense(self.dense() + other.dense())
+
+
+class Dense(RowGradients):
+    """The gradients as they are, (b, size)."""
+
+    def __init__(self, samples: Tensor) -> None:
+        self._samples = samples
+
+    def squares(self) -> Tensor:
+        """See `RowGradients`."""
+        return _row_squares(self._samples)
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
+        total.add_(_kept(self._samples, factors).T @ factors)
+
+    def dense(self) -> Tensor:
+        """See `RowGradients`."""
+        return self._samples
+
+    def held(self) -> int:
+        """See `RowGradients`."""
+        return self._samples.nbytes
+
+
+class Kernels(RowGradients):
+    """Gradients of a convolution's kernel, in the order in which its patches are read.
+
+    Args:
+        samples: (Q, b, out, R, *rest, channels), for a kernel (out, channels, Q R, *rest).
+    """
+
+    def __init__(self, samples: Tensor) -> None:
+        self._samples = samples
+
+    def squares(self) -> Tensor:
+        """See `RowGradients`."""
+        return torch.stack([_row_squares(part.flatten(1)) for part in self._samples]).sum(0)
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
+        sums = [_kept(part.flatten(1), factors).T @ factors for part in self._samples]
+        total.add_(self._turned(torch.stack(sums).unsqueeze(1)).view(-1))
+
+    def dense(self) -> Tensor:
+        """See `RowGradients`."""
+        return self._turned(self._samples)
+
+    def held(self) -> int:
+        """See `RowGradients`."""
+        return self._samples.nbytes
+
+    def _turned(self, samples: Tensor) -> Tensor:
+        """Bring samples of b or fewer rows into the parameter's order, (rows, size)."""
+        samples = samples.view(*samples.shape[:2], *self._samples.shape[2:])
+        return samples.movedim(-1, 3).movedim(0, 3).flatten(1)  # (rows, out, channels, Q, R, ...)
+
+
+class Products(RowGradients):
+    """sum_t g_t a_t^T, not carried out: the weight of a linear map, at T positions, in n groups.
+
+    Args:
+        inputs: a, (b, n, T, i).
+        outputs: g, the loss's gradient by the map's output, (b, n, T, o).
+    """
+
+    def __init__(self, inputs: Tensor, outputs: Tensor) -> None:
+        self._inputs, self._outputs = inputs, outputs
+
+    @classmethod
+    def pay(cls, positions: int, inputs: int, outputs: int) -> bool:
+        """Whether norms from products beat norms from instantiated gradients."""
+        gram = positions**2 * (inputs + outputs)
+        return positions == 1 or gram < _READING * inputs * outputs
+
+    def squares(self) -> Tensor:
+        """One position: |a|^2 |g|^2. More: sum over t, s of (a_t . a_s) (g_t . g_s).
+
+        Products that cancel leave of the Gram sum, and of the weighted sum, what was rounded:
+        |a| |g| times float32's epsilon is added to such a norm.
+        """
+        inputs, outputs = self._inputs.double(), self._outputs.double()
+        of_inputs = _square_sum(inputs.flatten(2))  # (b, n)
+        of_outputs = _square_sum(outputs.flatten(2))  # (b, n)
+        if inputs.shape[2] == 1:
+            squares = (of_inputs * of_outputs).sum(1)
+        else:
+            gram = (inputs @ inputs.mT).mul_(outputs @ outputs.mT)  # (b, n, T, T)
+            rounded = _ROUNDING * (of_inputs.sum(1) * of_outputs.sum(1)).sqrt()
+            squares = (gram.sum((1, 2, 3)).clamp(min=0).sqrt() + rounded).square()
+        return squares.where(of_inputs.sum(1) <= _LARGEST_INPUT**2, torch.inf)
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
+        inputs, outputs = _kept(self._inputs, factors), _kept(self._outputs, factors)
+        outputs = outputs * factors.view(-1, 1, 1, 1)
+        # Rows and positions are summed alike: (n, o, b T) @ (n, b T, i).
+        left = outputs.permute(1, 3, 0, 2).flatten(2)
+        right = inputs.transpose(0, 1).flatten(1, 2)
+        total.view(len(left), left.shape[1], right.shape[2]).add_(left @ right)
+
+    def dense(self) -> Tensor:
+        """See `RowGradients`."""
+        return (self._outputs.mT @ self._inputs).flatten(1)
+
+    def held(self) -> int:
+        """See `RowGradients`."""
+        return self._inputs.nbytes + self._outputs.nbytes
+
+
+def of_products(inputs: Tensor, outputs: Tensor) -> RowGradients:
+    """sum_t g_t a_t^T in its cheaper form; inputs (b, n, T, i), outputs (b, n, T, o)."""
+    if Products.pay(inputs.shape[2], inputs.shape[3], outputs.shape[3]):
+        return Products(inputs, outputs)
+    return Dense((outputs.mT @ inputs).flatten(1))
+
+
+class Lookups(RowGradients):
+    """Gradients of a table's entries (V, D) that are zero but for those that a row looked up.
+
+    Args:
+        rows: which row of the batch each of u sums belongs to, (u,).
+        entries: which entry, (u,); no (row, entry) twice.
+        sums: the gradient of that entry by that row, (u, D).
+        shape: (b, V).
+    """
+
+    def __init__(self, rows: Tensor, entries: Tensor, sums: Tensor, shape: tuple[int, int]) -> None:
+        self._rows, self._entries, self._sums, self._shape = rows, entries, sums, shape
+
+    @classmethod
+    def of(cls, indices: Tensor, gradients: Tensor, size: int, left_out: int | None) -> Self:
+        """Sum gradients (b, T, D) over the positions at which indices (b, T) are equal.
+
+        Args:
+            indices: int64 below `size`.
+            gradients: by the looked-up vectors.
+            size: V.
+            left_out: an index whose entry does not learn.
+        """
+        rows = torch.arange(len(indices), device=indices.device).unsqueeze(1)
+        flat, vectors = (rows * size + indices).flatten(), gradients.flatten(0, 1)
+        if left_out is not None:
+            learns = indices.flatten() != left_out
+            flat, vectors = flat[learns], vectors[learns]
+        keys, position = torch.unique(flat, return_inverse=True)
+        sums = vectors.new_zeros(len(keys), vectors.shape[1]).index_add_(0, position, vectors)
+        shape = (len(indices), size)
+        return cls(torch.div(keys, size, rounding_mode="floor"), keys % size, sums, shape)
+
+    def squares(self) -> Tensor:
+        """Sum over each row's entries, float64."""
+        zeros = self._sums.new_zeros(self._shape[0], dtype=torch.float64)
+        return zeros.index_add_(0, self._rows, _square_sum(self._sums))
+
+    def add_to(self, total: Tensor, factors: Tensor) -> None:
+        """See `RowGradients`."""
+        weights = factors[self._rows]  # (u,)
+        sums = _kept(self._sums, weights) * weights.unsqueeze(1)
+        total.view(self._shape[1], -1).index_add_(0, self._entries, sums.double())
+
+    def dense(self) -> Tensor:
+        """See `RowGradients`."""
+        samples = self._sums.new_zeros(*self._shape, self._sums.shape[1])
+        samples[self._rows, self._entries] = self._sums
+        return samples.flatten(1)
+
+    def held(self) -> int:
+        """See `RowGradients`."""
+        return self._sums.nbytes
+
+
+def _row_squares(samples: Tensor) -> Tensor:
+    """Squared norms of samples (b, size), float64: short blocks in float32, then exactly."""
+    parts = []
+    whole = samples.shape[1] // _NORM_BLOCK * _NORM_BLOCK
+    if whole:
+        blocks = samples[:, :whole].view(len(samples), -1, _NORM_BLOCK)
+        parts.append(torch.linalg.vector_norm(blocks, dim=2))
+    if whole < samples.shape[1]:
+        parts.append(torch.linalg.vector_norm(samples[:, whole:], dim=1, keepdim=True))
+    return _square_sum(torch.cat(parts, dim=1))
+
+
+def _square_sum(values: Tensor) -> Tensor:
+    """Sum of squares over the last dimension, float64."""
+    norm: Tensor = torch.linalg.vector_norm(values.double(), dim=-1)
+    return norm.square_()
+
+
+def _kept(values: Tensor, factors: Tensor) -> Tensor:
+    """`values` (b, ...), zero in rows whose factor is 0, since 0 * infinity would be NaN."""
+    if factors.all():
+        return values
+    return values.where((factors > 0).view(-1, *[1] * (values.ndim - 1)), 0)

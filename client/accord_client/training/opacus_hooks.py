@@ -1,0 +1,77 @@
+"""Per-row gradients by Opacus' hooks: for modules with a layer that has no rule of our own.
+
+Guarantees: each parameter's gradient is held row by row as Opacus gives it; a parameter for which
+it gives none is refused. Opacus supplies gradients here and nothing else, and keeps no state
+beyond `close`.
+
+Not covered: speed; `bookkeeping` is up to a hundred times faster. Tests use this one as the oracle.
+"""
+
+import torch
+from opacus.grad_sample.grad_sample_module import GradSampleHooks
+from torch import Tensor, nn
+
+from accord_client.training.gradients import Dense, RowGradients
+from accord_client.training.losses import losses_of
+from accord_common.errors import UsageError
+from accord_common.models.task import Task
+
+_LEFT_ON_LAYERS = ("activations", "max_batch_len")  # of Opacus, where a batch broke off
+_HINT = "Use layers that Opacus supports, with the batch as first dimension."
+
+
+class OpacusHooks:
+    """An engine (see `step`); `close` leaves the module untouched.
+
+    Raises:
+        UsageError: `unsupported-layer` for trainable layers with buffers, or without gradients by
+            row.
+    """
+
+    def __init__(self, task: Task, module: nn.Module) -> None:
+        self._task, self._module = task, module
+        self._parameters = [value for value in module.parameters() if value.requires_grad]
+        self.bytes_per_row = 4 * sum(parameter.numel() for parameter in self._parameters)
+        try:
+            self._hooks = GradSampleHooks(module, loss_reduction="sum")
+        except NotImplementedError as error:
+            raise UsageError("unsupported-layer", str(error)) from error
+
+    def close(self) -> None:
+        """Remove what Opacus left on the module."""
+        self._hooks.cleanup()
+        self._module.zero_grad(set_to_none=True)
+        for layer in self._module.modules():
+            for name in _LEFT_ON_LAYERS:
+                vars(layer).pop(name, None)
+
+    def gradients(self, features: Tensor, labels: Tensor) -> list[RowGradients | None]:
+        """See `step.Engine`."""
+        if features.is_floating_point():
+            features.requires_grad_()  # else torch warns that hooks see no input gradient
+        losses = losses_of(self._task, self._module, features, labels)
+        try:
+            torch.autograd.backward(losses.sum())
+        except (AttributeError, RuntimeError, TypeError) as error:  # from rules that do not fit
+            raise UsageError(
+                "unsupported-layer",
+                f"Opacus found no gradient per row: {type(error).__name__}",
+                hint=_HINT,
+            ) from error
+        return [self._take(parameter, len(labels)) for parameter in self._parameters]
+
+    @staticmethod
+    def _take(parameter: nn.Parameter, rows: int) -> RowGradients | None:
+        """Take one parameter's per-row gradients and clear them."""
+        sample = getattr(parameter, "grad_sample", None)
+        gradient, parameter.grad = parameter.grad, None
+        if sample is None and gradient is None:
+            return None  # no part in this model's output
+        if not isinstance(sample, Tensor) or sample.shape != (rows, *parameter.shape):
+            raise UsageError(
+                "unsupported-layer",
+                f"no gradient per row for a parameter of shape {tuple(parameter.shape)}",
+                hint=_HINT,
+            )
+        setattr(parameter, "grad_sample", None)  # noqa: B010 - Opacus' attribute, unknown to torch
+        return Dense(sample.reshape(rows, -1))

@@ -1,0 +1,199 @@
+"""Modules that book-keeping must refuse, hand on, or cut into parts."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from structlog.testing import capture_logs
+from torch import Tensor, nn
+
+from accord_client.training.bookkeeping import layer_without_rule
+from accord_client.training.step import ClippedGradients
+from accord_common.errors import AccordError
+from accord_common.models.tabular import BinaryClassification
+from accord_common.tables import Encoded
+from tests.client.training.oracle import (
+    DATA,
+    LABELS,
+    ROWS,
+    TASK,
+    clipped,
+    distance,
+    row_by_row,
+    trainable,
+)
+
+
+class Mean(nn.Module):
+    def forward(self, features: Tensor) -> Tensor:
+        return features.mean(1, keepdim=True)
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Linear(24, 9), nn.Tanh(), nn.Linear(9, 1))
+
+
+def test_a_parameter_used_outside_its_layer_is_refused() -> None:
+    class Around(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 24)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.layer(features) @ self.layer.weight
+            return result.sum(1, keepdim=True)
+
+    with pytest.raises(AccordError, match=r"unsupported-layer.*outside its layer"):
+        clipped(TASK, Around(), DATA, np.arange(3), 1)
+
+
+def test_an_input_that_is_overwritten_is_refused() -> None:
+    class Overwrites(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            doubled = features * 2
+            result: Tensor = self.layer(doubled)
+            doubled.zero_()
+            return result
+
+    with pytest.raises(AccordError, match=r"unsupported-layer.*overwritten"):
+        clipped(TASK, Overwrites(), DATA, np.arange(3), 1)
+
+
+def test_other_than_one_tensor_with_a_row_for_each_row_is_refused() -> None:
+    class Positions(nn.Module):
+        """Looks up positions once for all rows."""
+
+        def __init__(self, named: bool) -> None:
+            super().__init__()
+            self.table, self.last, self.named = nn.Embedding(4, 24), nn.Linear(24, 1), named
+
+        def forward(self, features: Tensor) -> Tensor:
+            where = torch.arange(4)
+            found = self.table(input=where) if self.named else self.table(where)
+            result: Tensor = self.last(features + found.sum(0))
+            return result
+
+    for named in (False, True):
+        with pytest.raises(AccordError, match=r"unsupported-layer\] Embedding"):
+            clipped(TASK, Positions(named), DATA, np.arange(3), 1)
+
+
+class Centred(nn.Module):
+    """Takes the batch's mean off, before its layer or behind it."""
+
+    def __init__(self, before: bool) -> None:
+        super().__init__()
+        self.layer, self.before = nn.Linear(24, 1), before
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.before:
+            features = features - features.mean(0)
+        result: Tensor = self.layer(features)
+        return result if self.before else torch.tanh(result - result.mean(0))
+
+
+class Shifted(nn.Module):
+    """Lets each row but the first see the one before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(24, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.layer(features)
+        return result + torch.cat([torch.zeros(1, 1), result[:-1]])
+
+
+class Shared(nn.Module):
+    """Looks eight positions up once for all rows, of which there are eight in a first part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.last = nn.Embedding(8, 24), nn.Linear(24, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.last(features + self.table(torch.arange(8)).sum(0))
+        return result
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: Centred(True), lambda: Centred(False), Shared],
+    ids=["before", "behind", "table"],
+)
+def test_a_module_that_mixes_rows_is_refused(make: Callable[[], nn.Module]) -> None:
+    with pytest.raises(AccordError, match="mixes-rows"):
+        clipped(TASK, make(), DATA, np.arange(ROWS), 1)
+
+
+def test_a_row_that_is_not_finite_is_not_taken_for_mixing() -> None:
+    features = DATA.features.copy()
+    features[2], features[3] = np.inf, np.nan
+    module, data = linear(), Encoded(features, LABELS)
+    expected = row_by_row(TASK, module, data, np.arange(ROWS), 1)
+    assert distance(clipped(TASK, module, data, np.arange(ROWS), 1), expected) <= 1e-5
+
+
+def test_what_opacus_cannot_do_is_refused() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.layer(features.view(-1, 6, 4))
+            return result.sum((1, 2)).unsqueeze(1)
+
+    with pytest.raises(AccordError, match=r"unsupported-layer.*TypeError"):
+        clipped(TASK, Encoder(), DATA, np.arange(3), 1)
+
+
+def test_a_module_with_a_layer_without_rule_goes_to_opacus_and_says_so() -> None:
+    class Own(nn.Linear):
+        pass
+
+    module = nn.Sequential(nn.Linear(24, 3), nn.Tanh(), Own(3, 1))
+    with capture_logs() as logs:
+        ours = clipped(TASK, module, DATA, np.arange(ROWS), 0.5)
+    assert logs == [{"event": "opacus-hooks", "layer": "Own", "log_level": "debug"}]
+    assert distance(ours, row_by_row(TASK, module, DATA, np.arange(ROWS), 0.5)) <= 1e-5
+    for odd in (
+        nn.Embedding(3, 2, max_norm=1),
+        nn.Embedding(3, 2, scale_grad_by_freq=True),
+        nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
+    ):
+        assert layer_without_rule(odd) is not None
+
+
+def test_a_frozen_module_has_an_empty_sum() -> None:
+    module = linear().requires_grad_(False)
+    assert not trainable(module)
+    assert clipped(TASK, module, DATA, np.arange(ROWS), 1).size == 0
+
+
+def test_parts_are_as_large_as_memory_allows() -> None:
+    """A small part shows what a row takes; a model with fat rows gets smaller parts."""
+    seen: list[int] = []
+
+    class Watching(BinaryClassification):
+        def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+            seen.append(len(labels))
+            return super().losses(logits, labels)
+
+    data = Encoded(np.zeros((1500, 24), np.float32), np.zeros(1500, np.int64))
+    thin = linear()
+    fat = nn.Sequential(nn.Linear(24, 500_000, bias=False), Mean())
+    for module in (thin, fat):
+        total = np.zeros(sum(p.numel() for p in trainable(module)))
+        with ClippedGradients(Watching(), module, 1) as gradients:
+            gradients.add_sum(data, np.arange(1500 if module is thin else 60), total)
+    assert seen[:3] == [8, 1024, 468]
+    first, second, *_ = seen[3:]
+    assert first == 8
+    assert second == 44  # outputs, their gradients, and what is kept of them
+    assert sum(seen[3:]) == 60
