@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 
 import structlog
 
@@ -38,6 +39,7 @@ log = structlog.get_logger(__name__)
 
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
 _RECEIVE_WAIT_S = 60.0  # a link wakes by itself for a message and when it is closed
+_WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
 _LEAVE_WITHIN_S = 10.0  # a round of training in flight is not waited for any longer
@@ -48,6 +50,7 @@ class _Served:
     session: Session
     link: FleetLink
     thread: threading.Thread
+    left: bool = False
 
 
 @dataclass(slots=True)
@@ -72,7 +75,9 @@ class Node:
         """Serve until `stop`."""
         contact = RegistryContact(self.stores, self.grace_s)
         for run in self.stores.state.runs():
-            if run.decision == "accept" and run.state in SERVED_STATES:
+            if run.state in FINAL_STATES:
+                self.stores.rounds.erase(run.id)  # whoever recorded the end may have died then
+            elif run.decision == "accept" and run.state in SERVED_STATES:
                 try:
                     self._serve(run.id, contact)
                 except AccordError as error:
@@ -102,11 +107,14 @@ class Node:
 
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
+        withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
         while not self._stop.is_set():
             try:
                 inbox = self.registry.inbox(cursor, wait_s)
                 contact.heard()
-                refresh(self.stores, self.registry)
+                if monotonic() >= anew:
+                    withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+                withdrawals = refresh(self.stores, self.registry, withdrawals)
                 for view in inbox.runs:
                     try:
                         self._attend(view, contact)
@@ -192,6 +200,13 @@ class Node:
         log.info("run-served", run=run_id, title=session.manifest.title)
 
     def _answer(self, session: Session, link: FleetLink) -> None:
+        try:
+            self._talk(session, link)
+        finally:
+            link.close()
+            self._served.pop(session.manifest.id, None)
+
+    def _talk(self, session: Session, link: FleetLink) -> None:
         said: str | None = None  # a trouble that lasts is told once
         while not (session.over or self._stop.is_set()):
             try:
@@ -210,8 +225,6 @@ class Node:
                 said = error.code
             except Exception:
                 log.exception("session-error", run=session.manifest.id)
-        link.close()
-        self._served.pop(session.manifest.id, None)
 
     def _follow_absent(self, listed: set[str]) -> None:
         """The inbox lists runs that are not final: ask about those that it no longer lists."""
@@ -226,9 +239,11 @@ class Node:
                 self.stores.rounds.erase(run.id)
 
     def _leave(self, run_id: str, reason: str) -> None:
-        served = self._served.pop(run_id, None)
-        if served is None:
+        """End a session; it counts as served, and no other starts, until its thread has ended."""
+        served = self._served.get(run_id)
+        if served is None or served.left:
             return
+        served.left = True
         served.session.stop(reason)
         served.link.close()
         served.thread.join(timeout=_LEAVE_WITHIN_S)

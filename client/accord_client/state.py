@@ -191,13 +191,12 @@ class State:
 
     def follow(self, run_id: str, state: str, now: datetime) -> None:
         """Store what is said about a run's state; a final state is never left."""
-        run = self.run(run_id)
-        if run is None or run.state == state or run.state in FINAL_STATES:
-            return
+        final = ", ".join("?" * len(FINAL_STATES))
         with self._transaction() as db:
             db.execute(
-                "UPDATE runs SET state = ?, updated = ? WHERE id = ?",
-                (state, format_time(now), run_id),
+                "UPDATE runs SET state = ?, updated = ?"
+                f" WHERE id = ? AND state != ? AND state NOT IN ({final})",
+                (state, format_time(now), run_id, state, *sorted(FINAL_STATES)),
             )
 
     def begin(self, run_id: str, round_: int, attempt: int) -> None:
