@@ -7,7 +7,7 @@
 Guarantees: one daemon a folder; a run is served only under this node's own acceptance, and from
 what this node keeps, so a restart needs no registry; a run that ends is left at once, one that is
 stopped or loses its agreement gets no further answer; nor does any after `REGISTRY_GRACE_S`
-without the registry.
+without the registry. Before that first counts as heard, ledger and receipts are compared.
 
 Not covered: what is answered (`session`), and what is decided (`consent`).
 """
@@ -25,6 +25,7 @@ from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.link import FleetLink
+from accord_client.reconciling import behind, compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
 from accord_client.state import SERVED_STATES
@@ -70,10 +71,15 @@ class Node:
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _queued: threading.Event = field(default_factory=threading.Event)
+    _compared: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Serve until `stop`."""
         contact = RegistryContact(self.stores, self.grace_s)
+        try:
+            self._compare()
+        except AccordError as error:  # the watcher asks again, before it counts as contact
+            log.warning("ledger-not-compared", code=error.code, detail=error.message)
         for run in self.stores.state.runs():
             if run.state in FINAL_STATES:
                 self.stores.rounds.erase(run.id)  # whoever recorded the end may have died then
@@ -97,6 +103,7 @@ class Node:
         for run_id in list(self._served):
             self._leave(run_id, "the node is shutting down")
         self._queued.set()
+        self._compared.set()
         self.registry.close()
         for thread in threads:
             thread.join(timeout=_LOOP_ENDS_WITHIN_S)
@@ -111,6 +118,7 @@ class Node:
         while not self._stop.is_set():
             try:
                 inbox = self.registry.inbox(cursor, wait_s)
+                self._compare()
                 contact.heard()
                 if monotonic() >= anew:
                     withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
@@ -132,6 +140,7 @@ class Node:
 
     def _carry(self, contact: RegistryContact) -> None:
         pause = _Pause(self._stop)
+        self._compared.wait()
         while not self._stop.is_set():
             try:
                 if deliver(self.stores, self.registry):
@@ -141,6 +150,12 @@ class Node:
                 self._queued.clear()
             except Exception as error:  # the queue outlives whatever the registry answers
                 pause.after("courier", error)
+
+    def _compare(self) -> None:
+        """Once: what a restored ledger has forgotten is known before anything rests on it."""
+        if not self._compared.is_set():
+            compare(self.stores, self.registry)
+            self._compared.set()
 
     def _attend(self, view: RunView, contact: RegistryContact) -> None:
         """Decide about a run, or follow one that was decided."""
@@ -156,10 +171,12 @@ class Node:
         elif view.stop_requested is not None and view.id in self._served:
             self._served[view.id].session.stop("the coordinator asked that the run end")
         elif known.decision == "accept" and view.state in SERVED_STATES:
+            if view.id not in self._served:
+                compare_run(self.stores, self.registry, view)
             self._serve(view.id, contact)
 
     def _decide(self, view: RunView) -> None:
-        if self._unanswerable.get(view.id) == view.manifest_hash:
+        if self._unanswerable.get(view.id) == view.manifest_hash or behind(self.stores):
             return
         try:
             considered = consider(self.stores, self.registry.record, view.manifest_hash, now())

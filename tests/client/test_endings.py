@@ -171,7 +171,9 @@ def test_a_start_erases_the_rounds_of_runs_that_are_over(bench: Bench) -> None:
     bench.uploaded()
     bench.stores.state.follow(bench.run, "stopped", now())
     assert bench.stores.rounds.kept(bench.run) is not None
-    daemon = Node(bench.stores, cast(RegistryClient, SimpleNamespace(close=lambda: None)))
+    daemon = Node(
+        bench.stores, cast(RegistryClient, SimpleNamespace(close=lambda: None, runs=list))
+    )
     daemon.stop()
     daemon.run()
     assert bench.stores.rounds.kept(bench.run) is None
