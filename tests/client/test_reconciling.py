@@ -18,6 +18,7 @@ from accord_client.consent import Verdict
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.health import examine
+from accord_client.node import Node
 from accord_client.secagg_memory import Begun
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
@@ -72,6 +73,9 @@ class Registry:
             for number, envelope in numbered
             if number > after and envelope.kind == kind
         ]
+
+    def close(self) -> None:
+        pass
 
     def __enter__(self) -> "Registry":
         return self
@@ -183,6 +187,16 @@ def test_a_forked_receipt_freezes_the_ledger_and_is_kept(scene: Scene) -> None:
         assert reconciling.behind(stores) is None
     scene.spend((0, 2))
     assert len(scene.fake.stored) == 1 + 2 + 2 + 1
+
+
+def test_a_start_compares_before_it_serves(scene: Scene) -> None:
+    scene.spend((0, 0))
+    scene.restore()
+    with scene.open() as stores:
+        daemon = Node(stores, scene.registry)
+        daemon.stop()
+        daemon.run()
+        assert reconciling.behind(stores) is not None
 
 
 def test_a_ledger_set_back_alone_is_found_out(scene: Scene) -> None:
