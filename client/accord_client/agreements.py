@@ -133,13 +133,14 @@ class Agreements:
     def withdraw(self, envelope: Envelope) -> str | None:
         """Keep a party's withdrawal from an own agreement; returns that agreement's hash.
 
-        None where the agreement is not one of this node's, or the signer is no party of it.
+        None where it is kept already, where the agreement is not one of this node's, or the signer
+        no party of it.
         """
         if envelope.kind != WITHDRAWAL:
             return None
         withdrawal = Withdrawal.from_bytes(envelope.payload)
         own = self._load(withdrawal.agreement)
-        if own is None:
+        if own is None or self.withdrawn(withdrawal.agreement):
             return None
         try:
             party = Agreement.from_bytes(own.payload).party(withdrawal.party)

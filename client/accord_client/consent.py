@@ -237,7 +237,8 @@ def rows_are_within_the_public_size(facts: Facts) -> None:
         raise PolicyError(
             "dataset-outgrew-size",
             f"the table has outgrown its public size {local.size}",
-            hint="Register it anew with a larger size and amend the agreement.",
+            hint="Register it under another name with a larger size and --population "
+            f"{local.population}, so that its people keep their budget; then amend the agreement.",
         )
 
 

@@ -5,8 +5,12 @@
 Guarantees: a table is registered only after every cell of it met the declared schema; a file that
 changed since is not used until it has been checked again.
 
-Not covered: changes that keep size and modification time. Size, schema and population are public;
-path, rows and digest never leave the node.
+A file that is registered here is registered again only under a population that somebody named:
+a fresh one would forget what its people have spent.
+
+Not covered: changes that keep size and modification time; a copy of the table that differs in a
+byte and lies elsewhere: whether two files describe the same people, only the steward knows. Size,
+schema and population are public; path, rows and digest never leave the node.
 """
 
 import os
@@ -33,6 +37,7 @@ from accord_common.files import replace_file
 from accord_common.schema import Schema
 
 Policy = Literal["ask", "auto-within-agreement"]
+NEW_POPULATION = "new"
 
 
 class FileMark(Record):
@@ -153,9 +158,12 @@ class Datasets:
     ) -> LocalDataset:
         """Check a table and describe it; stores nothing.
 
+        `population` is an id, NEW_POPULATION, or None: a new one, for a file not seen before.
+
         Raises:
             DataError: the table breaks the schema, or `dataset-outgrew-size`.
-            UsageError: `dataset-exists`; `no-identifier` where a patient may have several rows.
+            UsageError: `dataset-exists`; `file-registered` where no population is named for a file
+                that another dataset has; `no-identifier` where a patient may have several rows.
             FormatError: `bad-record`.
         """
         if any(known.name == name for known in self.all()):
@@ -173,12 +181,16 @@ class Datasets:
         path = path.expanduser().absolute()
         mark = examine(path, schema)
         _refuse_outgrown(name, mark.rows, size)
+        if population is None:
+            self._refuse_registered(path, mark)
+        if population in (None, NEW_POPULATION):
+            population = new_id()
         return LocalDataset.from_json(
             {
                 "id": new_id(),
                 "name": name,
                 "path": str(path),
-                "population": population or new_id(),
+                "population": population,
                 "table": schema.to_json(),
                 "size": size,
                 "unit": unit,
@@ -223,6 +235,17 @@ class Datasets:
             except DataError as error:
                 found[dataset.name] = error
         return found
+
+    def _refuse_registered(self, path: Path, mark: FileMark) -> None:
+        for known in self.all():
+            if path.resolve() == Path(known.path).resolve() or mark.sha256 == known.file.sha256:
+                raise UsageError(
+                    "file-registered",
+                    f"{path} is the file of dataset {known.name!r}, whose people have one budget",
+                    hint=f"Say whose it is: --population {known.population} (the same people: what "
+                    f"they spent counts), or --population {NEW_POPULATION} (nobody in it is in "
+                    f"{known.name!r}: their budget starts at zero).",
+                )
 
     def _path(self, dataset: LocalDataset) -> Path:
         return self.folder / f"{dataset.id}.json"

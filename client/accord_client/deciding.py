@@ -17,6 +17,7 @@ import structlog
 from accord_client import consent
 from accord_client.consent import DatasetFacts, Facts, InstalledTask, Verdict
 from accord_client.datasets import LocalDataset
+from accord_client.reconciling import check_not_behind
 from accord_client.state import Run
 from accord_client.stores import Stores
 from accord_common.agreement import Agreement
@@ -130,7 +131,10 @@ def answer(
 
     Raises:
         ConflictError: `already-decided`.
+        PolicyError: `ledger-behind`; nothing was decided.
     """
+    if verdict.decision == "accept":
+        check_not_behind(stores)
     manifest, site = considered.facts.run, considered.facts.site
     record = Consent(
         manifest=considered.facts.manifest.hash,

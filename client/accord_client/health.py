@@ -11,6 +11,7 @@ from functools import partial
 
 from accord_client import outbox
 from accord_client.contact import endpoint_of
+from accord_client.reconciling import behind
 from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores, open_stores
 from accord_client.wire import Wire
@@ -49,6 +50,7 @@ def examine(home: Home) -> Iterator[Check]:
 def _local(stores: Stores) -> Iterator[Check]:
     keys = frozenset({stores.key.public})
     yield _ask("ledger", lambda: f"every entry holds; head {stores.ledger.verify(keys)[:16]}")
+    yield _ask("receipts", lambda: _receipts(stores))
     yield _ask("outbox", lambda: f"{outbox.verify(stores.outbox.path, keys)} lines hold")
     yield _ask("agreements", lambda: _agreements(stores))
     datasets = stores.datasets.all()
@@ -117,6 +119,12 @@ def _delegation(home: Home) -> str:
         raise UsageError("node-key-exchanged", "node.pem is not the key that was delegated")
     days = (parse_time(delegation.valid_until) - now()).days
     return f"the node's keys may act until {delegation.valid_until} ({days} days)"
+
+
+def _receipts(stores: Stores) -> str:
+    if (error := behind(stores)) is not None:
+        raise error
+    return "none of this node's shows an entry that the ledger lacks"
 
 
 def _agreements(stores: Stores) -> str:

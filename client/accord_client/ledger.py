@@ -7,18 +7,27 @@ cannot spend the same budget twice; one (run, round, attempt) is charged once; n
 Events are kept, never epsilon; the filter's orders are signed into the header when it is made.
 
 Not covered: a file that its owner replaces or rolls back. The chain does not show a missing tail; a
-receipt that names a later head does. The institution's administrator can bypass the ledger: it
-protects the institution from others, and proves nothing to them.
+receipt that names a later entry does (`reconciling`). The institution's administrator can bypass
+the ledger: it protects the institution from others, and proves nothing to them.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from accord_client.ledger_rows import append, envelope_of, is_charged, rows, tally, tip
+from accord_client.ledger_rows import (
+    append,
+    envelope_of,
+    is_charged,
+    rows,
+    same_entry,
+    tally,
+    tip,
+)
 from accord_client.ledger_store import Store, broken
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
@@ -165,16 +174,31 @@ class Ledger:
                 )
             spent = tally(db, spend.population)
             self._refuse_excess(spend.population, spent, Tally.of([spend]), caps)
-            sequence, previous = tip(db)
-            entry = LedgerEntry(
-                sequence=sequence,
-                previous=previous,
-                spend=spend,
-                recorded=format_time(clock()),
-            )
-            envelope = sign(LEDGER_ENTRY, entry, self._key)
-            append(db, sequence, envelope)
-        return entry, envelope
+            return self._append(db, spend, clock)
+
+    def holds(self, entry: LedgerEntry, receipt: Hash) -> bool:
+        """Whether this very entry is in the chain, or its spend was charged anew for `receipt`."""
+        with self._store.reading() as db:
+            return same_entry(db, entry) or is_charged(db, _owed(entry, receipt))
+
+    def recharge(self, entry: LedgerEntry, receipt: Hash, clock: Callable[[], datetime]) -> bool:
+        """Charge what `receipt` shows was spent and this file lacks; False where it lacks nothing.
+
+        It has been spent, so caps have no say. The spend's `run` is the receipt's hash: the same
+        attempt may have been released twice, and is then paid for twice.
+        """
+        with self._store.writing() as db:
+            spend = _owed(entry, receipt)
+            if same_entry(db, entry) or is_charged(db, spend):
+                return False
+            self._append(db, spend, clock)
+        return True
+
+    @property
+    def length(self) -> int:
+        """How many entries there are."""
+        with self._store.reading() as db:
+            return tip(db)[0]
 
     def verify(self, keys: Collection[str]) -> Hash:
         """Walk the whole chain and return its head.
@@ -209,6 +233,17 @@ class Ledger:
                 previous = envelope.hash
         return previous
 
+    def _append(
+        self, db: Connection, spend: Spend, clock: Callable[[], datetime]
+    ) -> tuple[LedgerEntry, Envelope]:
+        sequence, previous = tip(db)
+        entry = LedgerEntry(
+            sequence=sequence, previous=previous, spend=spend, recorded=format_time(clock())
+        )
+        envelope = sign(LEDGER_ENTRY, entry, self._key)
+        append(db, sequence, envelope)
+        return entry, envelope
+
     def _refuse_excess(self, population: Id, spent: Tally, new: Tally, caps: Sequence[Cap]) -> None:
         if not caps:
             raise UsageError("no-cap", "a spend needs at least one cap")
@@ -242,6 +277,10 @@ class Ledger:
             return LedgerEntry.from_bytes(envelope.payload)
         except FormatError as error:
             raise broken(self._path, f"entry {index}: {error.message}") from error
+
+
+def _owed(entry: LedgerEntry, receipt: Hash) -> Spend:
+    return entry.spend.model_copy(update={"run": receipt})
 
 
 def _read_header(path: Path, envelope: Envelope) -> LedgerHeader:

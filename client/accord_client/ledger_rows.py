@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from accord_common.envelope import Envelope, record_hash
 from accord_common.fields import Hash, Id
 from accord_common.privacy.accounting import Tally
-from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, Spend
+from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
 
 Row = tuple[int, str, str, bytes]  # sequence, payload, signer, signature
 
@@ -61,6 +61,13 @@ def is_charged(db: sqlite3.Connection, spend: Spend) -> bool:
         (spend.run, spend.round, spend.attempt),
     )
     return found.fetchone() is not None
+
+
+def same_entry(db: sqlite3.Connection, entry: LedgerEntry) -> bool:
+    """Say whether this entry stands at its place; the chain vouches for those before it."""
+    query = "SELECT payload FROM entries WHERE sequence = ?"
+    row = db.execute(query, (entry.sequence,)).fetchone()
+    return row is not None and row[0].encode() == entry.to_bytes()
 
 
 def envelope_of(row: Row) -> Envelope:

@@ -7,7 +7,7 @@
 Guarantees: one daemon a folder; a run is served only under this node's own acceptance, and from
 what this node keeps, so a restart needs no registry; a run that ends is left at once, one that is
 stopped or loses its agreement gets no further answer; nor does any after `REGISTRY_GRACE_S`
-without the registry.
+without the registry. Before that first counts as heard, ledger and receipts are compared.
 
 Not covered: what is answered (`session`), and what is decided (`consent`).
 """
@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 
 import structlog
 
@@ -25,6 +26,7 @@ from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.link import FleetLink, Message
+from accord_client.reconciling import behind, compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
 from accord_client.state import SERVED_STATES
@@ -45,6 +47,7 @@ log = structlog.get_logger(__name__)
 
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
 _RECEIVE_WAIT_S = 60.0  # a link wakes by itself for a message and when it is closed
+_WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
 _LEAVE_WITHIN_S = 10.0  # a round of training in flight is not waited for any longer
@@ -55,6 +58,7 @@ class _Served:
     session: Session
     link: FleetLink
     thread: threading.Thread
+    left: bool = False
 
 
 @dataclass(slots=True)
@@ -74,12 +78,19 @@ class Node:
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _queued: threading.Event = field(default_factory=threading.Event)
+    _compared: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Serve until `stop`."""
         contact = RegistryContact(self.stores, self.grace_s)
+        try:
+            self._compare()
+        except AccordError as error:  # the watcher asks again, before it counts as contact
+            log.warning("ledger-not-compared", code=error.code, detail=error.message)
         for run in self.stores.state.runs():
-            if run.decision == "accept" and run.state in SERVED_STATES:
+            if run.state in FINAL_STATES:
+                self.stores.rounds.erase(run.id)  # whoever recorded the end may have died then
+            elif run.decision == "accept" and run.state in SERVED_STATES:
                 try:
                     self._serve(run.id, contact)
                 except AccordError as error:
@@ -99,6 +110,7 @@ class Node:
         for run_id in list(self._served):
             self._leave(run_id, "the node is shutting down")
         self._queued.set()
+        self._compared.set()
         self.registry.close()
         for thread in threads:
             thread.join(timeout=_LOOP_ENDS_WITHIN_S)
@@ -109,11 +121,15 @@ class Node:
 
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
+        withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
         while not self._stop.is_set():
             try:
                 inbox = self.registry.inbox(cursor, wait_s)
+                self._compare()
                 contact.heard()
-                refresh(self.stores, self.registry)
+                if monotonic() >= anew:
+                    withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+                withdrawals = refresh(self.stores, self.registry, withdrawals)
                 for view in inbox.runs:
                     try:
                         self._attend(view, contact)
@@ -131,6 +147,7 @@ class Node:
 
     def _carry(self, contact: RegistryContact) -> None:
         pause = _Pause(self._stop)
+        self._compared.wait()
         while not self._stop.is_set():
             try:
                 if deliver(self.stores, self.registry):
@@ -140,6 +157,12 @@ class Node:
                 self._queued.clear()
             except Exception as error:  # the queue outlives whatever the registry answers
                 pause.after("courier", error)
+
+    def _compare(self) -> None:
+        """Once: what a restored ledger has forgotten is known before anything rests on it."""
+        if not self._compared.is_set():
+            compare(self.stores, self.registry)
+            self._compared.set()
 
     def _attend(self, view: RunView, contact: RegistryContact) -> None:
         """Decide about a run, or follow one that was decided."""
@@ -155,10 +178,12 @@ class Node:
         elif view.stop_requested is not None and view.id in self._served:
             self._served[view.id].session.stop("the coordinator asked that the run end")
         elif known.decision == "accept" and view.state in SERVED_STATES:
+            if view.id not in self._served:
+                compare_run(self.stores, self.registry, view)
             self._serve(view.id, contact)
 
     def _decide(self, view: RunView) -> None:
-        if self._unanswerable.get(view.id) == view.manifest_hash:
+        if self._unanswerable.get(view.id) == view.manifest_hash or behind(self.stores):
             return
         try:
             considered = consider(self.stores, self.registry.record, view.manifest_hash, now())
@@ -204,6 +229,13 @@ class Node:
         log.info("run-served", run=run_id, title=session.manifest.title)
 
     def _answer(self, session: Session, link: FleetLink) -> None:
+        try:
+            self._talk(session, link)
+        finally:
+            link.close()
+            self._served.pop(session.manifest.id, None)
+
+    def _talk(self, session: Session, link: FleetLink) -> None:
         said: str | None = None  # a trouble that lasts is told once
         while not (session.over or self._stop.is_set()):
             try:
@@ -220,8 +252,6 @@ class Node:
                 said = error.code
             except Exception:
                 log.exception("session-error", run=session.manifest.id)
-        link.close()
-        self._served.pop(session.manifest.id, None)
 
     def _reply(self, session: Session, link: FleetLink, message: Message) -> None:
         """In a frame of its own, so that nothing of an answer stays in memory after it."""
@@ -242,9 +272,11 @@ class Node:
                 self.stores.rounds.erase(run.id)
 
     def _leave(self, run_id: str, reason: str) -> None:
-        served = self._served.pop(run_id, None)
-        if served is None:
+        """End a session; it counts as served, and no other starts, until its thread has ended."""
+        served = self._served.get(run_id)
+        if served is None or served.left:
             return
+        served.left = True
         served.session.stop(reason)
         served.link.close()
         served.thread.join(timeout=_LEAVE_WITHIN_S)

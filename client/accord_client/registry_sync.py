@@ -1,8 +1,9 @@
 """What the node takes over from the registry into its own store, once verified.
 
 Guarantees: only signatures are taken over, for records that this institution signed itself (an
-agreement's other signatures) or that a party of such an agreement signed (a withdrawal); each
-withdrawal is looked at once.
+agreement's other signatures) or that a party of such an agreement signed (a withdrawal). How far
+it has looked is the caller's to remember, and not for long: a registry that once numbers a record
+too high hides what lies below from whoever goes on from there.
 """
 
 import structlog
@@ -10,25 +11,34 @@ import structlog
 from accord_client.stores import Stores
 from accord_common.agreement import WITHDRAWAL, Agreement
 from accord_common.api.client import RegistryClient
-from accord_common.errors import AccordError, NotFoundError, TransportError
+from accord_common.errors import AccordError, FormatError, NotFoundError, TransportError
 
 log = structlog.get_logger(__name__)
 
-_CURSOR = "withdrawals-seen"  # the registry's sequence number of the newest one looked at
 
-
-def refresh(stores: Stores, registry: RegistryClient) -> None:
+def refresh(stores: Stores, registry: RegistryClient, after: int = 0) -> int:
     """Complete own agreements and take over withdrawals.
+
+    Args:
+        stores: the node's open folder.
+        registry: an authenticated client.
+        after: the registry's sequence number of the newest withdrawal looked at.
+
+    Returns:
+        `after`, for the next time.
 
     Raises:
         TransportError: the registry cannot be reached.
+        FormatError: `bad-answer` where it lists records out of order.
     """
     for agreement_hash, envelope in stores.agreements.signed().items():
         if envelope.signers != Agreement.from_bytes(envelope.payload).keys:
             _complete(stores, registry, agreement_hash)
-    after = int(stores.state.get(_CURSOR) or 0)
     while page := registry.records(after, kind=WITHDRAWAL):
         for view in page:
+            if view.sequence <= after:
+                raise FormatError("bad-answer", f"record {view.sequence} comes after {after}")
+            after = view.sequence
             try:
                 withdrawn = stores.agreements.withdraw(view.envelope)
             except AccordError as error:
@@ -36,8 +46,7 @@ def refresh(stores: Stores, registry: RegistryClient) -> None:
                 continue
             if withdrawn is not None:
                 log.warning("agreement-withdrawn", agreement=withdrawn)
-        after = page[-1].sequence
-        stores.state.put(_CURSOR, str(after))
+    return after
 
 
 def _complete(stores: Stores, registry: RegistryClient, agreement_hash: str) -> None:

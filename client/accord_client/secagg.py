@@ -338,6 +338,12 @@ class NodeSecAgg:
             self._prepared = None  # the round is closed
         return envelope
 
+    @property
+    def held(self) -> tuple[int, int] | None:
+        """The round and attempt of which shares are held, if of any."""
+        begun = self._begun
+        return None if begun is None or begun.shares is None else (begun.round, begun.attempt)
+
     def dump(self) -> bytes | None:
         """All that a restart must not lose, secrets in clear; None before the first `mask`."""
         return None if self._begun is None else self._begun.to_bytes()

@@ -4,9 +4,11 @@ Guarantees, for each attempt, in this order: the run is still allowed (agreement
 stop); round and attempt come after every one served before, also before a restart; the model is the
 one announced; the cohort verifies; the installed code and the table are those that were checked.
 Only then is the attempt marked as begun and charged to the ledger, on disk, and the table opened,
-trained on, quantised and masked. What the later stages need, or have decided, is on disk, sealed,
-before the answer that rests on it is returned (`rounds`), and a restarted node answers for the
-attempt that it uploaded in; so is an answer's outbox line; the receipt is queued with it.
+trained on; then the run is still allowed, or nothing is masked; then the update is quantised and
+masked. What the later stages need, or have decided, is on disk, sealed, before the answer that
+rests on it is returned (`rounds`), and a restarted node answers for the attempt that it uploaded
+in; so is an answer's outbox line; the receipt is queued with it. A run that is over stays over: its
+end is on disk before its round is forgotten, and it has no session again.
 
 What leaves is an answer or a refusal. A refusal has a stable code; its message leaves only where it
 speaks of what the aggregator sent or all parties signed. Data, budget, and whatever failed after
@@ -15,7 +17,8 @@ the table was opened, stay in the node's log.
 Not covered: the connection (`node`), and posting receipts (`delivery`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,6 +33,7 @@ from accord_client.standing import Standing
 from accord_client.stores import Stores
 from accord_common import wire
 from accord_common.agreement import verify_agreement
+from accord_common.api.schemas import FINAL_STATES
 from accord_common.canonical import sha256_hex
 from accord_common.enrolment import DELEGATION, Delegation
 from accord_common.envelope import Envelope, sign
@@ -78,12 +82,20 @@ class _Concealed(Exception):
         self.error = error
 
 
+@contextmanager
+def _concealing() -> Iterator[None]:
+    try:
+        yield
+    except AccordError as error:
+        raise _Concealed(error) from error
+
+
 class Session:
     """See the module. Calls come from one thread; `stop` from any.
 
     Args:
         stores: the node's open folder.
-        run_id: a run that this node accepted.
+        run_id: a run that this node accepted and that is not over.
         check_registry: raises where the registry has been out of reach for too long.
         clock: the node's clock.
     """
@@ -99,6 +111,8 @@ class Session:
         run = stores.state.run(run_id)
         if run is None or run.decision != "accept":
             raise ConflictError("run-not-accepted", f"run {run_id} was not accepted here")
+        if run.state in FINAL_STATES:
+            raise ConflictError("run-over", f"run {run_id} is {run.state}")
         self._stores = stores
         self._clock = clock
         self.manifest_hash = run.manifest
@@ -118,6 +132,7 @@ class Session:
         self._kept = stores.rounds.kept(run_id)
         if self._kept is not None:
             self._secagg.load(self._kept)
+        self._held = self._secagg.held
         self._standing = Standing(
             stores,
             self.manifest,
@@ -159,7 +174,7 @@ class Session:
             raise ProtocolError("unexpected-bulk", f"{request.type} carries {len(bulk)} chunks")
         self._standing.check()
         reply = self._exchange(request)
-        self._remember(erases=not isinstance(request, wire.Confirm))
+        self._remember()
         return _Answer(reply, [], place)
 
     def _exchange(self, request: _Small) -> wire.Reply:
@@ -195,15 +210,16 @@ class Session:
             log.warning("not-shared", run=self.manifest.id, code=error.code, detail=error.message)
             return None
 
-    def _remember(self, *, erases: bool = False) -> None:
-        """Have on disk what was decided, and secrets that it erases gone from there."""
+    def _remember(self) -> None:
+        """Have on disk what was decided, and shares that are held no more gone from there."""
         data = self._secagg.dump()
-        if data is None or data == self._kept:
-            return
-        self._stores.rounds.keep(self.manifest.id, data)
-        if erases:
+        if data is not None and data != self._kept:
+            self._stores.rounds.keep(self.manifest.id, data, replaces=self._kept)
+            self._kept = data
+        held = self._secagg.held
+        if self._held not in (None, held):
             self._stores.rounds.flush()
-        self._kept = data
+        self._held = held
 
     def _finish(self, result: Envelope) -> _Answer:
         if result.kind != RESULT:
@@ -212,9 +228,9 @@ class Session:
         record = RunResult.from_bytes(result.payload)
         if record.manifest != self.manifest_hash:
             raise ProtocolError("wrong-manifest", "the result is another run's")
+        self._stores.state.follow(self.manifest.id, record.status, self._clock())
         self.over = True
         self._stores.rounds.erase(self.manifest.id)
-        self._stores.state.follow(self.manifest.id, record.status, self._clock())
         log.info("run-over", run=self.manifest.id, status=record.status, rounds=record.rounds)
         return _Answer(wire.Done(), [], Place(self.manifest.id))
 
@@ -230,15 +246,15 @@ class Session:
         )
         self._contribution.ready()
         entry = self._charge(request.round, request.attempt)
-        try:
+        with _concealing():
             words = self._contribution.words(model)
-            del model  # at most two vectors are in memory at once
+        del model  # at most two vectors are in memory at once
+        self._standing.check()  # training takes long: a stop or a withdrawal came meanwhile
+        with _concealing():
             upload, chunks = self._secagg.mask(sharers, words)
             del words
             self._remember()
             self._report(request, upload, chunks, entry)
-        except AccordError as error:
-            raise _Concealed(error) from error
         following = request.round + 1
         last = following == self.manifest.rounds
         reply = wire.UpdateReply(
@@ -261,10 +277,8 @@ class Session:
         )
         self._stores.state.begin(self.manifest.id, round_, attempt)
         caps = caps_of(agreement, self._site.dataset)
-        try:
+        with _concealing():
             entry, _ = self._stores.ledger.charge(spend, caps, self._clock)
-        except AccordError as error:
-            raise _Concealed(error) from error
         self._standing.charged += 1
         return entry
 

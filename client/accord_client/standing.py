@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from accord_client.deciding import own_agreement
+from accord_client.reconciling import check_not_behind
 from accord_client.stores import Stores
 from accord_common.agreement import Agreement, verify_agreement
+from accord_common.api.schemas import FINAL_STATES
 from accord_common.enrolment import Delegation
 from accord_common.envelope import Envelope
 from accord_common.errors import PolicyError, ProtocolError
@@ -44,9 +46,13 @@ class Standing:
         self._stopped = reason
 
     def check(self) -> None:
-        """Raise where the run was stopped, the agreement ended, or a delegation has expired."""
+        """Raise where the run was stopped or is over, or what it rests on has ended."""
         if self._stopped is not None:
             raise PolicyError("run-stopped", self._stopped)
+        run = self.stores.state.run(self.manifest.id)
+        if run is None or run.state in FINAL_STATES:
+            raise PolicyError("run-over", "the run is over")
+        check_not_behind(self.stores)
         now = self.clock()
         agreement, ended = own_agreement(self.stores, self.manifest.agreement)
         if agreement is None:

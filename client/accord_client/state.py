@@ -12,7 +12,7 @@ Not covered: spending. That is the ledger's, which this file never overrules.
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -191,13 +191,12 @@ class State:
 
     def follow(self, run_id: str, state: str, now: datetime) -> None:
         """Store what is said about a run's state; a final state is never left."""
-        run = self.run(run_id)
-        if run is None or run.state == state or run.state in FINAL_STATES:
-            return
+        final = ", ".join("?" * len(FINAL_STATES))
         with self._transaction() as db:
             db.execute(
-                "UPDATE runs SET state = ?, updated = ? WHERE id = ?",
-                (state, format_time(now), run_id),
+                "UPDATE runs SET state = ?, updated = ?"
+                f" WHERE id = ? AND state != ? AND state NOT IN ({final})",
+                (state, format_time(now), run_id, state, *sorted(FINAL_STATES)),
             )
 
     def begin(self, run_id: str, round_: int, attempt: int) -> None:
@@ -225,6 +224,37 @@ class State:
         with self._transaction() as db:
             db.execute("UPDATE runs SET head = ? WHERE id = ?", (receipt.hash, run_id))
             _enqueue(db, run_id, round_, attempt, receipt)
+
+    def rechain(
+        self,
+        run_id: str,
+        head: str,
+        place: tuple[int, int],
+        again: Callable[[Envelope, str], Envelope | None],
+    ) -> None:
+        """Go on in a run from `head` at the registry, behind the attempt at `place`.
+
+        `again` makes each record that waits follow the one before it; None drops it.
+        """
+        with self._transaction() as db:
+            waiting = db.execute(
+                "SELECT position, envelope FROM queue WHERE run = ? ORDER BY position", (run_id,)
+            ).fetchall()
+            for position, data in waiting:
+                envelope = again(Envelope.from_bytes(data), head)
+                if envelope is None:
+                    db.execute("DELETE FROM queue WHERE position = ?", (position,))
+                    continue
+                db.execute(
+                    "UPDATE queue SET envelope = ?, noted = 0 WHERE position = ?",
+                    (envelope.to_bytes(), position),
+                )
+                head = envelope.hash
+            db.execute(
+                "UPDATE runs SET round = ?, attempt = ? WHERE id = ? AND (round, attempt) < (?, ?)",
+                (*place, run_id, *place),
+            )
+            db.execute("UPDATE runs SET head = ? WHERE id = ?", (head, run_id))
 
     def record(self, hash_: str) -> Envelope:
         """Return a record that an accepted run rests on; `unknown-record`."""

@@ -96,10 +96,35 @@ def test_a_name_is_used_once_and_bounded(datasets: Datasets, tmp_path: Path) -> 
     assert caught.value.code == "dataset-exists"
     with pytest.raises(FormatError):
         datasets.prepare(
-            path, SCHEMA, name="x" * 101, size=99, unit="record", policy="ask", population=None
+            path, SCHEMA, name="x" * 101, size=99, unit="record", policy="ask", population="new"
         )
     with pytest.raises(NotFoundError):
         datasets.find("nothing")
+
+
+def test_a_file_that_is_registered_gets_a_new_budget_only_where_somebody_says_so(
+    datasets: Datasets, tmp_path: Path
+) -> None:
+    path = write_table(tmp_path / "t.csv")
+    prepare(datasets, path)
+    first = datasets.find("t").population
+
+    def again(file: Path, population: str | None) -> str:
+        return datasets.prepare(
+            file, SCHEMA, name="u", size=200, unit="record", policy="ask", population=population
+        ).population
+
+    copy = tmp_path / "copy.csv"
+    copy.write_bytes(path.read_bytes())
+    (tmp_path / "link.csv").symlink_to(path)
+    grown = write_table(path, rows=70)  # the case of a table that outgrew its size
+    for file in (grown, tmp_path / "link.csv", copy):
+        with pytest.raises(UsageError) as caught:
+            again(file, None)
+        assert caught.value.code == "file-registered" and first in caught.value.hint
+        assert again(file, first) == first
+        assert again(file, "new") not in (first, "new")
+    assert again(write_table(tmp_path / "other.csv", seed=2), None) != first
 
 
 def test_a_patient_is_protected_only_where_each_has_one_row(

@@ -8,7 +8,18 @@ from typing import NoReturn
 
 import typer
 
-from accord_client.cli import agreement, budget, check, daemon, dataset, join, outbox, run, trial
+from accord_client.cli import (
+    agreement,
+    budget,
+    check,
+    daemon,
+    dataset,
+    join,
+    outbox,
+    reconcile,
+    run,
+    trial,
+)
 from accord_common.cli import run_app
 
 app = typer.Typer(
@@ -37,6 +48,7 @@ app.command("status", epilog=daemon.STATUS_EXAMPLE)(daemon.status)
 app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
 app.command("budget", epilog=budget.EXAMPLE)(budget.budget)
+app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
 app.add_typer(outbox.app, name="outbox")
 
 

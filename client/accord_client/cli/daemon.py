@@ -65,6 +65,7 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         f"{opened.profile.name}: " + (f"running, process {pid}" if pid else "not running"),
         f"registry {view['registry'] or 'not joined'}, last heard {seen}",
         f"{view['queued']} records wait to be posted; {len(view['datasets'])} datasets",
+        *([f"FROZEN: {view['ledger_behind']}: accord-node check"] if view["ledger_behind"] else []),
         *(f"waits for you: accord-node approve {run['id']}   ({run['title']})" for run in asked),
     ]
     keys = ("id", "title", "dataset", "decision", "state", "round", "code")
@@ -81,7 +82,9 @@ def _from_one(round_: int | None) -> int | None:
 
 def _view(stores: Stores) -> dict[str, Any]:
     from accord_client.contact import REGISTRY_SEEN
+    from accord_client.reconciling import behind
 
+    frozen = behind(stores)
     profile = stores.home.profile
     return {
         "party": profile.party,
@@ -91,6 +94,7 @@ def _view(stores: Stores) -> dict[str, Any]:
         "queued": stores.state.queued(),
         "datasets": [dataset.name for dataset in stores.datasets.all()],
         "ledger_head": stores.ledger.head,
+        "ledger_behind": None if frozen is None else frozen.message,
         "runs": [
             {
                 "id": run.id,

@@ -59,7 +59,8 @@ def add(
     population: Annotated[
         str | None,
         typer.Option(
-            help="Id of a population that another dataset describes too; they share a budget."
+            help="Id of a population that another dataset describes too; they share a budget. A "
+            "file that is registered here needs it; `new` says that it holds other people by now."
         ),
     ] = None,
     home: HomeOption = DEFAULT_HOME,

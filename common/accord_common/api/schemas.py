@@ -218,13 +218,17 @@ class OfferView(View):
 
 
 class ConsentView(View):
-    """A site's answer; `decision` is null while it has not answered."""
+    """A site's answer; `decision` is null while it has not answered.
+
+    `head` is its newest record in the run: the consent, then its receipts.
+    """
 
     party: Id
     dataset: Id
     decision: Literal["accept", "refuse"] | None
     code: str
     reason: Text
+    head: Hash | None
 
 
 class RunView(View):

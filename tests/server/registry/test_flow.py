@@ -3,6 +3,7 @@
 import pytest
 
 from accord_common.api import schemas
+from accord_common.receipts import NodeReceipt
 from tests.server.registry.stack import Stack, complete, run_id
 from tests.world import model_of
 
@@ -24,6 +25,9 @@ def test_a_run_from_manifest_to_evaluation(stack: Stack, monkeypatch: pytest.Mon
     assert (run.state, run.round, run.model) == ("completed", 2, model_of(2))
     assert run.metrics == {"accuracy": "0.95", "auc": "0.98"}
     assert {site.decision for site in run.consents} == {"accept"}
+    for site in run.consents:
+        newest = NodeReceipt.from_bytes(coordinator.record(site.head or "").payload)
+        assert (newest.party, newest.round, newest.attempt) == (site.party, 1, 0)
     assert len(run.epsilon) == 3
     rounds = coordinator.rounds(run.id)
     assert [(item.round, item.attempt, item.outcome) for item in rounds] == [

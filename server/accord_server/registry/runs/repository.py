@@ -150,6 +150,7 @@ def _view(row: RunRow, sites: list[SiteRow], leased: bool, stop: str | None) -> 
                     "decision": site.decision,
                     "code": site.code,
                     "reason": site.reason,
+                    "head": site.head,
                 }
                 for site in sites
             ],

@@ -1,0 +1,50 @@
+"""`accord-node reconcile`: charge what this node's receipts show and its ledger lacks."""
+
+from __future__ import annotations
+
+from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_common.cli import Format, FormatOption, YesOption, confirm, emit, note, table
+
+EXAMPLE = "Example: accord-node reconcile (stop the node first, and start it again after)"
+
+
+def reconcile(
+    home: HomeOption = DEFAULT_HOME, yes: YesOption = False, format_: FormatOption = Format.TEXT
+) -> None:
+    """Charge what receipts at the registry show and the ledger lacks; then the node serves again.
+
+    A ledger that was restored from an older copy is frozen until this is done. What is charged is
+    charged for good. Shares of rounds under way are dropped.
+    """
+    from accord_client import reconciling
+    from accord_client.lock import only_daemon
+    from accord_client.stores import open_stores
+    from accord_common.fields import now
+
+    opened = open_home(home)
+    with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
+        reconciling.compare(stores, registry)
+        if reconciling.behind(stores) is None:
+            emit({"charged": 0, "entries": []}, format_, "The ledger lacks nothing.")
+            return
+        chains = reconciling.chains(stores, registry)
+        entries = [
+            {
+                "receipt": known.hash,
+                "entry": known.receipt.ledger.sequence,
+                "run": known.receipt.manifest,
+                "round": known.receipt.round,
+                "attempt": known.receipt.attempt,
+                "population": known.receipt.ledger.spend.population,
+            }
+            for known in reconciling.missing(stores, chains)
+        ]
+        headers = ("entry", "run", "round", "attempt", "population", "receipt")
+        note(table(*headers, rows=[[entry[key] for key in headers] for entry in entries]))
+        confirm(f"Charge {len(entries)} spends, for good?", yes=yes)
+        charged = reconciling.reconcile(stores, chains, now)
+    emit(
+        {"charged": charged, "entries": entries},
+        format_,
+        f"Charged {charged} spends. The node may start again.",
+    )

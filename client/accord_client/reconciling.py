@@ -1,0 +1,176 @@
+"""Whether the ledger still holds what this node's own receipts say, and how it gets it back.
+
+A ledger that was restored from an older copy would spend again what it has forgotten. The receipts
+at the registry stand outside of the folder, each under this node's key and with its ledger entry.
+
+Guarantees: from the moment that a receipt shows a gap, nothing is charged or answered
+(`check_not_behind`), over restarts, until `reconcile` has charged it; only this node's own
+signature can show one. Charging it twice is possible, forgetting it is not.
+
+Not covered: receipts that never reached the registry, or that it withholds; receipts under a node
+key of before; two copies that write the very same entry within one second, which shows as a forked
+chain and is paid for once.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from accord_client.secagg_memory import Begun
+from accord_client.stores import Stores
+from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import RunView
+from accord_common.envelope import Envelope, sign
+from accord_common.errors import PolicyError, VerificationError
+from accord_common.receipts import NODE_RECEIPT, NodeReceipt
+
+log = structlog.get_logger(__name__)
+
+_BEHIND = "ledger-behind"  # in the node's memory; empty once it was reconciled
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One of this node's receipts, and its record hash."""
+
+    receipt: NodeReceipt
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """This node's receipts of one run at the registry, oldest first, and the newest record."""
+
+    run: str
+    head: str
+    receipts: tuple[Known, ...]
+
+
+def behind(stores: Stores) -> PolicyError | None:
+    """Why the ledger is frozen, for the steward; None where it is not."""
+    told = stores.state.get(_BEHIND)
+    if not told:
+        return None
+    receipt, newest = told.split()
+    return PolicyError(
+        "ledger-behind",
+        f"a receipt of this node speaks of ledger entry {receipt}; the ledger's newest is {newest}",
+        hint="Was it restored from an older copy, or does a second copy of this node run? Stop "
+        "node and copy, charge what is missing, and start it again: accord-node reconcile",
+    )
+
+
+def check_not_behind(stores: Stores) -> None:
+    """Raise PolicyError `ledger-behind`, in words that may leave, while the ledger is frozen."""
+    if behind(stores) is not None:
+        raise PolicyError("ledger-behind", "this node's ledger lacks what its receipts show")
+
+
+def freeze(stores: Stores, receipt: NodeReceipt) -> None:
+    """Charge and answer nothing from now on."""
+    entry, newest = receipt.ledger.sequence, stores.ledger.length - 1
+    stores.state.put(_BEHIND, f"{entry} {newest}")
+    log.error("ledger-behind", run=receipt.manifest, entry=entry, newest=newest)
+
+
+def compare(stores: Stores, registry: RegistryClient) -> None:
+    """Freeze the ledger where the newest receipt of any run shows an entry that it lacks.
+
+    Raises:
+        TransportError: the registry cannot be reached.
+    """
+    for view in registry.runs():
+        compare_run(stores, registry, view)
+
+
+def compare_run(stores: Stores, registry: RegistryClient, view: RunView) -> None:
+    """Likewise for one run."""
+    head = _head(stores, view)
+    known = None if head is None else _own(stores, registry.record(head))
+    if known is not None and not stores.ledger.holds(known.receipt.ledger, known.hash):
+        freeze(stores, known.receipt)
+
+
+def chains(stores: Stores, registry: RegistryClient) -> list[Chain]:
+    """Everything that the registry holds of this node's receipts, run by run."""
+    found = []
+    for view in registry.runs():
+        if (head := _head(stores, view)) is None:
+            continue
+        receipts, after = [], 0
+        while page := registry.records(after, kind=NODE_RECEIPT, run=view.id):
+            receipts += [known for item in page if (known := _own(stores, item.envelope))]
+            if page[-1].sequence <= after:
+                raise VerificationError("bad-answer", "the registry lists records out of order")
+            after = page[-1].sequence
+        found.append(Chain(view.id, head, tuple(receipts)))
+    return found
+
+
+def missing(stores: Stores, found: list[Chain]) -> list[Known]:
+    """The receipts whose entries the ledger lacks, in the order in which they were spent."""
+    lacking = [
+        known
+        for chain in found
+        for known in chain.receipts
+        if not stores.ledger.holds(known.receipt.ledger, known.hash)
+    ]
+    return sorted(lacking, key=lambda known: known.receipt.ledger.sequence)
+
+
+def reconcile(stores: Stores, found: list[Chain], clock: Callable[[], datetime]) -> int:
+    """Charge the gap, go on from the registry's heads, and thaw; returns how much was charged.
+
+    Shares of rounds under way are dropped: the folder may be a copy from before they were used.
+    Repeating it, also after a crash, charges nothing twice. The caller holds `lock.only_daemon`.
+    """
+    charged = sum(
+        stores.ledger.recharge(known.receipt.ledger, known.hash, clock)
+        for known in missing(stores, found)
+    )
+    for run in stores.state.runs():
+        _drop_shares(stores, run.id)
+    for chain in found:
+        places = [(known.receipt.round, known.receipt.attempt) for known in chain.receipts]
+        stores.state.rechain(
+            chain.run, chain.head, max(places, default=(-1, -1)), _again(stores, chain)
+        )
+    stores.state.put(_BEHIND, "")
+    return charged
+
+
+def _again(stores: Stores, chain: Chain) -> Callable[[Envelope, str], Envelope | None]:
+    posted = {known.hash for known in chain.receipts} | {chain.head}
+
+    def follow(envelope: Envelope, head: str) -> Envelope | None:
+        if envelope.hash in posted or envelope.kind != NODE_RECEIPT:
+            return None  # the registry has it; it takes one consent a run
+        receipt = NodeReceipt.from_bytes(envelope.payload)
+        return sign(NODE_RECEIPT, receipt.model_copy(update={"previous": head}), stores.key)
+
+    return follow
+
+
+def _drop_shares(stores: Stores, run: str) -> None:
+    kept = stores.rounds.kept(run)
+    if kept is not None:
+        begun = Begun.from_bytes(kept).model_copy(update={"shares": None})
+        stores.rounds.keep(run, begun.to_bytes(), replaces=kept)
+        stores.rounds.flush()
+
+
+def _head(stores: Stores, view: RunView) -> str | None:
+    return next((site.head for site in view.consents if site.party == stores.party), None)
+
+
+def _own(stores: Stores, envelope: Envelope) -> Known | None:
+    """The receipt in an envelope that this node signed; None for anything else."""
+    if envelope.kind != NODE_RECEIPT:
+        return None
+    with suppress(VerificationError):
+        envelope.verify([stores.key.public])
+        return Known(NodeReceipt.from_bytes(envelope.payload), envelope.hash)
+    return None
