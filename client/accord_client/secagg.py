@@ -49,7 +49,7 @@ from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
 from accord_common.secagg.draw import draw
 from accord_common.secagg.graph import Neighbourhood, complete, is_drawn
-from accord_common.secagg.masks import add_masks
+from accord_common.secagg.masks import add_masks, public_key
 from accord_common.secagg.messages import Advertisement, Upload, cohort_hash, upload_root
 
 
@@ -108,8 +108,8 @@ class NodeSecAgg:
             round=round_,
             attempt=attempt,
             party=self.party,
-            mask_key=_public(mask),
-            channel_key=_public(channel),
+            mask_key=public_key(mask),
+            channel_key=public_key(channel),
         )
         value = b""
         if is_drawn(self.manifest.n):
@@ -287,7 +287,7 @@ class NodeSecAgg:
             sharers=sharers.hash,
             words=vector.shape[0],
             chunks=len(chunks),
-            ephemeral_key=_public(ephemeral),
+            ephemeral_key=public_key(ephemeral),
             root=upload_root(chunks),
         )
         envelope = sign(Upload.KIND, header, self.node_key)
@@ -398,7 +398,3 @@ class NodeSecAgg:
         if begun.shares is None and begun.unmasking is None:
             raise ProtocolError("attempt-over", "the attempt was replaced by a later one")
         return begun
-
-
-def _public(key: X25519PrivateKey) -> str:
-    return key.public_key().public_bytes_raw().hex()

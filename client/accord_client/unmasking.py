@@ -19,6 +19,7 @@ from accord_common.identity import SigningKey
 from accord_common.manifest import RunManifest, context
 from accord_common.secagg.channels import seal_answer
 from accord_common.secagg.graph import is_drawn
+from accord_common.secagg.masks import public_key
 from accord_common.secagg.messages import (
     Confirmation,
     Unmasking,
@@ -116,7 +117,7 @@ def unmask(
         attempt=begun.attempt,
         party=begun.party,
         uploads=own.uploads,
-        ephemeral_key=ephemeral.public_key().public_bytes_raw().hex(),
+        ephemeral_key=public_key(ephemeral),
         sealed=seal_answer(
             values,
             ephemeral,

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from accord_common.errors import ProtocolError
-from accord_common.secagg.masks import derive
+from accord_common.secagg.masks import derive, public_key
 from accord_common.secagg.shamir import PRIME, SHARE_BYTES
 
 _NONCE = bytes(12)
@@ -50,7 +50,7 @@ def seal_shares(
     Raises:
         ProtocolError: `weak-mask-key`.
     """
-    key = _channel_key(own, _public(own), peer_key, peer_key, context, source, destination)
+    key = _channel_key(own, public_key(own), peer_key, peer_key, context, source, destination)
     associated = _associated(context, _SHARE_STAGE, source, destination, cohort)
     return AESGCM(key).encrypt(_NONCE, shares.seed + shares.key, associated).hex()
 
@@ -70,7 +70,7 @@ def open_shares(
     Raises:
         ProtocolError: `share-broken` naming the source; `weak-mask-key`.
     """
-    key = _channel_key(own, peer_key, _public(own), peer_key, context, source, destination)
+    key = _channel_key(own, peer_key, public_key(own), peer_key, context, source, destination)
     associated = _associated(context, _SHARE_STAGE, source, destination, cohort)
     values = _open(sealed, key, associated, source, count=2)
     return PeerShares(*values)
@@ -87,7 +87,7 @@ def seal_answer(
     uploads: str,
 ) -> str:
     """Encrypt the shares of R4 for the aggregator under a fresh ephemeral key; hex."""
-    key = _answer_key(ephemeral, envelope_key, _public(ephemeral), envelope_key, context)
+    key = _answer_key(ephemeral, envelope_key, public_key(ephemeral), envelope_key, context)
     associated = _associated(context, _UNMASK_STAGE, source, destination, uploads)
     return AESGCM(key).encrypt(_NONCE, b"".join(values), associated).hex()
 
@@ -104,7 +104,7 @@ def open_answer(
     uploads: str,
 ) -> list[bytes]:
     """Decrypt the `count` shares of one node's R4; `share-broken` names it."""
-    own = _public(envelope_private)
+    own = public_key(envelope_private)
     key = _answer_key(envelope_private, ephemeral_key, ephemeral_key, own, context)
     associated = _associated(context, _UNMASK_STAGE, source, destination, uploads)
     return _open(sealed, key, associated, source, count)
@@ -149,7 +149,3 @@ def _associated(
     context: bytes, stage: bytes, source: str, destination: str, commitment: str
 ) -> bytes:
     return context + stage + source.encode() + destination.encode() + bytes.fromhex(commitment)
-
-
-def _public(key: X25519PrivateKey) -> str:
-    return key.public_key().public_bytes_raw().hex()

@@ -63,6 +63,11 @@ def pair_key(
     return derive(own, peer_public, salt=context, info=info)
 
 
+def public_key(key: X25519PrivateKey) -> str:
+    """The public half, 64 hex digits, as messages carry it."""
+    return key.public_key().public_bytes_raw().hex()
+
+
 def derive(own: X25519PrivateKey, peer_public: str, *, salt: bytes, info: bytes) -> bytes:
     """HKDF-SHA256 (RFC 5869) over an X25519 secret, 32 bytes; `weak-mask-key` for low order."""
     try:

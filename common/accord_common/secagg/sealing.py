@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from accord_common.errors import ProtocolError
 from accord_common.rings import Ring, Words
-from accord_common.secagg.masks import derive
+from accord_common.secagg.masks import derive, public_key
 
 CHUNK_BYTES = 8 << 20  # of plaintext: few objects a message, bounded bytes in flight
 TAG_BYTES = 16
@@ -44,7 +44,7 @@ def seal(
     destination: str,
 ) -> list[bytes]:
     """Encrypt `vector` (d,) for the aggregator; returns `chunk_count(d, bits)` ciphertexts."""
-    public = ephemeral.public_key().public_bytes_raw().hex()
+    public = public_key(ephemeral)
     key = derive(ephemeral, envelope_key, salt=context, info=_info(public, envelope_key))
     cipher = AESGCM(key)
     count = chunk_count(vector.shape[0], 8 * vector.itemsize)
@@ -78,7 +78,7 @@ def unseal(
     count, size = chunk_count(words, ring.bits), words * ring.bits // 8
     if len(chunks) != count:
         raise ProtocolError("wrong-chunks", f"{len(chunks)} chunks, {words} words make {count}")
-    public = envelope_private.public_key().public_bytes_raw().hex()
+    public = public_key(envelope_private)
     key = derive(envelope_private, ephemeral_key, salt=context, info=_info(ephemeral_key, public))
     cipher = AESGCM(key)
     for index, chunk in enumerate(chunks):

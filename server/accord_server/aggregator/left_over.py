@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from accord_common.errors import ProtocolError
 from accord_common.manifest import RunManifest
 from accord_common.secagg.graph import Neighbourhood
-from accord_common.secagg.masks import Pair, pair_key, self_key
+from accord_common.secagg.masks import Pair, pair_key, public_key, self_key
 from accord_common.secagg.shamir import Share, combine
 
 
@@ -76,7 +76,7 @@ def left_over(
             pairs.append(Pair(self_key(secret, context, party), adds=False))
             continue
         mask = X25519PrivateKey.from_private_bytes(secret)
-        if mask.public_key().public_bytes_raw().hex() != mask_keys[party]:
+        if public_key(mask) != mask_keys[party]:
             raise ProtocolError(
                 "mask-key-mismatch", f"the shares of {party} do not give the key it advertised"
             )
