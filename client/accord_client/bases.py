@@ -9,6 +9,9 @@ Not covered: whether weights are good or public; the hash only makes them the sa
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accord_common.api.schemas import FINAL_STATES
-from accord_common.errors import DataError, VerificationError
+from accord_common.errors import ConflictError, DataError, VerificationError
 from accord_common.files import replacing
 from accord_common.manifest import Adaptation, RunManifest, model_hash
 
@@ -71,6 +74,24 @@ class Bases:
             raise DataError("base-changed", f"{self.path(adaptation.base)} has another hash")
         return np.frombuffer(data, "<f4").astype(np.float32, copy=False)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """From the fetch until the answer is written, nobody else of this node fetches or removes.
+
+        Raises:
+            ConflictError: `base-busy` where another process or thread does.
+        """
+        with (self.folder.parent / f"{FOLDER}.lock").open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConflictError(
+                    "base-busy",
+                    "the base of another run is being fetched",
+                    hint="Try again once the node's log says that it has decided.",
+                ) from error
+            yield
+
     def keep_only(self, wanted: set[str]) -> None:
         """Remove every other base."""
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
@@ -80,6 +101,8 @@ class Bases:
 
 def fetch_base(stores: Stores, registry: RegistryClient, manifest: RunManifest) -> None:
     """Have the base of a run that is about to be accepted; nothing to do where it adapts none.
+
+    The caller holds `Bases.held`, and keeps it until the answer is written.
 
     Raises:
         TransportError: the registry cannot be reached.

@@ -203,13 +203,14 @@ class Node:
                 log.info("steward-asked", run=manifest.id, title=manifest.title, dataset=name)
             return
         try:
-            if verdict.decision == "accept":
-                fetch_base(self.stores, self.registry, manifest)
-            answer(self.stores, considered, verdict, view.state, now())
+            with self.stores.bases.held():
+                if verdict.decision == "accept":
+                    fetch_base(self.stores, self.registry, manifest)
+                answer(self.stores, considered, verdict, view.state, now())
         except (NotFoundError, VerificationError) as error:  # undecided: the next look asks again
             log.warning("base-not-fetched", run=view.id, code=error.code, detail=error.message)
             return
-        except ConflictError:  # the steward was faster
+        except ConflictError:  # the steward was faster, or is at it
             return
         log.info("decided", run=manifest.id, decision=verdict.decision, code=verdict.code)
         self._queued.set()

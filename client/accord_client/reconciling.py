@@ -54,10 +54,11 @@ def behind(stores: Stores) -> PolicyError | None:
     told = stores.state.get(_BEHIND)
     if not told:
         return None
-    receipt, newest = told.split()
+    entry, count = told.split()
     return PolicyError(
         "ledger-behind",
-        f"a receipt of this node speaks of ledger entry {receipt}; the ledger's newest is {newest}",
+        f"this node's receipts and its ledger part at or before entry {entry} (from 0); the "
+        f"ledger has {count} entries",
         hint="Was it restored from an older copy, or does a second copy of this node run? Stop "
         "node and copy, charge what is missing, and start it again: accord-node reconcile",
     )
@@ -66,14 +67,18 @@ def behind(stores: Stores) -> PolicyError | None:
 def check_not_behind(stores: Stores) -> None:
     """Raise PolicyError `ledger-behind`, in words that may leave, while the ledger is frozen."""
     if behind(stores) is not None:
-        raise PolicyError("ledger-behind", "this node's ledger lacks what its receipts show")
+        raise PolicyError(
+            "ledger-behind",
+            "this node's ledger lacks what its receipts show",
+            hint="Stop the node, then: accord-node reconcile",
+        )
 
 
 def freeze(stores: Stores, receipt: NodeReceipt) -> None:
     """Charge and answer nothing from now on."""
-    entry, newest = receipt.ledger.sequence, stores.ledger.length - 1
-    stores.state.put(_BEHIND, f"{entry} {newest}")
-    log.error("ledger-behind", run=receipt.manifest, entry=entry, newest=newest)
+    entry, count = receipt.ledger.sequence, stores.ledger.length
+    stores.state.put(_BEHIND, f"{entry} {count}")
+    log.error("ledger-behind", run=receipt.manifest, entry=entry, entries=count)
 
 
 def compare(stores: Stores, registry: RegistryClient) -> None:

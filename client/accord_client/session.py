@@ -248,7 +248,7 @@ class Session:
         entry = self._charge(request.round, request.attempt)
         with _concealing():
             words = self._contribution.words(model)
-        del model  # at most two vectors are in memory at once
+        del model  # not needed to mask
         self._standing.check()  # training takes long: a stop or a withdrawal came meanwhile
         with _concealing():
             upload, chunks = self._secagg.mask(sharers, words)

@@ -40,9 +40,8 @@ def write_secret(path: Path, data: bytes) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `path` with mode 0600, instead of what was there."""
-    part = _beside(path)
-    write_secret(part, data)
-    put_in_place(part, path)
+    with replacing(path) as file:
+        file.write(data)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ MAX_ROSTER = 200  # what the drawn graph is tried at; `terms` permits fewer
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 MAX_LAYERS = 1000  # that an adaptation names
 
-Dimension = Annotated[int, Field(ge=1, le=200_000_000)]
+Dimension = Annotated[int, Field(ge=1, le=1 << 27)]  # float32 in a blob of 512 MiB
 LayerName = Annotated[
     str, StringConstraints(pattern=r"^[0-9A-Za-z_]+(\.[0-9A-Za-z_]+)*$", max_length=200)
 ]

@@ -334,7 +334,7 @@ def the_vector_is_longer_than_the_architecture(case: Case) -> Facts:
 def the_base_is_larger_than_the_architecture(case: Case) -> Facts:
     base = {"base": "ab" * 32, "layout": "ce" * 32, "dimension": 9, "frozen": ["0"], "lora": None}
     assert decide(case.facts(case.manifest(adaptation=base))).decision == "accept"
-    return case.facts(case.manifest(adaptation=base | {"dimension": 200_000_000}))
+    return case.facts(case.manifest(adaptation=base | {"dimension": 1 << 27}))
 
 
 @attack("budget_covers_every_attempt", "budget-exceeded")

@@ -28,6 +28,7 @@ def reconcile(
             emit({"charged": 0, "entries": []}, format_, "The ledger lacks nothing.")
             return
         chains = reconciling.chains(stores, registry)
+        missing = reconciling.missing(stores, chains)
         entries = [
             {
                 "receipt": known.hash,
@@ -37,10 +38,20 @@ def reconcile(
                 "attempt": known.receipt.attempt,
                 "population": known.receipt.ledger.spend.population,
             }
-            for known in reconciling.missing(stores, chains)
+            for known in missing
         ]
-        headers = ("entry", "run", "round", "attempt", "population", "receipt")
-        note(table(*headers, rows=[[entry[key] for key in headers] for entry in entries]))
+        rows = [
+            (
+                k.ledger.sequence,
+                k.manifest,
+                k.round + 1,
+                k.attempt + 1,
+                k.ledger.spend.population,
+                h,
+            )
+            for k, h in ((known.receipt, known.hash) for known in missing)
+        ]
+        note(table("entry", "run", "round", "attempt", "population", "receipt", rows=rows))
         confirm(f"Charge {len(entries)} spends, for good?", yes=yes)
         charged = reconciling.reconcile(stores, chains, now)
     emit(

@@ -92,11 +92,12 @@ def _decide(
         refresh(stores, registry)
         considered = consider(stores, registry.record, view.manifest_hash, now())
         verdict = decide(considered, stores)
-        if verdict.decision == "accept":
-            if considered.facts.run.adaptation is not None:
-                note("Fetching the public base, unless it is here already ...")
-            fetch_base(stores, registry, considered.facts.run)
-        answer(stores, considered, verdict, view.state, now())
+        with stores.bases.held():
+            if verdict.decision == "accept":
+                if considered.facts.run.adaptation is not None:
+                    note("Fetching the public base, unless it is here already ...")
+                fetch_base(stores, registry, considered.facts.run)
+            answer(stores, considered, verdict, view.state, now())
         deliver(stores, registry)
     return run_id, verdict
 

@@ -96,9 +96,10 @@ def _lora(text: str | None) -> Lora | None:
     try:
         return Lora.model_validate_json(text)
     except ValidationError as error:
+        first = error.errors()[0]
         raise UsageError(
             "bad-arguments",
-            f"--lora: {error.errors()[0]['msg']}",
+            f"--lora: {'.'.join(map(str, first['loc']))} {first['input']!r}: {first['msg']}",
             hint='For example {"rank": 8, "layers": ["0"]}',
         ) from error
 

@@ -49,7 +49,7 @@ class _Call:
     outputs: tuple[GradientEdge, ...]
 
 
-def trainable(module: nn.Module) -> list[nn.Module]:
+def trainable_layers(module: nn.Module) -> list[nn.Module]:
     """Layers that own a trainable parameter themselves."""
     return [
         layer
@@ -60,7 +60,7 @@ def trainable(module: nn.Module) -> list[nn.Module]:
 
 def layer_without_rule(module: nn.Module) -> nn.Module | None:
     """Return a layer for which book-keeping has no rule, None if it has one for each."""
-    return next((layer for layer in trainable(module) if rule_for(layer) is None), None)
+    return next((layer for layer in trainable_layers(module) if rule_for(layer) is None), None)
 
 
 class BookKeeping:
@@ -78,7 +78,7 @@ class BookKeeping:
         self.bytes_per_row = _GUESSED_BYTES
         self._calls: list[_Call] | None = None  # a list while a forward pass is recorded
         self._handles = []
-        for layer in trainable(module):
+        for layer in trainable_layers(module):
             if (rule := rule_for(layer)) is None:
                 raise _unsupported(layer, "it has no rule")
             keep = partial(self._keep, rule)
@@ -100,7 +100,7 @@ class BookKeeping:
                     features.requires_grad_()
                 # A copy, since a module may overwrite what it is given, and a leaf may not be.
                 losses, calls = self._forward(features.clone(), labels)
-                _refuse_mixing(losses, calls, features)
+                refuse_mixing_rows(losses, calls, features)
                 found, outputs = self._book(losses, calls)
             for parameter in self._module.parameters():  # saved too, but not once a row
                 saved.pop(parameter.untyped_storage().data_ptr(), None)
@@ -176,7 +176,7 @@ def _by_outputs(losses: Tensor, calls: list[_Call]) -> list[tuple[Tensor | None,
     return [tuple(islice(taken, len(call.outputs))) for call in calls]
 
 
-def _refuse_mixing(losses: Tensor, calls: list[_Call], features: Tensor) -> None:
+def refuse_mixing_rows(losses: Tensor, calls: list[_Call], features: Tensor) -> None:
     """The first and the last row's loss must not depend on what another row gave."""
     places = [call.outputs[0] for call in calls]
     if features.requires_grad:

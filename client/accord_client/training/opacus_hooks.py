@@ -1,16 +1,18 @@
 """Per-row gradients by Opacus' hooks: for modules with a layer that has no rule of our own.
 
 Guarantees: each parameter's gradient is held row by row as Opacus gives it; a parameter for which
-it gives none is refused. Opacus supplies gradients here and nothing else, and keeps no state
-beyond `close`.
+it gives none is refused, and so is a module that mixes the numbers of rows (`mixes-rows`). Opacus
+supplies gradients here and nothing else, and keeps no state beyond `close`.
 
-Not covered: speed; `bookkeeping` is up to a hundred times faster. Tests use this one as the oracle.
+Not covered: mixing of looked-up rows, which have no gradient; speed: `bookkeeping` is up to a
+hundred times faster. Tests use this one as the oracle.
 """
 
 import torch
 from opacus.grad_sample.grad_sample_module import GradSampleHooks
 from torch import Tensor, nn
 
+from accord_client.training.bookkeeping import refuse_mixing_rows
 from accord_client.training.gradients import Dense, RowGradients
 from accord_client.training.losses import losses_of
 from accord_common.errors import UsageError
@@ -30,6 +32,7 @@ class OpacusHooks:
 
     def __init__(self, task: Task, module: nn.Module) -> None:
         self._task, self._module = task, module
+        self._proved = False  # that rows stay apart, in a batch of two or more
         self._parameters = [value for value in module.parameters() if value.requires_grad]
         self.bytes_per_row = 4 * sum(parameter.numel() for parameter in self._parameters)
         try:
@@ -47,6 +50,8 @@ class OpacusHooks:
 
     def gradients(self, features: Tensor, labels: Tensor) -> list[RowGradients | None]:
         """See `step.Engine`."""
+        if not self._proved and len(labels) > 1:
+            self._refuse_mixing_rows(features, labels)
         if features.is_floating_point():
             features.requires_grad_()  # else torch warns that hooks see no input gradient
         losses = losses_of(self._task, self._module, features, labels)
@@ -59,6 +64,19 @@ class OpacusHooks:
                 hint=_HINT,
             ) from error
         return [self._take(parameter, len(labels)) for parameter in self._parameters]
+
+    def _refuse_mixing_rows(self, features: Tensor, labels: Tensor) -> None:
+        """Raise `mixes-rows` as book-keeping does, but by the numbers that were given alone."""
+        self._hooks.disable_hooks()
+        try:
+            given = features.clone()
+            if given.is_floating_point():
+                given.requires_grad_()
+            losses = losses_of(self._task, self._module, given.clone(), labels)
+            refuse_mixing_rows(losses, [], given)
+        finally:
+            self._hooks.enable_hooks()
+        self._proved = True
 
     @staticmethod
     def _take(parameter: nn.Parameter, rows: int) -> RowGradients | None:

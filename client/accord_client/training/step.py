@@ -13,8 +13,7 @@ unclipped. Frozen parameters have no part in the sum.
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
 
 Not covered: noise and the division by q N (`train`), the account (the ledger). Gradients come from
-`bookkeeping` where each layer has a rule, else from `opacus_hooks`: the same sum in more time, and
-without the search for modules that mix rows.
+`bookkeeping` where each layer has a rule, else from `opacus_hooks`: the same sum in more time.
 """
 
 from typing import Protocol, Self

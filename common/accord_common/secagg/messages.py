@@ -106,7 +106,7 @@ class Confirmation(Message):
 
 
 class Unmasking(Message):
-    """R4: one share for each neighbour in U2, in roster order, sealed to the run's envelope key."""
+    """R4: one share for each of the sender's circle in U2, sealed to the run's envelope key."""
 
     KIND = UNMASKING
 

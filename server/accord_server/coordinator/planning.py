@@ -35,7 +35,7 @@ from accord_server.coordinator.manifests import (
 from accord_server.coordinator.plan_file import PlanFile
 
 _FLOAT = 4  # bytes
-_NODE_COPIES = 4  # model as it came, update, its ciphertext, what of it is being sent
+_NODE_COPIES = 5  # in a step: model as it came, update, sum in float64 (two), a layer's part
 _HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_IN_FLIGHT = 64 << 20  # bytes beside the masked sum: what is being sent, read, stepped
 

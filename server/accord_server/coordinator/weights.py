@@ -128,7 +128,11 @@ def _adaptation(plan: PlanFile, whole: Layout) -> Adaptation | None:
             lora=None if lora is None else Lora(rank=lora.rank, layers=sorted(set(lora.layers))),
         )
     except ValidationError as error:
-        raise UsageError("bad-plan", f"adapt: {error.errors()[0]['msg']}") from error
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(
+            "bad-plan", f"adapt: {where} {first['input']!r}: {first['msg']}"
+        ) from error
 
 
 def _little(vector: NDArray[np.float32]) -> bytes:

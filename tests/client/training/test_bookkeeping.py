@@ -121,10 +121,22 @@ class Shared(nn.Module):
         return result
 
 
+class Foreign(nn.Module):
+    """Takes the batch's mean off behind a layer that book-keeping has no rule for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.slope = nn.Linear(24, 1), nn.PReLU()
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.slope(self.layer(features))
+        return result - result.mean(0)
+
+
 @pytest.mark.parametrize(
     "make",
-    [lambda: Centred(True), lambda: Centred(False), Shared],
-    ids=["before", "behind", "table"],
+    [lambda: Centred(True), lambda: Centred(False), Shared, Shifted, Foreign],
+    ids=["before", "behind", "table", "shifted", "without a rule"],
 )
 def test_a_module_that_mixes_rows_is_refused(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(AccordError, match="mixes-rows"):
