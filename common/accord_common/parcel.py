@@ -28,6 +28,7 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_CHUNK_BYTES = 16 << 20
 MAX_CHUNKS = 256  # 4 GiB: 1e9 words mod 2^32
 _MAX_NAMES_BYTES = 64 << 10  # JSON that names records or chunks: 256 numbers are 2 KiB
+_VARINT_BYTES = 10  # of a protobuf number: 64 bits, seven a byte
 MAX_OBJECT_BYTES = MAX_CHUNK_BYTES + (64 << 10)  # a chunk with its head and its request's fields
 
 
@@ -181,13 +182,14 @@ def last_field(start: bytes, number: int, length: int) -> tuple[bytes, int]:
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
+    value = 0
+    for shift in range(0, 7 * _VARINT_BYTES, 7):
         byte = data[place]
         value |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
+        place += 1
         if byte < 0x80:
             return value, place
+    raise IndexError
 
 
 def _before_header(length: int) -> bytes:
@@ -264,7 +266,7 @@ def _json(body: Body) -> dict[str, object]:
         raise _malformed(f"{body.size} B of names")
     try:
         value = json.loads(body.load())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _malformed(f"not JSON: {error}") from error
     if not isinstance(value, dict):
         raise _malformed("not a JSON object")

@@ -119,6 +119,21 @@ def test_every_other_shape_is_refused(change: Callable[[Parcel], dict[str, Conte
     assert refused.value.code == "parcel-malformed"
 
 
+def test_names_that_are_nested_beyond_any_stack_are_refused() -> None:
+    deep = b"[" * 60_000
+    parcel = pack(b"header", None)
+    (child,) = parcel.tree.children
+    head = f"RecordDict {child.object_id} {len(deep)}".encode() + b"\0"
+    contents = {**parcel.contents, parcel.tree.object_id: Content.of(head + deep)}
+    with pytest.raises(FormatError, match="parcel-malformed"):
+        unpack(parcel.tree, contents.__getitem__)
+
+
+def test_a_number_of_many_bytes_is_refused_at_the_tenth() -> None:
+    with pytest.raises(FormatError, match="field-missing"):
+        last_field(b"\x08" + b"\xff" * (1 << 20), 3, 1 << 21)
+
+
 def test_a_tree_of_another_shape_is_refused_before_anything_is_fetched() -> None:
     bulk = pack(b"header", pack_bulk(BULK)).tree
     for tree in (

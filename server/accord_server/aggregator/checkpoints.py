@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from accord_common.bulk import Body, digest
 from accord_common.errors import FormatError, VerificationError
 from accord_common.files import put_in_place
+from accord_common.manifest import RunManifest
+from accord_common.secagg.sealing import sealed_bytes
 from accord_server.aggregator.open_file import OpenFile
 
 Vector = NDArray[np.float32]
@@ -123,6 +125,14 @@ class Checkpoints:
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+
+def space(manifest: RunManifest) -> int:
+    """Bytes of disk that one round may need at once: uploads, the sum, the next checkpoint."""
+    bits = manifest.secagg.ring_bits
+    uploads = manifest.n * sealed_bytes(manifest.dimension, bits)
+    total = manifest.dimension * bits // 8
+    return uploads + total + 4 * manifest.dimension * MOST_VECTORS + HEADER_BYTES
 
 
 def open_verified(path: Path, name: str) -> Body | None:

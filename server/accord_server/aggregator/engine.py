@@ -29,7 +29,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.identity import SigningKey
 from accord_common.rings import Words
-from accord_server.aggregator.checkpoints import MODEL, Checkpoints, Vector
+from accord_server.aggregator.checkpoints import MODEL, Checkpoints, Vector, space
 from accord_server.aggregator.chronicle import Chronicle, Completion
 from accord_server.aggregator.conclusion import Ending
 from accord_server.aggregator.control import Control, Stopped
@@ -176,6 +176,7 @@ class Engine:
         exchanges = Exchanges(self._members, attempt)
         last = attempt.round + 1 == manifest.rounds
         following = Following(self._members, None if last else self._new(attempt.round + 1, 0))
+        self._checkpoints.require_space(space(manifest))  # before a site is charged
         self._chronicle.open(attempt.close_sharers())
         try:
             exchanges.update(self._vectors[MODEL], following)

@@ -187,6 +187,9 @@ class SuperLinkTransport:
             except FormatError as error:
                 log.warning(error.code, party=party, detail=error.message)
                 return None
+            except Exception:  # nothing that one node sends may end the process
+                log.exception("answer-unreadable", party=party)
+                return None
             finally:
                 self._forget(exchange.party)
 

@@ -34,13 +34,7 @@ from accord_common.files import put_in_place
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
-from accord_common.secagg.sealing import sealed_bytes
-from accord_server.aggregator.checkpoints import (
-    HEADER_BYTES,
-    MOST_VECTORS,
-    Checkpoints,
-    open_verified,
-)
+from accord_server.aggregator.checkpoints import Checkpoints, open_verified, space
 from accord_server.aggregator.conclusion import Ending, conclude, plain, warm_up
 from accord_server.aggregator.control import Control, Interrupted
 from accord_server.aggregator.engine import Engine, RunKeys
@@ -300,14 +294,6 @@ class Service:
         body = open_verified(path, model)
         assert body is not None  # `blob` verified it
         return body
-
-
-def space(manifest: RunManifest) -> int:
-    """Bytes of disk that one round may need at once: uploads, the sum, the next checkpoint."""
-    bits = manifest.secagg.ring_bits
-    uploads = manifest.n * sealed_bytes(manifest.dimension, bits)
-    total = manifest.dimension * bits // 8
-    return uploads + total + 4 * manifest.dimension * MOST_VECTORS + HEADER_BYTES
 
 
 def lock(home: Home) -> int:

@@ -1,5 +1,6 @@
 """The round engine against real nodes without training: sums, attempts, failures, restarts."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -352,6 +353,27 @@ def test_a_killed_aggregator_goes_on_from_its_last_checkpoint(tmp_path: Path) ->
     assert isinstance(first, wire.Advertise)
     assert (first.round, first.attempt) == (2, 1)
     check_chain(simulation, result)
+
+
+def test_a_disk_that_fills_during_a_run_costs_no_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulation, asked = simulate(tmp_path), []
+
+    def full_once(descriptor: int, offset: int, size: int) -> None:
+        asked.append(size)
+        if len(asked) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full_once)
+    with pytest.raises(OSError, match="No space left"):
+        simulation.drive()
+    assert outcomes(simulation) == [(0, 0, "completed", 3)]
+    simulation.restart_aggregator()
+    result = simulation.drive()
+    assert outcomes(simulation) == [(round_, 0, "completed", 3) for round_ in range(3)]
+    assert [row.attempts for row in result_of(result).epsilon] == [3, 3, 3]
+    assert len(asked) == 4 and min(asked) > 3 * 4 * simulation.run.manifest.dimension
 
 
 def test_a_concluded_run_only_says_so_again(tmp_path: Path) -> None:
