@@ -264,7 +264,8 @@ def test_a_list_that_does_not_advance_is_refused(
 ) -> None:
     page = live.coordinator.partners()
     monkeypatch.setattr(schemas, "MAX_PAGE", len(page))
-    monkeypatch.setattr(live.coordinator, "_page", lambda *_, **__: page)
+    pages = [page, page, []]
+    monkeypatch.setattr(live.coordinator, "_page", lambda *_, **__: pages.pop(0))
     with pytest.raises(FormatError) as error:
         live.coordinator.partners()
     assert code_of(error) == "bad-answer"
