@@ -2,14 +2,17 @@
 
 Guarantees: each record has its outbox line before it is sent, and leaves the queue only when the
 registry has it or has refused it for good; records are idempotent by hash, so sending one again
-after a crash changes nothing. A receipt that the registry refuses with `forked-chain` freezes the
-ledger (`reconciling`), and receipts wait while it is frozen.
+after a crash changes nothing. No receipt leaves whose entry the ledger lacks: that freezes the
+ledger (`reconciling`), and receipts wait while it is frozen. `forked-chain` is the registry's bare
+word: it freezes only where the chain's head proves it under this node's key. Otherwise the run's
+receipts wait, and are sent again at the next delivery; what other runs have queued goes on.
 """
 
 import structlog
 
 from accord_client.outbox import Kind, Place
-from accord_client.reconciling import behind, freeze
+from accord_client.reconciling import behind, compare_run, freeze
+from accord_client.state import Queued
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.canonical import sha256_hex
@@ -26,11 +29,13 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
         TransportError: the registry cannot be reached; what is left stays queued.
         AuthError: the registry does not know this node's token; likewise.
     """
-    taken = 0
-    while (item := stores.state.next_queued()) is not None:
+    taken, position = 0, 0
+    forked: set[str] = set()  # runs whose receipts wait
+    while (item := stores.state.next_queued(position)) is not None:
+        position = item.position
         kind: Kind = "consent" if item.envelope.kind == CONSENT else "node-receipt"
-        if kind == "node-receipt" and behind(stores) is not None:
-            break
+        if kind == "node-receipt" and (item.run in forked or not _may_leave(stores, item)):
+            continue
         if not item.noted:
             data = item.envelope.to_bytes()
             place = Place(item.run, item.round, item.attempt)
@@ -43,8 +48,9 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
             raise
         except AccordError as error:
             if kind == "node-receipt" and error.code == "forked-chain":
-                freeze(stores, NodeReceipt.from_bytes(item.envelope.payload))
-                break
+                forked.add(item.run)
+                _look_at_head(stores, registry, item, error)
+                continue
             if type(error) is AccordError:  # an internal error of the registry's: it may pass
                 raise TransportError(error.code, error.message, hint=error.hint) from error
             log.warning(
@@ -57,3 +63,24 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
             )
         stores.state.posted(item.position)
     return taken
+
+
+def _may_leave(stores: Stores, item: Queued) -> bool:
+    receipt = NodeReceipt.from_bytes(item.envelope.payload)
+    if behind(stores) is None and not stores.ledger.holds(receipt.ledger, item.envelope.hash):
+        freeze(stores, receipt)
+    return behind(stores) is None
+
+
+def _look_at_head(
+    stores: Stores, registry: RegistryClient, item: Queued, refused: AccordError
+) -> None:
+    """Freeze where the registry can show a receipt of this node's that the ledger lacks."""
+    why = refused
+    try:
+        compare_run(stores, registry, registry.run(item.run))
+    except (TransportError, AuthError):
+        raise
+    except AccordError as error:
+        why = error
+    log.warning("receipt-waits", run=item.run, code=why.code, detail=why.message)

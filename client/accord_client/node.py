@@ -7,7 +7,8 @@
 Guarantees: one daemon a folder; a run is served only under this node's own acceptance, and from
 what this node keeps, so a restart needs no registry; a run that ends is left at once, one that is
 stopped or loses its agreement gets no further answer; nor does any after `REGISTRY_GRACE_S`
-without the registry. Before that first counts as heard, ledger and receipts are compared.
+without the registry. Before that first counts as heard, ledger and receipts are compared; runs are
+served after that too, unless the registry takes longer than `_COMPARE_WITHIN_S` to answer.
 
 Not covered: what is answered (`session`), and what is decided (`consent`).
 """
@@ -36,6 +37,7 @@ from accord_common.api.schemas import FINAL_STATES, RunView
 from accord_common.errors import (
     AccordError,
     ConflictError,
+    FormatError,
     NotFoundError,
     TransportError,
     VerificationError,
@@ -50,6 +52,8 @@ _RECEIVE_WAIT_S = 60.0  # a link wakes by itself for a message and when it is cl
 _WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
+_COMPARE_WITHIN_S = 5.0  # a registry that says nothing holds up neither accepted runs nor an end
+_UNFIT = frozenset({"wrong-size", "too-large"})  # of a base: fetching it again mends nothing
 _LEAVE_WITHIN_S = 10.0  # a round of training in flight is not waited for any longer
 
 
@@ -78,23 +82,13 @@ class Node:
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _queued: threading.Event = field(default_factory=threading.Event)
+    _asked: threading.Event = field(default_factory=threading.Event)
+    _resumed: threading.Event = field(default_factory=threading.Event)
     _compared: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Serve until `stop`."""
         contact = RegistryContact(self.stores, self.grace_s)
-        try:
-            self._compare()
-        except AccordError as error:  # the watcher asks again, before it counts as contact
-            log.warning("ledger-not-compared", code=error.code, detail=error.message)
-        for run in self.stores.state.runs():
-            if run.state in FINAL_STATES:
-                self.stores.rounds.erase(run.id)  # whoever recorded the end may have died then
-            elif run.decision == "accept" and run.state in SERVED_STATES:
-                try:
-                    self._serve(run.id, contact)
-                except AccordError as error:
-                    log.error("run-not-resumed", run=run.id, code=error.code, detail=error.message)
         # Daemon threads: a long poll in flight must not hold up the end of the process.
         loops: list[tuple[str, Callable[[RegistryContact], None]]] = [
             ("watcher", self._watch),
@@ -106,6 +100,9 @@ class Node:
         ]
         for thread in threads:
             thread.start()
+        self._asked.wait(_COMPARE_WITHIN_S)
+        self._resume(contact)
+        self._resumed.set()
         self._stop.wait()
         for run_id in list(self._served):
             self._leave(run_id, "the node is shutting down")
@@ -118,6 +115,20 @@ class Node:
     def stop(self) -> None:
         """End `run`; safe in a signal handler and from any thread."""
         self._stop.set()
+        self._asked.set()
+
+    def _resume(self, contact: RegistryContact) -> None:
+        """Serve what was accepted before this start."""
+        if not self._compared.is_set():
+            log.warning("ledger-not-compared", hint="The registry is asked until it answers.")
+        for run in self.stores.state.runs():
+            if run.state in FINAL_STATES:
+                self.stores.rounds.erase(run.id)  # whoever recorded the end may have died then
+            elif run.decision == "accept" and run.state in SERVED_STATES:
+                try:
+                    self._serve(run.id, contact)
+                except AccordError as error:
+                    log.error("run-not-resumed", run=run.id, code=error.code, detail=error.message)
 
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
@@ -126,6 +137,7 @@ class Node:
             try:
                 inbox = self.registry.inbox(cursor, wait_s)
                 self._compare()
+                self._resumed.wait()
                 contact.heard()
                 if monotonic() >= anew:
                     withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
@@ -143,6 +155,7 @@ class Node:
                 cursor, wait_s = inbox.cursor, _INBOX_WAIT_S
                 pause.reset()
             except Exception as error:  # the watcher outlives whatever one run or answer does
+                self._asked.set()
                 pause.after("watcher", error)
 
     def _carry(self, contact: RegistryContact) -> None:
@@ -163,6 +176,7 @@ class Node:
         if not self._compared.is_set():
             compare(self.stores, self.registry)
             self._compared.set()
+            self._asked.set()
 
     def _attend(self, view: RunView, contact: RegistryContact) -> None:
         """Decide about a run, or follow one that was decided."""
@@ -207,8 +221,21 @@ class Node:
                 if verdict.decision == "accept":
                     fetch_base(self.stores, self.registry, manifest)
                 answer(self.stores, considered, verdict, view.state, now())
-        except (NotFoundError, VerificationError) as error:  # undecided: the next look asks again
-            log.warning("base-not-fetched", run=view.id, code=error.code, detail=error.message)
+        except (NotFoundError, VerificationError, FormatError) as error:  # undecided
+            again = error.code not in _UNFIT
+            if not again:
+                self._unanswerable[view.id] = view.manifest_hash
+            log.warning(
+                "base-not-fetched",
+                run=view.id,
+                code=error.code,
+                detail=error.message,
+                fetched_again="at the next look" if again else "after a restart",
+            )
+            return
+        except OSError as error:  # a full disk, say: as unfit until somebody acts
+            self._unanswerable[view.id] = view.manifest_hash
+            log.error("base-not-kept", run=view.id, detail=str(error), fetched_again="at a restart")
             return
         except ConflictError:  # the steward was faster, or is at it
             return

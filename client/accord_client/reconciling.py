@@ -1,15 +1,16 @@
 """Whether the ledger still holds what this node's own receipts say, and how it gets it back.
 
 A ledger that was restored from an older copy would spend again what it has forgotten. The receipts
-at the registry stand outside of the folder, each under this node's key and with its ledger entry.
+at the registry stand outside of the folder, each under this node's key and with its ledger entry;
+those that wait in the node's own queue stand outside of the ledger's file.
 
 Guarantees: from the moment that a receipt shows a gap, nothing is charged or answered
 (`check_not_behind`), over restarts, until `reconcile` has charged it; only this node's own
 signature can show one. Charging it twice is possible, forgetting it is not.
 
 Not covered: receipts that never reached the registry, or that it withholds; receipts under a node
-key of before; two copies that write the very same entry within one second, which shows as a forked
-chain and is paid for once.
+key of before; two copies that write the very same entry within one second, which is paid for once,
+and whose receipts the registry refuses.
 """
 
 from collections.abc import Callable
@@ -82,11 +83,14 @@ def freeze(stores: Stores, receipt: NodeReceipt) -> None:
 
 
 def compare(stores: Stores, registry: RegistryClient) -> None:
-    """Freeze the ledger where the newest receipt of any run shows an entry that it lacks.
+    """Freeze the ledger where a queued receipt, or any run's newest, shows an entry that it lacks.
 
     Raises:
         TransportError: the registry cannot be reached.
     """
+    for known in _queued(stores):
+        if not _holds(stores, known):
+            freeze(stores, known.receipt)
     for view in registry.runs():
         compare_run(stores, registry, view)
 
@@ -95,7 +99,7 @@ def compare_run(stores: Stores, registry: RegistryClient, view: RunView) -> None
     """Likewise for one run."""
     head = _head(stores, view)
     known = None if head is None else _own(stores, registry.record(head))
-    if known is not None and not stores.ledger.holds(known.receipt.ledger, known.hash):
+    if known is not None and not _holds(stores, known):
         freeze(stores, known.receipt)
 
 
@@ -116,13 +120,10 @@ def chains(stores: Stores, registry: RegistryClient) -> list[Chain]:
 
 
 def missing(stores: Stores, found: list[Chain]) -> list[Known]:
-    """The receipts whose entries the ledger lacks, in the order in which they were spent."""
-    lacking = [
-        known
-        for chain in found
-        for known in chain.receipts
-        if not stores.ledger.holds(known.receipt.ledger, known.hash)
-    ]
+    """The receipts, also queued ones, whose entries the ledger lacks, in the order of spending."""
+    posted = [known for chain in found for known in chain.receipts]
+    each = {known.hash: known for known in posted + _queued(stores)}
+    lacking = [known for known in each.values() if not _holds(stores, known)]
     return sorted(lacking, key=lambda known: known.receipt.ledger.sequence)
 
 
@@ -132,10 +133,6 @@ def reconcile(stores: Stores, found: list[Chain], clock: Callable[[], datetime])
     Shares of rounds under way are dropped: the folder may be a copy from before they were used.
     Repeating it, also after a crash, charges nothing twice. The caller holds `lock.only_daemon`.
     """
-    charged = sum(
-        stores.ledger.recharge(known.receipt.ledger, known.hash, clock)
-        for known in missing(stores, found)
-    )
     for run in stores.state.runs():
         _drop_shares(stores, run.id)
     for chain in found:
@@ -143,12 +140,17 @@ def reconcile(stores: Stores, found: list[Chain], clock: Callable[[], datetime])
         stores.state.rechain(
             chain.run, chain.head, max(places, default=(-1, -1)), _again(stores, chain)
         )
+    # After the queue was signed anew: a spend is charged under its receipt's hash.
+    charged = sum(
+        stores.ledger.recharge(known.receipt.ledger, known.hash, clock)
+        for known in missing(stores, found)
+    )
     stores.state.put(_BEHIND, "")
     return charged
 
 
 def _again(stores: Stores, chain: Chain) -> Callable[[Envelope, str], Envelope | None]:
-    posted = {known.hash for known in chain.receipts} | {chain.head}
+    posted = {known.hash for known in chain.receipts}  # not the bare head: these are charged
 
     def follow(envelope: Envelope, head: str) -> Envelope | None:
         if envelope.hash in posted or envelope.kind != NODE_RECEIPT:
@@ -165,6 +167,20 @@ def _drop_shares(stores: Stores, run: str) -> None:
         begun = Begun.from_bytes(kept).model_copy(update={"shares": None})
         stores.rounds.keep(run, begun.to_bytes(), replaces=kept)
         stores.rounds.flush()
+
+
+def _queued(stores: Stores) -> list[Known]:
+    """The receipts that the registry has yet to get."""
+    found, after = [], 0
+    while (item := stores.state.next_queued(after)) is not None:
+        after = item.position
+        if item.envelope.kind == NODE_RECEIPT:
+            found.append(Known(NodeReceipt.from_bytes(item.envelope.payload), item.envelope.hash))
+    return found
+
+
+def _holds(stores: Stores, known: Known) -> bool:
+    return stores.ledger.holds(known.receipt.ledger, known.hash)
 
 
 def _head(stores: Stores, view: RunView) -> str | None:

@@ -267,11 +267,12 @@ class State:
         """How many records the registry has yet to get."""
         return int(self._all("SELECT count(*) FROM queue")[0][0])
 
-    def next_queued(self) -> Queued | None:
-        """Return the oldest queued record, or None."""
+    def next_queued(self, after: int = 0) -> Queued | None:
+        """Return the oldest queued record behind position `after`, or None."""
         rows = self._all(
             "SELECT position, run, round, attempt, envelope, noted FROM queue"
-            " ORDER BY position LIMIT 1"
+            " WHERE position > ? ORDER BY position LIMIT 1",
+            after,
         )
         if not rows:
             return None

@@ -1,10 +1,13 @@
 """A run that adapts a public base: what a node fetches, refuses, keeps, and what then travels."""
 
+import errno
+import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,12 +15,14 @@ import numpy as np
 import pytest
 from torch import nn
 
+from accord_client import bases
 from accord_client.bases import fetch_base
 from accord_client.cli.run import describe
 from accord_client.deciding import consider
 from accord_client.node import Node
 from accord_client.session import Session
 from accord_client.stores import Stores
+from accord_common.api import schemas
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RunView
 from accord_common.envelope import Envelope
@@ -258,6 +263,40 @@ def test_a_node_that_cannot_get_the_base_stays_undecided_and_asks_again(
     decided = stores.state.run(run.id)
     assert decided is not None and decided.decision == "accept"
     assert kept(stores) == {model_hash(base_bytes(21))}
+
+
+@pytest.mark.parametrize("unfit", ["wrong-size", "too-large", "full-disk"])
+def test_an_unfit_base_is_not_fetched_at_every_look(
+    three: Institutions,
+    stores: Stores,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    unfit: str,
+) -> None:
+    @contextmanager
+    def full(_: Path) -> Iterator[Any]:
+        yield SimpleNamespace(write=write)
+
+    def write(_: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (dataset,) = stores.datasets.all()
+    auto = dataset.model_copy(update={"policy": "auto-within-agreement"})
+    monkeypatch.setattr(type(stores.datasets), "all", lambda _: [auto])
+    if unfit == "too-large":
+        monkeypatch.setattr(schemas, "MAX_BLOB_BYTES", 10)
+    if unfit == "full-disk":
+        monkeypatch.setattr(bases, "replacing", full)
+    manifest = adapted(three, seed=31)
+    monkeypatch.setattr(registry.client, "record", three.lookup(manifest))
+    run = RunManifest.from_bytes(manifest.payload)
+    registry.content = base_bytes(31) + (b"\0" if unfit == "wrong-size" else b"")
+    node = Node(stores, registry.client)
+    for _ in range(2):
+        node._decide(run_view(run, manifest.hash))
+    assert len(registry.asked) == 1 and stores.state.run(run.id) is None
+    monkeypatch.undo()
+    assert kept(stores) == set()
 
 
 def run_view(run: RunManifest, manifest_hash: str) -> RunView:

@@ -3,16 +3,18 @@
 import json
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from accord_client import reconciling
+from accord_client import node, reconciling
 from accord_client.cli import main
 from accord_client.consent import Verdict
 from accord_client.deciding import answer, consider
@@ -23,10 +25,10 @@ from accord_client.secagg_memory import Begun
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.envelope import Envelope, sign
-from accord_common.errors import ConflictError, PolicyError
+from accord_common.errors import ConflictError, NotFoundError, PolicyError, TransportError
 from accord_common.fields import now
 from accord_common.home import Home
-from accord_common.receipts import CONSENT, NODE_RECEIPT, NodeReceipt
+from accord_common.receipts import CONSENT, NODE_RECEIPT, Consent, NodeReceipt
 from tests.client.institutions import Institutions, make_institutions, stranger
 from tests.client.test_node_session import Bench
 
@@ -42,24 +44,36 @@ class Registry:
         self.party = party
         self.stored: list[Envelope] = []
         self.run_id = ""
+        self.manifest = ""
+        self.lies = False  # it says `forked-chain` to whatever comes
 
     @property
     def head(self) -> str | None:
-        return self.stored[-1].hash if self.stored else None
+        return next(
+            (e.hash for e in reversed(self.stored) if manifest_of(e) == self.manifest), None
+        )
 
     def post(self, envelope: Envelope) -> None:
         if envelope in self.stored:
             return
         if envelope.kind == NODE_RECEIPT:
-            if NodeReceipt.from_bytes(envelope.payload).previous != self.head:
+            if self.lies or NodeReceipt.from_bytes(envelope.payload).previous != self.head:
                 raise ConflictError("forked-chain", "the chain goes on from elsewhere")
         else:
             assert envelope.kind == CONSENT
         self.stored.append(envelope)
 
-    def runs(self) -> list[Any]:
+    def run(self, run: str) -> Any:
+        if run != self.run_id:
+            raise NotFoundError("unknown-run", run)
         site = SimpleNamespace(party=self.party, head=self.head)
-        return [SimpleNamespace(id=self.run_id, consents=[site])]
+        return SimpleNamespace(id=run, consents=[site], state="running")
+
+    def runs(self) -> list[Any]:
+        return [self.run(self.run_id)]
+
+    def inbox(self, cursor: int, wait_s: float) -> Any:
+        return SimpleNamespace(cursor=cursor, runs=[])
 
     def record(self, hash_: str) -> Envelope:
         (found,) = (envelope for envelope in self.stored if envelope.hash == hash_)
@@ -84,6 +98,11 @@ class Registry:
         pass
 
 
+def manifest_of(envelope: Envelope) -> str:
+    body = NodeReceipt if envelope.kind == NODE_RECEIPT else Consent
+    return body.from_bytes(envelope.payload).manifest
+
+
 class Scene:
     """One node, a copy of its folder from before it spent, and a registry that saw it spend."""
 
@@ -97,7 +116,7 @@ class Scene:
         self.copy = folder / "copy"
         with self.three.open(self.party) as stores:
             self.bench = Bench(self.three, stores, self.manifest)
-            self.fake.run_id = self.bench.run
+            self.fake.run_id, self.fake.manifest = self.bench.run, self.manifest.hash
             deliver(stores, self.registry)
         self.back_up()
 
@@ -191,19 +210,114 @@ def test_a_forked_receipt_freezes_the_ledger_and_is_kept(scene: Scene) -> None:
     assert len(scene.fake.stored) == 1 + 2 + 2 + 1
 
 
-def test_a_start_compares_before_it_serves(scene: Scene) -> None:
+def test_a_forked_chain_without_proof_freezes_nothing_and_holds_up_no_other_run(
+    scene: Scene,
+) -> None:
+    scene.spend((0, 0))
+    scene.spend((0, 1), post=False)
+    scene.fake.lies = True
+    with scene.open() as stores:
+        scene.three.accept(stores, scene.three.manifest())
+        assert deliver(stores, scene.registry) == 1  # the other run's consent
+        assert reconciling.behind(stores) is None and stores.state.queued() == 1
+        scene.fake.run_id = ""  # nor where the registry shows no head at all
+        assert deliver(stores, scene.registry) == 0
+        assert reconciling.behind(stores) is None and stores.state.queued() == 1
+        scene.fake.lies = False
+        assert deliver(stores, scene.registry) == 1 and stores.state.queued() == 0
+
+
+def test_a_queued_receipt_shows_a_ledger_set_back_before_it_leaves(scene: Scene) -> None:
+    scene.spend((0, 0), post=False)
+    with scene.open() as stores:
+        before = scene.spent(stores)
+    set_ledger_back(scene)
+    with scene.open() as stores:
+        assert deliver(stores, scene.registry) == 0 and len(scene.fake.stored) == 1
+        assert reconciling.behind(stores) is not None
+        stores.state.put("ledger-behind", "")
+        reconciling.compare(stores, scene.registry)
+        assert reconciling.behind(stores) is not None
+        assert scene.reconcile(stores) == 1 and scene.spent(stores) == before
+        assert deliver(stores, scene.registry) == 1 and reconciling.behind(stores) is None
+
+
+def test_a_queue_that_is_signed_anew_is_charged_once(scene: Scene) -> None:
+    """The registry has another history than the queue, and the ledger has neither."""
     scene.spend((0, 0))
     scene.restore()
+    scene.spend((0, 0), post=False)
+    set_ledger_back(scene)
     with scene.open() as stores:
-        daemon = Node(stores, scene.registry)
-        daemon.stop()
+        reconciling.compare(stores, scene.registry)
+        assert scene.reconcile(stores) == 2 and scene.reconcile(stores) == 0
+        assert deliver(stores, scene.registry) == 1 and reconciling.behind(stores) is None
+        assert stores.ledger.length == 2 and len(scene.fake.stored) == 3
+
+
+def set_ledger_back(scene: Scene) -> None:
+    shutil.copy(scene.copy / "ledger.db", scene.home.path / "ledger.db")
+
+
+def daemon_that_ends_as_it_serves(
+    stores: Stores, registry: RegistryClient, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Node, list[bool], threading.Event]:
+    """A daemon; whether it had compared when it served each run; set once it serves."""
+    daemon, served, at_it = Node(stores, registry), list[bool](), threading.Event()
+
+    def serve(node: Node, *_: object) -> None:
+        served.append(node._compared.is_set())
+        at_it.set()
+        node.stop()
+
+    monkeypatch.setattr(Node, "_serve", serve)
+    return daemon, served, at_it
+
+
+def test_a_start_compares_before_it_serves(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.spend((0, 0))
+    scene.restore()
+    runs = scene.fake.runs
+    with scene.open() as stores:
+        stores.state.follow(scene.bench.run, "ready", now())
+        daemon, served, at_it = daemon_that_ends_as_it_serves(stores, scene.registry, monkeypatch)
+
+        def late() -> list[Any]:
+            at_it.wait(0.2)  # in vain, unless it serves without
+            return runs()
+
+        monkeypatch.setattr(scene.fake, "runs", late)
         daemon.run()
-        assert reconciling.behind(stores) is not None
+        assert served == [True] and reconciling.behind(stores) is not None
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_registry_that_never_answers_holds_up_neither_start_nor_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setattr(node, "_COMPARE_WITHIN_S", 60.0 if stopped else 0.05)
+    over = threading.Event()
+    with scene.open() as stores:
+        stores.state.follow(scene.bench.run, "ready", now())
+        daemon, served, _ = daemon_that_ends_as_it_serves(stores, scene.registry, monkeypatch)
+
+        def tar_pit(*_: object) -> Any:
+            if stopped:
+                daemon.stop()
+            over.wait(20.0)
+            raise TransportError("registry-unreachable", "at last")
+
+        monkeypatch.setattr(scene.fake, "inbox", tar_pit)
+        monkeypatch.setattr(scene.fake, "runs", tar_pit)
+        began = monotonic()
+        daemon.run()
+        over.set()
+        assert served == [False] and monotonic() - began < 10.0
 
 
 def test_a_ledger_set_back_alone_is_found_out(scene: Scene) -> None:
     scene.spend((0, 0))
-    shutil.copy(scene.copy / "ledger.db", scene.home.path / "ledger.db")
+    set_ledger_back(scene)
     with scene.open() as stores:
         reconciling.compare(stores, scene.registry)
         assert reconciling.behind(stores) is not None

@@ -288,7 +288,10 @@ class RegistryClient:
             found += page
             if len(page) < s.MAX_PAGE:
                 return found
-            after = key(page[-1])
+            last = key(page[-1])
+            if after is not None and last <= after:
+                raise FormatError("bad-answer", f"{path} lists out of order: {last} after {after}")
+            after = last
 
 
 def _decode(model: type[_Model], response: httpx.Response) -> _Model:

@@ -259,6 +259,18 @@ def test_long_lists_are_read_to_their_end(live: Live, monkeypatch: pytest.Monkey
     assert [partner.id for partner in everybody] == sorted(partner.id for partner in everybody)
 
 
+def test_a_list_that_does_not_advance_is_refused(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = live.coordinator.partners()
+    monkeypatch.setattr(schemas, "MAX_PAGE", len(page))
+    pages = [page, page, []]
+    monkeypatch.setattr(live.coordinator, "_page", lambda *_, **__: pages.pop(0))
+    with pytest.raises(FormatError) as error:
+        live.coordinator.partners()
+    assert code_of(error) == "bad-answer"
+
+
 def test_final_states_are_states() -> None:
     assert FINAL_STATES == {"completed", "failed", "stopped", "refused"}
 
