@@ -3,7 +3,8 @@
 Guarantees: memory holds no more of an upload than the pieces just read from its socket; an object
 is taken only if its bytes hash to its name; one answer takes no more disk than the manifest's
 vector needs, whatever a node tries; the space is free again as soon as the answer is dropped, used
-up, or this process dies. On the disk is what came over the wire: ciphertext.
+up, or this process dies, unless another answer names one of its objects too: then with that one. On
+the disk is what came over the wire: ciphertext.
 
 Not covered: which objects are wanted (`fleet`), their shape (`parcel`).
 """
@@ -15,7 +16,6 @@ from http import HTTPStatus
 from pathlib import Path
 
 from accord_common.bulk import Body
-from accord_common.errors import FormatError
 from accord_common.parcel import Content
 from accord_server.aggregator.bodies import Refusal
 from accord_server.aggregator.open_file import OpenFile
@@ -45,29 +45,17 @@ class Shelf:
 
     def write(self, start: int, pieces: Sequence[bytes]) -> None:
         """Write; OSError where the disk takes no more, Refusal once the answer was dropped."""
-        try:
-            self._open().write(start, pieces)
-        except ValueError as error:
-            raise Refusal(HTTPStatus.CONFLICT, "reply-not-wanted") from error
+        self._open().write(start, pieces)
 
     def body(self, start: int, size: int) -> Body:
-        """Return some of what was written, unread; FormatError where it is gone when it is read."""
-        file = self._open()
-
-        def read(offset: int, count: int) -> bytes:
-            try:
-                return file.read(start + offset, count)
-            except ValueError as error:  # another node's answer named this object, and is dropped
-                raise FormatError("parcel-malformed", "an object is not there any more") from error
-
-        return Body(size, read)
+        """Return some of what was written, unread; it stays readable whoever drops the answer."""
+        return self._open().body(start, size)
 
     def drop(self) -> None:
-        """Free the space now; whoever is still writing is refused."""
+        """Refuse whoever is still writing; the space is free once no `body` is held any more."""
         with self._lock:
             self._closed = True
-            if self._file is not None:
-                self._file.close()
+            self._file = None
 
     def _open(self) -> OpenFile:
         with self._lock:

@@ -127,6 +127,7 @@ class Engine:
             )
         else:
             result = history.result
+        self._spool.clear()
         self._finish(result)
         return result
 

@@ -15,6 +15,7 @@ from accord_common import wire
 from accord_common.bulk import Body
 from accord_common.errors import ProtocolError
 from accord_common.secagg.messages import cohort_hash
+from accord_server.aggregator.folding import SpoiledSum
 from accord_server.aggregator.following import Following
 from accord_server.aggregator.members import Members, share
 from accord_server.aggregator.secagg import Attempt
@@ -55,13 +56,16 @@ class Exchanges:
         self._wait(stage)
 
     def update(self, model: Body, following: Following) -> None:
-        """R2: everybody of U2 trains, masks and uploads; fixes U3."""
+        """R2: everybody of U2 trains, masks and uploads; fixes U3. A spoiled sum is `Short` too."""
         attempt, members = self.attempt, self.members
 
         def take(party: str, reply: wire.Reply, chunks: Sequence[bytes]) -> None:
             update = _expect(wire.UpdateReply, reply)
             began = members.clock()
-            attempt.fold(party, update.upload, chunks)
+            try:
+                attempt.fold(party, update.upload, chunks)
+            except SpoiledSum as error:
+                raise Short(stage.lost | {party: str(error)}) from error
             self.folding_s += members.clock() - began
             if update.next is not None:
                 following.advertised(party, update.next)

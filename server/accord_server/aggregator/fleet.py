@@ -155,6 +155,9 @@ class SuperLinkTransport:
             for line in self._lines.values():
                 line.end()
             self._lines.clear()
+            for exchange in self._exchanges.values():
+                if exchange.answer is not None:
+                    exchange.answer.shelf.drop()  # uploads under way end with the run
             self._exchanges.clear()
             self._superlink.close()
 

@@ -1,4 +1,4 @@
-"""Add an upload to a sum piece by piece, whole or not at all."""
+"""Add an upload to a sum piece by piece: whole, or not at all, or the sum is given up."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,6 +6,10 @@ import numpy as np
 
 from accord_common.errors import ProtocolError
 from accord_common.rings import Words
+
+
+class SpoiledSum(Exception):
+    """An upload is in the sum in part; the sum must never be used."""
 
 
 def add_whole(total: Words, open_pieces: Callable[[], Iterator[Words]]) -> None:
@@ -17,6 +21,7 @@ def add_whole(total: Words, open_pieces: Callable[[], Iterator[Words]]) -> None:
 
     Raises:
         ProtocolError: a piece does not open; `total` is then as it was.
+        SpoiledSum: anything else went wrong, or taking back did; `total` is worth nothing.
     """
     done = 0  # words
     try:
@@ -25,10 +30,20 @@ def add_whole(total: Words, open_pieces: Callable[[], Iterator[Words]]) -> None:
             np.add(block, piece, out=block)
             done += piece.shape[0]
     except ProtocolError:
-        pieces, taken = open_pieces(), 0
-        while taken < done:
+        _take_back(total[:done], open_pieces)
+        raise
+    except Exception as error:
+        raise SpoiledSum(f"an upload was added in part: {error}") from error
+
+
+def _take_back(added: Words, open_pieces: Callable[[], Iterator[Words]]) -> None:
+    taken = 0
+    try:
+        pieces = open_pieces()
+        while taken < added.shape[0]:
             piece = next(pieces)
-            block = total[taken : taken + piece.shape[0]]
+            block = added[taken : taken + piece.shape[0]]
             np.subtract(block, piece, out=block)
             taken += piece.shape[0]
-        raise
+    except Exception as error:
+        raise SpoiledSum(f"an upload cannot be taken back: {error}") from error

@@ -3,7 +3,9 @@
 Guarantees: every path but `BODY_LIMITS` answers 404, whatever else Flower can do; a body is read
 only from a node whose key signed the request and is in the roster, and never beyond its path's
 limit; a fault while answering one request touches no other. No node has more than `LANES` large
-bodies under way, each of which takes 256 KiB of memory (`bodies`).
+bodies under way, each of which takes 256 KiB of memory (`bodies`). Strangers who connect and say
+nothing are sent away after 10 s, the oldest at once where they are many: they crowd out no node
+that is here.
 
 A node holds one request to `LINE` open for as long as it lives. The aggregator writes a frame (one
 byte) into it: `WAKE` when a message waits, `ALIVE` every few seconds, `END` before closing. When
@@ -23,10 +25,11 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeGuard
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from accord_common.errors import ConflictError, TransportError
 from accord_common.parcel import MAX_OBJECT_BYTES
@@ -63,6 +66,7 @@ WAKE, ALIVE, END = b"w", b".", b"e"
 ALIVE_S = 5.0
 TICK_S = 10  # Flower drops a run's task after 60 s without a sign
 _CONNECTIONS = 1_000  # two a node; beyond that a flood gets 503
+_FIRST_REQUEST_S = 10.0  # a node asks as soon as it is connected
 LANES = 4  # large bodies a node may have under way; an honest one has one, or two while it returns
 
 log = structlog.get_logger(__name__)
@@ -146,6 +150,7 @@ class Listener:
             self._serve,
             interface="asgi3",
             lifespan="off",
+            http=_Connection,
             ws="none",
             log_config=None,
             log_level="critical",
@@ -197,8 +202,13 @@ class Listener:
         self.close()
 
     async def _tick(self) -> None:
-        if self._application is not None:
-            self._application.tick()
+        application = self._application  # a run may end meanwhile
+        if application is None:
+            return
+        try:
+            application.tick()
+        except Exception:  # it would end the server's loop
+            log.exception("tick-failed")
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
         path, party = scope["path"], ""
@@ -234,6 +244,23 @@ class Listener:
                 await respond(send, HTTPStatus.OK, pieces, b"application/protobuf")
 
 
+class _Connection(HttpToolsProtocol):
+    """A connection that ends unless its first request, which carries a key, comes soon."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self.loop.call_later(_FIRST_REQUEST_S, self._end_if_silent)
+        silent = [other for other in self.connections if _is_silent(other)]
+        if 2 * len(silent) > _CONNECTIONS:  # the other half is for those who have spoken
+            min(silent, key=lambda other: other._since)._end_if_silent()
+
+    def _end_if_silent(self) -> None:
+        if _is_silent(self):
+            self.connections.discard(self)
+            self.transport.abort()
+
+
 class _Server(uvicorn.Server):
     """Says when it listens."""
 
@@ -246,6 +273,10 @@ class _Server(uvicorn.Server):
             await super().startup(sockets)
         finally:
             self.ready.set()
+
+
+def _is_silent(connection: object) -> TypeGuard[_Connection]:
+    return isinstance(connection, _Connection) and connection.cycle is None
 
 
 async def _hold(

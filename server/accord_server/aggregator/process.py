@@ -7,6 +7,7 @@ accept; whatever was opened is closed; memory that a round needed is the system'
 import ctypes
 import os
 import re
+import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ def open_service(
     """
     log_as_json()
     _return_large_blocks()
+    _allow_open_files()
     place = _PLACE.fullmatch(listen)
     if place is None or int(place["port"]) > 65535:
         raise UsageError("bad-listen", f"{listen!r} is not HOST:PORT")
@@ -89,6 +91,12 @@ def _return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
+
+
+def _allow_open_files() -> None:
+    """Raise the soft limit, often 1024, to the hard one: every connection and answer takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _check_certificate(certificate: Path, ca: Path) -> str:

@@ -54,7 +54,7 @@ from accord_common.secagg.messages import (
     verify,
 )
 from accord_server.aggregator.attempt_state import Stage, Staged, Suspended
-from accord_server.aggregator.folding import add_whole
+from accord_server.aggregator.folding import SpoiledSum, add_whole
 from accord_server.aggregator.left_over import combined, left_over
 
 
@@ -177,6 +177,7 @@ class Attempt(Staged):
                 `wrong-model`, `wrong-cohort`, `wrong-length`, `wrong-root`, `wrong-chunks` or
                 `seal-broken`.
             VerificationError: the signature does not hold.
+            SpoiledSum: it was added in part; the attempt has no sum any more.
         """
         self._require(Stage.UPLOAD, party, self._sharers, self.uploads)
         header = self._verify(Upload, party, envelope)
@@ -188,7 +189,12 @@ class Attempt(Staged):
             raise ProtocolError("wrong-length", f"{party} sends {header.words} words")
         if header.root != upload_root(chunks) or header.chunks != len(chunks):
             raise ProtocolError("wrong-root", f"the chunks of {party} are not those it signed")
-        add_whole(self._accumulator(), lambda: self._open(party, header.ephemeral_key, chunks))
+        total = self._accumulator()
+        try:
+            add_whole(total, lambda: self._open(party, header.ephemeral_key, chunks))
+        except SpoiledSum:
+            self._sum = None
+            raise
         self.uploads[party] = envelope.hash
 
     def close_uploads(self) -> dict[str, str]:

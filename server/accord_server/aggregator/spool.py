@@ -38,12 +38,16 @@ class Spool:
         part = self._folder / f"next{_SUFFIX}.part"
         little = words.astype(words.dtype.newbyteorder("<"), copy=False).data.cast("B")
         digest = hashlib.sha256()
-        with part.open("wb") as file:
-            for piece in (suspended.to_bytes() + b"\n", little):
-                digest.update(piece)
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with part.open("wb") as file:
+                for piece in (suspended.to_bytes() + b"\n", little):
+                    digest.update(piece)
+                    file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            part.unlink(missing_ok=True)  # a full disk needs the room
+            raise
         name = digest.hexdigest()
         put_in_place(part, self._path(name))
         return name

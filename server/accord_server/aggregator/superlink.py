@@ -26,7 +26,7 @@ import time
 from base64 import b64decode
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import cast
 
@@ -62,11 +62,10 @@ from flwr.proto.message_pb2 import (
     PushObjectRequest,
     PushObjectResponse,
 )
-from flwr.server.superlink.linkstate import LinkState
+from flwr.server.superlink.linkstate import InMemoryLinkState, LinkState
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
-    FLWR_IN_MEMORY_DB_NAME,
     NOOP_FEDERATION_ID,
     TaskType,
 )
@@ -75,7 +74,6 @@ from flwr.supercore.inflatable.inflatable_object import is_valid_sha256_hash
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.object_store.object_store import NoObjectInStoreError
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes, verify_signature
-from flwr.superlink.config_loader import get_objectstore_linkstate_factories
 from flwr.superlink.federation import NoOpFederationManager
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import DecodeError
@@ -115,6 +113,22 @@ class _Objects(InMemoryObjectStore):
         return Content.of(found) if isinstance(found, bytes) and found else found or None
 
 
+class _State(InMemoryLinkState):
+    """Flower's state, where an object may be as long under way as `fleet` waits for it.
+
+    Flower gives each 180 s, and looks only when the object is whole: a slow line's is thrown away.
+    """
+
+    def store_object(
+        self, run_id: int, session_id: str, object_id: str, object_content: bytes
+    ) -> bool:
+        with self._lock_object_push_sessions:
+            session = self._object_push_sessions.get(session_id)
+            if session is not None:
+                session.expires_at = datetime.now(UTC) + timedelta(seconds=_TTL_S)
+            return super().store_object(run_id, session_id, object_id, object_content)
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A node's announcement of an answer; its objects come next.
@@ -137,11 +151,8 @@ class SuperLink:
 
     def __init__(self, roster: Mapping[str, ec.EllipticCurvePublicKey]) -> None:
         """Open the run. `roster`: party id -> the P-384 key its node's delegation names."""
-        objects, factory = get_objectstore_linkstate_factories(
-            FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager()
-        )
-        self._store = objects.store_instance = _Objects()
-        self._state = factory.state()
+        self._store = _Objects()
+        self._state = _State(NoOpFederationManager(), self._store)
         self._run_id, self._task_id = _start_run(self._state)
         self._keys = dict(roster)
         self._nodes: dict[str, int] = {}

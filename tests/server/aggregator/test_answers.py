@@ -9,9 +9,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
+from flwr.supercore.corestate import in_memory_corestate
 from structlog.testing import capture_logs
 
-from accord_common.errors import FormatError
 from accord_common.parcel import Parcel, pack, pack_bulk
 from accord_server.aggregator import bodies
 from accord_server.aggregator.answers import Arriving, Shelf
@@ -183,7 +183,7 @@ def test_a_full_disk_loses_the_node_that_it_cannot_hold(here: Site) -> None:
         assert answer(here.transport).bulk == (CHUNK,)
 
 
-def test_an_object_of_a_dropped_answer_is_gone_for_whoever_named_it_too(here: Site) -> None:
+def test_an_object_of_a_dropped_answer_stays_for_whoever_named_it_too(here: Site) -> None:
     parcel, name, content = large()
     with replying(here, "a") as a, replying(here, "b") as b:
         assert a.announce(parcel)[0] == HTTPStatus.OK
@@ -195,8 +195,35 @@ def test_an_object_of_a_dropped_answer_is_gone_for_whoever_named_it_too(here: Si
         put_rest(b, other)
         event = until(here.transport, lambda event: isinstance(event, Incoming))
         assert isinstance(event, Incoming)
-        with pytest.raises(FormatError, match="parcel-malformed"):
-            event.bulk[0]
+        assert list(event.bulk) == [CHUNK]
+        del event
+        eventually(lambda: on_disk(here.certificates.folder) == 0)
+
+
+def test_an_upload_may_take_longer_than_flower_would_wait(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(in_memory_corestate, "OBJECT_PUSH_SESSION_TTL_SECONDS", 0)
+    with replying(here) as node:
+        parcel, name, content = large()
+        assert node.announce(parcel)[0] == HTTPStatus.OK
+        assert node.put(name, content) == (HTTPStatus.OK, "")
+        put_rest(node, parcel)
+        assert answer(here.transport).bulk == (CHUNK,)
+
+
+def test_an_upload_under_way_ends_with_the_run(here: Site) -> None:
+    folder = here.certificates.folder
+    with replying(here) as node:
+        parcel, name, content = large()
+        assert node.announce(parcel)[0] == HTTPStatus.OK
+        begun = node.begin(name, len(content), content[: MIB + MIB // 2])
+        eventually(lambda: on_disk(folder) >= MIB)
+        here.transport.close()
+        eventually(lambda: on_disk(folder) == 0)
+        begun.send(content[MIB + MIB // 2 :])
+        assert begun.getresponse().status == HTTPStatus.CONFLICT
+        begun.close()
 
 
 def test_what_is_longer_than_it_said_is_refused(tmp_path: Path) -> None:

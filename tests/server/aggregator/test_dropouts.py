@@ -1,20 +1,25 @@
 """Nodes and the aggregator itself lost at every stage: exact sums of the survivors, or a reason."""
 
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_common import wire
-from accord_common.errors import ProtocolError
+from accord_common.errors import FormatError, ProtocolError
 from accord_common.manifest import SecAgg
-from accord_common.rings import ring_of, scale_for
+from accord_common.rings import Words, ring_of, scale_for
+from accord_common.secagg import sealing
 from accord_server.aggregator.checkpoints import Checkpoints
 from accord_server.aggregator.control import Interrupted
+from accord_server.aggregator.folding import SpoiledSum, add_whole
 from accord_server.aggregator.journal import Opened, Unmasking
+from accord_server.aggregator.secagg import Attempt
+from accord_server.aggregator.spool import Spool
 from tests.server.aggregator.test_engine import check_chain, outcomes, result_of
 from tests.simulator import (
     BOUND,
@@ -188,6 +193,7 @@ def test_a_lost_spool_fails_the_run_with_the_reason(
     damage(path)
     body = result_of(simulation.drive())
     assert (body.status, body.code, body.rounds) == ("failed", "unmask-interrupted", 1)
+    assert list(path.parent.glob("*.sum*")) == []
 
 
 def test_the_attempt_is_on_disk_before_it_is_sent_and_before_it_is_unmasked(
@@ -254,3 +260,55 @@ def test_the_model_moves_by_the_survivors_mean_in_every_ring(
     model = np.frombuffer(left.load(path.stem).vectors["model"].load(), "<f4")
     moved = model - np.frombuffer(simulation.initial, "<f4")
     assert np.abs(moved - mean).max() <= 0.5 / secagg.scale + 1e-6
+
+
+@pytest.mark.parametrize("fault", [OSError("the disk"), FormatError("gone", "an object")])
+def test_a_sum_that_an_upload_is_in_in_part_is_never_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    faults = [fault]
+    unseal = sealing.unseal
+
+    def breaks(*told: Any, **named: Any) -> Iterator[Words]:
+        for piece in unseal(*told, **named):
+            yield piece
+            if faults:
+                raise faults.pop()
+
+    monkeypatch.setattr(sealing, "unseal", breaks)
+    simulation = simulate(tmp_path)
+    result = simulation.drive()
+    assert outcomes(simulation)[:2] == [(0, 0, "aborted", 3), (0, 1, "completed", 3)]
+    check_chain(simulation, result)
+
+
+def test_what_cannot_be_taken_back_spoils_the_sum() -> None:
+    total, opened = np.zeros(4, np.uint32), []
+
+    def pieces() -> Iterator[Words]:
+        opened.append(1)
+        if len(opened) == 2:
+            raise ProtocolError("seal-broken", "the second time")
+        yield np.ones(2, np.uint32)
+        raise ProtocolError("seal-broken", "the first time")
+
+    with pytest.raises(SpoiledSum, match="the second time"):
+        add_whole(total, pieces)
+
+
+def test_a_disk_that_is_full_keeps_no_half_sum(tmp_path: Path) -> None:
+    class Large:
+        def suspend(self) -> tuple["Large", Words]:
+            return self, np.zeros(1 << 18, np.uint32)
+
+        def to_bytes(self) -> bytes:
+            return b"{}"
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            Spool(tmp_path).write(cast(Attempt, Large()))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []

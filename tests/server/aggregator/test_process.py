@@ -1,5 +1,6 @@
 """Opening the aggregator: what is refused before anything listens."""
 
+import resource
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -51,6 +52,17 @@ def test_it_listens_where_it_says_and_once(home: Home, certificates: Path) -> No
             opened(home, certificates, stack)
     with ExitStack() as stack:  # the lock and the port went with it
         assert opened(home, certificates, stack, listen=address) == address
+
+
+def test_it_may_open_as_many_files_as_the_system_lets_it(home: Home, certificates: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, hard - 1), hard))
+    try:
+        with ExitStack() as stack:
+            opened(home, certificates, stack)
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_an_address_may_be_another_than_it_listens_on(home: Home, certificates: Path) -> None:

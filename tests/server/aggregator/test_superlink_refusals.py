@@ -1,7 +1,11 @@
 """What the public listener refuses, asked by raw requests: each with its status and stable code."""
 
 import json
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -30,9 +34,10 @@ from accord_common.parcel import (
     pack,
 )
 from accord_server.aggregator import listener as paths
+from accord_server.aggregator.fleet import SuperLinkTransport
 from accord_server.aggregator.listener import BODY_LIMITS
 from accord_server.aggregator.transport import Lost
-from tests.fleet import Site, answer, site
+from tests.fleet import HOST, Site, answer, site
 from tests.raw_node import Raw, Replying
 
 
@@ -273,3 +278,45 @@ def test_between_runs_nodes_are_told_that_there_is_none(tmp_path: Path) -> None:
 
 def test_the_largest_object_is_a_chunk_with_its_request(here: Site) -> None:
     assert BODY_LIMITS[paths.PUSH_OBJECT] == MAX_OBJECT_BYTES
+
+
+def test_strangers_who_say_nothing_are_sent_away(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "_FIRST_REQUEST_S", 0.1)
+    with stranger(here) as silent:
+        assert silent.recv(1) == b""
+
+
+def test_silent_strangers_crowd_out_no_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "_CONNECTIONS", 10)
+    with site(tmp_path, ("a",)) as here, ExitStack() as stack:
+        node = Replying(here, here.keys["a"])
+        node.pull()
+        strangers = [stack.enter_context(stranger(here)) for _ in range(20)]
+        assert strangers[0].recv(1) == b""
+        request = PullMessagesRequest(node=node.node).SerializeToString()
+        assert node.ask(paths.PULL_MESSAGES, request)[0] == HTTPStatus.OK
+        node.close()
+
+
+def stranger(here: Site) -> ssl.SSLSocket:
+    tls = ssl.create_default_context(cafile=str(here.certificates.folder / "ca.pem"))
+    plain = socket.create_connection((HOST, here.listener.port), timeout=10)
+    return tls.wrap_socket(plain, server_hostname=HOST, suppress_ragged_eofs=True)
+
+
+def test_a_fault_in_a_tick_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "TICK_S", 0)
+    ticked = threading.Semaphore(0)
+
+    def fails(transport: SuperLinkTransport) -> None:
+        ticked.release()
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(SuperLinkTransport, "tick", fails)
+    with site(tmp_path, ("a",)) as here:
+        assert ticked.acquire(timeout=10) and ticked.acquire(timeout=10)
+        assert Raw(here, here.keys["a"]).activate().node_id
