@@ -65,7 +65,7 @@ class Exchanges:
             try:
                 attempt.fold(party, update.upload, chunks)
             except SpoiledSum as error:
-                raise Short(stage.lost | {party: str(error)}) from error
+                raise Short({party: str(error)}) from error
             self.folding_s += members.clock() - began
             if update.next is not None:
                 following.advertised(party, update.next)
@@ -187,7 +187,7 @@ class Exchanges:
         except Short as short:
             if stage.again is not None:  # they were waited for
                 self.members.give_up(short.lost)
-            short.lost = self.lost | short.lost
+            short.lost = self.lost | stage.lost | short.lost
             raise
         finally:
             self.lost |= stage.lost
