@@ -48,8 +48,8 @@ def test_no_stream_is_seen_twice() -> None:
     source = NoiseSource()
     first, second = draw(1000, source=source), draw(1000, source=source)
     other = draw(1000)
-    assert not np.isin(first, second).any()
-    assert not np.isin(first, other).any()
+    for drawn in (second, other):  # two float32 in a million pairs are equal now and then
+        assert np.isin(first, drawn).sum() < 10
 
 
 def test_a_source_keeps_no_key() -> None:
