@@ -29,14 +29,14 @@ from accord_common.terms import TERMS
 
 
 class InstalledTask(Protocol):
-    """What `accord_common.models` finds installed for a task's name."""
+    """What `accord_common.models` finds installed for a task's name; fields as in `TaskRef`."""
 
     @property
-    def distribution(self) -> str: ...  # noqa: D102
+    def distribution(self) -> str: ...  # noqa: D102 - see `TaskRef`
     @property
-    def version(self) -> str: ...  # noqa: D102
+    def version(self) -> str: ...  # noqa: D102 - see `TaskRef`
     @property
-    def code_hash(self) -> str: ...  # noqa: D102
+    def code_hash(self) -> str: ...  # noqa: D102 - see `TaskRef`
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from accord_common.secagg.graph import is_drawn
 from accord_common.secagg.masks import public_key
 from accord_common.secagg.messages import (
     Confirmation,
+    M,
     Unmasking,
     Upload,
     sharers_hash,
@@ -176,15 +177,7 @@ def _check_confirmations(
         if claimed in signers:
             raise ProtocolError("repeated-confirmation", f"{claimed} confirms twice")
         signers.add(claimed)
-        message = verify(
-            Confirmation,
-            envelope,
-            node_key=peers[claimed],
-            manifest=own.manifest,
-            round_=own.round,
-            attempt=own.attempt,
-            party=claimed,
-        )
+        message = _of_this_attempt(Confirmation, envelope, own, claimed, peers)
         if message != own.model_copy(update={"party": claimed}):
             raise ProtocolError("wrong-confirmation", f"{claimed} was told other lists")
 
@@ -199,15 +192,21 @@ def _check_uploads(
     if signed.keys() != set(parties):
         raise ProtocolError("wrong-upload", "the uploads are not those of the neighbours in U3")
     for party, envelope in signed.items():
-        message = verify(
-            Upload,
-            envelope,
-            node_key=peers[party],
-            manifest=own.manifest,
-            round_=own.round,
-            attempt=own.attempt,
-            party=party,
-        )
+        message = _of_this_attempt(Upload, envelope, own, party, peers)
         told = message.model, message.cohort, message.sharers
         if told != (own.model, own.cohort, own.sharers):
             raise ProtocolError("wrong-upload", f"{party} masked for other lists")
+
+
+def _of_this_attempt(
+    kind: type[M], envelope: Envelope, own: Confirmation, party: str, peers: Mapping[str, str]
+) -> M:
+    return verify(
+        kind,
+        envelope,
+        node_key=peers[party],
+        manifest=own.manifest,
+        round_=own.round,
+        attempt=own.attempt,
+        party=party,
+    )

@@ -15,16 +15,17 @@ from accord_common.api.wire import WireEnvelope
 from accord_common.canonical import parse
 from accord_common.errors import AccordError, FormatError
 from accord_common.fields import Count, Hash, Id, Record, Text
+from accord_common.manifest import MAX_ROSTER
 from accord_common.parcel import MAX_HEADER_BYTES
-from accord_common.secagg.messages import MAX_COHORT, SealedShares
+from accord_common.secagg.messages import SealedShares
 
 MODEL_CHUNK_BYTES = 8 << 20  # the model goes out in pieces of this size, the last one shorter
 _MAX_MESSAGE = 4000  # characters: fields.Text's bound
 
-_Cohort = Annotated[list[WireEnvelope], Field(min_length=2, max_length=MAX_COHORT)]
-_Sharers = Annotated[list[Id], Field(min_length=2, max_length=MAX_COHORT)]
-_Sealed = Annotated[dict[Id, SealedShares], Field(min_length=1, max_length=MAX_COHORT)]
-_Uploads = Annotated[dict[Id, Hash], Field(min_length=2, max_length=MAX_COHORT)]
+_Cohort = Annotated[list[WireEnvelope], Field(min_length=2, max_length=MAX_ROSTER)]
+_Sharers = Annotated[list[Id], Field(min_length=2, max_length=MAX_ROSTER)]
+_Sealed = Annotated[dict[Id, SealedShares], Field(min_length=1, max_length=MAX_ROSTER)]
+_Uploads = Annotated[dict[Id, Hash], Field(min_length=2, max_length=MAX_ROSTER)]
 
 
 class Advertise(Record):

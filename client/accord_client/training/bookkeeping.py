@@ -32,6 +32,7 @@ from accord_client.training.gradients import RowGradients
 from accord_client.training.losses import losses_of
 from accord_client.training.rules import Rule, rule_for
 from accord_common.errors import UsageError
+from accord_common.models.flat import trainable
 from accord_common.models.task import Task
 
 _GUESSED_BYTES = 32 << 20  # of a row that was never seen: eight rows at first
@@ -73,7 +74,7 @@ class BookKeeping:
 
     def __init__(self, task: Task, module: nn.Module) -> None:
         self._task, self._module = task, module
-        self._parameters = [value for value in module.parameters() if value.requires_grad]
+        self._parameters = [value for _, value in trainable(module)]
         self._proved = False  # that rows stay apart, in a batch of two or more
         self.bytes_per_row = _GUESSED_BYTES
         self._calls: list[_Call] | None = None  # a list while a forward pass is recorded

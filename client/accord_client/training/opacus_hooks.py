@@ -16,6 +16,7 @@ from accord_client.training.bookkeeping import refuse_mixing_rows
 from accord_client.training.gradients import Dense, RowGradients
 from accord_client.training.losses import losses_of
 from accord_common.errors import UsageError
+from accord_common.models.flat import trainable
 from accord_common.models.task import Task
 
 _LEFT_ON_LAYERS = ("activations", "max_batch_len")  # of Opacus, where a batch broke off
@@ -33,7 +34,7 @@ class OpacusHooks:
     def __init__(self, task: Task, module: nn.Module) -> None:
         self._task, self._module = task, module
         self._proved = False  # that rows stay apart, in a batch of two or more
-        self._parameters = [value for value in module.parameters() if value.requires_grad]
+        self._parameters = [value for _, value in trainable(module)]
         self.bytes_per_row = 4 * sum(parameter.numel() for parameter in self._parameters)
         try:
             self._hooks = GradSampleHooks(module, loss_reduction="sum")

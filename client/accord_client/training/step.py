@@ -29,6 +29,7 @@ from accord_client.training.gradients import RowGradients
 from accord_client.training.opacus_hooks import OpacusHooks
 from accord_common.errors import UsageError
 from accord_common.models.architectures import refuse_mixing
+from accord_common.models.flat import trainable
 from accord_common.models.task import Task
 from accord_common.privacy.events import MIN_CLIPPING_NORM
 from accord_common.tables import Encoded
@@ -81,7 +82,7 @@ class ClippedGradients:
         if not clip >= float(MIN_CLIPPING_NORM):
             raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
         self._module, self._clip = module, clip
-        self._sizes = [value.numel() for value in module.parameters() if value.requires_grad]
+        self._sizes = [value.numel() for _, value in trainable(module)]
         self._engine: Engine
         if (layer := layer_without_rule(module)) is None:
             self._engine = BookKeeping(task, module)

@@ -28,7 +28,6 @@ CONFIRMATION = "confirmation"
 UNMASKING = "unmasking"
 COMMITMENT = "commitment"
 REVEAL = "reveal"
-MAX_COHORT = MAX_ROSTER
 
 SealedShares = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{164}$")]  # 2 shares and a tag
 SealedAnswer = Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2}){1,6616}$")]  # 200 shares
@@ -77,7 +76,7 @@ class Shares(Message):
     KIND = SHARES
 
     cohort: Hash
-    sealed: Annotated[dict[Id, SealedShares], Field(min_length=1, max_length=MAX_COHORT)]
+    sealed: Annotated[dict[Id, SealedShares], Field(min_length=1, max_length=MAX_ROSTER)]
 
 
 class Upload(Message):

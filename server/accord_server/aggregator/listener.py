@@ -247,6 +247,7 @@ class Listener:
 class _Connection(HttpToolsProtocol):
     """A connection that ends unless its first request, which carries a key, comes soon."""
 
+    # uvicorn narrows the base class's transport.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._since = self.loop.time()

@@ -86,6 +86,7 @@ def _read(file: BinaryIO, attempt: Attempt) -> Words:
     """Read what follows as words, in one vector and no copy."""
     secagg = attempt.manifest.secagg
     words: Words = np.empty(attempt.manifest.dimension, ring_of(secagg.ring_bits).words)
+    # BinaryIO's stub lacks readinto; what `open` returns has it.
     if file.readinto(words.data.cast("B")) != words.nbytes or file.read(1):  # type: ignore[attr-defined]
         raise ValueError(f"it does not hold {words.shape[0]} words")
     return words

@@ -21,7 +21,7 @@ from tests.world import SCHEMA
 @pytest.fixture
 def node(accord_node: Run, tmp_path: Path) -> Run:
     """A fresh node's folder."""
-    accord_node("init", "--name", "Hospital A", "--jurisdiction", "DE").json  # noqa: B018
+    accord_node("init", "--name", "Hospital A", "--jurisdiction", "DE").json  # noqa: B018 - asserts success
     return accord_node
 
 
