@@ -4,7 +4,9 @@ Guarantees: a spend is signed, chained and on the disk before `charge` returns, 
 the building uncharged whatever crashes; the caps are checked in the same transaction, over
 everything that the population ever spent (runs, agreements and projects together), so two processes
 cannot spend the same budget twice; one (run, round, attempt) is charged once; nothing is refunded.
-Events are kept, never epsilon; the filter's orders are signed into the header when it is made.
+Events are kept, never epsilon; the filter's orders are signed into the header when it is made. The
+steward's own caps, and which populations overlap, stand beside the entries, signed and chained too:
+a charge counts for all populations that overlap, against the caps of all.
 
 Not covered: a file that its owner replaces or rolls back. The chain does not show a missing tail; a
 receipt that names a later entry does (`reconciling`). The institution's administrator can bypass
@@ -20,12 +22,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from accord_client.ledger_rows import (
+    KINDS,
+    Table,
     append,
+    count,
     envelope_of,
     is_charged,
     rows,
+    rules,
     same_entry,
-    tally,
+    spent,
     tip,
 )
 from accord_client.ledger_store import Store, broken
@@ -43,6 +49,7 @@ from accord_common.identity import SigningKey
 from accord_common.privacy.accounting import ORDERS, Tally, decimal_up
 from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
 from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.rules import CapRule, LedgerRule, OverlapRule, Rules
 
 LEDGER_HEADER = "ledger-header"  # stays in the file; never sent
 
@@ -125,11 +132,59 @@ class Ledger:
             found = list(rows(db, given))
         return [(self._decode(row[0], envelope_of(row)), envelope_of(row)) for row in found]
 
+    def count(self, *, population: Id | None = None, run: Hash | None = None) -> int:
+        """Return how many entries match all that is given."""
+        wanted = {"population": population, "run": run}
+        with self._store.reading() as db:
+            return count(db, {name: value for name, value in wanted.items() if value is not None})
+
     def epsilon(self, population: Id, delta: str) -> float:
-        """Return what counts against a cap at `delta`: the filter's epsilon of a population."""
+        """Return what counts against a cap at `delta`: the filter's epsilon of a population.
+
+        It covers all populations that overlap this one.
+        """
         rule = RdpFilter(Cap(epsilon="0", delta=delta), self.orders)
         with self._store.reading() as db:
-            return rule.epsilon(tally(db, population))
+            return rule.epsilon(spent(db, rules(db).group(population)))
+
+    def spent(self, population: Id) -> Tally:
+        """Return what was charged to one population, whatever overlaps it."""
+        with self._store.reading() as db:
+            return spent(db, [population])
+
+    def group(self, population: Id) -> list[Id]:
+        """Return a population and all that overlap it, by the steward's word."""
+        return self.rules.group(population)
+
+    @property
+    def rules(self) -> Rules:
+        """The steward's rules in force."""
+        with self._store.reading() as db:
+            return rules(db)
+
+    def rulings(self) -> list[tuple[LedgerRule, Envelope]]:
+        """Return every rule that was ever made, oldest first."""
+        with self._store.reading() as db:
+            found = [envelope_of(row, "rules") for row in rows(db, {}, "rules")]
+        return [(LedgerRule.from_bytes(envelope.payload), envelope) for envelope in found]
+
+    def rule(self, rule: CapRule | OverlapRule, clock: Callable[[], datetime]) -> LedgerRule:
+        """Make a rule, in force for every later check and charge, of all processes.
+
+        Raises:
+            ConflictError: `ledger-unwritable`; nothing was written.
+        """
+        with self._store.writing() as db:
+            sequence, previous = tip(db, "rules")
+            record = LedgerRule(
+                sequence=sequence,
+                previous=previous,
+                entries=tip(db)[0],
+                rule=rule,
+                recorded=format_time(clock()),
+            )
+            append(db, sequence, sign(KINDS["rules"], record, self._key), "rules")
+        return record
 
     def check(self, spends: Sequence[Spend], caps: Sequence[Cap]) -> None:
         """Refuse spends that would not all fit, of one or several populations; writes nothing.
@@ -140,13 +195,9 @@ class Ledger:
             PolicyError: `budget-exceeded`.
         """
         with self._store.reading() as db:
+            fresh = [spend for spend in spends if not is_charged(db, spend)]
             for population in sorted({spend.population for spend in spends}):
-                new = [
-                    spend
-                    for spend in spends
-                    if spend.population == population and not is_charged(db, spend)
-                ]
-                self._refuse_excess(population, tally(db, population), Tally.of(new), caps)
+                self._refuse_excess(db, population, fresh, caps)
 
     def charge(
         self, spend: Spend, caps: Sequence[Cap], clock: Callable[[], datetime]
@@ -155,7 +206,8 @@ class Ledger:
 
         Args:
             spend: what is about to be released.
-            caps: what the agreement sets for the population's tables; all must hold.
+            caps: what the agreement sets for the population's tables; all must hold, and the
+                steward's own besides.
             clock: this node's.
 
         Raises:
@@ -172,8 +224,7 @@ class Ledger:
                     "the ledger",
                     hint="Train again with fresh samples and noise as a new attempt.",
                 )
-            spent = tally(db, spend.population)
-            self._refuse_excess(spend.population, spent, Tally.of([spend]), caps)
+            self._refuse_excess(db, spend.population, [spend], caps)
             return self._append(db, spend, clock)
 
     def holds(self, entry: LedgerEntry, receipt: Hash) -> bool:
@@ -218,19 +269,31 @@ class Ledger:
             (stored,) = db.execute("SELECT envelope FROM header").fetchone()
             if stored != self._header.to_bytes():
                 raise broken(self._path, "the header changed, and the filter's orders with it")
-            previous = NO_PREDECESSOR
-            for expected, row in enumerate(rows(db, {})):
-                envelope = envelope_of(row)
-                self._check_signer(f"entry {expected}", envelope, keys)
-                entry = self._decode(expected, envelope)
-                if (row[0], entry.sequence) != (expected, expected):
-                    raise broken(
-                        self._path,
-                        f"entry {expected} is numbered {row[0]}, signed {entry.sequence}",
-                    )
-                if entry.previous != previous:
-                    raise broken(self._path, f"entry {expected} does not follow {previous[:16]}")
-                previous = envelope.hash
+            self._walk(db, "rules", LedgerRule, keys)
+            return self._walk(db, "entries", LedgerEntry, keys)
+
+    def _walk(
+        self,
+        db: Connection,
+        table: Table,
+        record: type[LedgerEntry] | type[LedgerRule],
+        keys: Collection[str],
+    ) -> Hash:
+        noun = KINDS[table].removeprefix("ledger-")  # an entry, a rule
+        previous = NO_PREDECESSOR
+        for expected, row in enumerate(rows(db, {}, table)):
+            name = f"{noun} {expected}"
+            envelope = envelope_of(row, table)
+            self._check_signer(name, envelope, keys)
+            try:
+                signed = record.from_bytes(envelope.payload)
+            except FormatError as error:
+                raise broken(self._path, f"{name}: {error.message}") from error
+            if (row[0], signed.sequence) != (expected, expected):
+                raise broken(self._path, f"{name} is numbered {row[0]}, signed {signed.sequence}")
+            if signed.previous != previous:
+                raise broken(self._path, f"{name} does not follow {previous[:16]}")
+            previous = envelope.hash
         return previous
 
     def _append(
@@ -244,18 +307,30 @@ class Ledger:
         append(db, sequence, envelope)
         return entry, envelope
 
-    def _refuse_excess(self, population: Id, spent: Tally, new: Tally, caps: Sequence[Cap]) -> None:
+    def _refuse_excess(
+        self, db: Connection, population: Id, new: Sequence[Spend], caps: Sequence[Cap]
+    ) -> None:
         if not caps:
             raise UsageError("no-cap", "a spend needs at least one cap")
-        for cap in caps:
-            rule = RdpFilter(cap, self.orders)
-            total = spent + new
-            if new.steps and not rule.fits(total):
+        standing = rules(db)
+        group = standing.group(population)
+        before = spent(db, group)
+        added = Tally.of(spend for spend in new if spend.population in group)
+        if not added.steps:
+            return
+        total = before + added
+        own = standing.caps_of(group)
+        for cap in (*caps, *own):
+            limit = RdpFilter(cap, self.orders)
+            if not limit.fits(total):
+                overlapping = f" and {len(group) - 1} that overlap it" if len(group) > 1 else ""
+                steward = ", set by this institution's steward" if cap in own else ""
                 raise PolicyError(
                     "budget-exceeded",
-                    f"population {population} has spent epsilon {_figure(rule.epsilon(spent))} and "
-                    f"would reach {_figure(rule.epsilon(total))}; the cap is {cap.epsilon} at "
-                    f"delta {cap.delta} ({total.adjacency})",
+                    f"population {population}{overlapping} has spent epsilon "
+                    f"{_figure(limit.epsilon(before))} and would reach "
+                    f"{_figure(limit.epsilon(total))}; the cap is {cap.epsilon} at delta "
+                    f"{cap.delta} ({total.adjacency}){steward}",
                     hint="Plan fewer rounds or more noise, or agree on a higher cap; what is spent "
                     "is never refunded.",
                 )
