@@ -17,13 +17,9 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from accord_client.ledger_rows import (
     KINDS,
-    Table,
     append,
     count,
     envelope_of,
@@ -35,31 +31,22 @@ from accord_client.ledger_rows import (
     tip,
 )
 from accord_client.ledger_store import Store, broken
+from accord_client.ledger_walk import walk
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
-    AccordError,
     ConflictError,
     FormatError,
     PolicyError,
     UsageError,
     VerificationError,
 )
-from accord_common.fields import Dec, Hash, Id, Record, format_time, new_id, to_decimal
+from accord_common.fields import Hash, Id, format_time, new_id, to_decimal
 from accord_common.identity import SigningKey
 from accord_common.privacy.accounting import ORDERS, Tally, decimal_up
-from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
+from accord_common.privacy.events import LEDGER_ENTRY, LedgerEntry, Spend
 from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.ledger_chain import LEDGER_HEADER, LedgerHeader, read_header
 from accord_common.privacy.rules import CapRule, LedgerRule, OverlapRule, Rules
-
-LEDGER_HEADER = "ledger-header"  # stays in the file; never sent
-
-
-class LedgerHeader(Record):
-    """What is fixed when a ledger is made: its id and the filter's orders."""
-
-    version: Literal[1]
-    ledger: Id
-    orders: Annotated[list[Dec], Field(min_length=1, max_length=1000)]
 
 
 class Ledger:
@@ -70,7 +57,11 @@ class Ledger:
         self._store = store
         self._key = key
         self._header = header
-        self.orders = tuple(float(order) for order in _read_header(path, header).orders)
+        try:
+            orders = read_header(header).orders
+        except VerificationError as error:
+            raise broken(path, error.message) from error
+        self.orders = tuple(float(order) for order in orders)
 
     @classmethod
     def create(cls, path: Path, key: SigningKey) -> "Ledger":
@@ -261,40 +252,14 @@ class Ledger:
             VerificationError: `ledger-broken` naming the first entry that does not hold,
                 `ledger-unknown-key` naming the first that none of `keys` signed.
         """
-        self._check_signer("header", self._header, keys)
-        with self._store.reading() as db:
-            (state,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-            if state != "ok":
-                raise broken(self._path, str(state))
-            (stored,) = db.execute("SELECT envelope FROM header").fetchone()
-            if stored != self._header.to_bytes():
-                raise broken(self._path, "the header changed, and the filter's orders with it")
-            self._walk(db, "rules", LedgerRule, keys)
-            return self._walk(db, "entries", LedgerEntry, keys)
-
-    def _walk(
-        self,
-        db: Connection,
-        table: Table,
-        record: type[LedgerEntry] | type[LedgerRule],
-        keys: Collection[str],
-    ) -> Hash:
-        noun = KINDS[table].removeprefix("ledger-")  # an entry, a rule
-        previous = NO_PREDECESSOR
-        for expected, row in enumerate(rows(db, {}, table)):
-            name = f"{noun} {expected}"
-            envelope = envelope_of(row, table)
-            self._check_signer(name, envelope, keys)
-            try:
-                signed = record.from_bytes(envelope.payload)
-            except FormatError as error:
-                raise broken(self._path, f"{name}: {error.message}") from error
-            if (row[0], signed.sequence) != (expected, expected):
-                raise broken(self._path, f"{name} is numbered {row[0]}, signed {signed.sequence}")
-            if signed.previous != previous:
-                raise broken(self._path, f"{name} does not follow {previous[:16]}")
-            previous = envelope.hash
-        return previous
+        try:
+            with self._store.reading() as db:
+                return walk(db, self._header, keys)
+        except VerificationError as error:
+            hint = error.hint or broken(self._path, "").hint
+            raise VerificationError(
+                error.code, f"{self._path}: {error.message}", hint=hint
+            ) from error
 
     def _append(
         self, db: Connection, spend: Spend, clock: Callable[[], datetime]
@@ -335,18 +300,6 @@ class Ledger:
                     "is never refunded.",
                 )
 
-    def _check_signer(self, name: str, envelope: Envelope, keys: Collection[str]) -> None:
-        if unknown := envelope.signers - frozenset(keys):
-            raise VerificationError(
-                "ledger-unknown-key",
-                f"{self._path}: {name} is signed by {min(unknown)[:16]}, no key of this node",
-                hint="Name the node's earlier keys too, if it rotated them.",
-            )
-        try:
-            envelope.verify(envelope.signers)
-        except AccordError as error:
-            raise broken(self._path, f"{name}: {error.message}") from error
-
     def _decode(self, index: int, envelope: Envelope) -> LedgerEntry:
         try:
             return LedgerEntry.from_bytes(envelope.payload)
@@ -356,18 +309,6 @@ class Ledger:
 
 def _owed(entry: LedgerEntry, receipt: Hash) -> Spend:
     return entry.spend.model_copy(update={"run": receipt})
-
-
-def _read_header(path: Path, envelope: Envelope) -> LedgerHeader:
-    try:
-        envelope.verify(envelope.signers)
-        header = LedgerHeader.from_bytes(envelope.payload)
-    except AccordError as error:
-        raise broken(path, f"header: {error.message}") from error
-    orders = [float(order) for order in header.orders]
-    if envelope.kind != LEDGER_HEADER or orders[0] <= 1 or orders != sorted(set(orders)):
-        raise broken(path, "header: not the header of a ledger, or orders out of order")
-    return header
 
 
 def _figure(epsilon: float) -> str:

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Literal
 
 from accord_common.envelope import Envelope, record_hash
@@ -20,7 +20,7 @@ _COLUMNS = "sequence, payload, signer, signature"
 
 def rows(
     db: sqlite3.Connection, given: Mapping[str, str], table: Table = "entries"
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """Yield the rows whose columns equal all of `given`, oldest first."""
     where = " AND ".join(f"{column} = ?" for column in given) or "TRUE"
     query = f"SELECT {_COLUMNS} FROM {table} WHERE {where} ORDER BY sequence"
