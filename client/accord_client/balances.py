@@ -20,6 +20,7 @@ from accord_common.api.schemas import FINAL_STATES
 from accord_common.fields import Adjacency, Dec, Hash, Id
 from accord_common.manifest import RunManifest
 from accord_common.privacy.accounting import Tally
+from accord_common.privacy.events import LedgerEntry
 from accord_common.privacy.filter import Cap, RdpFilter
 
 _DELTA = "0.00001"  # where no cap names one
@@ -42,9 +43,14 @@ class Balance:
     promised: Tally
 
     @property
+    def base(self) -> Tally:
+        """What further runs come on top of."""
+        return self.before + self.promised
+
+    @property
     def adjacency(self) -> Adjacency:
         """What the figures speak of."""
-        return (self.before + self.promised).adjacency
+        return self.base.adjacency
 
     @property
     def spent(self) -> float:
@@ -54,18 +60,20 @@ class Balance:
     @property
     def reserved(self) -> float:
         """What that epsilon grows by where those runs charge all they may."""
-        grown = self.rule.epsilon(self.before + self.promised)
+        grown = self.rule.epsilon(self.base)
         return grown - self.spent if math.isfinite(grown) else math.inf
 
     @property
     def left(self) -> float:
         """What the cap leaves to further runs."""
-        promised = self.rule.epsilon(self.before + self.promised)
-        return max(0.0, float(self.rule.cap.epsilon) - promised)
+        return max(0.0, float(self.rule.cap.epsilon) - self.rule.epsilon(self.base))
 
 
-def balances(stores: Stores, datasets: Iterable[LocalDataset]) -> list[Balance]:
-    """Return every balance of `datasets`; agreements that ended too, for what was spent stays."""
+def balances(stores: Stores, datasets: Iterable[LocalDataset], *, but: str = "") -> list[Balance]:
+    """Return every balance of `datasets`; agreements that ended too, for what was spent stays.
+
+    Nothing is set aside for the run `but`.
+    """
     agreed = {
         hash_: Agreement.from_bytes(envelope.payload)
         for hash_, envelope in stores.agreements.signed().items()
@@ -75,7 +83,7 @@ def balances(stores: Stores, datasets: Iterable[LocalDataset]) -> list[Balance]:
     for dataset in datasets:
         group = standing.group(dataset.population)
         before = sum((stores.ledger.spent(one) for one in group), start=Tally.of([]))
-        promised = reserved(stores, group)
+        promised = reserved(stores, group, but=but)
         for hash_, agreement in agreed.items():
             for terms in agreement.datasets:
                 if terms.id == dataset.id:
@@ -128,3 +136,30 @@ def strictest_delta(stores: Stores, population: Id) -> Dec:
     ]
     own = stores.ledger.rules.caps.get(population)
     return min([*agreed, *([] if own is None else [own.delta])], key=Decimal, default=_DELTA)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """One entry, and the filter's epsilon of its people (all that overlap) right after it."""
+
+    entry: LedgerEntry
+    epsilon: float
+    delta: Dec
+
+
+def passed(stores: Stores) -> list[Passed]:
+    """Return every entry with what its people had spent by then, oldest first."""
+    standing = stores.ledger.rules
+    tallies: dict[tuple[Id, ...], Tally] = {}
+    rules: dict[Id, RdpFilter] = {}
+    found = []
+    for entry, _ in stores.ledger.entries():
+        population = entry.spend.population
+        if population not in rules:
+            cap = Cap(epsilon="0", delta=strictest_delta(stores, population))
+            rules[population] = RdpFilter(cap, stores.ledger.orders)
+        group = tuple(standing.group(population))
+        tallies[group] = tallies.get(group, Tally.of([])) + Tally.of([entry.spend])
+        rule = rules[population]
+        found.append(Passed(entry, rule.epsilon(tallies[group]), rule.cap.delta))
+    return found

@@ -56,7 +56,7 @@ class Ledger:
         self._path = path
         self._store = store
         self._key = key
-        self._header = header
+        self.header = header
         try:
             orders = read_header(header).orders
         except VerificationError as error:
@@ -254,7 +254,7 @@ class Ledger:
         """
         try:
             with self._store.reading() as db:
-                return walk(db, self._header, keys)
+                return walk(db, self.header, keys)
         except VerificationError as error:
             hint = error.hint or broken(self._path, "").hint
             raise VerificationError(

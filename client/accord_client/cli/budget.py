@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from accord_client.cli import budget_cap
+from accord_client.cli import budget_cap, budget_forecast, budget_history
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_common.cli import Format, FormatOption, emit, table, verbs
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from accord_client.stores import Stores
 
 app = verbs("See what was spent on your people's privacy, what is left, and set your own cap.")
-app.command("cap", epilog=budget_cap.EXAMPLE)(budget_cap.set_cap)
 
 _PLD_LIMIT = 100  # epsilon by the filter beyond which a tighter figure says nothing more
 
@@ -124,3 +123,11 @@ def figure(epsilon: float) -> str:
     from accord_common.privacy.accounting import decimal_up
 
     return decimal_up(epsilon) if math.isfinite(epsilon) else "not bounded"
+
+
+# In the order of the group's help: a person looks first, and changes last.
+app.command("history", epilog=budget_history.HISTORY_EXAMPLE)(budget_history.history)
+app.command("forecast", epilog=budget_forecast.EXAMPLE)(budget_forecast.forecast)
+app.command("verify", epilog=budget_history.VERIFY_EXAMPLE)(budget_history.verify)
+app.command("export", epilog=budget_history.EXPORT_EXAMPLE)(budget_history.export)
+app.command("cap", epilog=budget_cap.EXAMPLE)(budget_cap.set_cap)

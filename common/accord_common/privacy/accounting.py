@@ -10,7 +10,7 @@ No Gaussian-DP accountant is offered: its central limit underestimates (1.25 for
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 
@@ -70,6 +70,11 @@ class Tally:
         for noise, rate, count in (*self.steps, *other.steps):
             steps[noise, rate] += count
         return Tally.build(steps, (self.adjacency, other.adjacency))
+
+    def times(self, count: int) -> "Tally":
+        """Compose a tally with itself, `count` times in all."""
+        steps = tuple((noise, rate, each * count) for noise, rate, each in self.steps)
+        return replace(self, steps=steps if count else ())
 
 
 def rdp(spends: Tally | Iterable[Spend], orders: tuple[float, ...] = ORDERS) -> NDArray[np.float64]:
