@@ -65,7 +65,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         ["approve"],
         ["refuse"],
         ["budget", "show"],
-        ["budget", "cap"],
+        *(["budget", verb] for verb in ("history", "forecast", "verify", "export", "cap")),
+        ["dataset", "overlap"],
         ["outbox", "list"],
     ],
 )
