@@ -139,7 +139,7 @@ class Session:
             self._delegations,
             check_registry,
             clock,
-            charged=len(stores.ledger.entries(run=self.manifest_hash)),
+            charged=stores.ledger.count(run=self.manifest_hash),
         )
         self.over = False
 
@@ -276,7 +276,7 @@ class Session:
             attempt=attempt,
         )
         self._stores.state.begin(self.manifest.id, round_, attempt)
-        caps = caps_of(agreement, self._site.dataset)
+        caps = caps_of(agreement, self._site.dataset, self._stores.ledger.group)
         with _concealing():
             entry, _ = self._stores.ledger.charge(spend, caps, self._clock)
         self._standing.charged += 1

@@ -16,6 +16,7 @@ from accord_client.cli import (
     dataset,
     join,
     outbox,
+    overlap,
     reconcile,
     run,
     trial,
@@ -40,6 +41,7 @@ def _root() -> None:
 app.command("init", epilog=join.INIT_EXAMPLE)(join.init)
 app.command("enroll", epilog=join.ENROLL_EXAMPLE)(join.enroll)
 app.command("check", epilog=check.EXAMPLE)(check.check)
+dataset.app.command("overlap", epilog=overlap.EXAMPLE)(overlap.overlap)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(agreement.app, name="agreement")
 app.command("try", epilog=trial.EXAMPLE)(trial.try_)
@@ -47,7 +49,7 @@ app.command("start", epilog=daemon.START_EXAMPLE)(daemon.start)
 app.command("status", epilog=daemon.STATUS_EXAMPLE)(daemon.status)
 app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
-app.command("budget", epilog=budget.EXAMPLE)(budget.budget)
+app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
 app.add_typer(outbox.app, name="outbox")
 

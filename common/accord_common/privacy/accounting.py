@@ -11,7 +11,7 @@ No Gaussian-DP accountant is offered: its central limit underestimates (1.25 for
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
 
@@ -90,6 +90,11 @@ class Tally:
             steps[noise, rate] += count
         adjacencies = (self.adjacency, other.adjacency)
         return Tally.build(steps, adjacencies, self.non_private + other.non_private)
+
+    def times(self, count: int) -> "Tally":
+        """Compose a tally with itself, `count` times in all."""
+        steps = tuple((noise, rate, each * count) for noise, rate, each in self.steps)
+        return replace(self, steps=steps if count else (), non_private=self.non_private * count)
 
 
 def rdp(spends: Tally | Iterable[Spend], orders: tuple[float, ...] = ORDERS) -> NDArray[np.float64]:

@@ -1,0 +1,135 @@
+"""An exported ledger, read by somebody who does not have it: does it hold, and what was spent?
+
+The file: one envelope a line (canonical JSON, line feed), in this order: the `ledger-header`, the
+node's `delegation`, every `ledger-rule`, every `ledger-entry`.
+
+Guarantees: the institution's key named the node's key, which signed header, rules and entries;
+nothing is missing before the newest of each; one attempt is charged once; figures follow from the
+events alone.
+
+Not covered: whether newer entries were left out, and whether the node did what it attests.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from accord_common.enrolment import DELEGATION, Delegation, verify_delegation
+from accord_common.envelope import MAX_ENVELOPE_BYTES, Envelope
+from accord_common.errors import AccordError, FormatError
+from accord_common.fields import Hash, Id, PublicKey
+from accord_common.privacy.accounting import Tally
+from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry
+from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.ledger_chain import (
+    LEDGER_HEADER,
+    broken,
+    check_signer,
+    follow,
+    read_header,
+)
+from accord_common.privacy.rules import LEDGER_RULE, LedgerRule, Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A ledger whose every signature holds.
+
+    Attributes:
+        identity: the institution key that the file rests on; compare it with the partner's.
+        head: hash of the newest entry, 64 zeros where there is none.
+    """
+
+    ledger: Id
+    party: Id
+    identity: PublicKey
+    orders: tuple[float, ...]
+    rules: Rules
+    entries: tuple[LedgerEntry, ...]
+    head: Hash
+
+    def tally(self, population: Id, *, overlapping: bool = False) -> Tally:
+        """Sum what was charged to a population, or to all that overlap it."""
+        group = self.rules.group(population) if overlapping else [population]
+        return Tally.of(e.spend for e in self.entries if e.spend.population in group)
+
+    def epsilon(self, population: Id, delta: str, *, overlapping: bool = False) -> float:
+        """Return the filter's epsilon of that, with the ledger's own orders."""
+        rule = RdpFilter(Cap(epsilon="0", delta=delta), self.orders)
+        return rule.epsilon(self.tally(population, overlapping=overlapping))
+
+
+def read_export(lines: Iterable[bytes]) -> Exported:
+    """Verify an export.
+
+    Raises:
+        FormatError: `bad-export` where a line is no envelope, or lines are missing or out of order.
+        VerificationError: `ledger-broken`, `ledger-unknown-key`, or what the delegation breaks.
+    """
+    envelopes = [_envelope(number, line) for number, line in enumerate(lines, start=1)]
+    order = [LEDGER_HEADER, DELEGATION, LEDGER_RULE, LEDGER_ENTRY]
+    kinds = [envelope.kind for envelope in envelopes]
+    if (
+        kinds[:2] != order[:2]
+        or not set(kinds[2:]) <= set(order[2:])
+        or kinds != sorted(kinds, key=order.index)
+    ):
+        raise FormatError(
+            "bad-export",
+            "not a ledger's header, its node's delegation, rules and entries, in this order",
+            hint="The file comes from: accord-node budget export FILE",
+        )
+    head_envelope, delegation_envelope, *records = envelopes
+    header, delegation = read_header(head_envelope), _delegation(delegation_envelope)
+    (identity,) = delegation_envelope.signers
+    keys = {delegation.node_key}
+    check_signer("header", head_envelope, keys)
+    rules = [envelope for envelope in records if envelope.kind == LEDGER_RULE]
+    chain = list(follow(records[len(rules) :], LedgerEntry, keys))
+    entries = tuple(entry for entry, _ in chain)
+    _charged_once(entries)
+    return Exported(
+        ledger=header.ledger,
+        party=delegation.party,
+        identity=identity,
+        orders=tuple(float(order) for order in header.orders),
+        rules=Rules.of(rule for rule, _ in follow(rules, LedgerRule, keys)),
+        entries=entries,
+        head=chain[-1][1] if chain else NO_PREDECESSOR,
+    )
+
+
+def write_export(
+    header: Envelope, delegation: Envelope, records: Iterable[Envelope]
+) -> Iterator[bytes]:
+    """Yield an export's lines; `records` are rules, then entries."""
+    for envelope in (header, delegation, *records):
+        yield envelope.to_bytes() + b"\n"
+
+
+def _envelope(number: int, line: bytes) -> Envelope:
+    if len(line) > MAX_ENVELOPE_BYTES + 1 or not line.endswith(b"\n"):
+        raise FormatError("bad-export", f"line {number} is too long, or has no end")
+    try:
+        return Envelope.from_bytes(line[:-1])
+    except FormatError as error:
+        raise FormatError("bad-export", f"line {number}: {error.message}") from error
+
+
+def _delegation(envelope: Envelope) -> Delegation:
+    if len(envelope.signatures) != 1:
+        raise broken("the delegation has more than one signature")
+    try:
+        delegation = Delegation.from_bytes(envelope.payload)
+        (identity,) = envelope.signers
+        return verify_delegation(envelope, identity_key=identity, party=delegation.party)
+    except AccordError as error:
+        raise broken(f"delegation: {error.message}") from error
+
+
+def _charged_once(entries: Iterable[LedgerEntry]) -> None:
+    seen: set[tuple[str, int, int]] = set()
+    for entry in entries:
+        place = (entry.spend.run, entry.spend.round, entry.spend.attempt)
+        if place in seen:
+            raise broken(f"entry {entry.sequence} charges an attempt that was charged before")
+        seen.add(place)
