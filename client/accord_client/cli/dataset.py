@@ -70,6 +70,7 @@ def add(
 
     The registry gets name, schema, public size and population. A wrong table registers nothing.
     """
+    from accord_client.data.files import FileSource
     from accord_client.datasets import Datasets
     from accord_client.outbox import FILE_NAME, Outbox
     from accord_common import schema_file
@@ -81,7 +82,7 @@ def add(
     contract = schema_file.load(schema.expanduser())
     note(f"Checking {file} ...")
     dataset = store.prepare(
-        file,
+        FileSource.at(file),
         contract,
         name=name,
         size=size,
@@ -110,7 +111,7 @@ def add(
     emit(
         _view(dataset),
         format_,
-        f"Registered {dataset.name}: {dataset.file.rows} rows here, public size {dataset.size}\n"
+        f"Registered {dataset.name}: {dataset.mark.rows} rows here, public size {dataset.size}\n"
         f"id {dataset.id}\npopulation {dataset.population}\nschema {dataset.table.hash}\n"
         f"runs: {dataset.policy}",
     )
@@ -151,13 +152,16 @@ def update(
 
     What the registry knows stays as it is: another schema, size or population is another dataset.
     """
+    from accord_client.data.files import FileSource
+
     store = _store(home)
     known = store.find(name)
-    dataset = store.update(known, path=file, policy=policy.value if policy else known.policy)
+    source = None if file is None else FileSource.at(file)
+    dataset = store.update(known, source=source, policy=policy.value if policy else known.policy)
     emit(
         _view(dataset),
         format_,
-        f"{dataset.name}: {dataset.file.rows} rows meet the schema; runs: {dataset.policy}",
+        f"{dataset.name}: {dataset.mark.rows} rows meet the schema; runs: {dataset.policy}",
     )
 
 
@@ -179,5 +183,5 @@ def _problem(dataset: LocalDataset) -> str | None:
 
 def _view(dataset: LocalDataset) -> dict[str, Any]:
     body: dict[str, Any] = dataset.model_dump(mode="json")
-    file = body.pop("file")
-    return body | {"rows": file["rows"], "schema_hash": dataset.table.hash}
+    mark = body.pop("mark")
+    return body | {"rows": mark["rows"], "schema_hash": dataset.table.hash}
