@@ -1,6 +1,7 @@
 """The institution's datasets: where each lies, what it is declared to be, who decides about runs.
 
-    datasets/<id>.json   one registration each; the rows stay where they are
+    datasets/<id>.json       one registration each; the rows stay where they are
+    datasets/<id>.opt-outs   see `data.opt_outs`
 
 Guarantees: a dataset is registered only after every row of its source (`data.sources`) met the
 declared schema; what changed since is not used until it has been checked again.
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from accord_client.data.opt_outs import OptOuts
 from accord_client.data.reading import Mark, changed
 from accord_client.data.rows import examine
 from accord_client.data.sources import Source
+from accord_client.data.split import Split
 from accord_common.errors import AccordError, DataError, NotFoundError, UsageError
 from accord_common.fields import (
     Id,
@@ -40,7 +43,7 @@ NEW_POPULATION = "new"
 
 
 class LocalDataset(Record):
-    """One registered dataset. `size` is the public constant N, `mark.rows` the private count."""
+    """One registered dataset. `size` is the public constant N, what `mark` counts is private."""
 
     id: Id
     name: Name
@@ -50,6 +53,7 @@ class LocalDataset(Record):
     size: Positive
     unit: Unit
     policy: Policy
+    split: Split
     mark: Mark
     added: Time
 
@@ -108,10 +112,19 @@ class Datasets:
         unit: Unit,
         policy: Policy,
         population: str | None,
+        validation: str = "0",
     ) -> LocalDataset:
         """Check a source and describe it; stores nothing.
 
-        `population` is an id, NEW_POPULATION, or None: a new one, for a source not seen before.
+        Args:
+            source: where its rows are.
+            schema: the contract.
+            name: what partners call it.
+            size: N.
+            unit: whom privacy protects.
+            policy: who decides about runs.
+            population: an id, NEW_POPULATION, or None: a new one, for a source not seen before.
+            validation: the fraction of patients that no training sees.
 
         Raises:
             DataError: the table breaks the schema, or `dataset-outgrew-size`.
@@ -131,8 +144,10 @@ class Datasets:
                 f"schema {schema.name!r} names no identifier, so one patient may have many rows",
                 hint="Declare the patient's column as `identifier`, or register unit record.",
             )
-        mark = examine(source, schema, unit)
-        _refuse_outgrown(name, mark.rows, size)
+        same_people = (known.split.key for known in self.all() if known.population == population)
+        split = Split.make(validation, key=next(same_people, None))
+        mark = examine(source, schema, unit, split)
+        _refuse_outgrown(name, mark.training, size)
         if population is None:
             self._refuse_registered(source, mark)
         if population in (None, NEW_POPULATION):
@@ -147,23 +162,33 @@ class Datasets:
                 "size": size,
                 "unit": unit,
                 "policy": policy,
+                "split": split.to_json(),
                 "mark": mark.to_json(),
                 "added": format_time(now()),
             }
         )
 
     def update(
-        self, dataset: LocalDataset, *, source: Source | None = None, policy: Policy
+        self,
+        dataset: LocalDataset,
+        *,
+        policy: Policy,
+        source: Source | None = None,
+        validation: str | None = None,
     ) -> LocalDataset:
         """Check a dataset again, at its old or a new source, and store what was found.
 
         Raises:
-            DataError: the table breaks the schema, or `dataset-outgrew-size`.
+            DataError: a row breaks the schema, or `dataset-outgrew-size`.
         """
-        source = source or dataset.source
-        mark = examine(source, dataset.table, dataset.unit)
-        _refuse_outgrown(dataset.name, mark.rows, dataset.size)
-        updated = dataset.model_copy(update={"source": source, "mark": mark, "policy": policy})
+        source, split = source or dataset.source, dataset.split
+        if validation is not None:
+            split = Split.make(validation, split.key)
+        mark = examine(source, dataset.table, dataset.unit, split)
+        _refuse_outgrown(dataset.name, mark.training, dataset.size)
+        updated = dataset.model_copy(
+            update={"source": source, "mark": mark, "policy": policy, "split": split}
+        )
         self.store(updated)
         return updated
 
@@ -175,6 +200,10 @@ class Datasets:
     def forget(self, dataset: LocalDataset) -> None:
         """Remove a registration."""
         self._path(dataset).unlink(missing_ok=True)
+
+    def opt_outs(self, dataset: LocalDataset) -> OptOuts:
+        """The list of those whose rows are left out."""
+        return OptOuts(self.folder / f"{dataset.id}.opt-outs")
 
     def problems(self) -> dict[str, AccordError | None]:
         """By name, what is wrong with each file at a glance; None where nothing is."""
@@ -206,6 +235,6 @@ def _refuse_outgrown(name: str, rows: int, size: int) -> None:
     if rows > size:
         raise DataError(
             "dataset-outgrew-size",
-            f"{name!r} has {rows} rows, more than its public size {size}",
+            f"{name!r} has {rows} rows to train on, more than its public size {size}",
             hint="The public size bounds and divides updates: declare at least the row count.",
         )

@@ -35,6 +35,13 @@ PolicyOption = Annotated[
     PolicyChoice,
     typer.Option(help="ask: the steward approves each run; auto-within-agreement: checks suffice."),
 ]
+ValidationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Fraction of the patients (of the rows, without an identifier) that no training sees, "
+        "for accord-node compare."
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
 
 
@@ -63,6 +70,7 @@ def add(
             "file that is registered here needs it; `new` says that it holds other people by now."
         ),
     ] = None,
+    validation: ValidationOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -89,6 +97,7 @@ def add(
         unit=unit.value,
         policy=policy.value,
         population=population,
+        validation=validation or "0",
     )
     draft = DatasetDraft(
         id=dataset.id,
@@ -111,7 +120,7 @@ def add(
     emit(
         _view(dataset),
         format_,
-        f"Registered {dataset.name}: {dataset.mark.rows} rows here, public size {dataset.size}\n"
+        f"Registered {dataset.name}: {_counts(dataset)} here, public size {dataset.size}\n"
         f"id {dataset.id}\npopulation {dataset.population}\nschema {dataset.table.hash}\n"
         f"runs: {dataset.policy}",
     )
@@ -145,23 +154,30 @@ def update(
     name: NameArgument,
     file: Annotated[Path | None, typer.Option(help="The file's new place.")] = None,
     policy: Annotated[PolicyChoice | None, typer.Option(help="Who decides about runs.")] = None,
+    validation: ValidationOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Check a changed or moved file again, or change who decides about runs.
+    """Check a changed or moved file again, or change what only this node knows of a dataset.
 
     What the registry knows stays as it is: another schema, size or population is another dataset.
+    Patients whom a larger validation fraction adds may have been trained on before.
     """
     from accord_client.data.files import FileSource
 
     store = _store(home)
     known = store.find(name)
     source = None if file is None else FileSource.at(file)
-    dataset = store.update(known, source=source, policy=policy.value if policy else known.policy)
+    dataset = store.update(
+        known,
+        source=source,
+        policy=policy.value if policy else known.policy,
+        validation=validation,
+    )
     emit(
         _view(dataset),
         format_,
-        f"{dataset.name}: {dataset.mark.rows} rows meet the schema; runs: {dataset.policy}",
+        f"{dataset.name}: {_counts(dataset)} meet the schema; runs: {dataset.policy}",
     )
 
 
@@ -181,7 +197,17 @@ def _problem(dataset: LocalDataset) -> str | None:
     return None
 
 
+def _counts(dataset: LocalDataset) -> str:
+    rows, training = dataset.mark.rows, dataset.mark.training
+    return f"{rows} rows" if rows == training else f"{rows} rows, {rows - training} for validation,"
+
+
 def _view(dataset: LocalDataset) -> dict[str, Any]:
-    body: dict[str, Any] = dataset.model_dump(mode="json")
-    mark = body.pop("mark")
-    return body | {"rows": mark["rows"], "schema_hash": dataset.table.hash}
+    """What the steward sees: all but the key of the split, the hash and the glance."""
+    body: dict[str, Any] = dataset.model_dump(mode="json", exclude={"split", "mark"})
+    return body | {
+        "rows": dataset.mark.rows,
+        "training_rows": dataset.mark.training,
+        "validation": dataset.split.fraction,
+        "schema_hash": dataset.table.hash,
+    }

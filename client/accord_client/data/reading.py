@@ -33,11 +33,13 @@ class Mark(Record):
         glance: what `glance` said; empty for a source that cannot tell without being read.
         sha256: over all that was read; which bytes, each kind of source says.
         rows: how many rows.
+        training: how many of them training may see, were nobody to opt out.
     """
 
     glance: Text
     sha256: Hash
     rows: Count
+    training: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Reading:
 
     Attributes:
         table: features and labels, n rows.
-        people: n identifiers as text, in the order of the rows; None where the schema has none.
+        people: n identifiers, in the order of the rows, without white space around them; None where
+            the schema has none.
         frame: the columns as they were found, undeclared ones too; None for what is no table.
         glance: see `Mark`.
         sha256: see `Mark`.
@@ -57,11 +60,6 @@ class Reading:
     frame: pd.DataFrame | None
     glance: str
     sha256: str
-
-    @property
-    def mark(self) -> Mark:
-        """What is kept of this reading."""
-        return Mark(glance=self.glance, sha256=self.sha256, rows=self.table.rows)
 
 
 def refuse_changed(place: str, found: str, known: str | None) -> None:
