@@ -206,12 +206,13 @@ class Datasets:
         return OptOuts(self.folder / f"{dataset.id}.opt-outs")
 
     def problems(self) -> dict[str, AccordError | None]:
-        """By name, what is wrong with each file at a glance; None where nothing is."""
+        """By name, what is wrong with each dataset at a glance; None where nothing is."""
         found: dict[str, AccordError | None] = {}
         for dataset in self.all():
             found[dataset.name] = None
             try:
                 dataset.check_unchanged()
+                self.opt_outs(dataset).read()
             except DataError as error:
                 found[dataset.name] = error
         return found

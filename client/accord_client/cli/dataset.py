@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.source import (
+    PasswordEnvOption,
+    PasswordFileOption,
+    QueryOption,
+    SqlOption,
+    required,
+    source_of,
+)
 from accord_common.cli import Format, FormatOption, emit, note, table, verbs
 
 if TYPE_CHECKING:
@@ -50,7 +58,6 @@ NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
     "--size 200"
 )
 def add(
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file; it stays where it is.")],
     schema: Annotated[Path, typer.Option(help="The agreed schema, .yaml or .json.")],
     name: Annotated[str, typer.Option(help="What partners will call it.")],
     size: Annotated[
@@ -61,6 +68,13 @@ def add(
             "by it, the row count itself stays private.",
         ),
     ],
+    file: Annotated[
+        Path | None, typer.Argument(help="A .csv or .parquet file; it stays where it is.")
+    ] = None,
+    sql: SqlOption = None,
+    query: QueryOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     policy: PolicyOption = PolicyChoice.ASK,
     unit: Annotated[UnitChoice, typer.Option(help="Whom privacy protects.")] = UnitChoice.RECORD,
     population: Annotated[
@@ -78,7 +92,6 @@ def add(
 
     The registry gets name, schema, public size and population. A wrong table registers nothing.
     """
-    from accord_client.data.files import FileSource
     from accord_client.datasets import Datasets
     from accord_client.outbox import FILE_NAME, Outbox
     from accord_common import schema_file
@@ -88,9 +101,10 @@ def add(
     opened = open_home(home)
     store = Datasets.of(opened.path)
     contract = schema_file.load(schema.expanduser())
-    note(f"Checking {file} ...")
+    source = required(source_of(file, sql, query, password_env, password_file))
+    note(f"Checking {source.place} ...")
     dataset = store.prepare(
-        FileSource.at(file),
+        source,
         contract,
         name=name,
         size=size,
@@ -153,6 +167,10 @@ def show(
 def update(
     name: NameArgument,
     file: Annotated[Path | None, typer.Option(help="The file's new place.")] = None,
+    sql: SqlOption = None,
+    query: QueryOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     policy: Annotated[PolicyChoice | None, typer.Option(help="Who decides about runs.")] = None,
     validation: ValidationOption = None,
     home: HomeOption = DEFAULT_HOME,
@@ -163,11 +181,9 @@ def update(
     What the registry knows stays as it is: another schema, size or population is another dataset.
     Patients whom a larger validation fraction adds may have been trained on before.
     """
-    from accord_client.data.files import FileSource
-
     store = _store(home)
     known = store.find(name)
-    source = None if file is None else FileSource.at(file)
+    source = source_of(file, sql, query, password_env, password_file)
     dataset = store.update(
         known,
         source=source,

@@ -1,5 +1,10 @@
 """The kinds of sources that a dataset may have; `reading` says what each of them offers."""
 
-from accord_client.data.files import FileSource
+from typing import Annotated
 
-Source = FileSource
+from pydantic import Field
+
+from accord_client.data.files import FileSource
+from accord_client.data.sql import SqlSource
+
+Source = Annotated[FileSource | SqlSource, Field(discriminator="kind")]
