@@ -85,7 +85,7 @@ class Schema(Record):
     name: Slug
     columns: Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS)]
     target: Target
-    identifier: Name | None  # names rows, which then may not repeat; never a feature
+    identifier: Name | None  # whose each row is; never a feature
     ignored: Annotated[list[Name], Field(max_length=MAX_COLUMNS)]  # may be present; never read
     minimum_rows: Positive
 

@@ -52,18 +52,19 @@ def format_of(path: Path) -> str:
 
 
 def read(data: bytes, format_: str, schema: Schema) -> pd.DataFrame:
-    """Decode a table and check every cell.
+    """Decode a table and check every cell: `decode`, then `validate`."""
+    return validate(decode(data, format_), schema)
+
+
+def decode(data: bytes, format_: str) -> pd.DataFrame:
+    """Decode a table, whatever its columns; every cell of a CSV is text.
 
     Args:
         data: the file's bytes; CSV is UTF-8, comma-separated, with a header.
         format_: `csv` or `parquet`.
-        schema: the contract.
-
-    Returns:
-        The columns of the schema, numbers as float64, categories and target as text.
 
     Raises:
-        DataError: `unreadable-table`, or what `validate` raises.
+        DataError: `unreadable-table`, `repeated-column`.
     """
     try:
         table = (
@@ -74,15 +75,18 @@ def read(data: bytes, format_: str, schema: Schema) -> pd.DataFrame:
     repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
     if repeated:
         raise _refusal("repeated-column", f"column {min(repeated)!r} stands in the header twice")
-    return validate(table.to_pandas(ignore_metadata=True), schema)
+    return table.to_pandas(ignore_metadata=True)
 
 
 def validate(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
-    """Check a table against its contract and return it in the schema's types.
+    """Check a table against its contract.
+
+    Returns:
+        The columns of the schema, numbers as float64; categories, target and identifier as text.
 
     Raises:
         DataError: `missing-column`, `extra-column`, `too-few-rows`, `missing-value`, `wrong-type`,
-            `out-of-range`, `unknown-category` or `repeated-identifier`.
+            `out-of-range` or `unknown-category`.
     """
     identifier = [] if schema.identifier is None else [schema.identifier]
     wanted = [*(column.name for column in schema.columns), schema.target.column, *identifier]
@@ -134,6 +138,16 @@ def encode(frame: pd.DataFrame, schema: Schema) -> Encoded:
     positions = {name: position for position, name in enumerate(schema.target.classes)}
     labels = frame[schema.target.column].map(positions).to_numpy(np.int64)
     return Encoded(features, labels)
+
+
+def people(frame: pd.DataFrame, schema: Schema) -> list[str] | None:
+    """Return each row's identifier of a validated table, without white space around it.
+
+    None where the schema has none.
+    """
+    if schema.identifier is None:
+        return None
+    return [text.strip() for text in frame[schema.identifier]]
 
 
 def _read_csv(data: bytes) -> pyarrow.Table:
@@ -192,7 +206,7 @@ def _refuse_missing(values: pd.Series, name: str) -> None:
 
 
 def _contract(schema: Schema) -> pa.DataFrameSchema:
-    """Build the pandera schema that checks ranges, categories and identifiers."""
+    """Build the pandera schema that checks ranges and categories."""
     columns = {}
     for column in schema.columns:
         if isinstance(column, NumberColumn):
@@ -202,7 +216,7 @@ def _contract(schema: Schema) -> pa.DataFrameSchema:
             columns[column.name] = pa.Column(str, pa.Check.isin(column.categories))
     columns[schema.target.column] = pa.Column(str, pa.Check.isin(schema.target.classes))
     if schema.identifier is not None:
-        columns[schema.identifier] = pa.Column(str, unique=True)
+        columns[schema.identifier] = pa.Column(str)
     return pa.DataFrameSchema(columns, strict=True)
 
 
@@ -210,8 +224,6 @@ def _first_failure(failures: pd.DataFrame, schema: Schema) -> DataError:
     """Describe the first cell that broke the contract, in the words of the schema."""
     first = failures.iloc[0]
     name, row, value = str(first["column"]), int(first["index"]), first["failure_case"]
-    if name == schema.identifier:
-        return _cell("repeated-identifier", name, row, value, "not the only row of that name")
     bounds = {column.name: column for column in schema.columns}
     column = bounds.get(name)
     if isinstance(column, NumberColumn):

@@ -9,10 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from accord_client.cli.run import describe
+from accord_client.data.rows import open_rows
 from accord_client.deciding import consider
 from accord_client.session import Session
 from accord_client.stores import Stores
-from accord_client.trainer import read_table
 from accord_common.envelope import Envelope
 from accord_common.fields import now
 from accord_common.privacy.filter import Cap
@@ -73,7 +73,7 @@ def test_a_round_without_privacy_moves_the_model_by_plain_sgd_and_is_charged_as_
 
 def _sgd(stores: Stores, start: NDArray[np.float64]) -> NDArray[np.float64]:
     (dataset,) = stores.datasets.all()
-    table = read_table(dataset)
+    table = open_rows(dataset, frozenset()).train
     design = np.hstack([table.features, np.ones((table.rows, 1))]).astype(np.float64)
     model = start.copy()
     for _ in range(5):

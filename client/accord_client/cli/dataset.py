@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.source import (
+    PasswordEnvOption,
+    PasswordFileOption,
+    QueryOption,
+    SqlOption,
+    required,
+    source_of,
+)
 from accord_common.cli import Format, FormatOption, emit, note, table, verbs
 
 if TYPE_CHECKING:
@@ -35,6 +43,13 @@ PolicyOption = Annotated[
     PolicyChoice,
     typer.Option(help="ask: the steward approves each run; auto-within-agreement: checks suffice."),
 ]
+ValidationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Fraction of the patients (of the rows, without an identifier) that no training sees, "
+        "for accord-node compare."
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
 
 
@@ -43,7 +58,6 @@ NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
     "--size 200"
 )
 def add(
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file; it stays where it is.")],
     schema: Annotated[Path, typer.Option(help="The agreed schema, .yaml or .json.")],
     name: Annotated[str, typer.Option(help="What partners will call it.")],
     size: Annotated[
@@ -54,6 +68,13 @@ def add(
             "by it, the row count itself stays private.",
         ),
     ],
+    file: Annotated[
+        Path | None, typer.Argument(help="A .csv or .parquet file; it stays where it is.")
+    ] = None,
+    sql: SqlOption = None,
+    query: QueryOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     policy: PolicyOption = PolicyChoice.ASK,
     unit: Annotated[UnitChoice, typer.Option(help="Whom privacy protects.")] = UnitChoice.RECORD,
     population: Annotated[
@@ -63,6 +84,7 @@ def add(
             "file that is registered here needs it; `new` says that it holds other people by now."
         ),
     ] = None,
+    validation: ValidationOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -79,15 +101,17 @@ def add(
     opened = open_home(home)
     store = Datasets.of(opened.path)
     contract = schema_file.load(schema.expanduser())
-    note(f"Checking {file} ...")
+    source = required(source_of(file, sql, query, password_env, password_file))
+    note(f"Checking {source.place} ...")
     dataset = store.prepare(
-        file,
+        source,
         contract,
         name=name,
         size=size,
         unit=unit.value,
         policy=policy.value,
         population=population,
+        validation=validation or "0",
     )
     draft = DatasetDraft(
         id=dataset.id,
@@ -110,7 +134,7 @@ def add(
     emit(
         _view(dataset),
         format_,
-        f"Registered {dataset.name}: {dataset.file.rows} rows here, public size {dataset.size}\n"
+        f"Registered {dataset.name}: {_counts(dataset)} here, public size {dataset.size}\n"
         f"id {dataset.id}\npopulation {dataset.population}\nschema {dataset.table.hash}\n"
         f"runs: {dataset.policy}",
     )
@@ -143,21 +167,33 @@ def show(
 def update(
     name: NameArgument,
     file: Annotated[Path | None, typer.Option(help="The file's new place.")] = None,
+    sql: SqlOption = None,
+    query: QueryOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     policy: Annotated[PolicyChoice | None, typer.Option(help="Who decides about runs.")] = None,
+    validation: ValidationOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Check a changed or moved file again, or change who decides about runs.
+    """Check a changed or moved file again, or change what only this node knows of a dataset.
 
     What the registry knows stays as it is: another schema, size or population is another dataset.
+    Patients whom a larger validation fraction adds may have been trained on before.
     """
     store = _store(home)
     known = store.find(name)
-    dataset = store.update(known, path=file, policy=policy.value if policy else known.policy)
+    source = source_of(file, sql, query, password_env, password_file)
+    dataset = store.update(
+        known,
+        source=source,
+        policy=policy.value if policy else known.policy,
+        validation=validation,
+    )
     emit(
         _view(dataset),
         format_,
-        f"{dataset.name}: {dataset.file.rows} rows meet the schema; runs: {dataset.policy}",
+        f"{dataset.name}: {_counts(dataset)} meet the schema; runs: {dataset.policy}",
     )
 
 
@@ -177,7 +213,17 @@ def _problem(dataset: LocalDataset) -> str | None:
     return None
 
 
+def _counts(dataset: LocalDataset) -> str:
+    rows, training = dataset.mark.rows, dataset.mark.training
+    return f"{rows} rows" if rows == training else f"{rows} rows, {rows - training} for validation,"
+
+
 def _view(dataset: LocalDataset) -> dict[str, Any]:
-    body: dict[str, Any] = dataset.model_dump(mode="json")
-    file = body.pop("file")
-    return body | {"rows": file["rows"], "schema_hash": dataset.table.hash}
+    """What the steward sees: all but the key of the split, the hash and the glance."""
+    body: dict[str, Any] = dataset.model_dump(mode="json", exclude={"split", "mark"})
+    return body | {
+        "rows": dataset.mark.rows,
+        "training_rows": dataset.mark.training,
+        "validation": dataset.split.fraction,
+        "schema_hash": dataset.table.hash,
+    }
