@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 app = verbs("See what was spent on your people's privacy, what is left, and set your own cap.")
 
-_PLD_LIMIT = 100  # epsilon by the filter beyond which a tighter figure says nothing more
-
 
 @app.command(epilog="Example: accord-node budget show --format json")
 def show(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
@@ -92,7 +90,7 @@ def _people(stores: Stores) -> list[dict[str, Any]]:
     """What each population has spent, by both accountants, at the strictest delta of its caps."""
     from accord_client.balances import strictest_delta
     from accord_common.privacy.filter import Cap, RdpFilter
-    from accord_common.privacy.report import bounded_epsilon
+    from accord_common.privacy.report import fixed_plan_epsilon
 
     datasets = stores.datasets.all()
     found = []
@@ -106,9 +104,7 @@ def _people(stores: Stores) -> list[dict[str, Any]]:
                 "datasets": [one.name for one in datasets if one.population == population],
                 "entries": stores.ledger.count(population=population),
                 "filter": figure(bound),
-                "fixed_plan": figure(
-                    bounded_epsilon(tally, delta) if bound <= _PLD_LIMIT else bound
-                ),
+                "fixed_plan": figure(fixed_plan_epsilon(tally, delta)),
                 "delta": delta,
                 "adjacency": tally.adjacency,
                 "overlaps": [one for one in group if one != population],
