@@ -138,8 +138,8 @@ class Ledger:
         with self._store.reading() as db:
             return rule.epsilon(spent(db, rules(db).group(population)))
 
-    def spent(self, population: Id) -> Tally:
-        """Return what was charged to one population, whatever overlaps it."""
+    def tally(self, population: Id) -> Tally:
+        """Return all that was charged to one population, whatever overlaps it."""
         with self._store.reading() as db:
             return spent(db, [population])
 

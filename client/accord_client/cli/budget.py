@@ -95,7 +95,7 @@ def _people(stores: Stores) -> list[dict[str, Any]]:
     datasets = stores.datasets.all()
     found = []
     for population in sorted({one.population for one in datasets}):
-        tally, delta = stores.ledger.spent(population), strictest_delta(stores, population)
+        tally, delta = stores.ledger.tally(population), strictest_delta(stores, population)
         bound = RdpFilter(Cap(epsilon="0", delta=delta), stores.ledger.orders).epsilon(tally)
         group = stores.ledger.group(population)
         found.append(
