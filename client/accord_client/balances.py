@@ -82,7 +82,7 @@ def balances(stores: Stores, datasets: Iterable[LocalDataset], *, but: str = "")
     found = []
     for dataset in datasets:
         group = standing.group(dataset.population)
-        before = sum((stores.ledger.spent(one) for one in group), start=Tally.of([]))
+        before = sum((stores.ledger.tally(one) for one in group), start=Tally.of([]))
         promised = reserved(stores, group, but=but)
         for hash_, agreement in agreed.items():
             for terms in agreement.datasets:

@@ -43,7 +43,7 @@ from accord_common.errors import (
 from accord_common.fields import Hash, Id, format_time, new_id, to_decimal
 from accord_common.identity import SigningKey
 from accord_common.privacy import words
-from accord_common.privacy.accounting import ORDERS, Tally, decimal_up
+from accord_common.privacy.accounting import ORDERS, Tally
 from accord_common.privacy.events import LEDGER_ENTRY, LedgerEntry, Spend
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.ledger_chain import LEDGER_HEADER, LedgerHeader, read_header
@@ -140,8 +140,8 @@ class Ledger:
         with self._store.reading() as db:
             return rule.epsilon(spent(db, rules(db).group(population)))
 
-    def spent(self, population: Id) -> Tally:
-        """Return what was charged to one population, whatever overlaps it."""
+    def tally(self, population: Id) -> Tally:
+        """Return all that was charged to one population, whatever overlaps it."""
         with self._store.reading() as db:
             return spent(db, [population])
 
@@ -307,8 +307,8 @@ class Ledger:
                 )
             raise PolicyError(
                 "budget-exceeded",
-                f"{people} has spent epsilon {_figure(limit.epsilon(before))} and would reach "
-                f"{_figure(limit.epsilon(total))}; the cap is {bound}",
+                f"{people} has spent epsilon {words.figure(limit.epsilon(before))} and would reach "
+                f"{words.figure(limit.epsilon(total))}; the cap is {bound}",
                 hint="Plan fewer rounds or more noise, or agree on a higher cap; what is spent "
                 "is never refunded.",
             )
@@ -322,7 +322,3 @@ class Ledger:
 
 def _owed(entry: LedgerEntry, receipt: Hash) -> Spend:
     return entry.spend.model_copy(update={"run": receipt})
-
-
-def _figure(epsilon: float) -> str:
-    return decimal_up(epsilon) if epsilon != float("inf") else words.UNBOUNDED

@@ -134,7 +134,7 @@ def test_nothing_fits_beside_a_release_without_privacy_but_under_a_cap_that_perm
         with pytest.raises(PolicyError, match="1 non-private release with"):
             ledger.check([exposed], caps)
     ledger.charge(exposed, [lenient], clock)
-    assert ledger.spent(POPULATION).non_private == 1
+    assert ledger.tally(POPULATION).non_private == 1
     assert ledger.epsilon(POPULATION, CAP.delta) == 0
     little = spend(round=1, steps=1)
     assert "1 non-private release with" in refusal(ledger, little, CAP).message

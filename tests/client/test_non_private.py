@@ -40,7 +40,7 @@ def without_privacy(three: Institutions, rate: str = "1") -> Envelope:
 def told(three: Institutions, stores: Stores, manifest: Envelope) -> str:
     considered = consider(stores, three.lookup(manifest), manifest.hash, now())
     population = considered.facts.terms.dataset(considered.facts.site.dataset).population
-    return " ".join(describe(considered, stores.ledger.spent(population)).split())
+    return " ".join(describe(considered, stores.ledger.tally(population)).split())
 
 
 def refusal(three: Institutions, stores: Stores, manifest: Envelope) -> str:
@@ -66,7 +66,7 @@ def test_a_round_without_privacy_moves_the_model_by_plain_sgd_and_is_charged_as_
         for stores in opened.values():
             ((entry, _),) = stores.ledger.entries(run=manifest.hash)
             assert (entry.spend.mechanism, entry.spend.noise_multiplier) == ("none", "0")
-            assert stores.ledger.spent(entry.spend.population).non_private == 1
+            assert stores.ledger.tally(entry.spend.population).non_private == 1
     # A step of quantisation is below 10^-8; what remains is float32's rounding.
     assert np.allclose(aggregator.model, start + np.mean(updates, axis=0), atol=1e-6)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from accord_client.stores import Stores
 
 app = verbs("See what was spent on your people's privacy, what is left, and set your own cap.")
-
-_PLD_LIMIT = 100  # epsilon by the filter beyond which a tighter figure says nothing more
 
 
 @app.command(epilog="Example: accord-node budget show --format json")
@@ -80,15 +77,17 @@ def show(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -
 
 
 def _row(balance: Balance, entries: int) -> dict[str, Any]:
+    from accord_common.privacy import words
+
     return {
         "dataset": balance.dataset.name,
         "dataset_id": balance.dataset.id,
         "population": balance.dataset.population,
         "agreement": balance.agreement,
         "title": balance.title,
-        "spent": figure(balance.spent),
+        "spent": words.figure(balance.spent),
         "non_private": balance.before.non_private,
-        "reserved": figure(balance.reserved),
+        "reserved": words.figure(balance.reserved),
         "left": f"{balance.left:.4f}",
         "cap": balance.rule.cap.epsilon,
         "delta": balance.rule.cap.delta,
@@ -100,13 +99,14 @@ def _row(balance: Balance, entries: int) -> dict[str, Any]:
 def _people(stores: Stores) -> list[dict[str, Any]]:
     """What each population has spent, by both accountants, at the strictest delta of its caps."""
     from accord_client.balances import strictest_delta
+    from accord_common.privacy import words
     from accord_common.privacy.filter import Cap, RdpFilter
-    from accord_common.privacy.report import bounded_epsilon
+    from accord_common.privacy.report import fixed_plan_epsilon
 
     datasets = stores.datasets.all()
     found = []
     for population in sorted({one.population for one in datasets}):
-        tally, delta = stores.ledger.spent(population), strictest_delta(stores, population)
+        tally, delta = stores.ledger.tally(population), strictest_delta(stores, population)
         private = replace(tally, non_private=0)
         bound = RdpFilter(Cap(epsilon="0", delta=delta), stores.ledger.orders).epsilon(private)
         group = stores.ledger.group(population)
@@ -115,26 +115,16 @@ def _people(stores: Stores) -> list[dict[str, Any]]:
                 "population": population,
                 "datasets": [one.name for one in datasets if one.population == population],
                 "entries": stores.ledger.count(population=population),
-                "filter": figure(bound),
-                "fixed_plan": figure(
-                    bounded_epsilon(private, delta) if bound <= _PLD_LIMIT else bound
-                ),
+                "filter": words.figure(bound),
+                "fixed_plan": words.figure(fixed_plan_epsilon(private, delta)),
                 "non_private": tally.non_private,
                 "delta": delta,
                 "adjacency": tally.adjacency,
                 "overlaps": [one for one in group if one != population],
-                "with_overlaps": figure(stores.ledger.epsilon(population, delta)),
+                "with_overlaps": words.figure(stores.ledger.epsilon(population, delta)),
             }
         )
     return found
-
-
-def figure(epsilon: float) -> str:
-    """Write an epsilon, rounded up; one that no order bounds is no number."""
-    from accord_common.privacy import words
-    from accord_common.privacy.accounting import decimal_up
-
-    return decimal_up(epsilon) if math.isfinite(epsilon) else words.UNBOUNDED
 
 
 # In the order of the group's help: a person looks first, and changes last.

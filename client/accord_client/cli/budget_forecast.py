@@ -124,7 +124,7 @@ def _proposed(home: Home, stores: Stores, run: str) -> Proposal:
 
 
 def _view(one: Forecast) -> dict[str, Any]:
-    from accord_client.cli.budget import figure
+    from accord_common.privacy.words import figure
 
     balance = one.balance
     return {

@@ -147,7 +147,7 @@ def _named(run: str, manifest: str, known: dict[str, str]) -> bool:
 
 
 def _row(passed: Passed, names: dict[str, str], runs: dict[str, str]) -> dict[str, Any]:
-    from accord_client.cli.budget import figure
+    from accord_common.privacy.words import figure
 
     entry, spend = passed.entry, passed.entry.spend
     return {

@@ -41,7 +41,7 @@ def approve(
     def decide(considered: Considered, stores: Stores) -> Verdict:
         if considered.verdict.decision == "accept":
             agreed = considered.facts.terms.dataset(considered.facts.site.dataset)
-            note(describe(considered, stores.ledger.spent(agreed.population)))
+            note(describe(considered, stores.ledger.tally(agreed.population)))
             private = considered.facts.run.privacy == "dp"
             kind = "" if private else ", though it protects nobody's record"
             confirm(f"Approve this run{kind}?", yes=yes)

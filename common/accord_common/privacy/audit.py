@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from accord_common.enrolment import DELEGATION, Delegation, verify_delegation
 from accord_common.envelope import MAX_ENVELOPE_BYTES, Envelope
-from accord_common.errors import AccordError, FormatError
+from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.fields import Hash, Id, PublicKey
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry
@@ -28,6 +28,7 @@ from accord_common.privacy.ledger_chain import (
     read_header,
 )
 from accord_common.privacy.rules import LEDGER_RULE, LedgerRule, Rules
+from accord_common.receipts import NodeReceipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,16 @@ class Exported:
     ledger: Id
     party: Id
     identity: PublicKey
+    node_key: PublicKey
     orders: tuple[float, ...]
     rules: Rules
     entries: tuple[LedgerEntry, ...]
     head: Hash
+
+    @property
+    def populations(self) -> list[Id]:
+        """Those that anything was charged to, sorted."""
+        return sorted({entry.spend.population for entry in self.entries})
 
     def tally(self, population: Id, *, overlapping: bool = False) -> Tally:
         """Sum what was charged to a population, or to all that overlap it."""
@@ -91,11 +98,37 @@ def read_export(lines: Iterable[bytes]) -> Exported:
         ledger=header.ledger,
         party=delegation.party,
         identity=identity,
+        node_key=delegation.node_key,
         orders=tuple(float(order) for order in header.orders),
         rules=Rules.of(rule for rule, _ in follow(rules, LedgerRule, keys)),
         entries=entries,
         head=chain[-1][1] if chain else NO_PREDECESSOR,
     )
+
+
+def check_receipts(exported: Exported, envelopes: Iterable[Envelope]) -> int:
+    """Compare with the receipts that the same node key signed; returns how many there were.
+
+    Raises:
+        VerificationError: `export-behind` naming the first receipt whose entry the file lacks.
+    """
+    paid = {entry.spend.run for entry in exported.entries}  # a gap was charged under its receipt
+    count = 0
+    for envelope in envelopes:
+        if envelope.signers != {exported.node_key}:
+            continue
+        envelope.verify([exported.node_key])
+        count += 1
+        entry = NodeReceipt.from_bytes(envelope.payload).ledger
+        place = exported.entries[entry.sequence : entry.sequence + 1]
+        if place != (entry,) and envelope.hash not in paid:
+            raise VerificationError(
+                "export-behind",
+                f"receipt {envelope.hash[:16]} names entry {entry.sequence}, which the file lacks "
+                f"or has otherwise; it has {len(exported.entries)} entries",
+                hint="Ask for a new export; if that lacks it too, the ledger was rolled back.",
+            )
+    return count
 
 
 def write_export(

@@ -20,6 +20,7 @@ from accord_common.privacy.filter import Cap, RdpFilter
 _RELATION = {"add-remove": "ADD_OR_REMOVE_ONE", "replace-one": "REPLACE_ONE"}  # theirs
 _RELATIVE_TOLERANCE = 0.02
 _ABSOLUTE_TOLERANCE = 0.01
+_HIGHEST_CAP = 100  # epsilon; no agreement can have more (`PrivacyTerms`)
 _PRV_ERROR = 0.002  # of epsilon, added by PRV to its upper bound: well inside the tolerance
 
 
@@ -55,6 +56,16 @@ def bounded_epsilon(spends: Tally | Iterable[Spend], delta: str) -> float:
     if math.isfinite(epsilon):
         return epsilon
     return RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)  # infinite without privacy
+
+
+def fixed_plan_epsilon(spends: Tally | Iterable[Spend], delta: str) -> float:
+    """Return `bounded_epsilon` where that says more than the filter: below epsilon 100.
+
+    Beyond, exact figures cost much and say little; the filter's is returned.
+    """
+    tally = Tally.of(spends)
+    bound = RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)
+    return bounded_epsilon(tally, delta) if bound <= _HIGHEST_CAP else bound
 
 
 def prv_check(spends: Tally | Iterable[Spend], delta: float, prv: PrvAccountant) -> float:

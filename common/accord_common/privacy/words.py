@@ -1,7 +1,16 @@
 """What was spent, in words: infinity is no number that a record, or a person, can add up."""
 
+import math
+
+from accord_common.privacy.accounting import decimal_up
+
 UNBOUNDED = "infinity"
 NO_GUARANTEE = "No guarantee holds against a non-private release; epsilon is of the others alone."
+
+
+def figure(epsilon: float) -> str:
+    """Write an epsilon, rounded up."""
+    return decimal_up(epsilon) if math.isfinite(epsilon) else UNBOUNDED
 
 
 def cost(epsilon: str | None) -> str:

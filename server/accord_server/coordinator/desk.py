@@ -147,11 +147,17 @@ def fresh_offer(
 
 def node_receipts(client: RegistryClient, run: str | None = None) -> Iterator[NodeReceipt]:
     """Every node receipt that the registry has; its signatures are the registry's to check."""
+    for envelope in receipt_envelopes(client, run):
+        yield NodeReceipt.from_bytes(envelope.payload)
+
+
+def receipt_envelopes(client: RegistryClient, run: str | None = None) -> Iterator[Envelope]:
+    """The same, as they were signed."""
     after = 0
     while True:
         page = client.records(after=after, kind=NODE_RECEIPT, run=run)
         for record in page:
-            yield NodeReceipt.from_bytes(record.envelope.payload)
+            yield record.envelope
         if len(page) < MAX_PAGE:
             return
         after = page[-1].sequence

@@ -19,6 +19,7 @@ from accord_common.privacy.filter import Cap, RdpFilter
 from tests.client.cli.conftest import Run
 from tests.client.institutions import Institutions, make_institutions
 from tests.common.privacy.spends import spend
+from tests.server.cli.office import accord
 
 WIDE = Cap(epsilon="1000", delta="0.00001")
 
@@ -237,6 +238,14 @@ def test_an_export_holds_by_itself_and_gives_the_same_figures(
     (overlapping,) = people["overlaps"]
     assert exported.epsilon(overlapping, "0.00001") == 0
     assert exported.epsilon(overlapping, "0.00001", overlapping=True) == epsilon
+    told = accord("budget", "verify", file, "--format", "json")
+    assert told.code == 0, told.err
+    answer = json.loads(told.out)
+    assert (answer["identity_key"], answer["head"]) == (exported.identity, exported.head)
+    (one,) = answer["populations"]
+    assert (one["filter"], one["fixed_plan"]) == (people["filter"], people["fixed_plan"])
+    assert "3 entries hold" in accord("budget", "verify", file).out
+    assert accord("budget", "verify", file, "--delta", "2").code == 2
     forged = json.loads(lines[3])
     for wrong, code in (
         ([lines[0], *lines[2:]], "bad-export"),  # no delegation
@@ -254,3 +263,6 @@ def test_an_export_holds_by_itself_and_gives_the_same_figures(
         with pytest.raises(AccordError) as caught:
             read_export(wrong)
         assert caught.value.code == code
+    file.write_bytes(b"".join([*lines[:3], *lines[4:]]))
+    told = accord("budget", "verify", file)
+    assert told.code == 5 and "entry 0 is numbered 1" in told.err

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,13 @@ def test_a_run_from_plan_to_signed_metrics_and_model(
         row for row in rows if row["name"] == "hospital-1/tumours"
     ]
     assert "cap" in office.text("budget", "show")
+    together = office.ok("budget", "total", "--run", run)
+    alone = [Decimal(one["spent"]["filter"]) for one in together["populations"]]
+    assert len(alone) == 3 and all(one > 0 for one in alone)
+    assert Decimal(together["disjoint"]["filter"]) == max(alone)
+    assert Decimal(together["overlapping"]["filter"]) == sum(alone)
+    assert together["overlapping"]["delta"] == "0.00003" != together["disjoint"]["delta"]
+    assert "the greatest" in office.text("budget", "total")
     lines = office.ok("run", "logs", run)
     assert "run completed" in [line["message"] for line in lines]
     monkeypatch.setattr(schemas, "MAX_PAGE", 2)
