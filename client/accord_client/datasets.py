@@ -14,8 +14,10 @@ people, only the steward knows. Size, schema and population are public; place, r
 leave the node.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from accord_client.data.opt_outs import OptOuts
@@ -29,6 +31,7 @@ from accord_common.fields import (
     Name,
     Positive,
     Record,
+    Text,
     Time,
     Unit,
     format_time,
@@ -54,6 +57,7 @@ class LocalDataset(Record):
     unit: Unit
     policy: Policy
     split: Split
+    allowed: dict[Name, Text]  # columns that look like direct identifiers, and why they are none
     mark: Mark
     added: Time
 
@@ -113,6 +117,7 @@ class Datasets:
         policy: Policy,
         population: str | None,
         validation: str = "0",
+        allowed: Mapping[str, str] = MappingProxyType({}),
     ) -> LocalDataset:
         """Check a source and describe it; stores nothing.
 
@@ -125,9 +130,11 @@ class Datasets:
             policy: who decides about runs.
             population: an id, NEW_POPULATION, or None: a new one, for a source not seen before.
             validation: the fraction of patients that no training sees.
+            allowed: columns that look like direct identifiers, with the steward's reasons.
 
         Raises:
-            DataError: the table breaks the schema, or `dataset-outgrew-size`.
+            DataError: a row breaks the schema, or `dataset-outgrew-size`.
+            PolicyError: `direct-identifier`.
             UsageError: `dataset-exists`; `file-registered` where no population is named for a file
                 that another dataset has; `no-identifier` where a patient may have several rows.
             FormatError: `bad-record`.
@@ -146,7 +153,7 @@ class Datasets:
             )
         same_people = (known.split.key for known in self.all() if known.population == population)
         split = Split.make(validation, key=next(same_people, None))
-        mark = examine(source, schema, unit, split)
+        mark = examine(source, schema, unit, split, allowed)
         _refuse_outgrown(name, mark.training, size)
         if population is None:
             self._refuse_registered(source, mark)
@@ -163,6 +170,7 @@ class Datasets:
                 "unit": unit,
                 "policy": policy,
                 "split": split.to_json(),
+                "allowed": dict(allowed),
                 "mark": mark.to_json(),
                 "added": format_time(now()),
             }
@@ -175,20 +183,24 @@ class Datasets:
         policy: Policy,
         source: Source | None = None,
         validation: str | None = None,
+        allowed: Mapping[str, str] = MappingProxyType({}),
     ) -> LocalDataset:
         """Check a dataset again, at its old or a new source, and store what was found.
 
+        What is allowed adds to what was.
+
         Raises:
             DataError: a row breaks the schema, or `dataset-outgrew-size`.
+            PolicyError: `direct-identifier`, in a column that is not allowed yet.
         """
         source, split = source or dataset.source, dataset.split
         if validation is not None:
             split = Split.make(validation, split.key)
-        mark = examine(source, dataset.table, dataset.unit, split)
+        reasons = dataset.allowed | dict(allowed)
+        mark = examine(source, dataset.table, dataset.unit, split, reasons)
         _refuse_outgrown(dataset.name, mark.training, dataset.size)
-        updated = dataset.model_copy(
-            update={"source": source, "mark": mark, "policy": policy, "split": split}
-        )
+        changes = {"source": source, "mark": mark, "policy": policy, "split": split}
+        updated = dataset.model_copy(update=changes | {"allowed": reasons})
         self.store(updated)
         return updated
 

@@ -214,7 +214,8 @@ def register(home: Home, world: World, actor: Actor, path: Path, policy: Policy)
         unit=agreed.unit,
         policy=policy,
         split=split,
-        mark=examine(source, SCHEMA, agreed.unit, split),
+        allowed={},
+        mark=examine(source, SCHEMA, agreed.unit, split, {}),
         added=format_time(now()),
     )
     Datasets.of(home.path).store(dataset)

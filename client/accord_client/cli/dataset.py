@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accord_client.cli import deidentify, opt_out
+from accord_client.cli.deidentify import AllowOption, reasons
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_client.cli.source import (
     PasswordEnvOption,
@@ -22,7 +24,9 @@ from accord_common.cli import Format, FormatOption, emit, note, table, verbs
 if TYPE_CHECKING:
     from accord_client.datasets import Datasets, LocalDataset
 
-app = verbs("Register and list tables.")
+app = verbs("Register tables, and say who and what is left out of them.")
+app.command("opt-out", epilog=opt_out.EXAMPLE)(opt_out.opt_out)
+app.command("report", epilog=deidentify.EXAMPLE)(deidentify.report)
 
 
 class PolicyChoice(StrEnum):
@@ -85,6 +89,7 @@ def add(
         ),
     ] = None,
     validation: ValidationOption = None,
+    allow_column: AllowOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -112,6 +117,7 @@ def add(
         policy=policy.value,
         population=population,
         validation=validation or "0",
+        allowed=reasons(allow_column),
     )
     draft = DatasetDraft(
         id=dataset.id,
@@ -173,6 +179,7 @@ def update(
     password_file: PasswordFileOption = None,
     policy: Annotated[PolicyChoice | None, typer.Option(help="Who decides about runs.")] = None,
     validation: ValidationOption = None,
+    allow_column: AllowOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -189,6 +196,7 @@ def update(
         source=source,
         policy=policy.value if policy else known.policy,
         validation=validation,
+        allowed=reasons(allow_column),
     )
     emit(
         _view(dataset),

@@ -7,6 +7,8 @@ A source is a record `{kind, ...}` of a registration, with
     glance()  a short text that differs when the source has visibly changed; cheap, reads no row
     read()    every row, checked against the schema; where a hash is known, `refuse_changed` comes
               before any row is looked at
+    columns() the columns as they are, under no schema, for the report on identifiers; of sources
+              that are tables
 
 and is listed in `sources.Source`. Nothing else in the node knows one kind from another.
 """

