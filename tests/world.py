@@ -325,6 +325,7 @@ class World:
         round_: int,
         attempt: int = 0,
         lost: tuple[str, ...] = (),
+        refused: dict[str, str] | None = None,
     ) -> Envelope:
         cohort = [site.party for site in RunManifest.from_bytes(manifest.payload).roster]
         body = AggregatorReceipt(
@@ -335,6 +336,7 @@ class World:
             outcome="aborted" if lost else "completed",
             cohort=cohort,
             lost=list(lost),
+            refused=dict(refused or {}),
             uploads=[] if lost else [sha256_hex(party.encode()) for party in cohort],
             sum=None if lost else sha256_hex(b"sum %d" % round_),
             model_before=model_of(round_),
@@ -352,6 +354,7 @@ class World:
             "status": "completed",
             "cause": "",
             "code": "",
+            "refused": {},
             "rounds": 2,
             "model": model,
             "epsilon": [
