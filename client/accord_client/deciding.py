@@ -7,7 +7,7 @@ queued consent are stored together; what leaves with a refusal is public.
 Not covered: the rules themselves (`consent`), and posting (`delivery`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,7 @@ from accord_common.errors import (
     PolicyError,
     VerificationError,
 )
-from accord_common.fields import format_time
+from accord_common.fields import Id, format_time
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 from accord_common.privacy.filter import Cap
@@ -166,14 +166,18 @@ def answer(
     return run
 
 
-def caps_of(agreement: Envelope, dataset_id: str) -> list[Cap]:
-    """The caps that an agreement sets for a dataset's population, the dataset's own first.
+def caps_of(
+    agreement: Envelope, dataset_id: str, group: Callable[[Id], Collection[Id]]
+) -> list[Cap]:
+    """The caps that an agreement sets for a dataset's people, the dataset's own first.
 
-    Tables of one population share what is spent, so a looser cap of one frees none of the other.
+    Tables of one population, or of populations that overlap (`group`, the ledger's), share what is
+    spent, so a looser cap of one frees none of the other.
     """
     terms = Agreement.from_bytes(agreement.payload)
     own = terms.dataset(dataset_id)
-    others = [item for item in terms.datasets if item.population == own.population and item != own]
+    people = group(own.population)
+    others = [item for item in terms.datasets if item.population in people and item != own]
     return [
         Cap(epsilon=item.privacy.epsilon_cap, delta=item.privacy.delta) for item in (own, *others)
     ]
@@ -242,15 +246,18 @@ def _check_budget(
     def check(spends: Sequence[Spend]) -> None:
         if agreement is None:
             raise PolicyError("agreement-not-signed", "this node signed no such agreement")
-        caps = caps_of(agreement, dataset_id)
+        caps = caps_of(agreement, dataset_id, stores.ledger.group)
         try:
             stores.ledger.check(spends, caps)
         except PolicyError as error:
-            # The ledger's own words tell what other projects have spent: they stay here.
+            # The ledger's own words tell what other projects have spent, and what the steward
+            # allows: they stay here.
+            log.warning(error.code, detail=error.message)
             raise PolicyError(
                 error.code,
-                f"{len(spends)} attempts do not fit under epsilon {caps[0].epsilon} at delta "
-                f"{caps[0].delta} on top of what has been spent before",
+                f"{len(spends)} attempts, on top of what has been spent before, do not fit under "
+                f"epsilon {caps[0].epsilon} at delta {caps[0].delta}, or a tighter cap that holds "
+                "for the same people",
             ) from error
         except AccordError as error:  # names paths of this machine
             log.error("ledger-unusable", code=error.code, detail=error.message)

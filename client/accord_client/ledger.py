@@ -4,7 +4,9 @@ Guarantees: a spend is signed, chained and on the disk before `charge` returns, 
 the building uncharged whatever crashes; the caps are checked in the same transaction, over
 everything that the population ever spent (runs, agreements and projects together), so two processes
 cannot spend the same budget twice; one (run, round, attempt) is charged once; nothing is refunded.
-Events are kept, never epsilon; the filter's orders are signed into the header when it is made.
+Events are kept, never epsilon; the filter's orders are signed into the header when it is made. The
+steward's own caps, and which populations overlap, stand beside the entries, signed and chained too:
+a charge counts for all populations that overlap, against the caps of all.
 
 Not covered: a file that its owner replaces or rolls back. The chain does not show a missing tail; a
 receipt that names a later entry does (`reconciling`). The institution's administrator can bypass
@@ -15,44 +17,36 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Annotated, Literal
-
-from pydantic import Field
 
 from accord_client.ledger_rows import (
+    KINDS,
     append,
+    count,
     envelope_of,
     is_charged,
     rows,
+    rules,
     same_entry,
-    tally,
+    spent,
     tip,
 )
 from accord_client.ledger_store import Store, broken
+from accord_client.ledger_walk import walk
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
-    AccordError,
     ConflictError,
     FormatError,
     PolicyError,
     UsageError,
     VerificationError,
 )
-from accord_common.fields import Dec, Hash, Id, Record, format_time, new_id, to_decimal
+from accord_common.fields import Hash, Id, format_time, new_id, to_decimal
 from accord_common.identity import SigningKey
 from accord_common.privacy.accounting import ORDERS, Tally, decimal_up
-from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
+from accord_common.privacy.events import LEDGER_ENTRY, LedgerEntry, Spend
 from accord_common.privacy.filter import Cap, RdpFilter
-
-LEDGER_HEADER = "ledger-header"  # stays in the file; never sent
-
-
-class LedgerHeader(Record):
-    """What is fixed when a ledger is made: its id and the filter's orders."""
-
-    version: Literal[1]
-    ledger: Id
-    orders: Annotated[list[Dec], Field(min_length=1, max_length=1000)]
+from accord_common.privacy.ledger_chain import LEDGER_HEADER, LedgerHeader, read_header
+from accord_common.privacy.rules import CapRule, LedgerRule, OverlapRule, Rules
 
 
 class Ledger:
@@ -63,7 +57,11 @@ class Ledger:
         self._store = store
         self._key = key
         self._header = header
-        self.orders = tuple(float(order) for order in _read_header(path, header).orders)
+        try:
+            orders = read_header(header).orders
+        except VerificationError as error:
+            raise broken(path, error.message) from error
+        self.orders = tuple(float(order) for order in orders)
 
     @classmethod
     def create(cls, path: Path, key: SigningKey) -> "Ledger":
@@ -125,11 +123,59 @@ class Ledger:
             found = list(rows(db, given))
         return [(self._decode(row[0], envelope_of(row)), envelope_of(row)) for row in found]
 
+    def count(self, *, population: Id | None = None, run: Hash | None = None) -> int:
+        """Return how many entries match all that is given."""
+        wanted = {"population": population, "run": run}
+        with self._store.reading() as db:
+            return count(db, {name: value for name, value in wanted.items() if value is not None})
+
     def epsilon(self, population: Id, delta: str) -> float:
-        """Return what counts against a cap at `delta`: the filter's epsilon of a population."""
+        """Return what counts against a cap at `delta`: the filter's epsilon of a population.
+
+        It covers all populations that overlap this one.
+        """
         rule = RdpFilter(Cap(epsilon="0", delta=delta), self.orders)
         with self._store.reading() as db:
-            return rule.epsilon(tally(db, population))
+            return rule.epsilon(spent(db, rules(db).group(population)))
+
+    def spent(self, population: Id) -> Tally:
+        """Return what was charged to one population, whatever overlaps it."""
+        with self._store.reading() as db:
+            return spent(db, [population])
+
+    def group(self, population: Id) -> list[Id]:
+        """Return a population and all that overlap it, by the steward's word."""
+        return self.rules.group(population)
+
+    @property
+    def rules(self) -> Rules:
+        """The steward's rules in force."""
+        with self._store.reading() as db:
+            return rules(db)
+
+    def rulings(self) -> list[tuple[LedgerRule, Envelope]]:
+        """Return every rule that was ever made, oldest first."""
+        with self._store.reading() as db:
+            found = [envelope_of(row, "rules") for row in rows(db, {}, "rules")]
+        return [(LedgerRule.from_bytes(envelope.payload), envelope) for envelope in found]
+
+    def rule(self, rule: CapRule | OverlapRule, clock: Callable[[], datetime]) -> LedgerRule:
+        """Make a rule, in force for every later check and charge, of all processes.
+
+        Raises:
+            ConflictError: `ledger-unwritable`; nothing was written.
+        """
+        with self._store.writing() as db:
+            sequence, previous = tip(db, "rules")
+            record = LedgerRule(
+                sequence=sequence,
+                previous=previous,
+                entries=tip(db)[0],
+                rule=rule,
+                recorded=format_time(clock()),
+            )
+            append(db, sequence, sign(KINDS["rules"], record, self._key), "rules")
+        return record
 
     def check(self, spends: Sequence[Spend], caps: Sequence[Cap]) -> None:
         """Refuse spends that would not all fit, of one or several populations; writes nothing.
@@ -140,13 +186,9 @@ class Ledger:
             PolicyError: `budget-exceeded`.
         """
         with self._store.reading() as db:
+            fresh = [spend for spend in spends if not is_charged(db, spend)]
             for population in sorted({spend.population for spend in spends}):
-                new = [
-                    spend
-                    for spend in spends
-                    if spend.population == population and not is_charged(db, spend)
-                ]
-                self._refuse_excess(population, tally(db, population), Tally.of(new), caps)
+                self._refuse_excess(db, population, fresh, caps)
 
     def charge(
         self, spend: Spend, caps: Sequence[Cap], clock: Callable[[], datetime]
@@ -155,7 +197,8 @@ class Ledger:
 
         Args:
             spend: what is about to be released.
-            caps: what the agreement sets for the population's tables; all must hold.
+            caps: what the agreement sets for the population's tables; all must hold, and the
+                steward's own besides.
             clock: this node's.
 
         Raises:
@@ -172,8 +215,7 @@ class Ledger:
                     "the ledger",
                     hint="Train again with fresh samples and noise as a new attempt.",
                 )
-            spent = tally(db, spend.population)
-            self._refuse_excess(spend.population, spent, Tally.of([spend]), caps)
+            self._refuse_excess(db, spend.population, [spend], caps)
             return self._append(db, spend, clock)
 
     def holds(self, entry: LedgerEntry, receipt: Hash) -> bool:
@@ -210,28 +252,14 @@ class Ledger:
             VerificationError: `ledger-broken` naming the first entry that does not hold,
                 `ledger-unknown-key` naming the first that none of `keys` signed.
         """
-        self._check_signer("header", self._header, keys)
-        with self._store.reading() as db:
-            (state,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-            if state != "ok":
-                raise broken(self._path, str(state))
-            (stored,) = db.execute("SELECT envelope FROM header").fetchone()
-            if stored != self._header.to_bytes():
-                raise broken(self._path, "the header changed, and the filter's orders with it")
-            previous = NO_PREDECESSOR
-            for expected, row in enumerate(rows(db, {})):
-                envelope = envelope_of(row)
-                self._check_signer(f"entry {expected}", envelope, keys)
-                entry = self._decode(expected, envelope)
-                if (row[0], entry.sequence) != (expected, expected):
-                    raise broken(
-                        self._path,
-                        f"entry {expected} is numbered {row[0]}, signed {entry.sequence}",
-                    )
-                if entry.previous != previous:
-                    raise broken(self._path, f"entry {expected} does not follow {previous[:16]}")
-                previous = envelope.hash
-        return previous
+        try:
+            with self._store.reading() as db:
+                return walk(db, self._header, keys)
+        except VerificationError as error:
+            hint = error.hint or broken(self._path, "").hint
+            raise VerificationError(
+                error.code, f"{self._path}: {error.message}", hint=hint
+            ) from error
 
     def _append(
         self, db: Connection, spend: Spend, clock: Callable[[], datetime]
@@ -244,33 +272,33 @@ class Ledger:
         append(db, sequence, envelope)
         return entry, envelope
 
-    def _refuse_excess(self, population: Id, spent: Tally, new: Tally, caps: Sequence[Cap]) -> None:
+    def _refuse_excess(
+        self, db: Connection, population: Id, new: Sequence[Spend], caps: Sequence[Cap]
+    ) -> None:
         if not caps:
             raise UsageError("no-cap", "a spend needs at least one cap")
-        for cap in caps:
-            rule = RdpFilter(cap, self.orders)
-            total = spent + new
-            if new.steps and not rule.fits(total):
+        standing = rules(db)
+        group = standing.group(population)
+        before = spent(db, group)
+        added = Tally.of(spend for spend in new if spend.population in group)
+        if not added.steps:
+            return
+        total = before + added
+        own = standing.caps_of(group)
+        for cap in (*caps, *own):
+            limit = RdpFilter(cap, self.orders)
+            if not limit.fits(total):
+                overlapping = f" and {len(group) - 1} that overlap it" if len(group) > 1 else ""
+                steward = ", set by this institution's steward" if cap in own else ""
                 raise PolicyError(
                     "budget-exceeded",
-                    f"population {population} has spent epsilon {_figure(rule.epsilon(spent))} and "
-                    f"would reach {_figure(rule.epsilon(total))}; the cap is {cap.epsilon} at "
-                    f"delta {cap.delta} ({total.adjacency})",
+                    f"population {population}{overlapping} has spent epsilon "
+                    f"{_figure(limit.epsilon(before))} and would reach "
+                    f"{_figure(limit.epsilon(total))}; the cap is {cap.epsilon} at delta "
+                    f"{cap.delta} ({total.adjacency}){steward}",
                     hint="Plan fewer rounds or more noise, or agree on a higher cap; what is spent "
                     "is never refunded.",
                 )
-
-    def _check_signer(self, name: str, envelope: Envelope, keys: Collection[str]) -> None:
-        if unknown := envelope.signers - frozenset(keys):
-            raise VerificationError(
-                "ledger-unknown-key",
-                f"{self._path}: {name} is signed by {min(unknown)[:16]}, no key of this node",
-                hint="Name the node's earlier keys too, if it rotated them.",
-            )
-        try:
-            envelope.verify(envelope.signers)
-        except AccordError as error:
-            raise broken(self._path, f"{name}: {error.message}") from error
 
     def _decode(self, index: int, envelope: Envelope) -> LedgerEntry:
         try:
@@ -281,18 +309,6 @@ class Ledger:
 
 def _owed(entry: LedgerEntry, receipt: Hash) -> Spend:
     return entry.spend.model_copy(update={"run": receipt})
-
-
-def _read_header(path: Path, envelope: Envelope) -> LedgerHeader:
-    try:
-        envelope.verify(envelope.signers)
-        header = LedgerHeader.from_bytes(envelope.payload)
-    except AccordError as error:
-        raise broken(path, f"header: {error.message}") from error
-    orders = [float(order) for order in header.orders]
-    if envelope.kind != LEDGER_HEADER or orders[0] <= 1 or orders != sorted(set(orders)):
-        raise broken(path, "header: not the header of a ledger, or orders out of order")
-    return header
 
 
 def _figure(epsilon: float) -> str:

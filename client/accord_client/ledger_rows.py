@@ -2,41 +2,67 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from typing import Literal
 
 from accord_common.envelope import Envelope, record_hash
 from accord_common.fields import Hash, Id
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
+from accord_common.privacy.rules import LEDGER_RULE, LedgerRule, Rules
 
+Table = Literal["entries", "rules"]
 Row = tuple[int, str, str, bytes]  # sequence, payload, signer, signature
 
+KINDS: dict[Table, str] = {"entries": LEDGER_ENTRY, "rules": LEDGER_RULE}  # envelopes of each
 _COLUMNS = "sequence, payload, signer, signature"
 
 
-def rows(db: sqlite3.Connection, given: Mapping[str, str]) -> Iterator[Row]:
+def rows(
+    db: sqlite3.Connection, given: Mapping[str, str], table: Table = "entries"
+) -> Generator[Row, None, None]:
     """Yield the rows whose columns equal all of `given`, oldest first."""
     where = " AND ".join(f"{column} = ?" for column in given) or "TRUE"
-    query = f"SELECT {_COLUMNS} FROM entries WHERE {where} ORDER BY sequence"
+    query = f"SELECT {_COLUMNS} FROM {table} WHERE {where} ORDER BY sequence"
     yield from db.execute(query, tuple(given.values()))
 
 
-def append(db: sqlite3.Connection, sequence: int, envelope: Envelope) -> None:
-    """Add one signed entry."""
+def count(db: sqlite3.Connection, given: Mapping[str, str]) -> int:
+    """Return how many entries' columns equal all of `given`."""
+    where = " AND ".join(f"{column} = ?" for column in given) or "TRUE"
+    query = f"SELECT count(*) FROM entries WHERE {where}"
+    (found,) = db.execute(query, tuple(given.values())).fetchone()
+    return int(found)
+
+
+def append(
+    db: sqlite3.Connection, sequence: int, envelope: Envelope, table: Table = "entries"
+) -> None:
+    """Add one signed record."""
     ((signer, signature),) = envelope.signatures
     db.execute(
-        f"INSERT INTO entries ({_COLUMNS}) VALUES (?, ?, ?, ?)",
+        f"INSERT INTO {table} ({_COLUMNS}) VALUES (?, ?, ?, ?)",
         (sequence, envelope.payload.decode(), signer, signature),
     )
 
 
-def tip(db: sqlite3.Connection) -> tuple[int, Hash]:
-    """Return the next entry's sequence number and predecessor."""
-    row = db.execute("SELECT sequence, payload FROM entries ORDER BY sequence DESC LIMIT 1")
+def tip(db: sqlite3.Connection, table: Table = "entries") -> tuple[int, Hash]:
+    """Return the next record's sequence number and predecessor."""
+    row = db.execute(f"SELECT sequence, payload FROM {table} ORDER BY sequence DESC LIMIT 1")
     last = row.fetchone()
     if last is None:
         return 0, NO_PREDECESSOR
-    return last[0] + 1, record_hash(LEDGER_ENTRY, last[1].encode())
+    return last[0] + 1, record_hash(KINDS[table], last[1].encode())
+
+
+def rules(db: sqlite3.Connection) -> Rules:
+    """Read the rules in force."""
+    return Rules.of(LedgerRule.from_bytes(row[1].encode()) for row in rows(db, {}, "rules"))
+
+
+def spent(db: sqlite3.Connection, group: Iterable[Id]) -> Tally:
+    """Sum what the populations of a group spent, over everything that is in the ledger."""
+    return sum((tally(db, population) for population in group), start=Tally.of([]))
 
 
 def tally(db: sqlite3.Connection, population: Id) -> Tally:
@@ -70,7 +96,7 @@ def same_entry(db: sqlite3.Connection, entry: LedgerEntry) -> bool:
     return row is not None and row[0].encode() == entry.to_bytes()
 
 
-def envelope_of(row: Row) -> Envelope:
-    """Rebuild an entry's envelope: kind, bytes and signature have one encoding (`envelope.py`)."""
+def envelope_of(row: Row, table: Table = "entries") -> Envelope:
+    """Rebuild a record's envelope: kind, bytes and signature have one encoding (`envelope.py`)."""
     _, payload, signer, signature = row
-    return Envelope(LEDGER_ENTRY, payload.encode(), ((signer, signature),))
+    return Envelope(KINDS[table], payload.encode(), ((signer, signature),))

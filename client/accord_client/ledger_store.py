@@ -53,6 +53,19 @@ CREATE TRIGGER never_changed BEFORE UPDATE ON entries
 BEGIN SELECT RAISE(ABORT, 'a ledger is never changed'); END;
 CREATE TRIGGER never_refunded BEFORE DELETE ON entries
 BEGIN SELECT RAISE(ABORT, 'a ledger is never refunded'); END;
+CREATE TABLE rules (
+    sequence INTEGER PRIMARY KEY,
+    payload TEXT NOT NULL,
+    signer TEXT NOT NULL,
+    signature BLOB NOT NULL
+) STRICT;
+CREATE TRIGGER rules_appended_in_sequence BEFORE INSERT ON rules
+WHEN NEW.sequence IS NOT (SELECT coalesce(max(sequence) + 1, 0) FROM rules)
+BEGIN SELECT RAISE(ABORT, 'rules are appended in sequence'); END;
+CREATE TRIGGER rules_never_changed BEFORE UPDATE ON rules
+BEGIN SELECT RAISE(ABORT, 'a rule is never changed'); END;
+CREATE TRIGGER rules_never_removed BEFORE DELETE ON rules
+BEGIN SELECT RAISE(ABORT, 'a rule is never removed'); END;
 CREATE TRIGGER header_kept BEFORE UPDATE ON header
 BEGIN SELECT RAISE(ABORT, 'a ledger keeps its orders'); END;
 CREATE TRIGGER header_never_removed BEFORE DELETE ON header

@@ -157,7 +157,7 @@ class Session:
             self._delegations,
             check_registry,
             clock,
-            charged=len(stores.ledger.entries(run=self.manifest_hash)),
+            charged=stores.ledger.count(run=self.manifest_hash),
         )
         self.over = False
 
@@ -319,7 +319,7 @@ class Session:
             round_=round_,
             attempt=attempt,
         )
-        return spend, caps_of(agreement, self._site.dataset)
+        return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
 
     def _report(
         self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry

@@ -120,9 +120,13 @@ def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions
     second["population"] = first["population"]
     first["privacy"]["epsilon_cap"], second["privacy"]["epsilon_cap"] = "1", "50"
     agreement = three.world.amended(datasets=datasets).agreement_envelope
-    assert [cap.epsilon for cap in caps_of(agreement, first["id"])] == ["1", "50"]
-    assert [cap.epsilon for cap in caps_of(agreement, second["id"])] == ["50", "1"]
-    assert len(caps_of(agreement, datasets[2]["id"])) == 1
+
+    def alone(population: str) -> list[str]:
+        return [population]
+
+    assert [cap.epsilon for cap in caps_of(agreement, first["id"], alone)] == ["1", "50"]
+    assert [cap.epsilon for cap in caps_of(agreement, second["id"], alone)] == ["50", "1"]
+    assert len(caps_of(agreement, datasets[2]["id"], alone)) == 1
 
 
 def test_a_damaged_ledger_refuses_without_naming_a_path(

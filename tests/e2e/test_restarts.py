@@ -73,5 +73,5 @@ def test_a_long_run_with_two_node_restarts(size: int) -> None:
             whole = Tally(one.adjacency, ((one.noise_multiplier, one.sampling_rate, steps),))
             pieces = RdpFilter(CAP).epsilon(events)
             assert pieces == pytest.approx(RdpFilter(CAP).epsilon(whole), abs=1e-9)
-            shown = federation.at(federation.nodes[index], "budget")
+            shown = federation.at(federation.nodes[index], "budget", "show")
             assert shown

@@ -47,7 +47,7 @@ app.command("start", epilog=daemon.START_EXAMPLE)(daemon.start)
 app.command("status", epilog=daemon.STATUS_EXAMPLE)(daemon.status)
 app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
-app.command("budget", epilog=budget.EXAMPLE)(budget.budget)
+app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
 app.add_typer(outbox.app, name="outbox")
 

@@ -2,60 +2,125 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
+from accord_client.cli import budget_cap
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
-from accord_common.cli import Format, FormatOption, emit, table
+from accord_common.cli import Format, FormatOption, emit, table, verbs
 
-EXAMPLE = "Example: accord-node budget --format json"
+if TYPE_CHECKING:
+    from accord_client.balances import Balance
+    from accord_client.stores import Stores
+
+app = verbs("See what was spent on your people's privacy, what is left, and set your own cap.")
+app.command("cap", epilog=budget_cap.EXAMPLE)(budget_cap.set_cap)
+
+_PLD_LIMIT = 100  # epsilon by the filter beyond which a tighter figure says nothing more
 
 
-def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
-    """Show spent, cap and what is left for each dataset and agreement.
+@app.command(epilog="Example: accord-node budget show --format json")
+def show(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Show every cap on each dataset's people: what is spent, reserved and left.
 
     Everything ever charged to a population counts, in all runs and agreements, also rounds that
-    were aborted. Epsilon does not add up: what is left says how far the filter is from the cap.
+    were aborted, and all populations that overlap it. `reserved` is what runs that were consented
+    to may still charge. Epsilons of several caps or runs do not add up: together they cost less.
     """
+    from accord_client.balances import balances
     from accord_client.stores import open_stores
-    from accord_common.agreement import Agreement
-    from accord_common.privacy.accounting import decimal_up
 
-    rows: list[dict[str, Any]] = []
     with open_stores(open_home(home)) as stores:
-        agreed = [
-            (hash_, Agreement.from_bytes(envelope.payload))
-            for hash_, envelope in stores.agreements.signed().items()
-        ]
-        for dataset in stores.datasets.all():
-            entries = len(stores.ledger.entries(population=dataset.population))
-            for hash_, agreement in agreed:
-                for terms in agreement.datasets:
-                    if terms.id != dataset.id:
-                        continue
-                    spent = stores.ledger.epsilon(dataset.population, terms.privacy.delta)
-                    left = max(0.0, float(terms.privacy.epsilon_cap) - spent)
-                    rows.append(
-                        {
-                            "dataset": dataset.name,
-                            "dataset_id": dataset.id,
-                            "population": dataset.population,
-                            "agreement": hash_,
-                            "title": agreement.title,
-                            "spent": decimal_up(spent),
-                            "cap": terms.privacy.epsilon_cap,
-                            "left": f"{left:.4f}",
-                            "delta": terms.privacy.delta,
-                            "adjacency": terms.privacy.adjacency,
-                            "entries": entries,
-                        }
-                    )
+        found = balances(stores, stores.datasets.all())
+        entries = {
+            one.dataset.population: stores.ledger.count(population=one.dataset.population)
+            for one in found
+        }
+        rows = [_row(one, entries[one.dataset.population]) for one in found]
+        people = _people(stores)
         head = stores.ledger.head
-    headers = ("dataset", "agreement", "spent", "cap", "left", "delta", "entries")
-    shown = ("dataset", "title", "spent", "cap", "left", "delta", "entries")
-    emit(
-        {"budgets": rows, "ledger_head": head},
-        format_,
+    shown = (
+        "dataset",
+        "title",
+        "spent",
+        "reserved",
+        "left",
+        "cap",
+        "delta",
+        "adjacency",
+        "entries",
+    )
+    headers = ("dataset", "cap set by", *shown[2:])
+    parts = [
         table(*headers, rows=[[row[key] for key in shown] for row in rows])
         if rows
-        else "No agreement that was signed here names a dataset of this node.",
-    )
+        else "No agreement that was signed here names a dataset of this node."
+    ]
+    spent = [one for one in people if one["entries"]]
+    if spent:
+        keys = ("datasets", "filter", "fixed_plan", "delta", "adjacency", "with_overlaps")
+        cells = [[", ".join(one["datasets"]), *(one[key] for key in keys[1:])] for one in spent]
+        parts.append(
+            "Spent so far, each population by itself. filter: what counts against caps, and holds\n"
+            "whatever was chosen after seeing earlier results; fixed plan: tighter (PLD), holds\n"
+            "where all was fixed beforehand; with overlaps: filter, all that may hold the same "
+            "people.\n"
+            + table(
+                "population of", "filter", "fixed plan", *keys[3:5], "with overlaps", rows=cells
+            )
+        )
+    emit({"budgets": rows, "populations": people, "ledger_head": head}, format_, "\n\n".join(parts))
+
+
+def _row(balance: Balance, entries: int) -> dict[str, Any]:
+    return {
+        "dataset": balance.dataset.name,
+        "dataset_id": balance.dataset.id,
+        "population": balance.dataset.population,
+        "agreement": balance.agreement,
+        "title": balance.title,
+        "spent": figure(balance.spent),
+        "reserved": figure(balance.reserved),
+        "left": f"{balance.left:.4f}",
+        "cap": balance.rule.cap.epsilon,
+        "delta": balance.rule.cap.delta,
+        "adjacency": balance.adjacency,
+        "entries": entries,
+    }
+
+
+def _people(stores: Stores) -> list[dict[str, Any]]:
+    """What each population has spent, by both accountants, at the strictest delta of its caps."""
+    from accord_client.balances import strictest_delta
+    from accord_common.privacy.filter import Cap, RdpFilter
+    from accord_common.privacy.report import bounded_epsilon
+
+    datasets = stores.datasets.all()
+    found = []
+    for population in sorted({one.population for one in datasets}):
+        tally, delta = stores.ledger.spent(population), strictest_delta(stores, population)
+        bound = RdpFilter(Cap(epsilon="0", delta=delta), stores.ledger.orders).epsilon(tally)
+        group = stores.ledger.group(population)
+        found.append(
+            {
+                "population": population,
+                "datasets": [one.name for one in datasets if one.population == population],
+                "entries": stores.ledger.count(population=population),
+                "filter": figure(bound),
+                "fixed_plan": figure(
+                    bounded_epsilon(tally, delta) if bound <= _PLD_LIMIT else bound
+                ),
+                "delta": delta,
+                "adjacency": tally.adjacency,
+                "overlaps": [one for one in group if one != population],
+                "with_overlaps": figure(stores.ledger.epsilon(population, delta)),
+            }
+        )
+    return found
+
+
+def figure(epsilon: float) -> str:
+    """Write an epsilon, rounded up; one that no order bounds is no number."""
+    from accord_common.privacy.accounting import decimal_up
+
+    return decimal_up(epsilon) if math.isfinite(epsilon) else "not bounded"

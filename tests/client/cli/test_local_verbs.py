@@ -64,7 +64,8 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         ["status"],
         ["approve"],
         ["refuse"],
-        ["budget"],
+        ["budget", "show"],
+        ["budget", "cap"],
         ["outbox", "list"],
     ],
 )
@@ -96,7 +97,7 @@ def test_what_init_refuses_it_leaves_nothing_of(
 
 
 def test_verbs_without_a_folder_say_what_to_do(accord_node: Run) -> None:
-    for verb in (["status"], ["budget"], ["check"], ["start"], ["dataset", "list"]):
+    for verb in (["status"], ["budget", "show"], ["check"], ["start"], ["dataset", "list"]):
         missing = accord_node(*verb)
         assert (missing.status, missing.code) == (2, "no-home")
 
@@ -146,10 +147,10 @@ def test_status_shows_what_waits_for_the_steward(accord_node: Run, three: Instit
 
 def test_budget_is_the_ledgers(accord_node: Run, three: Institutions) -> None:
     home = three.homes[three.parties[0]].path
-    told = accord_node("budget", "--home", home).json
+    told = accord_node("budget", "show", "--home", home).json
     (row,) = told["budgets"]
     assert (row["spent"], row["cap"], row["entries"]) == ("0", "3", 0)
-    assert "tumours" in accord_node("budget", "--home", home, text=True).out
+    assert "tumours" in accord_node("budget", "show", "--home", home, text=True).out
 
 
 def test_outbox_lists_and_verifies(accord_node: Run, three: Institutions) -> None:
@@ -194,7 +195,7 @@ def test_try_trains_and_throws_away(accord_node: Run, three: Institutions) -> No
         "--steps", "3", "--home", home,
     ).json  # fmt: skip
     assert part["dimension"] == 2 * (2 + 8)
-    assert accord_node("budget", "--home", home).json["budgets"][0]["entries"] == 0
+    assert accord_node("budget", "show", "--home", home).json["budgets"][0]["entries"] == 0
     assert not (home / outbox.FILE_NAME).exists()
     unknown = accord_node("try", "nothing", "--dataset", "tumours", "--home", home)
     assert (unknown.status, unknown.code) == (1, "unknown-task")
