@@ -330,6 +330,19 @@ def silent(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
     return None
 
 
+def leaves(code: str) -> Fault:
+    """The node sends its update, and refuses the next round in the place of keys for it."""
+
+    def fault(node: "SimNode", request: wire.Request, answer: Answer) -> Answer:
+        assert answer is not None
+        reply = wire.decode_reply(answer[0])
+        assert isinstance(reply, wire.UpdateReply)
+        refusal = wire.Refusal(code=code, message=f"refused for {code}")
+        return wire.encode(reply.model_copy(update={"next": refusal})), answer[1]
+
+    return fault
+
+
 def refuses(code: str) -> Fault:
     """The node refuses this message."""
     message = f"refused for {code}"

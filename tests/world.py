@@ -326,6 +326,7 @@ class World:
         round_: int,
         attempt: int = 0,
         lost: tuple[str, ...] = (),
+        refused: dict[str, str] | None = None,
     ) -> Envelope:
         cohort = [site.party for site in RunManifest.from_bytes(manifest.payload).roster]
         body = AggregatorReceipt(
@@ -336,6 +337,7 @@ class World:
             outcome="aborted" if lost else "completed",
             cohort=cohort,
             lost=list(lost),
+            refused=dict(refused or {}),
             uploads=[] if lost else [sha256_hex(party.encode()) for party in cohort],
             sum=None if lost else sha256_hex(b"sum %d" % round_),
             model_before=model_of(round_),
@@ -353,6 +355,7 @@ class World:
             "status": "completed",
             "cause": "",
             "code": "",
+            "refused": {},
             "rounds": 2,
             "model": model,
             "epsilon": [

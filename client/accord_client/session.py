@@ -12,7 +12,10 @@ end is on disk before its round is forgotten, and it has no session again.
 
 What leaves is an answer or a refusal. A refusal has a stable code; its message leaves only where it
 speaks of what the aggregator sent or all parties signed. Data, budget, and whatever failed after
-the table was opened, stay in the node's log.
+the table was opened, stay in the node's log; of such errors only the codes in `TOLD` leave, any
+other is `node-error`, so no code that a row or a task could choose says anything. An attempt that
+the budget does not cover is refused at R0, before any site is charged for it; the charge, which
+decides, is refused too. What was refused, and why, is in the node's own state for its steward.
 
 Not covered: the connection (`node`), and posting receipts (`delivery`).
 """
@@ -41,13 +44,15 @@ from accord_common.errors import (
     AccordError,
     ConflictError,
     DataError,
+    PolicyError,
     ProtocolError,
     VerificationError,
 )
 from accord_common.fields import format_time
 from accord_common.fields import now as system_clock
 from accord_common.manifest import RunManifest
-from accord_common.privacy.events import LedgerEntry
+from accord_common.privacy.events import LedgerEntry, Spend
+from accord_common.privacy.filter import Cap
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
 
 log = structlog.get_logger(__name__)
@@ -56,6 +61,19 @@ Bulk = Sequence[bytes]
 _Small = wire.Advertise | wire.Share | wire.Confirm | wire.Unmask
 
 _SILENT = "the node's log says why; only the institution's steward sees it"
+TOLD = {  # code -> the words that leave in the place of an error's own
+    "budget-exceeded": "the privacy budget of this site does not cover another attempt",
+    "already-charged": _SILENT,
+    "base-missing": _SILENT,
+    "dataset-changed": _SILENT,
+    "dataset-missing": _SILENT,
+    "ledger-broken": _SILENT,
+    "ledger-unwritable": _SILENT,
+    "round-decided": _SILENT,
+    "state-unwritable": _SILENT,
+    "task-code-differs": "the task installed here is not the code that the manifest names",
+}
+_NODE_ERROR = "node-error"
 _KINDS: dict[type[wire.Reply], Kind] = {
     wire.AdvertisementReply: "advertisement",
     wire.SharesReply: "shares",
@@ -149,23 +167,27 @@ class Session:
 
     def answer(self, header: bytes, bulk: Bulk) -> tuple[bytes, tuple[bytes, ...]]:
         """Answer one message; never raises for what the aggregator or the data did."""
+        place = Place(self.manifest.id)
         try:
-            answer = self._handle(wire.decode_request(header), bulk)
+            request = wire.decode_request(header)
+            if not isinstance(request, wire.Finish):
+                place = Place(self.manifest.id, request.round, request.attempt)
+            answer = self._handle(request, bulk, place)
         except _Concealed as hidden:
-            answer = self._refuse(hidden.error, concealed=True)
+            answer = self._refuse(hidden.error, place, concealed=True)
         except AccordError as error:
-            answer = self._refuse(error, concealed=isinstance(error, DataError | ConflictError))
+            concealed = isinstance(error, DataError | ConflictError)
+            answer = self._refuse(error, place, concealed=concealed)
         except Exception as error:  # no traceback and no message of a library's leaves the node
-            log.exception("node-error", run=self.manifest.id)
-            answer = self._refuse(AccordError("node-error", str(error)), concealed=True)
+            log.exception(_NODE_ERROR, run=self.manifest.id)
+            answer = self._refuse(AccordError(_NODE_ERROR, str(error)), place, concealed=True)
         return self._release(answer), tuple(answer.bulk)
 
-    def _handle(self, request: wire.Request, bulk: Bulk) -> _Answer:
+    def _handle(self, request: wire.Request, bulk: Bulk, place: Place) -> _Answer:
         if request.manifest != self.manifest_hash:
             raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
         if isinstance(request, wire.Finish):
-            return self._finish(request.result)
-        place = Place(self.manifest.id, request.round, request.attempt)
+            return self._finish(request.result, place)
         if isinstance(request, wire.Train):
             self._standing.check()
             self._standing.check_next(request.round, request.attempt)
@@ -183,6 +205,7 @@ class Session:
         match request:
             case wire.Advertise():
                 self._standing.check_next(round_, attempt)
+                self._check_budget(round_, attempt)
                 return wire.AdvertisementReply(envelope=self._secagg.advertise(round_, attempt))
             case wire.Share():
                 self._standing.check_next(round_, attempt)
@@ -221,7 +244,7 @@ class Session:
             self._stores.rounds.flush()
         self._held = held
 
-    def _finish(self, result: Envelope) -> _Answer:
+    def _finish(self, result: Envelope, place: Place) -> _Answer:
         if result.kind != RESULT:
             raise ProtocolError("wrong-kind", f"a {result.kind} is no {RESULT}")
         result.verify([self.manifest.aggregator.receipt_key])
@@ -232,7 +255,7 @@ class Session:
         self.over = True
         self._stores.rounds.erase(self.manifest.id)
         log.info("run-over", run=self.manifest.id, status=record.status, rounds=record.rounds)
-        return _Answer(wire.Done(), [], Place(self.manifest.id))
+        return _Answer(wire.Done(), [], place)
 
     def _train(self, request: wire.Train, bulk: Bulk, place: Place) -> _Answer:
         model = open_model(self.manifest, request.round, request.model, bulk)
@@ -244,7 +267,8 @@ class Session:
             request.sealed,
             request.model,
         )
-        self._contribution.ready()
+        with _concealing():
+            self._contribution.ready()
         entry = self._charge(request.round, request.attempt)
         with _concealing():
             words = self._contribution.words(model)
@@ -257,14 +281,34 @@ class Session:
             self._report(request, upload, chunks, entry)
         following = request.round + 1
         last = following == self.manifest.rounds
-        reply = wire.UpdateReply(
-            upload=upload, next=None if last else self._secagg.advertise(following, 0)
-        )
+        reply = wire.UpdateReply(upload=upload, next=None if last else self._keys_for(following))
         log.info("update-ready", run=self.manifest.id, round=request.round, attempt=request.attempt)
         return _Answer(reply, chunks, place)
 
+    def _keys_for(self, round_: int) -> Envelope | wire.Refusal:
+        """R0 of the next round, or why this node will not be in it."""
+        try:
+            self._check_budget(round_, 0)
+        except _Concealed as hidden:
+            return self._told(hidden.error, round_, concealed=True)
+        return self._secagg.advertise(round_, 0)
+
+    def _check_budget(self, round_: int, attempt: int) -> None:
+        """Raise where the charge of an attempt would be refused now; nothing is written."""
+        spend, caps = self._cost(round_, attempt)
+        with _concealing():
+            self._stores.ledger.check([spend], caps)
+
     def _charge(self, round_: int, attempt: int) -> LedgerEntry:
         """Write ahead: the attempt is begun and paid for before the table is opened."""
+        spend, caps = self._cost(round_, attempt)
+        self._stores.state.begin(self.manifest.id, round_, attempt)
+        with _concealing():
+            entry, _ = self._stores.ledger.charge(spend, caps, self._clock)
+        self._standing.charged += 1
+        return entry
+
+    def _cost(self, round_: int, attempt: int) -> tuple[Spend, list[Cap]]:
         agreement, _ = own_agreement(self._stores, self.manifest.agreement)
         assert agreement is not None  # checked in this very message
         spend = spend_for(
@@ -275,12 +319,7 @@ class Session:
             round_=round_,
             attempt=attempt,
         )
-        self._stores.state.begin(self.manifest.id, round_, attempt)
-        caps = caps_of(agreement, self._site.dataset, self._stores.ledger.group)
-        with _concealing():
-            entry, _ = self._stores.ledger.charge(spend, caps, self._clock)
-        self._standing.charged += 1
-        return entry
+        return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
 
     def _report(
         self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry
@@ -302,15 +341,18 @@ class Session:
         envelope = sign(NODE_RECEIPT, receipt, self._stores.key)
         self._stores.state.report(self.manifest.id, request.round, request.attempt, envelope)
 
-    def _refuse(self, error: AccordError, *, concealed: bool) -> _Answer:
+    def _refuse(self, error: AccordError, place: Place, *, concealed: bool) -> _Answer:
+        return _Answer(self._told(error, place.round, concealed=concealed), [], place)
+
+    def _told(self, error: AccordError, round_: int | None, *, concealed: bool) -> wire.Refusal:
+        """Log an error, keep it for the steward, and say what of it may leave."""
         log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
-        try:
-            told = (
-                wire.Refusal(code=error.code, message=_SILENT) if concealed else wire.refusal(error)
-            )
-        except ValueError:  # a code that somebody's own task made up
-            told = wire.Refusal(code="node-error", message=_SILENT)
-        return _Answer(told, [], Place(self.manifest.id))
+        if round_ is not None and (concealed or isinstance(error, PolicyError)):
+            self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
+        if not concealed:
+            return wire.refusal(error)
+        code = error.code if error.code in TOLD else _NODE_ERROR
+        return wire.Refusal(code=code, message=TOLD.get(code, _SILENT))
 
     def _release(self, answer: _Answer) -> bytes:
         """Write the outbox line, then hand the header over."""

@@ -40,7 +40,9 @@ CREATE TABLE IF NOT EXISTS runs (
     id TEXT PRIMARY KEY, manifest TEXT NOT NULL, title TEXT NOT NULL, dataset TEXT NOT NULL,
     decision TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL, head TEXT,
     round INTEGER NOT NULL DEFAULT -1, attempt INTEGER NOT NULL DEFAULT -1,
-    state TEXT NOT NULL, updated TEXT NOT NULL
+    state TEXT NOT NULL, updated TEXT NOT NULL,
+    refused_round INTEGER, refused_code TEXT NOT NULL DEFAULT '',
+    refused_reason TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE IF NOT EXISTS records (hash TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS queue (
@@ -50,7 +52,10 @@ CREATE TABLE IF NOT EXISTS queue (
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
-_RUN_COLUMNS = "id, manifest, title, dataset, decision, code, reason, head, round, attempt, state"
+_RUN_COLUMNS = (
+    "id, manifest, title, dataset, decision, code, reason, head, round, attempt, state,"
+    " refused_round, refused_code, refused_reason"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,8 @@ class Run:
         head: the node's newest record in the run: its consent, then its receipts.
         round: the newest round that was begun, -1 before the first; `attempt` likewise.
         state: as registry or aggregator last said.
+        refused_round: since which round this node has sent no update but refused, None where it
+            has not; `refused_code` and `refused_reason` say why, for the steward alone.
     """
 
     id: str
@@ -75,6 +82,9 @@ class Run:
     round: int
     attempt: int
     state: str
+    refused_round: int | None = None
+    refused_code: str = ""
+    refused_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +229,23 @@ class State:
                 "UPDATE runs SET round = ?, attempt = ? WHERE id = ?", (round_, attempt, run_id)
             )
 
-    def report(self, run_id: str, round_: int, attempt: int, receipt: Envelope) -> None:
-        """Make a receipt the run's newest record, and queue it."""
+    def refuse(self, run_id: str, round_: int, code: str, reason: str) -> None:
+        """Remember why this node takes no part in a round, until its next `report`."""
         with self._transaction() as db:
-            db.execute("UPDATE runs SET head = ? WHERE id = ?", (receipt.hash, run_id))
+            db.execute(
+                "UPDATE runs SET refused_round = coalesce(refused_round, ?), refused_code = ?,"
+                " refused_reason = ? WHERE id = ?",
+                (round_, code, reason, run_id),
+            )
+
+    def report(self, run_id: str, round_: int, attempt: int, receipt: Envelope) -> None:
+        """Make a receipt the run's newest record, and queue it; a refusal before it is over."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET head = ?, refused_round = NULL, refused_code = '',"
+                " refused_reason = '' WHERE id = ?",
+                (receipt.hash, run_id),
+            )
             _enqueue(db, run_id, round_, attempt, receipt)
 
     def rechain(

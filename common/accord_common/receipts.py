@@ -18,6 +18,7 @@ RESULT = "result"
 EVALUATION = "evaluation"
 
 Parties = Annotated[list[Id], Field(max_length=100)]
+Refusals = Annotated[dict[Id, Slug], Field(max_length=100)]
 
 
 class Consent(Record):
@@ -56,7 +57,10 @@ class NodeReceipt(Record):
 
 
 class AggregatorReceipt(Record):
-    """How one attempt ended, signed by the run's receipt key."""
+    """How one attempt ended, signed by the run's receipt key.
+
+    `refused` maps each site that takes no part since it said no, or answered wrongly, to the code.
+    """
 
     previous: Hash
     manifest: Hash
@@ -65,6 +69,7 @@ class AggregatorReceipt(Record):
     outcome: Literal["completed", "aborted"]
     cohort: Parties
     lost: Parties
+    refused: Refusals
     uploads: Annotated[list[Hash], Field(max_length=100)]
     sum: Hash | None
     model_before: Hash
@@ -93,13 +98,17 @@ class DatasetEpsilon(Record):
 
 
 class RunResult(Record):
-    """How a run ended, signed by the receipt key; predecessor: last receipt, or manifest."""
+    """How a run ended, signed by the receipt key; predecessor: last receipt, or manifest.
+
+    `refused` is as in a receipt, at the end of the run.
+    """
 
     previous: Hash
     manifest: Hash
     status: Literal["completed", "failed", "stopped"]
     cause: Text
     code: Annotated[str, Field(max_length=64)]
+    refused: Refusals
     rounds: Count
     model: Hash | None
     epsilon: Annotated[list[DatasetEpsilon], Field(max_length=100)]

@@ -9,12 +9,12 @@ Not covered: bulk chunks, which travel beside the header (`parcel`), and every q
 from collections.abc import Mapping
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from accord_common.api.wire import WireEnvelope
 from accord_common.canonical import parse
 from accord_common.errors import AccordError, FormatError
-from accord_common.fields import Count, Hash, Id, Record, Text
+from accord_common.fields import Count, Hash, Id, Record, Slug, Text
 from accord_common.manifest import MAX_ROSTER
 from accord_common.parcel import MAX_HEADER_BYTES
 from accord_common.secagg.messages import SealedShares
@@ -114,12 +114,23 @@ class SharesReply(Record):
     envelope: WireEnvelope
 
 
+class Refusal(Record):
+    """Node: I do not do that, and why."""
+
+    type: Literal["refusal"] = "refusal"
+    code: Slug
+    message: Text
+
+
 class UpdateReply(Record):
-    """Node: what the sealed chunks in the bulk are, and my keys for the next round's attempt 0."""
+    """Node: what the sealed chunks in the bulk are, and my answer to R0 of the next round.
+
+    `next` holds my keys for its attempt 0, or why there are none; null after the last round.
+    """
 
     type: Literal["update"] = "update"
     upload: WireEnvelope
-    next: WireEnvelope | None
+    next: Annotated[Refusal | WireEnvelope | None, Field(union_mode="left_to_right")]
 
 
 class ConfirmationReply(Record):
@@ -138,14 +149,6 @@ class UnmaskingReply(Record):
 
     type: Literal["unmasking"] = "unmasking"
     envelope: WireEnvelope
-
-
-class Refusal(Record):
-    """Node: I do not do that, and why."""
-
-    type: Literal["refusal"] = "refusal"
-    code: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64)]
-    message: Text
 
 
 class Done(Record):

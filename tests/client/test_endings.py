@@ -44,6 +44,7 @@ def finish(bench: Bench) -> wire.Reply:
         status="completed",
         cause="",
         code="",
+        refused={},
         rounds=0,
         model=None,
         epsilon=[],

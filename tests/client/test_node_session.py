@@ -1,6 +1,7 @@
 """One run at a node: what it answers, what it spends, what it hides, and what a restart leaves."""
 
 import gc
+import itertools
 import logging
 import os
 import sqlite3
@@ -17,12 +18,12 @@ import structlog
 
 from accord_client import outbox
 from accord_client.agreements import Agreements
-from accord_client.session import Session
+from accord_client.session import _SILENT, Session
 from accord_client.stores import Stores
 from accord_common import wire
 from accord_common.agreement import WITHDRAWAL, Withdrawal
 from accord_common.envelope import Envelope, sign
-from accord_common.errors import TransportError
+from accord_common.errors import AccordError, DataError, PolicyError, TransportError
 from accord_common.fields import format_time, now
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
@@ -404,15 +405,50 @@ def test_a_table_that_breaks_its_contract_is_charged_and_tells_nothing(bench: Be
     assert bench.charged() == [(0, 0)]
 
 
-def test_an_unforeseen_error_tells_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("row 17 has the value 42.0"),
+        MemoryError("42 GiB"),
+        AccordError("row-17-is-rare", "42"),
+        DataError("too-few-rows", "42 rows"),
+        PolicyError("label-of-42", "42"),
+    ],
+)
+def test_what_fails_after_the_table_was_opened_tells_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Not even by a code of its own: a task, or a table, could choose among many."""
+
     def explode(*_: object, **__: object) -> None:
-        raise RuntimeError("row 17 has the value 42.0")
+        raise error
 
     monkeypatch.setattr("accord_client.training.train.train_round", explode)
     refused = bench.refusal(0, 0)
-    assert refused.code == "node-error"
-    assert "42" not in refused.message
+    assert (refused.code, refused.message) == ("node-error", _SILENT)
     assert bench.charged() == [(0, 0)]
+
+
+def test_a_budget_that_ends_with_a_round_refuses_the_next_one_before_it(bench: Bench) -> None:
+    """Keys for a round that this node cannot pay would have the others charged for nothing."""
+    agreed = bench.three.world.agreement.datasets[0].privacy
+    bench.serve(0, 0)
+    ((entry, _),) = bench.stores.ledger.entries(run=bench.manifest.hash)
+    rule, spends = RdpFilter(Cap(epsilon="0", delta=agreed.delta)), [entry.spend]
+    for steps in itertools.count(1):  # leave room for one attempt more, and not for two
+        other = entry.spend.model_copy(update={"run": "77" * 32, "steps": steps})
+        if rule.epsilon([*spends, other, *spends, *spends]) > float(agreed.epsilon_cap):
+            break
+    bench.stores.ledger.charge(other, [Cap(epsilon="1000000", delta=agreed.delta)], now)
+    reply = bench.train(bench.shared(1, 0))
+    assert isinstance(reply.next, wire.Refusal) and reply.next.code == "budget-exceeded"
+    run = bench.stores.state.run(bench.run)
+    assert run is not None and (run.refused_round, run.refused_code) == (2, "budget-exceeded")
+    assert agreed.epsilon_cap in run.refused_reason  # the steward reads all of it
+    with pytest.raises(Refused) as caught:
+        bench.aggregator.advertise(bench.session, 2, 0)
+    assert caught.value.code == "budget-exceeded"
+    assert bench.charged() == [(0, 0), (1, 0)]
 
 
 def test_a_spent_budget_refuses_without_saying_what_was_spent(bench: Bench) -> None:
@@ -437,6 +473,7 @@ def test_finish_needs_the_receipt_key(bench: Bench) -> None:
         status="completed",
         cause="",
         code="",
+        refused={},
         rounds=3,
         model="ab" * 32,
         epsilon=[],

@@ -47,6 +47,7 @@ class Store:
             outcome="completed" if done else "aborted",
             cohort=[],
             lost=[],
+            refused={},
             uploads=[],
             sum=sha256_hex(b"sum") if done else None,
             model_before=before,

@@ -74,6 +74,7 @@ def test_replies_come_back_as_they_were() -> None:
         wire.UnmaskingReply(envelope=advertisement()),
         wire.UpdateReply(upload=advertisement(), next=None),
         wire.UpdateReply(upload=advertisement(), next=advertisement()),
+        wire.UpdateReply(upload=advertisement(), next=wire.Refusal(code="no", message="")),
         wire.Refusal(code="budget-exceeded", message="2.9 of 3"),
         wire.Done(),
     ):

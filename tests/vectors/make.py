@@ -110,6 +110,7 @@ BODIES: dict[str, Any] = {
         "outcome": "completed",
         "cohort": IDS[:3],
         "lost": [],
+        "refused": {IDS[3]: "budget-exceeded"},
         "uploads": ["ad" * 32, "ae" * 32, "af" * 32],
         "sum": "b0" * 32,
         "model_before": "b1" * 32,
@@ -122,6 +123,7 @@ BODIES: dict[str, Any] = {
         "status": "completed",
         "cause": "",
         "code": "",
+        "refused": {},
         "rounds": 8,
         "model": "b2" * 32,
         "epsilon": [

@@ -54,6 +54,7 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     """Show the daemon, the runs that named this node, and what waits for you. Needs no network."""
     from accord_client.lock import running_pid
     from accord_client.stores import open_stores
+    from accord_common.api.schemas import FINAL_STATES
 
     opened = open_home(home)
     with open_stores(opened) as stores:
@@ -70,9 +71,22 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     ]
     keys = ("id", "title", "dataset", "decision", "state", "round", "code")
     headers = ("run", "title", "dataset", "decision", "state", "round", "why")
-    shown = [run | {"round": _from_one(run["round"])} for run in view["runs"]]
+    shown = [
+        run | {"round": _from_one(run["round"]), "code": run["code"] or _refusal(run["refusal"])}
+        for run in view["runs"]
+    ]
+    lines += [
+        f"{run['title']}: refuses since round {run['refusal']['round'] + 1}: "
+        f"{run['refusal']['reason']} [{run['refusal']['code']}]"
+        for run in view["runs"]
+        if run["refusal"] is not None and run["state"] not in FINAL_STATES
+    ]
     runs = table(*headers, rows=[[run[key] for key in keys] for run in shown])
     emit(view, format_, "\n".join([*lines, *([runs] if view["runs"] else [])]))
+
+
+def _refusal(refusal: dict[str, Any] | None) -> str:
+    return "" if refusal is None else f"{refusal['code']} from round {refusal['round'] + 1}"
 
 
 def _from_one(round_: int | None) -> int | None:
@@ -107,6 +121,13 @@ def _view(stores: Stores) -> dict[str, Any]:
                 "state": run.state,
                 "round": None if run.round < 0 else run.round,
                 "attempt": None if run.attempt < 0 else run.attempt,
+                "refusal": None
+                if run.refused_round is None
+                else {
+                    "round": run.refused_round,
+                    "code": run.refused_code,
+                    "reason": run.refused_reason,
+                },
             }
             for run in stores.state.runs()
         ],

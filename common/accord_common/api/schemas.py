@@ -217,10 +217,18 @@ class OfferView(View):
         return self
 
 
+class RefusalView(View):
+    """From which round on (from 0) an accepted site has taken no part, and the code it gave."""
+
+    round: Count
+    code: Slug
+
+
 class ConsentView(View):
     """A site's answer; `decision` is null while it has not answered.
 
-    `head` is its newest record in the run: the consent, then its receipts.
+    `head` is its newest record in the run: the consent, then its receipts. `refusal` is the
+    aggregator's word; null while the site takes part.
     """
 
     party: Id
@@ -229,6 +237,7 @@ class ConsentView(View):
     code: str
     reason: Text
     head: Hash | None
+    refusal: RefusalView | None
 
 
 class RunView(View):
@@ -254,13 +263,17 @@ class RunView(View):
 
 
 class RoundView(View):
-    """One attempt at a round; `seconds` is by the registry's clock, informative."""
+    """One attempt at a round; `seconds` is by the registry's clock, informative.
+
+    `refused` maps those who took no part, by their own word or for a wrong answer, to the code.
+    """
 
     round: Count
     attempt: Count
     outcome: Literal["completed", "aborted"]
     cohort: list[Id]
     lost: list[Id]
+    refused: dict[Id, Slug]
     model_after: Hash | None
     seconds: float
     created: Time

@@ -50,25 +50,32 @@ class Chronicle:
         self._write(Unmasking(round=opened.round, attempt=opened.attempt, sum=spooled))
 
     def complete(
-        self, uploads: Mapping[str, str], lost: Sequence[str], completion: Completion
+        self,
+        uploads: Mapping[str, str],
+        lost: Sequence[str],
+        refused: Mapping[str, str],
+        completion: Completion,
     ) -> None:
         """End the open attempt: the sum of `uploads` has moved the model.
 
         Args:
             uploads: U3, the cohort whose sum it is: party -> upload hash.
             lost: who was in U1 and is not in the sum.
+            refused: who takes no part any more: party -> code.
             completion: what the round leaves.
         """
-        self._end(uploads, lost, completion)
+        self._end(uploads, lost, refused, completion)
 
-    def abort(self, uploads: Mapping[str, str], lost: Sequence[str]) -> None:
+    def abort(
+        self, uploads: Mapping[str, str], lost: Sequence[str], refused: Mapping[str, str]
+    ) -> None:
         """End the open attempt without a sum. Where none is open, there is nothing to do."""
         if self.history.unfinished is not None:
-            self._end(uploads, lost, None)
+            self._end(uploads, lost, refused, None)
 
-    def conclude(self, ending: Ending) -> Envelope:
+    def conclude(self, ending: Ending, refused: Mapping[str, str]) -> Envelope:
         """Sign the run's result."""
-        result = sign(RESULT, conclude(self._run, self.history, ending), self._key)
+        result = sign(RESULT, conclude(self._run, self.history, ending, refused), self._key)
         self._write(Concluded(result=result))
         return result
 
@@ -77,10 +84,15 @@ class Chronicle:
         self._journal.append(Note(level=level, message=plain(message)))
 
     def _end(
-        self, uploads: Mapping[str, str], lost: Sequence[str], completion: Completion | None
+        self,
+        uploads: Mapping[str, str],
+        lost: Sequence[str],
+        refused: Mapping[str, str],
+        completion: Completion | None,
     ) -> None:
         opened = self.history.unfinished
         assert opened is not None
+        in_sum = uploads if completion else {}  # they may refuse what comes next
         receipt = AggregatorReceipt(
             previous=self.history.head,
             manifest=self._run.manifest_hash,
@@ -89,6 +101,7 @@ class Chronicle:
             outcome="aborted" if completion is None else "completed",
             cohort=[p for p in opened.cohort if completion is None or p in uploads],
             lost=list(lost),
+            refused={party: code for party, code in refused.items() if party not in in_sum},
             uploads=[uploads[party] for party in opened.cohort if party in uploads],
             sum=completion.sum if completion else None,
             model_before=self.history.model,

@@ -1,5 +1,6 @@
 """A run's last word: how it ended, and what it cost each dataset."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,14 +24,24 @@ class Ending:
     cause: str
 
 
-def conclude(run: VerifiedRun, history: History, ending: Ending) -> RunResult:
-    """Write the result for the receipt key to sign; the model is the last completed round's."""
+def conclude(
+    run: VerifiedRun, history: History, ending: Ending, refused: Mapping[str, str]
+) -> RunResult:
+    """Write the result for the receipt key to sign; the model is the last completed round's.
+
+    Args:
+        run: the run.
+        history: what its journal says.
+        ending: how it ended.
+        refused: who took no part at the end: party -> code.
+    """
     return RunResult(
         previous=history.head,
         manifest=run.manifest_hash,
         status=ending.status,
         cause=plain(ending.cause),
         code=ending.code,
+        refused=dict(refused),
         rounds=history.round,
         model=history.model if history.round else None,
         epsilon=spent(run, history.charged),

@@ -45,7 +45,7 @@ from accord_server.aggregator.transport import Incoming, Lost, Outgoing, Transpo
 
 FINISH_S = 5.0  # how long nodes may take to say that they know the run is over
 STOP_KNOWN_S = 5.0  # nodes may learn of a stop before this process does
-STOPPED = "[run-stopped]"
+STOPPED = "run-stopped"
 
 log = structlog.get_logger(__name__)
 
@@ -116,8 +116,8 @@ class Engine:
         history = self._history
         if history.result is None:
             ending = self._rounds()
-            self._chronicle.abort({}, ())
-            result = self._chronicle.conclude(ending)
+            self._chronicle.abort({}, (), self._members.refusals())
+            result = self._chronicle.conclude(ending, self._members.refusals())
             log.info(
                 "run-ended",
                 run=self._run.manifest.id,
@@ -154,7 +154,7 @@ class Engine:
                 )
             if self._history.unmasking is not None:
                 self._complete(self._history.unmasking)
-            self._chronicle.abort({}, ())  # an attempt that a crash cut off
+            self._chronicle.abort({}, (), {})  # an attempt that a crash cut off
             prepared: Attempt | None = None
             while self._history.round < manifest.rounds:
                 prepared = self._attempt(prepared)
@@ -228,7 +228,7 @@ class Engine:
     def _closed(self, attempt: Attempt, lost: dict[str, str]) -> _Failed:
         """A round of which some masks may have been released, and not enough."""
         self._await_stop()
-        self._chronicle.abort(attempt.uploads, tuple(lost))
+        self._chronicle.abort(attempt.uploads, tuple(lost), self._members.refusals())
         return _Failed(
             "too-few-shares",
             f"round {attempt.round + 1} cannot be unmasked, nor tried again, since its masks may "
@@ -281,7 +281,7 @@ class Engine:
 
     def _await_stop(self) -> None:
         """Where nodes refuse because the run is to stop, that is how it ends: `Stopped`."""
-        if any(STOPPED in why for why in self._members.refused.values()):
+        if STOPPED in self._members.refusals().values():
             until = self._clock() + STOP_KNOWN_S
             while self._members.receive(until) is not None:
                 pass
@@ -311,7 +311,8 @@ class Engine:
         stepped = self._clock()
         completion = Completion(_sha256(words), stored.model_hash, stored.name)
         without = [party for party in attempt.cohort if party not in attempt.uploads]
-        self._chronicle.complete(attempt.uploads, without, completion)
+        refused = self._members.refusals()
+        self._chronicle.complete(attempt.uploads, without, refused, completion)
         self._vectors = stored.vectors
         self._checkpoints.prune()
         self._spool.clear()
@@ -333,7 +334,7 @@ class Engine:
     def _abort(self, attempt: Attempt, lost: dict[str, str]) -> None:
         rejoin_s = self._run.manifest.deadlines.rejoin_s
         self._busy |= dict.fromkeys(lost, self._clock() + rejoin_s)
-        self._chronicle.abort(attempt.uploads, tuple(lost))
+        self._chronicle.abort(attempt.uploads, tuple(lost), self._members.refusals())
         why = self._describe(lost)
         self._chronicle.note(
             "warning", f"round {attempt.round + 1}, attempt {attempt.attempt + 1} aborted: {why}"

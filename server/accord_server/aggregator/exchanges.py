@@ -67,8 +67,7 @@ class Exchanges:
             except SpoiledSum as error:
                 raise Short({party: str(error)}) from error
             self.folding_s += members.clock() - began
-            if update.next is not None:
-                following.advertised(party, update.next)
+            following.answered(party, update.next)
 
         stage = self._stage("update", members.smallest(), take, aside=following.event)
         stage.seconds = members.run.manifest.deadlines.update_s

@@ -40,8 +40,16 @@ class Following:
         if self.attempt is not None:
             self._ask(self.members.transport.connected() - set(busy))
 
+    def answered(self, party: str, answer: Envelope | wire.Refusal | None) -> None:
+        """Take what came with an update: keys, or that there will be none."""
+        match answer:
+            case wire.Refusal():
+                self.members.refuse(party, answer.code, answer.message)
+            case Envelope():
+                self.advertised(party, answer)
+
     def advertised(self, party: str, envelope: Envelope) -> None:
-        """Take keys that came with an update; a bad advertisement leaves its node out."""
+        """Take keys for the next round; a bad advertisement leaves its node out."""
         if self.attempt is None or self._closed:
             return
         try:

@@ -26,6 +26,17 @@ POLL_S = 0.5  # how soon a stop is heeded; nodes' events end a wait at once
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a node is left out: its own word, or what was wrong with its answer."""
+
+    code: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.message} [{self.code}]"
+
+
 @dataclass(slots=True)
 class Members:
     """One run's nodes.
@@ -39,7 +50,7 @@ class Members:
     transport: Transport
     control: Control
     clock: Callable[[], float]
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, Refused] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
     def name(self, party: str) -> str:
@@ -72,8 +83,12 @@ class Members:
 
     def refuse(self, party: str, code: str, message: str) -> None:
         """Leave a node out until it connects again."""
-        self.refused[party] = f"{message} [{code}]"
+        self.refused[party] = Refused(code, message)
         log.warning("node-refused", party=party, name=self.name(party), code=code, why=message)
+
+    def refusals(self) -> dict[str, str]:
+        """Party -> code, of all who are left out now."""
+        return {party: refused.code for party, refused in self.refused.items()}
 
     def give_up(self, lost: Mapping[str, str]) -> None:
         """Wait no more for nodes that were waited for in vain, until they connect again."""

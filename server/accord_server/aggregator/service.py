@@ -240,7 +240,7 @@ class Service:
         if history.result is not None:
             return
         if run is not None:
-            result = conclude(run, history, Ending(status, code, cause))
+            result = conclude(run, history, Ending(status, code, cause), {})
         else:
             result = RunResult(
                 previous=history.head,
@@ -248,6 +248,7 @@ class Service:
                 status=status,
                 cause=plain(cause),
                 code=code,
+                refused={},
                 rounds=history.round,
                 model=history.model if history.round else None,
                 epsilon=[],

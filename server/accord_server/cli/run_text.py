@@ -7,7 +7,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from accord_common.api.schemas import EventView, RoundView, RunView
+from accord_common.api.schemas import ConsentView, EventView, RoundView, RunView
 from accord_common.chain import VerifiedResult, VerifiedRun
 from accord_common.cli import Format, emit, table
 from accord_common.privacy import words
@@ -133,11 +133,13 @@ def run(
     sites = table(
         "site",
         "consent",
+        "takes part",
         "epsilon",
         rows=[
             [
                 name[site.party],
                 _consent(consents.get(site.party)),
+                _part(consents.get(site.party)),
                 spent.get(site.party, "0"),
             ]
             for site in manifest.roster
@@ -149,6 +151,7 @@ def run(
         "outcome",
         "seconds",
         "lost",
+        "refused",
         rows=[
             [
                 str(item.round + 1),
@@ -156,6 +159,7 @@ def run(
                 item.outcome,
                 f"{item.seconds:.2f}",
                 ", ".join(name.get(party, party) for party in item.lost),
+                _refused({name.get(party, party): code for party, code in item.refused.items()}),
             ]
             for item in rounds
         ],
@@ -229,6 +233,8 @@ def _round(update: RoundUpdate) -> str:
         words.append(f"attempt {update.attempt + 1} {update.outcome}")
     if update.lost:
         words.append(f"lost {', '.join(update.lost)}")
+    if update.refused:
+        words.append(f"refused by {_refused(update.refused)}")
     if update.metrics:
         words.append(_pairs(update.metrics))
     if update.epsilon:
@@ -242,6 +248,10 @@ def _end(update: EndUpdate) -> str:
         words = [f"refused by {', '.join(update.refused_by)}"]
     if update.code:
         words.append(f"[{update.code}] {update.cause}")
+    words += [
+        f"without {site} from round {refusal.round} on [{refusal.code}]"
+        for site, refusal in update.refused.items()
+    ]
     if update.metrics:
         words.append(_pairs(update.metrics) + (" (signed)" if update.evaluation else ""))
     if update.epsilon:
@@ -249,10 +259,21 @@ def _end(update: EndUpdate) -> str:
     return "  ".join(words)
 
 
-def _consent(consent: Any) -> str:
+def _consent(consent: ConsentView | None) -> str:
     if consent is None or consent.decision is None:
         return "waits"
     return f"refuse [{consent.code}]" if consent.code else "accept"
+
+
+def _part(consent: ConsentView | None) -> str:
+    if consent is None or consent.decision != "accept":
+        return "no"
+    refusal = consent.refusal
+    return "yes" if refusal is None else f"not from round {refusal.round + 1} [{refusal.code}]"
+
+
+def _refused(codes: dict[str, str]) -> str:
+    return ", ".join(f"{site} [{code}]" for site, code in codes.items())
 
 
 def _pairs(values: dict[str, Any]) -> str:

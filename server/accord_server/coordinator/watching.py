@@ -48,7 +48,7 @@ class ConsentUpdate(_Update):
 
 
 class RoundUpdate(_Update):
-    """An attempt at a round ended; `round` counts from 1.
+    """An attempt at a round ended; `round` counts from 1; `refused` maps sites to codes.
 
     `epsilon` is the most that all attempts so far have cost: a receipt does not say of a lost node
     whether it was sent the model before.
@@ -62,6 +62,7 @@ class RoundUpdate(_Update):
     seconds: float
     sites: list[str]
     lost: list[str]
+    refused: dict[str, str]
     model: str | None
     metrics: dict[str, float]
     epsilon: dict[str, str]
@@ -76,8 +77,18 @@ class LogUpdate(_Update):
     created: str
 
 
+class RefusalUpdate(_Update):
+    """Since which round, from 1, an accepted site has refused, and the code it gave."""
+
+    round: int
+    code: str
+
+
 class EndUpdate(_Update):
-    """The run is over; `evaluation` is the hash of the coordinator's signed metrics."""
+    """The run is over; `evaluation` is the hash of the coordinator's signed metrics.
+
+    `refused_by` are the sites that refused consent, `refused` those that left the run later.
+    """
 
     event: Literal["end"] = "end"
     run: str
@@ -85,6 +96,7 @@ class EndUpdate(_Update):
     code: str
     cause: str
     refused_by: list[str]
+    refused: dict[str, RefusalUpdate]
     rounds: int
     model: str | None
     metrics: dict[str, float]
@@ -194,6 +206,13 @@ class _Teller:
             code=run.code or (first.code if first else ""),
             cause=run.cause or (first.reason if first else ""),
             refused_by=[self._name(consent.party) for consent in refusals],
+            refused={
+                self._name(consent.party): RefusalUpdate(
+                    round=consent.refusal.round + 1, code=consent.refusal.code
+                )
+                for consent in run.consents
+                if consent.refusal is not None
+            },
             rounds=run.round,
             model=run.model,
             metrics=self._metrics,
@@ -217,6 +236,7 @@ class _Teller:
             seconds=attempt.seconds,
             sites=[self._name(party) for party in attempt.cohort],
             lost=[self._name(party) for party in attempt.lost],
+            refused={self._name(party): code for party, code in attempt.refused.items()},
             model=attempt.model_after,
             metrics=metrics,
             epsilon=self._epsilon(self._spent()),

@@ -160,6 +160,8 @@ class SiteRow(Base):
     code: Mapped[str] = mapped_column(String(64))
     reason: Mapped[str] = mapped_column(Text)
     head: Mapped[str | None] = mapped_column(Hex)
+    refused_round: Mapped[int | None] = mapped_column(BigInteger)  # null: it takes part
+    refused_code: Mapped[str | None] = mapped_column(String(64))
 
 
 class RoundRow(Base):
@@ -173,6 +175,7 @@ class RoundRow(Base):
     outcome: Mapped[str] = mapped_column(String(16))
     cohort: Mapped[list[str]] = mapped_column(JSON)
     lost: Mapped[list[str]] = mapped_column(JSON)
+    refused: Mapped[dict[str, str]] = mapped_column(JSON)
     model_after: Mapped[str | None] = mapped_column(Hex, index=True)
     started: Mapped[datetime] = mapped_column(Moment)
     ended: Mapped[datetime] = mapped_column(Moment)

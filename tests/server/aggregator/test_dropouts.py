@@ -29,6 +29,7 @@ from tests.simulator import (
     Simulation,
     dies,
     dies_and_returns,
+    leaves,
     once,
     refuses,
     silent,
@@ -58,6 +59,25 @@ def test_one_of_five_may_be_lost_at_any_stage(tmp_path: Path, stage: str, how: F
     if stage != "share":
         name = simulation.run.agreement.party(node.party).name
         assert any(f"went on without {name}" in note for note in simulation.notes())
+
+
+@pytest.mark.parametrize("how", [leaves, refuses])
+def test_the_rest_goes_on_without_a_node_that_refuses_and_receipts_say_so(
+    tmp_path: Path, how: Callable[[str], Fault]
+) -> None:
+    simulation = simulate(tmp_path, n=5)
+    node, code = simulation.order[2], "budget-exceeded"
+    node.faults["train", 0, 0] = how(code)
+    result = simulation.drive()
+    body, receipts = result_of(result), simulation.receipts()
+    assert (body.status, body.refused) == ("completed", {node.party: code})
+    first = how is refuses  # in mid-round: it is missing in the sum of this very round
+    assert [len(receipt.cohort) for receipt in receipts] == [4 if first else 5, 4, 4]
+    told = {node.party: code}
+    assert [receipt.refused for receipt in receipts] == [told if first else {}, told, told]
+    assert [receipt.lost for receipt in receipts] == [[node.party] if first else [], [], []]
+    assert max(request.round for request in node.seen if isinstance(request, wire.Train)) == 0
+    check_chain(simulation, result)
 
 
 @pytest.mark.parametrize("stage", ["train", "confirm"])

@@ -21,7 +21,17 @@ from accord_common.receipts import RunResult
 from accord_common.secagg.messages import UPLOAD, Upload
 from accord_server.aggregator.checkpoints import Checkpoints
 from accord_server.aggregator.control import Interrupted
-from tests.simulator import Answer, Fault, SimNode, Simulation, dies, refuses, silent, simulate
+from tests.simulator import (
+    Answer,
+    Fault,
+    SimNode,
+    Simulation,
+    dies,
+    leaves,
+    refuses,
+    silent,
+    simulate,
+)
 
 FEDADAM = ServerOptimizer(
     name="fedadam", learning_rate="0.1", beta1="0.9", beta2="0.99", tau="0.001"
@@ -137,6 +147,20 @@ def test_a_refusal_before_the_cohort_is_fixed_charges_nobody(tmp_path: Path) -> 
     assert simulation.receipts() == []
 
 
+def test_a_refusal_of_the_next_round_charges_nobody(tmp_path: Path) -> None:
+    """All three are needed: the one whose budget ends with round 0 says so before round 1."""
+    simulation = simulate(tmp_path)
+    node = simulation.order[0]
+    node.faults["train", 0, 0] = leaves("budget-exceeded")
+    body = result_of(simulation.drive())
+    assert (body.status, body.code, body.rounds) == ("failed", "too-few-nodes", 1)
+    assert simulation.run.agreement.party(node.party).name in body.cause
+    assert "[budget-exceeded]" in body.cause
+    assert body.refused == {node.party: "budget-exceeded"}
+    assert outcomes(simulation) == [(0, 0, "completed", 3)]
+    assert [row.attempts for row in body.epsilon] == [1, 1, 1]
+
+
 def test_a_silent_node_is_late_by_the_manifests_deadline(tmp_path: Path) -> None:
     simulation = simulate(tmp_path)
     node = simulation.order[2]
@@ -197,7 +221,7 @@ def _unsigned_vector(node: SimNode, request: wire.Request, answer: Answer) -> An
     """Sends a record of another kind."""
     assert answer is not None
     honest = wire.decode_reply(answer[0])
-    assert isinstance(honest, wire.UpdateReply) and honest.next is not None
+    assert isinstance(honest, wire.UpdateReply) and isinstance(honest.next, Envelope)
     return wire.encode(wire.UpdateReply(upload=honest.next, next=None)), answer[1]
 
 

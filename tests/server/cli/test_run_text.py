@@ -47,6 +47,7 @@ def end(**changes: object) -> EndUpdate:
         "code": "",
         "cause": "",
         "refused_by": [],
+        "refused": {"South": {"round": 2, "code": "budget-exceeded"}},
         "rounds": 2,
         "model": None,
         "metrics": {"auc": 0.975},
@@ -66,6 +67,7 @@ UPDATES: list[Update] = [
         seconds=0.5,
         sites=["North"],
         lost=[],
+        refused={"South": "budget-exceeded"},
         model=None,
         metrics={"auc": 0.9},
         epsilon={"North": "0.6"},
@@ -88,8 +90,10 @@ def test_people_read_the_same_lines_with_and_without_a_terminal(live: bool) -> N
     for words in (
         "running",
         "warning: North is [slow]",
-        "round 1/2  0.50 s  attempt 2 completed  auc 0.9000  epsilon North 0.6",
-        "completed after 2 rounds  auc 0.9750  epsilon North 1.2",
+        "round 1/2  0.50 s  attempt 2 completed  refused by South [budget-exceeded]  auc 0.9000  "
+        "epsilon North 0.6",
+        "completed after 2 rounds  without South from round 2 on [budget-exceeded]  auc 0.9750  "
+        "epsilon North 1.2",
     ):
         assert words in text
 

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import pytest
 
-from accord_common.errors import ConflictError, NotFoundError, PolicyError
+from accord_common.errors import ConflictError, NotFoundError, PolicyError, VerificationError
 from accord_common.fields import new_id, now
 from accord_server.registry.runs import endpoints
 from tests.server.registry.stack import Stack, run_id
-from tests.world import make_actor
+from tests.world import make_actor, model_of
 
 T = TypeVar("T")
 PATIENCE_S = 20.0
@@ -57,6 +57,39 @@ def test_a_run_starts_when_leased_and_one_holder_drives_it(
     with monkeypatch.context() as later:
         later.setattr(endpoints, "now", lambda: now() + timedelta(seconds=121))
         assert aggregator.lease(run, "aggregator-2", 60).fence == 2
+
+
+def test_a_run_shows_since_when_a_site_refuses_until_it_takes_part_again(stack: Stack) -> None:
+    world, aggregator = stack.world, stack.client(stack.world.aggregator)
+    keys = stack.offer()
+    manifest = stack.start(keys)
+    stack.accept(manifest)
+    run, site = run_id(stack, manifest), world.hospitals[0].id
+    aggregator.lease(run, "aggregator-1", 60)
+
+    def shown() -> tuple[int, str] | None:
+        (refusal,) = [item.refusal for item in aggregator.run(run).consents if item.party == site]
+        return None if refusal is None else (refusal.round, refusal.code)
+
+    def receipt(previous: str, attempt: int, refused: dict[str, str], *lost: str) -> str:
+        body = world.aggregator_receipt(keys, manifest, previous, 0, attempt, lost, refused)
+        return aggregator.post(body).hash
+
+    assert shown() is None
+    head = receipt(manifest.hash, 0, {site: "dataset-changed"}, site)
+    assert shown() == (0, "dataset-changed")
+    assert aggregator.rounds(run)[0].refused == {site: "dataset-changed"}
+    head = receipt(head, 1, {}, site)  # lost: it said nothing new
+    assert shown() == (0, "dataset-changed")
+    with pytest.raises(VerificationError) as stray:
+        receipt(head, 2, {new_id(): "budget-exceeded"})
+    assert stray.value.code == "not-in-roster"
+    head = receipt(head, 2, {})
+    assert shown() is None
+    refused = {site: "budget-exceeded"}
+    end = {"status": "failed", "code": "too-few-nodes", "cause": "one refuses", "rounds": 1}
+    aggregator.post(world.result(keys, manifest, head, model_of(1), refused=refused, **end))
+    assert shown() == (1, "budget-exceeded")
 
 
 def test_two_aggregators_that_ask_at_once_get_one_lease(stack: Stack) -> None:

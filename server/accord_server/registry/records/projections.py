@@ -4,7 +4,7 @@ Guarantees: a function of the record, its place and its time of arrival alone, s
 `records` in order gives the same rows. Nothing is verified here: records were before appending.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -213,6 +213,7 @@ async def _aggregator_receipt(session: AsyncSession, row: RecordRow, envelope: E
             outcome=body.outcome,
             cohort=body.cohort,
             lost=body.lost,
+            refused=body.refused,
             model_after=body.model_after,
             started=run.timed_from,
             ended=row.received,
@@ -220,6 +221,8 @@ async def _aggregator_receipt(session: AsyncSession, row: RecordRow, envelope: E
     )
     if body.model_after is not None:
         run.round, run.model = body.round + 1, body.model_after
+    took_part = [] if body.outcome == "aborted" else body.cohort
+    await _refusals(session, run, body.round, body.refused, took_part)
     run.head, run.updated, run.timed_from = row.hash, row.received, row.received
 
 
@@ -228,6 +231,7 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope) -> 
     run = await _run_of(session, row)
     run.state, run.cause, run.code, run.model = body.status, body.cause, body.code, body.model
     run.epsilon = [item.model_dump() for item in body.epsilon]
+    await _refusals(session, run, body.rounds, body.refused, [])
     run.head = run.result = row.hash
     run.updated = row.received
 
@@ -236,6 +240,23 @@ async def _evaluation(session: AsyncSession, row: RecordRow, envelope: Envelope)
     body = Evaluation.from_bytes(envelope.payload)
     run = await _run_of(session, row)
     run.metrics, run.updated = dict(sorted(body.metrics.items())), row.received
+
+
+async def _refusals(
+    session: AsyncSession,
+    run: RunRow,
+    round_: int,
+    refused: Mapping[str, str],
+    took_part: Collection[str],
+) -> None:
+    """Note since which round a site has refused; over once it is in a sum again."""
+    sites = (await session.execute(select(SiteRow).where(SiteRow.run == run.id))).scalars()
+    for site in sites:
+        if site.party in refused:
+            since = round_ if site.refused_round is None else site.refused_round
+            site.refused_round, site.refused_code = since, refused[site.party]
+        elif site.party in took_part:
+            site.refused_round = site.refused_code = None
 
 
 async def _run_of(session: AsyncSession, row: RecordRow) -> RunRow:

@@ -4,6 +4,8 @@ What a registry can know: keys, chains, states, hashes. Whether an agreement per
 decide for themselves.
 """
 
+from collections.abc import Collection
+
 from sqlalchemy import func, select
 
 from accord_common.chain import VerifiedRun, check_dates, verify_consent
@@ -140,15 +142,14 @@ async def aggregator_receipt(posting: Posting) -> None:
     if (last := (await posting.session.execute(query)).scalar_one()) is not None:
         if body.attempt <= last:
             raise ConflictError("repeated-attempt", f"attempt {last} of round {body.round} is over")
-    known = {site.party for site in run.manifest.roster}
-    if strays := (set(body.cohort) | set(body.lost)) - known:
-        raise VerificationError("not-in-roster", f"{min(strays)} is not in the run's roster")
+    _require_roster(set(body.cohort) | set(body.lost) | body.refused.keys(), run)
 
 
 async def result(posting: Posting) -> None:
     """The run's receipt key ends a run that is not over; only a started one can be completed."""
     body = RunResult.from_bytes(posting.envelope.payload)
-    _, row = await _from_aggregator(posting, body.manifest)
+    run, row = await _from_aggregator(posting, body.manifest)
+    _require_roster(body.refused.keys(), run)
     await posting.require_head(body.previous, row.head, _AGGREGATOR_CHAIN, row.id)
     _require_open(row)
     if body.status == "completed":
@@ -201,6 +202,11 @@ async def _require_started(posting: Posting, row: RunRow) -> None:
 def _require_open(row: RunRow) -> None:
     if row.result is not None or row.state == "refused":
         raise ConflictError("run-over", f"run {row.id} is {row.state}; that is final")
+
+
+def _require_roster(parties: Collection[str], run: VerifiedRun) -> None:
+    if strays := set(parties) - {site.party for site in run.manifest.roster}:
+        raise VerificationError("not-in-roster", f"{min(strays)} is not in the run's roster")
 
 
 def _require_round(round_: int, run: VerifiedRun) -> None:

@@ -75,6 +75,7 @@ async def rounds(session: AsyncSession, run: str, after: int, limit: int) -> lis
                 "outcome": row.outcome,
                 "cohort": row.cohort,
                 "lost": row.lost,
+                "refused": row.refused,
                 "model_after": row.model_after,
                 "seconds": (row.ended - row.started).total_seconds(),
                 "created": format_time(row.ended),
@@ -151,6 +152,9 @@ def _view(row: RunRow, sites: list[SiteRow], leased: bool, stop: str | None) -> 
                     "code": site.code,
                     "reason": site.reason,
                     "head": site.head,
+                    "refusal": None
+                    if site.refused_round is None
+                    else {"round": site.refused_round, "code": site.refused_code},
                 }
                 for site in sites
             ],
