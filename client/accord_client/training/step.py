@@ -1,14 +1,14 @@
 """Per-row gradients, clipped and summed (Abadi et al. 2016, algorithm 1, "clip gradient").
 
 Guarantees: adding or removing one row changes the sum by at most C in L2 norm, whatever the row,
-the weights, or how a batch is cut into parts, but for rounding: a call with b rows sums them in
-float32, which moves its sum by at most b^2 2^-24 C (0.004 C for 256 rows). Calls are added up in
-float64; `train` makes one for each group of rows, and puts rows into groups by lot, so that one row
-more touches its own group alone. A row whose gradient is not finite, or so large that C over its
-norm is no normal float32, or of which a layer reads numbers beyond 1e30, counts as zero. A C below
-`MIN_CLIPPING_NORM` is refused: squares that underflow would hide a norm from it. A layer that mixes
-rows, or a parameter for which there is no gradient per row, is refused: nothing is released
-unclipped. Frozen parameters have no part in the sum.
+the weights, or how a batch is cut into parts, but for rounding: a group of b rows is summed in
+float32, which moves its sum by at most b^2 2^-24 C (0.004 C for 256 rows). Groups are added up in
+float64; `train` puts rows into groups by lot, so that one row more touches its own group
+alone. A row whose gradient is not finite, or so large that C over its norm is no normal float32, or
+of which a layer reads numbers beyond 1e30, counts as zero. A C below `MIN_CLIPPING_NORM` is
+refused: squares that underflow would hide a norm from it. A layer that mixes rows, or a parameter
+for which there is no gradient per row, is refused: nothing is released unclipped. Frozen parameters
+have no part in the sum.
 
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
 
@@ -16,6 +16,7 @@ Not covered: noise and the division by q N (`train`), the account (the ledger). 
 `bookkeeping` where each layer has a rule, else from `opacus_hooks`: the same sum in more time.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import Protocol, Self
 
 import numpy as np
@@ -83,6 +84,7 @@ class ClippedGradients:
             raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
         self._module, self._clip = module, clip
         self._sizes = [value.numel() for _, value in trainable(module)]
+        self._total = torch.zeros(sum(self._sizes), dtype=torch.float64)
         self._engine: Engine
         if (layer := layer_without_rule(module)) is None:
             self._engine = BookKeeping(task, module)
@@ -96,31 +98,47 @@ class ClippedGradients:
     def __exit__(self, *_: object) -> None:
         self._engine.close()
 
-    def add_sum(self, table: Encoded, rows: NDArray[np.int64], total: NDArray[np.float64]) -> None:
-        """Add the clipped gradients of `rows` (b,) of `table` to `total` (d,), in place.
+    def sum(self, table: Encoded, groups: Iterable[NDArray[np.int64]]) -> NDArray[np.float64]:
+        """Sum the clipped gradients of all `groups` of rows, each (b,), of `table`.
 
-        d counts the trainable parameters, in the module's order.
+        Returns:
+            (d,), d counting the trainable parameters in the module's order; the next call
+            overwrites it.
         """
         self._module.train()
-        flat, start = torch.from_numpy(total), 0
-        while start < len(rows):
-            most = max(1, min(MAX_PART, GRADIENT_BYTES // self._engine.bytes_per_row))
-            part = rows[start : start + most]
+        first = True
+        for part in self._parts(groups):
             features = torch.from_numpy(table.features[part])
             labels = torch.from_numpy(table.labels[part])
-            self._add_clipped(self._engine.gradients(features, labels), flat)
-            start += len(part)
+            self._take(self._engine.gradients(features, labels), first)
+            first = False
+        if first:
+            self._total.zero_()
+        return self._total.numpy()
+
+    def _parts(self, groups: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
+        """Groups cut into parts that memory allows for; none is empty."""
+        for rows in groups:
+            start = 0
+            while start < len(rows):
+                most = max(1, min(MAX_PART, GRADIENT_BYTES // self._engine.bytes_per_row))
+                yield rows[start : start + most]
+                start += most
 
     @torch.no_grad()
-    def _add_clipped(self, gradients: list[RowGradients | None], total: Tensor) -> None:
+    def _take(self, gradients: list[RowGradients | None], first: bool) -> None:
+        """Store the first part's sum, so that nothing has to be cleared, and add later ones."""
         squares = [gradient.squares() for gradient in gradients if gradient is not None]
         if not squares:
+            if first:
+                self._total.zero_()
             return
         exact = (self._clip / torch.stack(squares).sum(0).sqrt()).clamp(max=1)  # (b,)
         # Not so for NaN, and for an infinite norm exact is 0.
         factors = exact.where(exact >= _SMALLEST, 0).float()
-        start = 0
-        for gradient, size in zip(gradients, self._sizes, strict=True):
+        for gradient, place in zip(gradients, self._total.split(self._sizes), strict=True):
             if gradient is not None:
-                gradient.add_to(total[start : start + size], factors)
-            start += size
+                part = gradient.weighted_sum(factors)
+                place.copy_(part) if first else place.add_(part)
+            elif first:
+                place.zero_()

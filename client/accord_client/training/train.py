@@ -32,6 +32,7 @@ from accord_common.tables import Encoded
 from accord_common.vectors import check_vector
 
 GROUP = 256  # rows, on average: enough for a part's speed, few enough for float32's sums
+BLOCK = 1 << 15  # coordinates; their rounded copy stays in a second-level cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +89,20 @@ def train_round(
     scale = float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population)
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
     groups = max(1, round(float(plan.sampling_rate) * plan.population / GROUP))
-    update, total = np.zeros_like(vector), np.empty(vector.size)
+    update = np.zeros_like(vector)
     with ClippedGradients(task, module, clip) as gradients:
         for _ in range(plan.steps):
             set_vector(module, vector, update)
-            total.fill(0)
-            for rows in by_lot(sampler.draw(), groups):
-                gradients.add_sum(table, rows, total)
+            total = gradients.sum(table, by_lot(sampler.draw(), groups))
             noise.add(total, sigma * clip)
-            total *= scale
-            np.subtract(update, total, out=update, casting="same_kind")
+            descend(update, total, scale)
     return update
+
+
+def descend(update: NDArray[np.float32], noised: NDArray[np.float64], rate: float) -> None:
+    """Subtract `rate` times `noised` (d,) from `update` (d,), in place, rounding to float32."""
+    rounded = torch.empty(min(BLOCK, update.size))
+    for start in range(0, update.size, BLOCK):
+        place = torch.from_numpy(update[start : start + BLOCK])
+        block = rounded[: len(place)].copy_(torch.from_numpy(noised[start : start + BLOCK]))
+        place.sub_(block, alpha=rate)
