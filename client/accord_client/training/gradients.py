@@ -229,12 +229,13 @@ def _row_squares(samples: Tensor) -> Tensor:
     """Squared norms of samples (..., size), float64: short blocks in float32, then exactly."""
     size = samples.shape[-1]
     whole = size // _NORM_BLOCK * _NORM_BLOCK
-    if not whole:
-        return torch.linalg.vector_norm(samples, dim=-1).double().square_()
-    parts = [samples[..., :whole].unflatten(-1, (-1, _NORM_BLOCK))]
+    parts = []
+    if whole:
+        blocks = samples[..., :whole].view(*samples.shape[:-1], -1, _NORM_BLOCK)
+        parts.append(torch.linalg.vector_norm(blocks, dim=-1))
     if whole < size:
-        parts.append(samples[..., None, whole:])
-    norms = torch.cat([torch.linalg.vector_norm(part, dim=-1) for part in parts], dim=-1)
+        parts.append(torch.linalg.vector_norm(samples[..., whole:], dim=-1, keepdim=True))
+    norms = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
     return norms.double().square_().sum(-1)
 
 

@@ -83,8 +83,9 @@ class ClippedGradients:
         if not clip >= float(MIN_CLIPPING_NORM):
             raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
         self._module, self._clip = module, clip
-        self._sizes = [value.numel() for _, value in trainable(module)]
-        self._total = torch.zeros(sum(self._sizes), dtype=torch.float64)
+        sizes = [value.numel() for _, value in trainable(module)]
+        self._total = torch.zeros(sum(sizes), dtype=torch.float64)
+        self._places = torch.split(self._total, sizes)  # one a parameter
         self._engine: Engine
         if (layer := layer_without_rule(module)) is None:
             self._engine = BookKeeping(task, module)
@@ -136,7 +137,7 @@ class ClippedGradients:
         exact = (self._clip / torch.stack(squares).sum(0).sqrt()).clamp(max=1)  # (b,)
         # Not so for NaN, and for an infinite norm exact is 0.
         factors = exact.where(exact >= _SMALLEST, 0).float()
-        for gradient, place in zip(gradients, self._total.split(self._sizes), strict=True):
+        for gradient, place in zip(gradients, self._places, strict=True):
             if gradient is not None:
                 part = gradient.weighted_sum(factors)
                 place.copy_(part) if first else place.add_(part)
