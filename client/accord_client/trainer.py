@@ -91,6 +91,7 @@ class Trainer:
             clipping_norm=local.clipping_norm,
             noise_multiplier=self._site.noise_multiplier,
             learning_rate=local.learning_rate,
+            clipping=local.clipping,
         )
         return train.train_round(task, module, model, table, plan, threads=self._threads)
 

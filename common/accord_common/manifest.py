@@ -21,6 +21,7 @@ PROTOCOL = 1  # nodes refuse any other
 MAX_ROSTER = 200  # what the drawn graph is tried at; `terms` permits fewer
 
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Clipping = Literal["flat", "automatic"]
 MAX_LAYERS = 1000  # that an adaptation names
 
 Dimension = Annotated[int, Field(ge=1, le=1 << 27)]  # float32 in a blob of 512 MiB
@@ -100,11 +101,16 @@ class Adaptation(Record):
 
 
 class LocalTraining(Record):
-    """DP-SGD at each site: `steps` Poisson batches a round, clipped to `clipping_norm`."""
+    """DP-SGD at each site: `steps` Poisson batches a round, clipped to `clipping_norm`.
+
+    `clipping` says which rows are shortened, never how long one may be: with `flat` those that are
+    longer, with `automatic` all (SPEC.md, "A round's update").
+    """
 
     steps: Annotated[int, Field(ge=1, le=100_000)]
     learning_rate: Dec
     clipping_norm: Dec
+    clipping: Clipping
 
 
 class ServerOptimizer(Record):

@@ -294,7 +294,7 @@ BODIES["manifest"] = {
         "frozen": ["0", "encoder.norm"],
         "lora": {"rank": 8, "layers": ["2"]},
     },
-    "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1"},
+    "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1", "clipping": "flat"},
     "server": {
         "name": "fedavg",
         "learning_rate": "1",

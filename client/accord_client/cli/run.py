@@ -131,7 +131,8 @@ def describe(considered: Considered, spent: float) -> str:
             f"  on {name}: {manifest.rounds} rounds of {manifest.local.steps} steps, at most "
             f"{manifest.max_attempts_total} attempts",
             f"  noise multiplier {site.noise_multiplier}, clipping norm "
-            f"{manifest.local.clipping_norm}, sampling rate {site.sampling_rate}, learning rate "
+            f"{manifest.local.clipping_norm} ({manifest.local.clipping}), sampling rate "
+            f"{site.sampling_rate}, learning rate "
             f"{manifest.local.learning_rate}",
             f"  costs at most epsilon {decimal_up(cost)} at delta {privacy.delta}; "
             f"{decimal_up(spent)} is spent before, the cap on both together is "

@@ -10,6 +10,10 @@ refused: squares that underflow would hide a norm from it. A layer that mixes ro
 for which there is no gradient per row, is refused: nothing is released unclipped. Frozen parameters
 have no part in the sum.
 
+Clipping is `flat`, g min(1, C / |g|), or `automatic`, g C / (|g| + gamma) with gamma = 0.01 (Bu et
+al. 2023, "Automatic Clipping", AUTO-S): each row then weighs about C, whatever its loss, and C and
+the learning rate are one number to tune. Both keep a row below C.
+
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
 
 Not covered: noise and the division by q N (`train`), the account (the ledger). Gradients come from
@@ -29,6 +33,7 @@ from accord_client.training.bookkeeping import BookKeeping, layer_without_rule
 from accord_client.training.gradients import RowGradients
 from accord_client.training.opacus_hooks import OpacusHooks
 from accord_common.errors import UsageError
+from accord_common.manifest import Clipping
 from accord_common.models.architectures import refuse_mixing
 from accord_common.models.flat import trainable
 from accord_common.models.task import Task
@@ -37,6 +42,7 @@ from accord_common.tables import Encoded
 
 GRADIENT_BYTES = 256 << 20  # held at once for a part's gradients; a larger batch is cut into parts
 _SMALLEST = torch.finfo(torch.float32).tiny  # smaller numbers round by up to their own size
+AUTOMATIC_GAMMA = 0.01  # Bu et al. 2023, algorithm 1, line 4
 MAX_PART = 1024  # rows; beyond it a part's speed no longer grows
 
 log = structlog.get_logger(__name__)
@@ -72,17 +78,20 @@ class ClippedGradients:
         task: gives each row's loss.
         module: the model; its present weights are used at each call.
         clip: C, the largest L2 norm of one row's gradient.
+        clipping: `flat` or `automatic`.
 
     Raises:
         UsageError: `mixes-rows`, `clip-too-small`, or `unsupported-layer` for trainable layers with
             buffers.
     """
 
-    def __init__(self, task: Task, module: nn.Module, clip: float) -> None:
+    def __init__(
+        self, task: Task, module: nn.Module, clip: float, clipping: Clipping = "flat"
+    ) -> None:
         refuse_mixing(module)
         if not clip >= float(MIN_CLIPPING_NORM):
             raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
-        self._module, self._clip = module, clip
+        self._module, self._clip, self._clipping = module, clip, clipping
         sizes = [value.numel() for _, value in trainable(module)]
         self._total = torch.zeros(sum(sizes), dtype=torch.float64)
         self._places = torch.split(self._total, sizes)  # one a parameter
@@ -134,7 +143,11 @@ class ClippedGradients:
             if first:
                 self._total.zero_()
             return
-        exact = (self._clip / torch.stack(squares).sum(0).sqrt()).clamp(max=1)  # (b,)
+        norms = torch.stack(squares).sum(0).sqrt()  # (b,)
+        if self._clipping == "automatic":
+            exact = self._clip / (norms + AUTOMATIC_GAMMA)
+        else:
+            exact = (self._clip / norms).clamp(max=1)
         # Not so for NaN, and for an infinite norm exact is 0.
         factors = exact.where(exact >= _SMALLEST, 0).float()
         for gradient, place in zip(gradients, self._places, strict=True):

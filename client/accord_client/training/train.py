@@ -26,6 +26,7 @@ from accord_client.data.sampling import PoissonSampler, by_lot
 from accord_client.training.noise import NoiseSource
 from accord_client.training.step import ClippedGradients
 from accord_common.errors import UsageError
+from accord_common.manifest import Clipping
 from accord_common.models.flat import set_vector
 from accord_common.models.task import Task
 from accord_common.tables import Encoded
@@ -46,6 +47,7 @@ class LocalPlan:
         clipping_norm: C.
         noise_multiplier: sigma; the noise has standard deviation sigma * C.
         learning_rate: lr.
+        clipping: which rows are shortened to C; see `step`.
     """
 
     steps: int
@@ -54,6 +56,7 @@ class LocalPlan:
     clipping_norm: str
     noise_multiplier: str
     learning_rate: str
+    clipping: Clipping = "flat"
 
 
 def train_round(
@@ -90,7 +93,7 @@ def train_round(
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
     groups = max(1, round(float(plan.sampling_rate) * plan.population / GROUP))
     update = np.zeros_like(vector)
-    with ClippedGradients(task, module, clip) as gradients:
+    with ClippedGradients(task, module, clip, plan.clipping) as gradients:
         for _ in range(plan.steps):
             set_vector(module, vector, update)
             total = gradients.sum(table, by_lot(sampler.draw(), groups))

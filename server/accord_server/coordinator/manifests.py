@@ -160,6 +160,7 @@ def make_manifest(
                 steps=plan.steps,
                 learning_rate=plan.learning_rate,
                 clipping_norm=plan.clipping_norm,
+                clipping=plan.clipping,
             ),
             server=ServerOptimizer.model_validate(plan.server.model_dump()),
             secagg=SecAgg(

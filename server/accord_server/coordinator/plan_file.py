@@ -12,7 +12,9 @@
 
 Optional: `title`, `datasets` (`owner/name`; all of the agreement's otherwise), `spare_attempts`,
 `server`, `deadlines`, `seed` of the public initial weights, `ring_bits` (32; 16 halves what is
-uploaded and needs noise of 4 steps, 64 is finer), and `adapt`, to train a part of the model:
+uploaded and needs noise of 4 steps, 64 is finer), `clipping` (`flat`; `automatic` scales every row
+to about `clipping_norm`, so that only the learning rate is left to tune), and `adapt`, to train a
+part of the model:
 
     adapt:
       base: public.safetensors         # named float32 arrays; fresh weights from `seed` otherwise
@@ -25,7 +27,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from accord_common.fields import Count, Name, Positive, Slug
-from accord_common.manifest import Seconds
+from accord_common.manifest import Clipping, Seconds
 from accord_server.coordinator.documents import Document, Number
 
 
@@ -100,6 +102,7 @@ class PlanFile(Document):
     steps: Annotated[int, Field(ge=1, le=100_000)]
     learning_rate: Number
     clipping_norm: Number
+    clipping: Clipping = "flat"
     spare_attempts: Count | None = None
     server: Annotated[ServerEntry, BeforeValidator(_named)] = ServerEntry()
     deadlines: DeadlineEntry = DeadlineEntry()
