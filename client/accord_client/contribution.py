@@ -15,6 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from accord_client.deciding import own_agreement
+from accord_client.devices import DeviceChoice
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
 from accord_common.agreement import verify_agreement
@@ -62,6 +63,7 @@ class Contribution:
     stores: Stores
     manifest: RunManifest
     site: Site
+    device: DeviceChoice
     _trainer: Trainer | None = field(default=None)
     _stochastic: bool | None = field(default=None)
 
@@ -77,7 +79,9 @@ class Contribution:
         if self.manifest.adaptation is not None:
             self.stores.bases.require(self.manifest.adaptation)
         if self._trainer is None or self._trainer.dataset != dataset:
-            self._trainer = Trainer(self.manifest, self.site, dataset, self.stores.bases)
+            self._trainer = Trainer(
+                self.manifest, self.site, dataset, self.stores.bases, device=self.device
+            )
         self._trainer.check_code()
 
     def words(self, model: NDArray[np.float32]) -> Words:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from accord_client.bases import Bases
 from accord_client.datasets import LocalDataset
+from accord_client.devices import DeviceChoice, find_device
 from accord_common.canonical import sha256_hex
 from accord_common.errors import DataError, PolicyError
 from accord_common.manifest import RunManifest, Site
@@ -36,6 +37,7 @@ class Trainer:
         dataset: the table.
         bases: where the base of an adapted run lies.
         threads: how many torch may use.
+        device: where to train.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Trainer:
         bases: Bases,
         *,
         threads: int = 1,
+        device: DeviceChoice = DeviceChoice.CPU,
     ) -> None:
         self._manifest = manifest
         self._bases = bases
         self._site = site
         self.dataset = dataset
         self._threads = threads
+        self._device = device
         self._checked = False
         self._opened: tuple[Task, nn.Module, Encoded] | None = None
 
@@ -93,7 +97,15 @@ class Trainer:
             learning_rate=local.learning_rate,
             clipping=local.clipping,
         )
-        return train.train_round(task, module, model, table, plan, threads=self._threads)
+        return train.train_round(
+            task,
+            module,
+            model,
+            table,
+            plan,
+            threads=self._threads,
+            device=find_device(self._device),
+        )
 
     def _open(self) -> tuple[Task, nn.Module, Encoded]:
         if self._opened is None:
@@ -127,8 +139,12 @@ def read_table(dataset: LocalDataset) -> Encoded:
     return tables.encode(tables.read(data, tables.format_of(path), dataset.table), dataset.table)
 
 
-def warm_up() -> None:
-    """Read and train on two made-up rows, so that the first round waits for no import or cache."""
+def warm_up(device: DeviceChoice = DeviceChoice.CPU) -> None:
+    """Read and train on two made-up rows, so that the first round waits for no import or cache.
+
+    Raises:
+        UsageError: `no-cuda`.
+    """
     import numpy as np
 
     from accord_client.training.train import LocalPlan, train_round
@@ -147,4 +163,4 @@ def warm_up() -> None:
     task = load_task("tabular-binary")
     module = task.build("logistic-regression", {}, schema)
     plan = LocalPlan(1, "0.5", 2, "1", "1", "0.1")
-    train_round(task, module, np.zeros(2, np.float32), table, plan)
+    train_round(task, module, np.zeros(2, np.float32), table, plan, device=find_device(device))

@@ -35,7 +35,7 @@ from accord_client.training.opacus_hooks import OpacusHooks
 from accord_common.errors import UsageError
 from accord_common.manifest import Clipping
 from accord_common.models.architectures import refuse_mixing
-from accord_common.models.flat import trainable
+from accord_common.models.flat import device_of, trainable
 from accord_common.models.task import Task
 from accord_common.privacy.events import MIN_CLIPPING_NORM
 from accord_common.tables import Encoded
@@ -76,7 +76,7 @@ class ClippedGradients:
 
     Args:
         task: gives each row's loss.
-        module: the model; its present weights are used at each call.
+        module: the model, on the device to work on; its present weights are used at each call.
         clip: C, the largest L2 norm of one row's gradient.
         clipping: `flat` or `automatic`.
 
@@ -93,7 +93,8 @@ class ClippedGradients:
             raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
         self._module, self._clip, self._clipping = module, clip, clipping
         sizes = [value.numel() for _, value in trainable(module)]
-        self._total = torch.zeros(sum(sizes), dtype=torch.float64)
+        self._device = device_of(module)
+        self._total = torch.zeros(sum(sizes), dtype=torch.float64, device=self._device)
         self._places = torch.split(self._total, sizes)  # one a parameter
         self._engine: Engine
         if (layer := layer_without_rule(module)) is None:
@@ -118,13 +119,13 @@ class ClippedGradients:
         self._module.train()
         first = True
         for part in self._parts(groups):
-            features = torch.from_numpy(table.features[part])
-            labels = torch.from_numpy(table.labels[part])
+            features = torch.from_numpy(table.features[part]).to(self._device)
+            labels = torch.from_numpy(table.labels[part]).to(self._device)
             self._take(self._engine.gradients(features, labels), first)
             first = False
         if first:
             self._total.zero_()
-        return self._total.numpy()
+        return self._total.cpu().numpy()
 
     def _parts(self, groups: Iterable[NDArray[np.int64]]) -> Iterator[NDArray[np.int64]]:
         """Groups cut into parts that memory allows for; none is empty."""

@@ -32,6 +32,7 @@ from accord_common.models.task import Task
 from accord_common.tables import Encoded
 from accord_common.vectors import check_vector
 
+CPU = torch.device("cpu")
 GROUP = 256  # rows, on average: enough for a part's speed, few enough for float32's sums
 BLOCK = 1 << 15  # coordinates; their rounded copy stays in a second-level cache
 
@@ -67,6 +68,7 @@ def train_round(
     plan: LocalPlan,
     *,
     threads: int = 1,
+    device: torch.device = CPU,
 ) -> NDArray[np.float32]:
     """Train for one round and return the update.
 
@@ -77,6 +79,7 @@ def train_round(
         table: the institution's rows.
         plan: public constants; charged to the ledger before this call.
         threads: how many torch may use, in this whole process.
+        device: where to train; `module` is moved there and stays.
 
     Returns:
         New weights minus `vector`, float32 (d,): noised, the only thing that may leave.
@@ -89,6 +92,8 @@ def train_round(
         raise UsageError("no-noise", f"clip {clip} and noise multiplier {sigma} must exceed 0")
     check_vector(vector, vector.size)
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")  # else products fall short of float32's sums
+    module.to(device)
     scale = float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population)
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
     groups = max(1, round(float(plan.sampling_rate) * plan.population / GROUP))
