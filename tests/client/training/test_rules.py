@@ -287,7 +287,7 @@ def test_automatic_clipping_scales_every_row_to_almost_the_clip(name: str) -> No
         assert distance(ours, expected) <= 1e-5
         for row in rows:
             alone = np.linalg.norm(clipped(Faint(), module, data, rows[[row]], clip, "automatic"))
-            norm = float(gradient_of(Faint(), module, data, row).norm())
+            norm = float(gradient_of(Faint(), module, data, int(row)).norm())
             assert alone == pytest.approx(clip * norm / (norm + 0.01), rel=1e-5)
             assert alone < clip
 
