@@ -15,7 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from accord_client.deciding import own_agreement
-from accord_client.devices import DeviceChoice
+from accord_client.devices import DeviceChoice, find_device
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
 from accord_common.agreement import verify_agreement
@@ -68,12 +68,14 @@ class Contribution:
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check code and files without opening the table.
+        """Check device, code and files without opening the table.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `base-missing`.
             PolicyError: `task-code-differs`.
+            UsageError: `no-cuda`.
         """
+        find_device(self.device)
         dataset = self.stores.datasets.get(self.site.dataset)
         dataset.check_unchanged()
         if self.manifest.adaptation is not None:

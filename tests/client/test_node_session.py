@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import structlog
+import torch
 
 from accord_client import outbox
 from accord_client.agreements import Agreements
+from accord_client.devices import DeviceChoice
 from accord_client.session import Session
 from accord_client.stores import Stores
 from accord_common import wire
@@ -387,6 +389,13 @@ def test_a_changed_table_costs_nothing_and_tells_nothing(bench: Bench) -> None:
     refused = bench.refusal(0, 0)
     assert refused.code == "dataset-changed"
     assert "table" not in refused.message and "SECRET" not in refused.message
+    assert bench.charged() == []
+
+
+def test_a_device_that_is_gone_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    bench.session = Session(bench.stores, bench.run, device=DeviceChoice.CUDA)
+    assert bench.refusal(0, 0).code == "no-cuda"
     assert bench.charged() == []
 
 
