@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,11 +22,13 @@ from accord_client.agreements import Agreements
 from accord_client.devices import DeviceChoice
 from accord_client.session import Session
 from accord_client.stores import Stores
+from accord_client.training.train import LocalPlan
 from accord_common import wire
 from accord_common.agreement import WITHDRAWAL, Withdrawal
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import TransportError
 from accord_common.fields import format_time, now
+from accord_common.manifest import RunManifest
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
 from accord_common.secagg.messages import Advertisement, cohort_hash
@@ -411,6 +414,28 @@ def test_a_table_that_breaks_its_contract_is_charged_and_tells_nothing(bench: Be
     assert refused.code == "dataset-changed"
     assert str(table) not in refused.message
     assert bench.charged() == [(0, 0)]
+
+
+def test_training_gets_the_constants_of_the_manifest(
+    three: Institutions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[LocalPlan] = []
+
+    def noted(task: object, module: object, vector: Any, *rest: Any, **_: object) -> Any:
+        given.append(rest[1])
+        return np.zeros_like(vector)
+
+    monkeypatch.setattr("accord_client.training.train.train_round", noted)
+    local = {"steps": 6, "learning_rate": "0.25", "clipping_norm": "1", "clipping": "automatic"}
+    manifest = three.manifest(local=local)
+    with three.open(three.parties[1]) as stores:
+        Bench(three, stores, manifest).serve(0, 0)
+    (site,) = {
+        (site.sampling_rate, site.noise_multiplier)
+        for site in RunManifest.from_bytes(manifest.payload).roster
+    }
+    size = 200  # as agreed; the table has 60 rows
+    assert given == [LocalPlan(6, site[0], size, "1", site[1], "0.25", "automatic")]
 
 
 def test_an_unforeseen_error_tells_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
