@@ -234,7 +234,7 @@ class World:
             dimension=3,
             adaptation=None,
             privacy="dp",
-            local=LocalTraining(steps=5, learning_rate="0.5", clipping_norm="1"),
+            local=LocalTraining(steps=5, learning_rate="0.5", clipping_norm="1", clipping="flat"),
             server=ServerOptimizer(
                 name="fedavg", learning_rate="1", beta1="0", beta2="0", tau="0.001"
             ),

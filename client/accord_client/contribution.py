@@ -15,6 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from accord_client.deciding import own_agreement
+from accord_client.devices import DeviceChoice, find_device
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
 from accord_common.agreement import verify_agreement
@@ -62,24 +63,29 @@ class Contribution:
     stores: Stores
     manifest: RunManifest
     site: Site
+    device: DeviceChoice
     _trainer: Trainer | None = field(default=None)
     _opted_out: frozenset[str] = frozenset()
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check code and files without opening the table.
+        """Check device, code and files without opening the table.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.
             PolicyError: `task-code-differs`.
+            UsageError: `no-cuda`.
         """
+        find_device(self.device)
         dataset = self.stores.datasets.get(self.site.dataset)
         dataset.check_unchanged()
         self._opted_out = self.stores.datasets.opt_outs(dataset).read()
         if self.manifest.adaptation is not None:
             self.stores.bases.require(self.manifest.adaptation)
         if self._trainer is None or self._trainer.dataset != dataset:
-            self._trainer = Trainer(self.manifest, self.site, dataset, self.stores.bases)
+            self._trainer = Trainer(
+                self.manifest, self.site, dataset, self.stores.bases, device=self.device
+            )
         self._trainer.check_code()
 
     def words(self, model: NDArray[np.float32]) -> Words:

@@ -26,6 +26,7 @@ from accord_client.bases import fetch_base
 from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
+from accord_client.devices import DeviceChoice
 from accord_client.link import FleetLink, Message
 from accord_client.reconciling import behind, compare, compare_run
 from accord_client.registry_sync import refresh
@@ -73,11 +74,13 @@ class Node:
         stores: the node's open folder; the caller holds `lock.only_daemon`.
         registry: an authenticated client.
         grace_s: how long runs go on without the registry.
+        device: where to train.
     """
 
     stores: Stores
     registry: RegistryClient
     grace_s: float = REGISTRY_GRACE_S
+    device: DeviceChoice = DeviceChoice.CPU
     _served: dict[str, _Served] = field(default_factory=dict)
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -245,7 +248,7 @@ class Node:
     def _serve(self, run_id: str, contact: RegistryContact) -> None:
         if run_id in self._served or self._stop.is_set():
             return
-        session = Session(self.stores, run_id, check_registry=contact.check)
+        session = Session(self.stores, run_id, check_registry=contact.check, device=self.device)
         link = FleetLink(
             endpoint_of(session.manifest, self.stores.home.ca_path), self.stores.home.flower_key()
         )

@@ -30,6 +30,7 @@ import structlog
 from accord_client.consent import spend_for
 from accord_client.contribution import Contribution, open_model
 from accord_client.deciding import caps_of, own_agreement
+from accord_client.devices import DeviceChoice
 from accord_client.outbox import Kind, Place
 from accord_client.secagg import NodeSecAgg
 from accord_client.standing import Standing
@@ -116,6 +117,7 @@ class Session:
         run_id: a run that this node accepted and that is not over.
         check_registry: raises where the registry has been out of reach for too long.
         clock: the node's clock.
+        device: where to train.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Session:
         *,
         check_registry: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = system_clock,
+        device: DeviceChoice = DeviceChoice.CPU,
     ) -> None:
         run = stores.state.run(run_id)
         if run is None or run.decision != "accept":
@@ -139,7 +142,7 @@ class Session:
         self._delegations = {
             site.party: _delegation(stores, site.delegation) for site in self.manifest.roster
         }
-        self._contribution = Contribution(stores, self.manifest, self._site)
+        self._contribution = Contribution(stores, self.manifest, self._site, device)
         self._secagg = NodeSecAgg(
             self.manifest,
             self.manifest_hash,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from accord_client.bases import Bases
 from accord_client.data.rows import open_rows
 from accord_client.datasets import LocalDataset
+from accord_client.devices import DeviceChoice, find_device
 from accord_common.errors import PolicyError
 from accord_common.manifest import RunManifest, Site
 from accord_common.models.discovery import load_task, task_code
@@ -36,6 +37,7 @@ class Trainer:
         dataset: the table.
         bases: where the base of an adapted run lies.
         threads: how many torch may use.
+        device: where to train.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Trainer:
         bases: Bases,
         *,
         threads: int = 1,
+        device: DeviceChoice = DeviceChoice.CPU,
     ) -> None:
         self._manifest = manifest
         self._bases = bases
         self._site = site
         self.dataset = dataset
         self._threads = threads
+        self._device = device
         self._checked = False
         self._built: tuple[Task, nn.Module] | None = None
         self._opened: tuple[frozenset[str], Encoded] | None = None
@@ -96,10 +100,19 @@ class Trainer:
             clipping_norm=local.clipping_norm,
             noise_multiplier=self._site.noise_multiplier,
             learning_rate=local.learning_rate,
+            clipping=local.clipping,
         )
         private = self._manifest.privacy == "dp"
         train_round = train.train_round if private else plain.train_round
-        return train_round(task, module, model, table, plan, threads=self._threads)
+        return train_round(
+            task,
+            module,
+            model,
+            table,
+            plan,
+            threads=self._threads,
+            device=find_device(self._device),
+        )
 
     def _build(self) -> tuple[Task, nn.Module]:
         if self._built is None:
@@ -117,8 +130,12 @@ class Trainer:
         return self._opened[1]
 
 
-def warm_up() -> None:
-    """Read and train on two made-up rows, so that the first round waits for no import or cache."""
+def warm_up(device: DeviceChoice = DeviceChoice.CPU) -> None:
+    """Read and train on two made-up rows, so that the first round waits for no import or cache.
+
+    Raises:
+        UsageError: `no-cuda`.
+    """
     import numpy as np
 
     from accord_client.training.train import LocalPlan, train_round
@@ -137,4 +154,4 @@ def warm_up() -> None:
     task = load_task("tabular-binary")
     module = task.build("logistic-regression", {}, schema)
     plan = LocalPlan(1, "0.5", 2, "1", "1", "0.1")
-    train_round(task, module, np.zeros(2, np.float32), table, plan)
+    train_round(task, module, np.zeros(2, np.float32), table, plan, device=find_device(device))

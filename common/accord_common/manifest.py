@@ -24,6 +24,7 @@ MAX_ROSTER = 200  # what the drawn graph is tried at; `terms` permits fewer
 
 PrivacyMode = Literal["dp", "none"]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
+Clipping = Literal["flat", "automatic"]
 MAX_LAYERS = 1000  # that an adaptation names
 
 Dimension = Annotated[int, Field(ge=1, le=1 << 27)]  # float32 in a blob of 512 MiB
@@ -105,12 +106,15 @@ class Adaptation(Record):
 class LocalTraining(Record):
     """SGD at each site: `steps` Poisson batches a round.
 
-    `clipping_norm` bounds each row's gradient, or in a run without privacy each step's.
+    `clipping_norm` bounds each row's gradient, or in a run without privacy each step's. `clipping`
+    says which rows are shortened, never how long one may be: with `flat` those that are longer,
+    with `automatic` all (SPEC.md, "A round's update").
     """
 
     steps: Annotated[int, Field(ge=1, le=100_000)]
     learning_rate: Dec
     clipping_norm: Dec
+    clipping: Clipping
 
 
 class ServerOptimizer(Record):
@@ -196,6 +200,8 @@ class RunManifest(Record):
                 raise ValueError(
                     f"noise multiplier {site.noise_multiplier} in a run with privacy {self.privacy}"
                 )
+        if self.privacy == "none" and self.local.clipping != "flat":
+            raise ValueError(f"clipping {self.local.clipping} where no row is clipped")
         if self.max_attempts_total < self.rounds:
             raise ValueError("max_attempts_total is below rounds")
         return self

@@ -24,6 +24,7 @@ from torch import nn
 
 from accord_client.training.noise import NoiseSource
 from accord_client.training.step import ClippedGradients
+from accord_client.training.train import descend
 from accord_common.models import architectures
 from accord_common.models.flat import initial_vector, set_vector
 from accord_common.models.tabular import MulticlassClassification
@@ -116,7 +117,7 @@ class Bench:
         self._module = module
         self.vector = initial_vector(module, 0)
         set_vector(module, self.vector)
-        self._update, self._total = np.zeros_like(self.vector), np.zeros(self.vector.size)
+        self._update, self._noised = np.zeros_like(self.vector), np.zeros(self.vector.size)
         self._noise = NoiseSource()
         self._optimizer = torch.optim.SGD(module.parameters(), RATE)
 
@@ -135,23 +136,19 @@ class Bench:
 
     def private_step(self, gradients: ClippedGradients, rows: NDArray[np.int64]) -> None:
         """As `train_round`, but for the sample and the noise."""
-        self._total.fill(0)
-        gradients.add_sum(self._table, rows, self._total)
-        self._total *= RATE / BATCH
-        np.subtract(self._update, self._total, out=self._update, casting="same_kind")
+        descend(self._update, gradients.sum(self._table, [rows]), RATE / BATCH)
         set_vector(self._module, self.vector, self._update)
 
     def add_noise(self) -> None:
-        self._noise.add(self._total, CLIP)
+        self._noise.add(self._noised, CLIP)
 
     def relative_error(self) -> float:
         """Of the clipped sum of one batch to that of Opacus' hooks, in L2 norm."""
         set_vector(self._module, self.vector)
         rows, sums = self.draw(), []
         for context in (nullcontext(), opacus_only()):
-            sums.append(np.zeros(self.vector.size))
             with context, self.clipped() as gradients:
-                gradients.add_sum(self._table, rows, sums[-1])
+                sums.append(gradients.sum(self._table, [rows]).copy())
         return float(np.linalg.norm(sums[0] - sums[1]) / np.linalg.norm(sums[1]))
 
 

@@ -291,7 +291,8 @@ def the_scale_is_coarsened_so_that_small_noise_is_rounded_away(case: Case) -> Fa
 
 @attack("ring_is_wide_enough", "coarse-ring")
 def half_the_words_would_show_an_update_through_coarse_rounding(case: Case) -> Facts:
-    many = {"steps": 20_000, "learning_rate": "0.5", "clipping_norm": "1"}  # B outgrows the noise
+    local = case.world.manifest_body(case.keys).local.model_dump()
+    many = local | {"steps": 20_000}  # B outgrows the noise
     changes = {"local": many, "roster": case.everybody(noise_multiplier="0.5")}
     secagg = case.world.manifest_body(case.keys, **changes).secagg.model_dump()
     narrow = secagg | {"ring_bits": 16, "scale": scale_for(secagg["bound"], 3, Z16)}

@@ -11,20 +11,25 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import structlog
+import torch
 
 from accord_client import outbox
 from accord_client.agreements import Agreements
+from accord_client.devices import DeviceChoice
 from accord_client.session import _SILENT, Session
 from accord_client.stores import Stores
+from accord_client.training.train import LocalPlan
 from accord_common import wire
 from accord_common.agreement import WITHDRAWAL, Withdrawal
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError, DataError, PolicyError, TransportError
 from accord_common.fields import format_time, now
+from accord_common.manifest import RunManifest
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
 from accord_common.secagg.messages import Advertisement, cohort_hash
@@ -391,6 +396,13 @@ def test_a_changed_table_costs_nothing_and_tells_nothing(bench: Bench) -> None:
     assert bench.charged() == []
 
 
+def test_a_device_that_is_gone_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    bench.session = Session(bench.stores, bench.run, device=DeviceChoice.CUDA)
+    assert bench.refusal(0, 0).code == "no-cuda"
+    assert bench.charged() == []
+
+
 def test_a_table_that_breaks_its_contract_is_charged_and_tells_nothing(bench: Bench) -> None:
     """Somebody put the time stamp back: the digest shows it after the charge."""
     table = bench.three.folder / "table-1.csv"
@@ -403,6 +415,28 @@ def test_a_table_that_breaks_its_contract_is_charged_and_tells_nothing(bench: Be
     assert refused.code == "dataset-changed"
     assert str(table) not in refused.message
     assert bench.charged() == [(0, 0)]
+
+
+def test_training_gets_the_constants_of_the_manifest(
+    three: Institutions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[LocalPlan] = []
+
+    def noted(task: object, module: object, vector: Any, *rest: Any, **_: object) -> Any:
+        given.append(rest[1])
+        return np.zeros_like(vector)
+
+    monkeypatch.setattr("accord_client.training.train.train_round", noted)
+    local = {"steps": 6, "learning_rate": "0.25", "clipping_norm": "1", "clipping": "automatic"}
+    manifest = three.manifest(local=local)
+    with three.open(three.parties[1]) as stores:
+        Bench(three, stores, manifest).serve(0, 0)
+    (site,) = {
+        (site.sampling_rate, site.noise_multiplier)
+        for site in RunManifest.from_bytes(manifest.payload).roster
+    }
+    size = 200  # as agreed; the table has 60 rows
+    assert given == [LocalPlan(6, site[0], size, "1", site[1], "0.25", "automatic")]
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ BODIES["manifest"] = {
         "lora": {"rank": 8, "layers": ["2"]},
     },
     "privacy": "dp",
-    "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1"},
+    "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1", "clipping": "flat"},
     "server": {
         "name": "fedavg",
         "learning_rate": "1",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.options import DEFAULT_HOME, DeviceOption, HomeOption, open_home
+from accord_client.devices import DeviceChoice
 from accord_common.cli import Format, FormatOption, emit, table
 
 if TYPE_CHECKING:
@@ -14,7 +15,11 @@ START_EXAMPLE = "Example: accord-node start (Ctrl-C or SIGTERM ends it; systemd 
 STATUS_EXAMPLE = "Example: accord-node status --format json"
 
 
-def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
+def start(
+    home: HomeOption = DEFAULT_HOME,
+    device: DeviceOption = DeviceChoice.CPU,
+    format_: FormatOption = Format.TEXT,
+) -> None:
     """Run the node: wait for runs, check them, train, send masked updates.
 
     One outbound connection goes to the registry, one to a run's aggregator; nothing listens here.
@@ -36,10 +41,10 @@ def start(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
 
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
         logs.configure(opened.path)
-        node = Node(stores, registry)
+        node = Node(stores, registry, device=device)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())
-        warm_up()
+        warm_up(device)
         structlog.get_logger(__name__).info("node-started", registry=registry.url)
         emit(
             {"status": "started", "pid": os.getpid(), "registry": registry.url},

@@ -7,11 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from accord_client.devices import DeviceChoice
+
 if TYPE_CHECKING:
     from accord_common.home import Home
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="ACCORD_NODE_HOME", help="The node's folder.")
+]
+DeviceOption = Annotated[
+    DeviceChoice,
+    typer.Option(
+        "--device",
+        envvar="ACCORD_NODE_DEVICE",
+        help="Where to train; auto takes CUDA where torch finds it.",
+    ),
 ]
 DEFAULT_HOME = Path("~/.accord-node")
 

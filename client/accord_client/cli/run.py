@@ -126,7 +126,8 @@ def describe(considered: Considered, spent: Tally) -> str:
             f"  on {name}: {manifest.rounds} rounds of {manifest.local.steps} steps, at most "
             f"{manifest.max_attempts_total} attempts",
             f"  noise multiplier {site.noise_multiplier}, clipping norm "
-            f"{manifest.local.clipping_norm}, sampling rate {site.sampling_rate}, learning rate "
+            f"{manifest.local.clipping_norm} ({manifest.local.clipping}), sampling rate "
+            f"{site.sampling_rate}, learning rate "
             f"{manifest.local.learning_rate}",
             *_cost(manifest, site, privacy, spent),
             f"  with {manifest.n - 1} other institutions, {share}; agreement {terms.title!r}",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.options import DEFAULT_HOME, DeviceOption, HomeOption, open_home
+from accord_client.devices import DeviceChoice, find_device
 from accord_common.cli import Format, FormatOption, emit, note
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def try_(
         str | None,
         typer.Option(help='Adapters, a JSON object: {"rank": 8, "layers": ["0"]}.'),
     ] = None,
+    device: DeviceOption = DeviceChoice.CPU,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -73,6 +75,7 @@ def try_(
         plan,
         frozen=freeze or (),
         lora=adapters,
+        device=find_device(device),
     )
     emit(
         {"task": task, "distribution": code.distribution, "version": code.version, **asdict(tried)},

@@ -9,7 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from accord_client.training.train import LocalPlan, train_round
+import torch
+
+from accord_client.training.train import CPU, LocalPlan, train_round
 from accord_common.manifest import Lora
 from accord_common.models.adaptation import adapt, initial_part
 from accord_common.models.flat import initial_vector, layout_of, set_vector
@@ -52,6 +54,7 @@ def dry_run(
     frozen: Sequence[str] = (),
     lora: Lora | None = None,
     threads: int = 1,
+    device: torch.device = CPU,
 ) -> DryRun:
     """Train a few steps on `table` and extrapolate to `plan.steps`.
 
@@ -66,10 +69,10 @@ def dry_run(
     adapt(module, frozen, lora)
     vector = initial_part(module, seed=0)
     once = replace(plan, steps=1)
-    train_round(task, module, vector, table, once, threads=threads)  # warms caches up
+    train_round(task, module, vector, table, once, threads=threads, device=device)  # warms up
     timed = replace(plan, steps=min(plan.steps, TIMED_STEPS))
     start = time.perf_counter()
-    train_round(task, module, vector, table, timed, threads=threads)
+    train_round(task, module, vector, table, timed, threads=threads, device=device)
     seconds = (time.perf_counter() - start) * plan.steps / timed.steps
     return DryRun(
         rows=table.rows,

@@ -1,9 +1,10 @@
 """One parameter's gradient for each row of a batch, in whichever form is cheapest to hold.
 
-Guarantees, for each form: `squares` is the squared L2 norm, in float64, of the very vector of which
-`add_to` adds a multiple; `add_to` leaves rows with factor 0 out, even those that are not finite.
-Squares and their sums neither underflow nor lose what they sum; where a norm is computed from
-other products than the sum is, the rounding of the terms is added to the norm.
+Guarantees, for each form: `squares` is the squared L2 norm of the very vector of which
+`weighted_sum` takes a multiple, to 1e-5 but for coordinates below 1e-19, far below any clip; rows
+with factor 0 are left out of the sum, even those that are not finite. A product's sides may be as
+small as float32 goes; where a norm is computed from other products than the sum is, the rounding of
+the terms is added to the norm.
 
 Source: Goodfellow (2015) for |a|^2 |g|^2; Li et al. (2021) for its form over positions; Bu et al.
 (2022), "Differentially private optimization on large model at small cost", for the weighted sum.
@@ -21,6 +22,8 @@ _NORM_BLOCK = 4096  # coordinates squared and summed in float32; longer sums los
 # An input norm beyond it counts as infinite: g * c may round by 2^-150, which times 1e30 and the
 # root of 65,536 outputs is 1e-13 still, far below `MIN_CLIPPING_NORM`.
 _LARGEST_INPUT = 1e30
+# Squares below 1.2e-38 are lost: 1e-6 of this for 1e12 coordinates.
+_SAFE_SQUARE = 1e-20
 _ROUNDING = torch.finfo(torch.float32).eps
 # Instantiating takes o i products a position, and as long again as 2 positions to read what was
 # written; Gram matrices take T (i + o) a position.
@@ -35,11 +38,8 @@ class RowGradients(ABC):
         """Squared norms, float64 (b,); infinite or NaN for a row that must count as zero."""
 
     @abstractmethod
-    def add_to(self, total: Tensor, factors: Tensor) -> None:
-        """Add sum_i factors[i] * gradient_i to `total` (size,), float64.
-
-        The sum over the rows is float32's, as factors (b,) are, each 0 or more.
-        """
+    def weighted_sum(self, factors: Tensor) -> Tensor:
+        """sum_i factors[i] * gradient_i, float32 (size,), for factors (b,), each 0 or more."""
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -64,9 +64,9 @@ class Dense(RowGradients):
         """See `RowGradients`."""
         return _row_squares(self._samples)
 
-    def add_to(self, total: Tensor, factors: Tensor) -> None:
+    def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `RowGradients`."""
-        total.add_(_kept(self._samples, factors).T @ factors)
+        return _kept(self._samples, factors).T @ factors
 
     def dense(self) -> Tensor:
         """See `RowGradients`."""
@@ -91,10 +91,10 @@ class Kernels(RowGradients):
         """See `RowGradients`."""
         return torch.stack([_row_squares(part.flatten(1)) for part in self._samples]).sum(0)
 
-    def add_to(self, total: Tensor, factors: Tensor) -> None:
+    def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `RowGradients`."""
         sums = [_kept(part.flatten(1), factors).T @ factors for part in self._samples]
-        total.add_(self._turned(torch.stack(sums).unsqueeze(1)).view(-1))
+        return self._turned(torch.stack(sums).unsqueeze(1)).view(-1)
 
     def dense(self) -> Tensor:
         """See `RowGradients`."""
@@ -133,25 +133,25 @@ class Products(RowGradients):
         Products that cancel leave of the Gram sum, and of the weighted sum, what was rounded:
         |a| |g| times float32's epsilon is added to such a norm.
         """
-        inputs, outputs = self._inputs.double(), self._outputs.double()
-        of_inputs = _square_sum(inputs.flatten(2))  # (b, n)
-        of_outputs = _square_sum(outputs.flatten(2))  # (b, n)
-        if inputs.shape[2] == 1:
+        of_inputs = _square_sums(self._inputs.flatten(2))  # (b, n)
+        of_outputs = _square_sums(self._outputs.flatten(2))  # (b, n)
+        if self._inputs.shape[2] == 1:
             squares = (of_inputs * of_outputs).sum(1)
         else:
+            inputs, outputs = self._inputs.double(), self._outputs.double()
             gram = (inputs @ inputs.mT).mul_(outputs @ outputs.mT)  # (b, n, T, T)
             rounded = _ROUNDING * (of_inputs.sum(1) * of_outputs.sum(1)).sqrt()
             squares = (gram.sum((1, 2, 3)).clamp(min=0).sqrt() + rounded).square()
         return squares.where(of_inputs.sum(1) <= _LARGEST_INPUT**2, torch.inf)
 
-    def add_to(self, total: Tensor, factors: Tensor) -> None:
+    def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `RowGradients`."""
         inputs, outputs = _kept(self._inputs, factors), _kept(self._outputs, factors)
         outputs = outputs * factors.view(-1, 1, 1, 1)
         # Rows and positions are summed alike: (n, o, b T) @ (n, b T, i).
         left = outputs.permute(1, 3, 0, 2).flatten(2)
         right = inputs.transpose(0, 1).flatten(1, 2)
-        total.view(len(left), left.shape[1], right.shape[2]).add_(left @ right)
+        return (left @ right).view(-1)
 
     def dense(self) -> Tensor:
         """See `RowGradients`."""
@@ -205,13 +205,14 @@ class Lookups(RowGradients):
     def squares(self) -> Tensor:
         """Sum over each row's entries, float64."""
         zeros = self._sums.new_zeros(self._shape[0], dtype=torch.float64)
-        return zeros.index_add_(0, self._rows, _square_sum(self._sums))
+        return zeros.index_add_(0, self._rows, _square_sums(self._sums))
 
-    def add_to(self, total: Tensor, factors: Tensor) -> None:
+    def weighted_sum(self, factors: Tensor) -> Tensor:
         """See `RowGradients`."""
         weights = factors[self._rows]  # (u,)
         sums = _kept(self._sums, weights) * weights.unsqueeze(1)
-        total.view(self._shape[1], -1).index_add_(0, self._entries, sums.double())
+        zeros = sums.new_zeros(self._shape[1], sums.shape[1])
+        return zeros.index_add_(0, self._entries, sums).view(-1)
 
     def dense(self) -> Tensor:
         """See `RowGradients`."""
@@ -225,21 +226,26 @@ class Lookups(RowGradients):
 
 
 def _row_squares(samples: Tensor) -> Tensor:
-    """Squared norms of samples (b, size), float64: short blocks in float32, then exactly."""
+    """Squared norms of samples (..., size), float64: short blocks in float32, then exactly."""
+    size = samples.shape[-1]
+    whole = size // _NORM_BLOCK * _NORM_BLOCK
     parts = []
-    whole = samples.shape[1] // _NORM_BLOCK * _NORM_BLOCK
     if whole:
-        blocks = samples[:, :whole].view(len(samples), -1, _NORM_BLOCK)
-        parts.append(torch.linalg.vector_norm(blocks, dim=2))
-    if whole < samples.shape[1]:
-        parts.append(torch.linalg.vector_norm(samples[:, whole:], dim=1, keepdim=True))
-    return _square_sum(torch.cat(parts, dim=1))
+        blocks = samples[..., :whole].view(*samples.shape[:-1], -1, _NORM_BLOCK)
+        parts.append(torch.linalg.vector_norm(blocks, dim=-1))
+    if whole < size:
+        parts.append(torch.linalg.vector_norm(samples[..., whole:], dim=-1, keepdim=True))
+    norms = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+    return norms.double().square_().sum(-1)
 
 
-def _square_sum(values: Tensor) -> Tensor:
-    """Sum of squares over the last dimension, float64."""
-    norm: Tensor = torch.linalg.vector_norm(values.double(), dim=-1)
-    return norm.square_()
+def _square_sums(values: Tensor) -> Tensor:
+    """As `_row_squares`, and again in float64 where float32's squares under- or overflowed."""
+    squares = _row_squares(values)
+    doubtful = ~((squares >= _SAFE_SQUARE) & squares.isfinite())
+    if doubtful.any():
+        squares[doubtful] = values[doubtful].double().square_().sum(-1)
+    return squares
 
 
 def _kept(values: Tensor, factors: Tensor) -> Tensor:

@@ -27,11 +27,12 @@ class OpacusHooks:
     """An engine (see `step`); `close` leaves the module untouched.
 
     Raises:
-        UsageError: `unsupported-layer` for trainable layers with buffers, or without gradients by
-            row.
+        UsageError: `unsupported-layer` for trainable layers with buffers or without gradients by
+            row, such as torch's attention.
     """
 
     def __init__(self, task: Task, module: nn.Module) -> None:
+        _refuse_attention(module)
         self._task, self._module = task, module
         self._proved = False  # that rows stay apart, in a batch of two or more
         self._parameters = [value for _, value in trainable(module)]
@@ -94,3 +95,18 @@ class OpacusHooks:
             )
         setattr(parameter, "grad_sample", None)  # noqa: B010 - Opacus' attribute, unknown to torch
         return Dense(sample.reshape(rows, -1))
+
+
+def _refuse_attention(module: nn.Module) -> None:
+    """Say what to use instead: torch's attention multiplies by its parameters itself."""
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.MultiheadAttention) and any(
+            value.requires_grad for value in layer.parameters()
+        ):
+            raise UsageError(
+                "unsupported-layer",
+                f"layer {name!r} is {type(layer).__name__}: its parameters have no gradient per "
+                "row",
+                hint="Use opacus.layers.DPMultiheadAttention(..., batch_first=True), or nn.Linear "
+                "with torch.nn.functional.scaled_dot_product_attention.",
+            )

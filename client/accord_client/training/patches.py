@@ -12,6 +12,7 @@ Shapes: b rows, n groups, T output positions, i inputs of a patch, o outputs of 
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def _instantiated(layer: Convolution, inputs: Tensor, gradient: Tensor) -> Kerne
     batch = max(1, _COPIED_BYTES // (4 * patches[0].numel()))
     for start in range(0, len(g), batch):
         part = slice(start, start + batch)
-        flat = patches[part].reshape(-1, patches.shape[2] * line, width)
+        flat = _copied(patches[part]).view(-1, patches.shape[2] * line, width)
         left = g[part].flatten(0, 1)
         for piece in range(pieces):
             first = piece * shift * line
@@ -77,7 +78,9 @@ def _patches(
         A view, (b, n, *positions, rows, *rest of the kernel, channels).
     """
     mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
-    padded = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
+    padded = inputs
+    if any(layer._reversed_padding_repeated_twice):
+        padded = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
     padded = padded.movedim(1, -1).contiguous()  # channels last: what is copied lies together
     row, *steps, _ = padded.stride()
     channels = layer.in_channels // layer.groups
@@ -99,3 +102,22 @@ def _patches(
             1,
         ),
     )
+
+
+def _copied(patches: Tensor) -> Tensor:
+    """As `contiguous`; numpy moves what lies together at once, torch number by number."""
+    if patches.device.type != "cpu":
+        return patches.contiguous()
+    run, outer = 1, patches.ndim  # numbers that lie together, and the dimensions around them
+    while outer and patches.stride(outer - 1) == run:
+        outer -= 1
+        run *= patches.shape[outer]
+    storage = patches.as_strided((patches.untyped_storage().nbytes() // 4,), (1,), 0)
+    pieces = np.ndarray(
+        patches.shape[:outer],
+        f"V{4 * run}",
+        storage.numpy(),
+        4 * patches.storage_offset(),
+        [4 * step for step in patches.stride()[:outer]],
+    )
+    return torch.from_numpy(np.ascontiguousarray(pieces).view(np.float32)).view(patches.shape)

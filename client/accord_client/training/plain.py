@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from accord_client.data.sampling import PoissonSampler
 from accord_client.training.losses import losses_of
 from accord_client.training.step import MAX_PART
-from accord_client.training.train import LocalPlan
+from accord_client.training.train import CPU, LocalPlan
 from accord_common.errors import UsageError
 from accord_common.models.architectures import refuse_mixing
 from accord_common.models.flat import set_vector, trainable
@@ -39,6 +39,7 @@ def train_round(
     plan: LocalPlan,
     *,
     threads: int = 1,
+    device: torch.device = CPU,
 ) -> NDArray[np.float32]:
     """Train for one round and return the update.
 
@@ -49,6 +50,7 @@ def train_round(
         table: the institution's rows.
         plan: public constants; the noise multiplier is "0", C bounds a step's whole gradient.
         threads: how many torch may use, in this whole process.
+        device: where to train; `module` is moved there and stays.
 
     Returns:
         New weights minus `vector`, float32 (d,).
@@ -63,30 +65,37 @@ def train_round(
     refuse_mixing(module)
     check_vector(vector, vector.size)
     torch.set_num_threads(threads)
+    module.to(device)
     divisor, most = float(plan.sampling_rate) * plan.population, float(plan.clipping_norm)
     sampler, rate = PoissonSampler(plan.sampling_rate, table.rows), float(plan.learning_rate)
     update = np.zeros_like(vector)
     module.train()
     for _ in range(plan.steps):
         set_vector(module, vector, update)
-        gradient = _sum(task, module, table, sampler.draw()) / divisor  # (d,)
+        gradient = _sum(task, module, table, sampler.draw(), device) / divisor  # (d,)
         norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
-        update -= (gradient * (rate * min(1.0, most / norm if norm else 1.0))).numpy()
+        update -= (gradient * (rate * min(1.0, most / norm if norm else 1.0))).cpu().numpy()
     return update
 
 
-def _sum(task: Task, module: nn.Module, table: Encoded, rows: NDArray[np.int64]) -> Tensor:
+def _sum(
+    task: Task,
+    module: nn.Module,
+    table: Encoded,
+    rows: NDArray[np.int64],
+    device: torch.device,
+) -> Tensor:
     """The sum of the rows' gradients, float32 (d,)."""
     module.zero_grad(set_to_none=True)
     for start in range(0, len(rows), MAX_PART):
         part = rows[start : start + MAX_PART]
-        features = torch.from_numpy(table.features[part])
-        labels = torch.from_numpy(table.labels[part])
+        features = torch.from_numpy(table.features[part]).to(device)
+        labels = torch.from_numpy(table.labels[part]).to(device)
         loss = losses_of(task, module, features, labels).sum()
         torch.autograd.backward(loss)  # adds to what is there
     parameters = [parameter for _, parameter in trainable(module)]
     gradients = [
-        torch.zeros(item.numel()) if item.grad is None else item.grad.reshape(-1)
+        torch.zeros(item.numel(), device=device) if item.grad is None else item.grad.reshape(-1)
         for item in parameters
     ]
     module.zero_grad(set_to_none=True)

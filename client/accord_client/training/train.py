@@ -26,12 +26,15 @@ from accord_client.data.sampling import PoissonSampler, by_lot
 from accord_client.training.noise import NoiseSource
 from accord_client.training.step import ClippedGradients
 from accord_common.errors import UsageError
+from accord_common.manifest import Clipping
 from accord_common.models.flat import set_vector
 from accord_common.models.task import Task
 from accord_common.tables import Encoded
 from accord_common.vectors import check_vector
 
+CPU = torch.device("cpu")
 GROUP = 256  # rows, on average: enough for a part's speed, few enough for float32's sums
+BLOCK = 1 << 15  # coordinates; their rounded copy stays in a second-level cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class LocalPlan:
         clipping_norm: C.
         noise_multiplier: sigma; the noise has standard deviation sigma * C.
         learning_rate: lr.
+        clipping: which rows are shortened to C; see `step`.
     """
 
     steps: int
@@ -53,6 +57,7 @@ class LocalPlan:
     clipping_norm: str
     noise_multiplier: str
     learning_rate: str
+    clipping: Clipping = "flat"
 
 
 def train_round(
@@ -63,6 +68,7 @@ def train_round(
     plan: LocalPlan,
     *,
     threads: int = 1,
+    device: torch.device = CPU,
 ) -> NDArray[np.float32]:
     """Train for one round and return the update.
 
@@ -73,6 +79,7 @@ def train_round(
         table: the institution's rows.
         plan: public constants; charged to the ledger before this call.
         threads: how many torch may use, in this whole process.
+        device: where to train; `module` is moved there and stays.
 
     Returns:
         New weights minus `vector`, float32 (d,): noised, the only thing that may leave.
@@ -85,17 +92,25 @@ def train_round(
         raise UsageError("no-noise", f"clip {clip} and noise multiplier {sigma} must exceed 0")
     check_vector(vector, vector.size)
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")  # else products fall short of float32's sums
+    module.to(device)
     scale = float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population)
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
     groups = max(1, round(float(plan.sampling_rate) * plan.population / GROUP))
-    update, total = np.zeros_like(vector), np.empty(vector.size)
-    with ClippedGradients(task, module, clip) as gradients:
+    update = np.zeros_like(vector)
+    with ClippedGradients(task, module, clip, plan.clipping) as gradients:
         for _ in range(plan.steps):
             set_vector(module, vector, update)
-            total.fill(0)
-            for rows in by_lot(sampler.draw(), groups):
-                gradients.add_sum(table, rows, total)
+            total = gradients.sum(table, by_lot(sampler.draw(), groups))
             noise.add(total, sigma * clip)
-            total *= scale
-            np.subtract(update, total, out=update, casting="same_kind")
+            descend(update, total, scale)
     return update
+
+
+def descend(update: NDArray[np.float32], noised: NDArray[np.float64], rate: float) -> None:
+    """Subtract `rate` times `noised` (d,) from `update` (d,), in place, rounding to float32."""
+    rounded = torch.empty(min(BLOCK, update.size))
+    for start in range(0, update.size, BLOCK):
+        place = torch.from_numpy(update[start : start + BLOCK])
+        block = rounded[: len(place)].copy_(torch.from_numpy(noised[start : start + BLOCK]))
+        place.sub_(block, alpha=rate)

@@ -20,6 +20,11 @@ def trainable(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
     return [(name, item) for name, item in module.named_parameters() if item.requires_grad]
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Return where the parameters are: all on one device; the CPU for a module without any."""
+    return next((value.device for value in module.parameters()), torch.device("cpu"))
+
+
 def layout_of(module: nn.Module) -> Layout:
     """Return where each parameter lies in the flat vector; `bad-layout` for other than float32."""
     parameters = trainable(module)
@@ -49,12 +54,15 @@ def set_vector(
         check_vector(given, dimension)
     start = 0
     for parameter in parameters:
-        place = parameter.detach().numpy().reshape(-1)
-        stop = start + place.size
-        if update is None:
-            np.copyto(place, vector[start:stop])
+        stop = start + parameter.numel()
+        place, values = parameter.detach().view(-1), vector[start:stop]
+        if not place.is_cpu:
+            moved = values.copy() if update is None else values + update[start:stop]
+            place.copy_(torch.from_numpy(moved))
+        elif update is None:
+            np.copyto(place.numpy(), values)
         else:
-            np.add(vector[start:stop], update[start:stop], out=place)
+            np.add(values, update[start:stop], out=place.numpy())
         start = stop
 
 

@@ -140,7 +140,10 @@ def make_manifest(
             for item in roster.datasets
         ]
         local = LocalTraining(
-            steps=plan.steps, learning_rate=plan.learning_rate, clipping_norm=plan.clipping_norm
+            steps=plan.steps,
+            learning_rate=plan.learning_rate,
+            clipping_norm=plan.clipping_norm,
+            clipping=plan.clipping,
         )
         bounds = [
             site_bound(plan.privacy.mode, local, site, item.size, model.dimension)

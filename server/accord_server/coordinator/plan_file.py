@@ -13,9 +13,10 @@
 Optional: `title`, `datasets` (`owner/name`; all of the agreement's otherwise), `spare_attempts`,
 `server`, `deadlines`, `seed` of the public initial weights, `ring_bits` (32; 16 halves what is
 uploaded and needs noise of 4 steps, 64 is finer), `weights` of the sites' updates (`equal`; `size`
-takes the agreed public sizes), `privacy: {mode: none}` in place of epsilon (a run that protects
-nobody's record, for comparison; `clipping_norm` then bounds a whole step's gradient), and `adapt`,
-to train a part of the model:
+takes the agreed public sizes), `clipping` (`flat`; `automatic` scales every row to about
+`clipping_norm`, so that only the learning rate is left to tune), `privacy: {mode: none}` in place
+of epsilon (a run that protects nobody's record, for comparison; `clipping_norm` then bounds a whole
+step's gradient), and `adapt`, to train a part of the model:
 
     adapt:
       base: public.safetensors         # named float32 arrays; fresh weights from `seed` otherwise
@@ -28,7 +29,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from accord_common.fields import Count, Name, Positive, Slug
-from accord_common.manifest import PrivacyMode, Seconds
+from accord_common.manifest import Clipping, PrivacyMode, Seconds
 from accord_server.coordinator.documents import Document, Number
 
 
@@ -110,6 +111,7 @@ class PlanFile(Document):
     steps: Annotated[int, Field(ge=1, le=100_000)]
     learning_rate: Number
     clipping_norm: Number
+    clipping: Clipping = "flat"
     weights: Literal["equal", "size"] = "equal"
     spare_attempts: Count | None = None
     server: Annotated[ServerEntry, BeforeValidator(_named)] = ServerEntry()
@@ -125,6 +127,8 @@ class PlanFile(Document):
             raise ValueError("a run without privacy has neither epsilon nor noise_multiplier")
         if self.privacy.mode == "dp" and given != 1:
             raise ValueError("give either epsilon or noise_multiplier")
+        if self.privacy.mode == "none" and self.clipping != "flat":
+            raise ValueError("a run without privacy clips no row: leave `clipping` out")
         for name in ("sampling_rate", "learning_rate", "clipping_norm"):
             if float(getattr(self, name)) <= 0:
                 raise ValueError(f"{name} = {getattr(self, name)} must be above 0")

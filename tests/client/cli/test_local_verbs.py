@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from accord_client import outbox
@@ -185,7 +186,9 @@ def test_datasets_are_shown_and_checked_again(accord_node: Run, three: Instituti
     assert accord_node("dataset", "show", "x", "--home", home).code == "unknown-dataset"
 
 
-def test_try_trains_and_throws_away(accord_node: Run, three: Institutions) -> None:
+def test_try_trains_and_throws_away(
+    accord_node: Run, three: Institutions, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = three.homes[three.parties[0]].path
     told = accord_node(
         "try", "tabular-binary", "--dataset", "tumours", "--architecture", "mlp",
@@ -201,6 +204,11 @@ def test_try_trains_and_throws_away(accord_node: Run, three: Institutions) -> No
     assert part["dimension"] == 2 * (2 + 8)
     assert accord_node("budget", "show", "--home", home).json["budgets"][0]["entries"] == 0
     assert not (home / outbox.FILE_NAME).exists()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    nowhere = accord_node(
+        "try", "tabular-binary", "--dataset", "tumours", "--device", "cuda", "--home", home
+    )
+    assert (nowhere.status, nowhere.code) == (2, "no-cuda")
     unknown = accord_node("try", "nothing", "--dataset", "tumours", "--home", home)
     assert (unknown.status, unknown.code) == (1, "unknown-task")
     for bad in ("{", "[]"):

@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 from accord_client.training import step
 from accord_client.training.step import ClippedGradients
+from accord_common.manifest import Clipping
+from accord_common.models.flat import device_of
 from accord_common.models.tabular import BinaryClassification
 from accord_common.models.task import Task
 from accord_common.tables import Encoded
+
+# Where the engine is tried: each kind of device that torch finds here.
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+torch.backends.cudnn.allow_tf32 = False  # convolutions of 10 bits are no oracle
 
 TASK = BinaryClassification()
 ROWS = 12
@@ -27,32 +33,47 @@ def trainable(module: nn.Module) -> list[nn.Parameter]:
 
 def gradient_of(task: Task, module: nn.Module, data: Encoded, row: int) -> Tensor:
     """One row's gradient by all trainable parameters, (d,)."""
-    features = torch.from_numpy(data.features[[row]])
-    loss = task.losses(module(features), torch.from_numpy(data.labels[[row]])).sum()
+    device = device_of(module)
+    features = torch.from_numpy(data.features[[row]]).to(device)
+    labels = torch.from_numpy(data.labels[[row]]).to(device)
+    loss = task.losses(module(features), labels).sum()
     parts = torch.autograd.grad(loss, trainable(module), allow_unused=True, materialize_grads=True)
-    return torch.cat([part.flatten() for part in parts])
+    return torch.cat([part.flatten() for part in parts]).cpu()
 
 
 def row_by_row(
-    task: Task, module: nn.Module, data: Encoded, rows: NDArray[np.int64], clip: float
+    task: Task,
+    module: nn.Module,
+    data: Encoded,
+    rows: NDArray[np.int64],
+    clip: float,
+    clipping: Clipping = "flat",
 ) -> NDArray[np.float64]:
-    """Sum of min(1, C / |g_i|) g_i over rows with a finite gradient, one row at a time."""
+    """Sum of clipped g_i over rows with a finite gradient, one row at a time.
+
+    Flat: min(1, C / |g|) g. Automatic: C g / (|g| + 0.01).
+    """
     total = torch.zeros(sum(p.numel() for p in trainable(module)), dtype=torch.float64)
     for row in rows:
         gradient = gradient_of(task, module, data, int(row)).double()
         if gradient.isfinite().all():
-            total += gradient * min(1.0, clip / max(float(gradient.norm()), 1e-300))
+            norm = float(gradient.norm())
+            flat = min(1.0, clip / max(norm, 1e-300))
+            total += gradient * (flat if clipping == "flat" else clip / (norm + 0.01))
     return total.numpy()
 
 
 def clipped(
-    task: Task, module: nn.Module, data: Encoded, rows: NDArray[np.int64], clip: float
+    task: Task,
+    module: nn.Module,
+    data: Encoded,
+    rows: NDArray[np.int64],
+    clip: float,
+    clipping: Clipping = "flat",
 ) -> NDArray[np.float64]:
     """The sum as the product computes it."""
-    total = np.zeros(sum(p.numel() for p in trainable(module)))
-    with ClippedGradients(task, module, clip) as gradients:
-        gradients.add_sum(data, rows, total)
-    return total
+    with ClippedGradients(task, module, clip, clipping) as gradients:
+        return gradients.sum(data, [rows])
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from opacus.layers import DPMultiheadAttention
 from structlog.testing import capture_logs
 from torch import Tensor, nn
 
@@ -151,18 +152,56 @@ def test_a_row_that_is_not_finite_is_not_taken_for_mixing() -> None:
     assert distance(clipped(TASK, module, data, np.arange(ROWS), 1), expected) <= 1e-5
 
 
+class Encoder(nn.Module):
+    """Six positions of four numbers."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.last = layer, nn.Linear(4, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.last(self.layer(features.view(-1, 6, 4)).mean(1))
+        return result
+
+
+class AttendsToItself(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        result: Tensor = self.layer(inputs, inputs, inputs, need_weights=False)[0]
+        return result
+
+
+def test_torchs_attention_is_refused_with_what_to_use_instead() -> None:
+    attention = nn.MultiheadAttention(4, 2, batch_first=True)
+    whole = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+    for layer, name in ((AttendsToItself(attention), "layer.layer"), (whole, "layer.self_attn")):
+        with pytest.raises(AccordError) as caught:
+            clipped(TASK, Encoder(layer), DATA, np.arange(3), 1)
+        assert caught.value.code == "unsupported-layer"
+        assert f"layer '{name}' is MultiheadAttention" in caught.value.message
+        assert "DPMultiheadAttention(..., batch_first=True)" in str(caught.value.hint)
+    instead = Encoder(AttendsToItself(DPMultiheadAttention(4, 2, batch_first=True)))
+    expected = row_by_row(TASK, instead, DATA, np.arange(ROWS), 0.1)
+    assert distance(clipped(TASK, instead, DATA, np.arange(ROWS), 0.1), expected) <= 1e-5
+    attention.requires_grad_(False)  # what stays needs no gradient per row
+    assert clipped(TASK, Encoder(AttendsToItself(attention)), DATA, np.arange(ROWS), 1).any()
+
+
 def test_what_opacus_cannot_do_is_refused() -> None:
-    class Encoder(nn.Module):
+    class Pairs(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+            self.layer = nn.Bilinear(4, 4, 4)
 
-        def forward(self, features: Tensor) -> Tensor:
-            result: Tensor = self.layer(features.view(-1, 6, 4))
-            return result.sum((1, 2)).unsqueeze(1)
+        def forward(self, inputs: Tensor) -> Tensor:
+            result: Tensor = self.layer(inputs, inputs)
+            return result
 
     with pytest.raises(AccordError, match=r"unsupported-layer.*TypeError"):
-        clipped(TASK, Encoder(), DATA, np.arange(3), 1)
+        clipped(TASK, Encoder(Pairs()), DATA, np.arange(3), 1)
 
 
 def test_a_module_with_a_layer_without_rule_goes_to_opacus_and_says_so() -> None:
@@ -201,9 +240,8 @@ def test_parts_are_as_large_as_memory_allows() -> None:
     thin = linear()
     fat = nn.Sequential(nn.Linear(24, 500_000, bias=False), Mean())
     for module in (thin, fat):
-        total = np.zeros(sum(p.numel() for p in trainable(module)))
         with ClippedGradients(Watching(), module, 1) as gradients:
-            gradients.add_sum(data, np.arange(1500 if module is thin else 60), total)
+            gradients.sum(data, [np.arange(1500 if module is thin else 60)])
     assert seen[:3] == [8, 1024, 468]
     first, second, *_ = seen[3:]
     assert first == 8

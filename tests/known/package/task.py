@@ -41,6 +41,7 @@ def _round(
     plan: object,
     *,
     threads: int = 1,
+    device: object = None,
 ) -> NDArray[np.float32]:
     return known_vector(vector, table)
 

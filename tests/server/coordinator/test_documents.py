@@ -92,6 +92,10 @@ def test_a_repeated_entry_is_refused_with_its_line() -> None:
         (PLAN + b"noise_multiplier: 1\n", "either epsilon or noise_multiplier"),
         (PLAN + b"privacy: {mode: none}\n", "neither epsilon nor noise_multiplier"),
         (PLAN + b"privacy: {mode: plain}\n", "privacy.mode"),
+        (
+            PLAN.replace(b"epsilon: 2.4\n", b"privacy: {mode: none}\nclipping: automatic\n"),
+            "clips no row",
+        ),
         (PLAN.replace(b"1e-1", b"0"), "sampling_rate = 0 must be above 0"),
         (PLAN.replace(b"steps: 4", b"steps: four"), "steps: "),
     ],

@@ -392,6 +392,12 @@ def test_the_manifest_breaks_no_term_and_survives_its_own_bytes(world: World) ->
     assert RunManifest.from_bytes(made.to_bytes()) == made
     assert [site.weight for site in made.roster] == [1, 1, 1]
     assert made.title == "tabular-binary, mlp"
+    assert made.local.clipping == "flat"
+    chosen = manifest(world.agreement, planned(clipping="automatic"))
+    assert chosen.local.clipping == "automatic"
+    assert (chosen.secagg, chosen.roster) == (made.secagg, made.roster)
+    with pytest.raises(ValueError, match="clipping"):
+        planned(clipping="none")
 
 
 def test_fewer_sites_than_the_cohort_are_a_reason(world: World) -> None:
