@@ -12,6 +12,7 @@ from accord_client.cli import (
     agreement,
     budget,
     check,
+    compare,
     daemon,
     dataset,
     join,
@@ -49,6 +50,7 @@ app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
 app.command("budget", epilog=budget.EXAMPLE)(budget.budget)
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(outbox.app, name="outbox")
 
 
