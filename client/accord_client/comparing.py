@@ -187,7 +187,7 @@ class _Bench:
         from accord_common.models.evaluate import logits_of
 
         manifest = ended.run.manifest
-        self.task, module = build_here(self._stores, ended, self._dataset.table)
+        self.task, module = build_here(ended, self._dataset.table)
         name = f"run {manifest.id[-SHORT:]}, {_words(manifest.privacy)}"
         logits = [logits_of(module, ended.model, self._validation)]
         entry = _Entry(name, "federated", manifest.id, manifest.privacy, logits)

@@ -25,18 +25,28 @@ if TYPE_CHECKING:
     from torch import nn
 
     from accord_client.stores import Stores
+    from accord_common.manifest import Adaptation
     from accord_common.models.task import Task
     from accord_common.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """A run that left a model; `start` and `model` are float32 (d,)."""
+    """A run that left a model.
+
+    Attributes:
+        run: its records.
+        result: how it ended.
+        start: its first model, float32 (d,).
+        model: its last, float32 (d,).
+        base: what it adapts, float32 (b,); None where all is trained.
+    """
 
     run: VerifiedRun
     result: RunResult
     start: NDArray[np.float32]
     model: NDArray[np.float32]
+    base: NDArray[np.float32] | None = None
 
 
 def fetch_ended(stores: Stores, registry: RegistryClient, text: str) -> EndedRun:
@@ -78,13 +88,16 @@ def fetch_ended(stores: Stores, registry: RegistryClient, text: str) -> EndedRun
     result = _result(registry, run)
     if result.model is None:
         raise ConflictError("no-model", f"run {view.id} ended before a round was completed")
-    with stores.bases.held():
-        fetch_base(stores, registry, run.manifest)
+    base = None
+    if run.manifest.adaptation is not None:
+        with stores.bases.held():
+            fetch_base(stores, registry, run.manifest)
+            base = stores.bases.load(run.manifest.adaptation)  # the next fetch may remove the file
     start, model = (_vector(registry, name) for name in (run.manifest.initial_model, result.model))
-    return EndedRun(run, result, start, model)
+    return EndedRun(run, result, start, model, base)
 
 
-def build_here(stores: Stores, ended: EndedRun, schema: Schema) -> tuple[Task, nn.Module]:
+def build_here(ended: EndedRun, schema: Schema) -> tuple[Task, nn.Module]:
     """Make the run's module; its trained weights are anything.
 
     Raises:
@@ -96,7 +109,12 @@ def build_here(stores: Stores, ended: EndedRun, schema: Schema) -> tuple[Task, n
 
     manifest = ended.run.manifest
     task = load_task(manifest.task.name)
-    module = build(task, manifest, schema, stores.bases.load)
+
+    def base(_: Adaptation) -> NDArray[np.float32]:
+        assert ended.base is not None  # `fetch_ended` brought it
+        return ended.base
+
+    module = build(task, manifest, schema, base)
     if layout_of(module).hash != manifest.layout:
         raise PolicyError(
             "layout-does-not-follow",
