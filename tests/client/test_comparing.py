@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from accord_client.cli.compare import _text
 from accord_client.comparing import Comparison, compare
 from accord_client.data.rows import open_rows
 from accord_client.ended_runs import EndedRun
@@ -90,6 +91,11 @@ def test_runs_that_differ_in_privacy_share_one_training_alone(
     assert found.training_rows + found.validation_rows == 150 and found.validation_rows > 30
     assert set(found.differences[0].metrics) == {"auc", "accuracy"}
     assert found.differences[0].metrics["auc"].value == 0  # the same model in this test
+    text = _text(found)
+    for number, model in enumerate(found.models, 1):
+        assert f"\n{number}  {model.name}" in text
+    assert "what privacy cost  3 less 1  +0.0000 [+0.000, +0.000]" in text
+    assert "what joining gave  1 less 2" in text and "nothing was charged" in text
     assert stores.ledger.head == head
 
 

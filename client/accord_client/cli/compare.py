@@ -59,38 +59,45 @@ def compare(
 
 def _text(found: Comparison) -> str:
     names = list(found.models[0].metrics)
+    numbers = {model.name: str(number) for number, model in enumerate(found.models, 1)}
     models = [
-        [model.name, str(model.trainings), *_cells(model.metrics, names, "")]
+        [
+            numbers[model.name],
+            model.name,
+            str(model.trainings),
+            *_cells(model.metrics, names, sign=False),
+        ]
         for model in found.models
     ]
     differences = [
         [
             _QUESTIONS[item.question],
-            f"{item.model} less {item.other}",
-            *_cells(item.metrics, names, "+"),
+            f"{numbers[item.model]} less {numbers[item.other]}",
+            *_cells(item.metrics, names, sign=True),
         ]
         for item in found.differences
     ]
     return "\n".join(
         [
             f"{found.dataset}: {found.training_rows} rows to train on, {found.validation_rows} "
-            "validation rows that no training saw",
+            "kept for validation",
             "",
-            table("model", "trainings", *names, rows=models),
+            table("", "model", "trainings", *names, rows=models),
             "",
-            table("question", "difference", *names, rows=differences),
+            table("question", "models", *names, rows=differences),
             "",
             _LEGEND,
         ]
     )
 
 
-def _cells(metrics: dict[str, Figure], names: Sequence[str], sign: str) -> list[str]:
+def _cells(metrics: dict[str, Figure], names: Sequence[str], *, sign: bool) -> list[str]:
+    """A figure in each cell; differences have signs, and a mark where they are no chance."""
+    form = "+" if sign else ""
     cells = []
     for name in names:
         figure = metrics[name]
+        interval = f"[{figure.low:{form}.3f}, {figure.high:{form}.3f}]"
         mark = " *" if sign and figure.clear else ""
-        cells.append(
-            f"{figure.value:{sign}.4f} [{figure.low:{sign}.3f}, {figure.high:{sign}.3f}]{mark}"
-        )
+        cells.append(f"{figure.value:{form}.4f} {interval}{mark}")
     return cells
