@@ -11,7 +11,7 @@ private rows: they are for the steward, and stay here.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +19,7 @@ from accord_client.data.rows import open_rows
 from accord_client.datasets import LocalDataset
 from accord_client.ended_runs import EndedRun, build_here
 from accord_client.stores import Stores
+from accord_client.trainer import local_plan
 from accord_common.errors import DataError, UsageError
 from accord_common.fields import Id
 from accord_common.manifest import PrivacyMode
@@ -205,19 +206,12 @@ class _Bench:
 
     def _alone(self, ended: EndedRun, module: nn.Module, mode: PrivacyMode) -> _Entry:
         from accord_client.training.alone import train_alone
-        from accord_client.training.train import LocalPlan
         from accord_common.models.evaluate import logits_of
 
         manifest = ended.run.manifest
-        site, local = manifest.site(self._stores.party), manifest.local
-        plan = LocalPlan(
-            steps=local.steps,
-            sampling_rate=site.sampling_rate,
-            population=self._dataset.size,
-            clipping_norm=local.clipping_norm,
-            noise_multiplier=site.noise_multiplier if mode == "dp" else NO_NOISE,
-            learning_rate=local.learning_rate,
-        )
+        plan = local_plan(manifest, manifest.site(self._stores.party), self._dataset.size)
+        if mode == "none":
+            plan = replace(plan, noise_multiplier=NO_NOISE)
         model = repr((manifest.architecture, manifest.adaptation, manifest.initial_model))
         recipe = (model, plan, manifest.rounds)
         if recipe not in self._known:
