@@ -1,7 +1,6 @@
 """Comparisons at a node: which models are trained and asked, and what is refused."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +24,10 @@ from tests.client.institutions import Aggregator, Institutions, make_institution
 NONE: dict[str, Any] = {"privacy": "none", "site": {"noise_multiplier": "0"}}
 
 
-@pytest.fixture
-def three(tmp_path: Path) -> Institutions:
-    return make_institutions(tmp_path, privacy={"non_private": True}, rows=150)
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Institutions:
+    folder = tmp_path_factory.mktemp("three")  # no test charges or answers anything
+    return make_institutions(folder, privacy={"non_private": True}, rows=150)
 
 
 @pytest.fixture
