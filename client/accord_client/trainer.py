@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from accord_client.training.train import LocalPlan
     from accord_common.models.task import Task
     from accord_common.tables import Encoded
 
@@ -92,16 +93,7 @@ class Trainer:
         from accord_client.training import plain, train
 
         (task, module), table = self._build(), self._open(opted_out)
-        local = self._manifest.local
-        plan = train.LocalPlan(
-            steps=local.steps,
-            sampling_rate=self._site.sampling_rate,
-            population=self.dataset.size,
-            clipping_norm=local.clipping_norm,
-            noise_multiplier=self._site.noise_multiplier,
-            learning_rate=local.learning_rate,
-            clipping=local.clipping,
-        )
+        plan = local_plan(self._manifest, self._site, self.dataset.size)
         private = self._manifest.privacy == "dp"
         train_round = train.train_round if private else plain.train_round
         return train_round(
@@ -128,6 +120,22 @@ class Trainer:
             self._opened = None  # the old rows need not stay in memory beside the new ones
             self._opened = opted_out, open_rows(self.dataset, opted_out).train
         return self._opened[1]
+
+
+def local_plan(manifest: RunManifest, site: Site, size: int) -> LocalPlan:
+    """The constants of a round at one site; `size` is its dataset's public N."""
+    from accord_client.training.train import LocalPlan
+
+    local = manifest.local
+    return LocalPlan(
+        steps=local.steps,
+        sampling_rate=site.sampling_rate,
+        population=size,
+        clipping_norm=local.clipping_norm,
+        noise_multiplier=site.noise_multiplier,
+        learning_rate=local.learning_rate,
+        clipping=local.clipping,
+    )
 
 
 def warm_up(device: DeviceChoice = DeviceChoice.CPU) -> None:

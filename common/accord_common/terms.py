@@ -143,8 +143,8 @@ def privacy_is_as_agreed(agreement: Agreement, manifest: RunManifest) -> None:
         if manifest.privacy == "none" and not dataset.privacy.non_private:
             raise PolicyError(
                 "non-private-not-agreed",
-                f"the run protects nobody's record; {dataset.name!r} of {dataset.owner} was agreed "
-                "for private runs only",
+                f"the run protects nobody's record; {dataset.name!r} of "
+                f"{agreement.party(dataset.owner).name} was agreed for private runs only",
                 hint="Plan a private run, or agree on `non_private: true` for every dataset.",
             )
 

@@ -12,6 +12,7 @@ from accord_client.cli import (
     agreement,
     budget,
     check,
+    compare,
     daemon,
     dataset,
     join,
@@ -51,6 +52,7 @@ app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
 app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
+app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(outbox.app, name="outbox")
 
 

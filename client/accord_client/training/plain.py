@@ -72,9 +72,10 @@ def train_round(
     module.train()
     for _ in range(plan.steps):
         set_vector(module, vector, update)
-        gradient = _sum(task, module, table, sampler.draw(), device) / divisor  # (d,)
-        norm = float(torch.linalg.vector_norm(gradient, dtype=torch.float64))
-        update -= (gradient * (rate * min(1.0, most / norm if norm else 1.0))).cpu().numpy()
+        total = _sum(task, module, table, sampler.draw(), device)  # (d,)
+        norm = float(torch.linalg.vector_norm(total, dtype=torch.float64)) / divisor
+        shorter = min(1.0, most / norm) if norm else 1.0
+        torch.from_numpy(update).sub_(total.cpu(), alpha=rate * shorter / divisor)
     return update
 
 

@@ -1,4 +1,4 @@
-"""Score a model on public rows, at the coordinator. Nodes release no metric."""
+"""Score a model: on public rows at the coordinator; a node releases no metric of its own rows."""
 
 import numpy as np
 import torch
@@ -13,7 +13,6 @@ from accord_common.tables import Encoded
 BATCH = 4096  # rows
 
 
-@torch.inference_mode()
 def evaluate(
     task: Task, module: nn.Module, vector: NDArray[np.float32], table: Encoded
 ) -> dict[str, float]:
@@ -28,11 +27,23 @@ def evaluate(
     Raises:
         DataError: `not-finite` where the model answers NaN or infinity.
     """
+    return task.metrics(logits_of(module, vector, table), table.labels)
+
+
+@torch.inference_mode()
+def logits_of(
+    module: nn.Module, vector: NDArray[np.float32], table: Encoded
+) -> NDArray[np.float32]:
+    """Return what the weights `vector` (d,) answer to each row, float32 (n, outputs).
+
+    Raises:
+        DataError: `not-finite`.
+    """
     set_vector(module, vector)
     module.eval()
     features = torch.from_numpy(table.features)
     parts = [module(features[start : start + BATCH]) for start in range(0, table.rows, BATCH)]
-    logits = torch.cat(parts).numpy()  # (n, outputs)
+    logits: NDArray[np.float32] = torch.cat(parts).numpy()
     if not np.isfinite(logits).all():
-        raise DataError("not-finite", "the model answers NaN or infinity on the public rows")
-    return task.metrics(logits, table.labels)
+        raise DataError("not-finite", "the model answers NaN or infinity to some row")
+    return logits

@@ -24,7 +24,7 @@ from accord_common.receipts import NODE_RECEIPT, NodeReceipt
 from accord_common.secagg.sealing import TAG_BYTES
 from accord_server.demo.federation import Federation
 from accord_server.demo.processes import Actor, CommandFailed
-from tests.federations import follow, plan, running, synthetic_table
+from tests.federations import follow, plan, running, synthetic_table, terms
 
 PATIENCE_S = 60.0
 MLP = {"name": "mlp", "hidden": [16, 8]}  # 10 inputs; layers 0, 2, 4: 176 + 136 + 9 numbers
@@ -41,7 +41,8 @@ SHAPES = {
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     folder = tmp_path_factory.mktemp("federation") / "f"
-    with running(folder, nodes=2, policy="ask") as federation:
+    permitted = terms()["privacy"] | {"non_private": True}
+    with running(folder, nodes=2, policy="ask", privacy=permitted) as federation:
         yield federation
 
 
@@ -73,6 +74,13 @@ def queued(node: Actor) -> int:
     return int(read(node, "node.db", "SELECT count(*) FROM queue")[0][0])
 
 
+def refused(federation: Federation, node: Actor, *arguments: str) -> str:
+    """The code with which a verb ends."""
+    with pytest.raises(CommandFailed) as caught:
+        federation.at(node, *arguments)
+    return caught.value.code
+
+
 def begin(federation: Federation, *options: str, **changes: Any) -> str:
     """Start a run, if every daemon is up: otherwise nobody would ever end it."""
     assert all(running_pid(folder(node)) for node in federation.nodes)
@@ -100,9 +108,7 @@ def test_the_check_finds_all_well(federation: Federation) -> None:
 
 def test_a_second_daemon_is_refused(federation: Federation) -> None:
     node = federation.nodes[0]
-    with pytest.raises(CommandFailed) as caught:
-        federation.at(node, "start")
-    assert caught.value.code == "already-running"
+    assert refused(federation, node, "start") == "already-running"
     told = federation.at(node, "status")
     assert (told["running"], told["pid"]) == (True, federation.services.pid(node))
 
@@ -154,14 +160,14 @@ def test_a_killed_node_repeats_and_loses_nothing(federation: Federation) -> None
 def test_the_steward_refuses(federation: Federation) -> None:
     node = federation.nodes[0]
     run = begin(federation)
+    assert refused(federation, node, "compare", run) == "run-not-over"
     told = federation.at(node, "refuse", run[-12:], "--reason", "not before the audit")
     assert told["run"] == run
     assert told["code"] == "steward-refused"
     end = follow(federation, run)[-1]
     assert end["state"] == "refused"
-    with pytest.raises(CommandFailed) as caught:
-        federation.at(node, "approve", run, "--yes")
-    assert caught.value.code == "already-decided"
+    assert refused(federation, node, "approve", run, "--yes") == "already-decided"
+    assert refused(federation, node, "compare", run) == "no-model"
 
 
 def test_a_run_goes_on_while_the_registry_is_down(federation: Federation) -> None:
@@ -216,6 +222,46 @@ def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
         item for item in federation.at(federation.nodes[0], "status")["runs"] if item["id"] == run
     )
     assert (told["decision"], told["code"]) == ("refuse", "budget-exceeded")
+
+
+def test_what_privacy_cost_and_whether_joining_paid_is_found_at_the_node(
+    federation: Federation,
+) -> None:
+    """Nodes take part by themselves by now; nothing is charged, and nothing leaves."""
+    node, other = federation.nodes
+    federation.at(node, "dataset", "update", "tumours", "--validation", "0.3")
+    short = {"rounds": 2, "steps": 20, "sampling_rate": "0.5", "spare_attempts": 0}
+    private = begin(federation, noise_multiplier="4", **short)
+    assert follow(federation, private)[-1]["state"] == "completed"
+    exposed = begin(
+        federation, noise_multiplier=None, privacy={"mode": "none"}, weights="size", **short
+    )
+    end = follow(federation, exposed)[-1]
+    assert end["state"] == "completed"
+    assert set(end["epsilon"].values()) == {"infinity"}
+    charged, left = charges(node), federation.at(node, "outbox", "list", "--last", "0")
+    told = federation.at(node, "compare", private, exposed[-12:], "--repeats", "2", "--private")
+    assert told["training_rows"] + told["validation_rows"] == 120
+    assert [(model["kind"], model["privacy"]) for model in told["models"]] == [
+        ("federated", "dp"),
+        ("local", "none"),
+        ("local", "dp"),
+        ("federated", "none"),
+    ]
+    joined = told["models"][3]["metrics"]["auc"]
+    assert joined["low"] <= joined["value"] <= joined["high"] and joined["value"] > 0.8
+    assert [item["question"] for item in told["differences"]] == 2 * ["privacy"] + 3 * ["joining"]
+    assert charges(node) == charged
+    assert federation.at(node, "outbox", "list", "--last", "0") == left
+    assert refused(federation, other, "compare", private) == "no-validation-rows"
+    (budget,) = federation.at(node, "budget")["budgets"]
+    assert budget["non_private"] == 2 and 0 < float(budget["spent"])
+    (row,) = [
+        row
+        for row in federation.office("budget", "show", "--run", exposed)
+        if row["name"] == f"{node.name}/tumours"
+    ]
+    assert (row["attempts"], row["non_private"], row["epsilon"]) == (2, 2, None)
 
 
 def test_adapters_on_a_fresh_base_in_words_of_64_bits(

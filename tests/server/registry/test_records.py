@@ -183,11 +183,11 @@ def test_node_receipts_form_one_chain_each(stack: Stack) -> None:
         post(stack, hospital, world.node_receipt(hospital, manifest, manifest.hash, 0)),
     )
     refuse("wrong-round", post(stack, hospital, world.node_receipt(hospital, manifest, head, 2)))
-    entry = body.ledger.model_copy(
-        update={"spend": body.ledger.spend.model_copy(update={"attempt": 1})}
-    )
-    charged = sign("node-receipt", body.model_copy(update={"ledger": entry}), hospital.node)
-    refuse("wrong-spend", post(stack, hospital, charged))
+    for change in ({"attempt": 1}, {"mechanism": "none", "noise_multiplier": "0"}):
+        spend = body.ledger.spend.model_copy(update=change)
+        entry = body.ledger.model_copy(update={"spend": spend})
+        charged = sign("node-receipt", body.model_copy(update={"ledger": entry}), hospital.node)
+        refuse("wrong-spend", post(stack, hospital, charged))
     stack.client(hospital).post(good)
     fork = world.node_receipt(hospital, manifest, head, 0, attempt=1)
     refuse("forked-chain", post(stack, hospital, fork))

@@ -117,6 +117,10 @@ async def node_receipt(posting: Posting) -> None:
         raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
     if spend.population != run.agreement.dataset(place.dataset).population:
         raise VerificationError("wrong-spend", "the ledger entry charges another population")
+    if (spend.mechanism == "none") != (run.manifest.privacy == "none"):
+        raise VerificationError(
+            "wrong-spend", f"mechanism {spend.mechanism} in a run with {run.manifest.privacy}"
+        )
     _require_round(body.round, run)
     site = await _site(posting, row, body.party)
     await posting.require_head(body.previous, site.head, _NODE_CHAIN, row.id)
