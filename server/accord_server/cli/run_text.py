@@ -46,7 +46,8 @@ def plan(view: "PlanView") -> RenderableType:
         "PLD",
         "without retries",
         "spent",
-        "after",
+        "needs",
+        "left",
         "cap",
         rows=[
             [
@@ -57,7 +58,8 @@ def plan(view: "PlanView") -> RenderableType:
                 site.epsilon_pld,
                 site.epsilon_rounds,
                 site.spent,
-                site.after,
+                site.needs,
+                site.left,
                 f"{site.cap} at {site.delta}",
             ]
             for site in view.sites
@@ -66,6 +68,8 @@ def plan(view: "PlanView") -> RenderableType:
     legend = Text(
         "\nepsilon: what all attempts count against the cap. PLD: the tighter figure for a plan "
         "fixed beforehand, checked against PRV.\n"
+        "needs: what this run adds to what is spent; left: what receipts at the registry leave of "
+        "the cap.\n"
     )
     verdict = [Text("Allowed by the agreement; each node decides for itself.", "green")]
     if not view.allowed:
