@@ -123,7 +123,7 @@ def remaining(
     ahead = manifest.max_attempts_total - stores.ledger.count(run=manifest_hash)
     if spend.population not in group or ahead <= 0:
         return Tally.of([])
-    return Tally.of([spend.model_copy(update={"steps": spend.steps * ahead})])
+    return Tally.of([spend]).times(ahead)
 
 
 def strictest_delta(stores: Stores, population: Id) -> Dec:
