@@ -78,7 +78,7 @@ def _row(balance: Balance, entries: int) -> dict[str, Any]:
         "title": balance.title,
         "spent": figure(balance.spent),
         "reserved": figure(balance.reserved),
-        "left": f"{balance.left:.4f}",
+        "left": left_figure(balance.left),
         "cap": balance.rule.cap.epsilon,
         "delta": balance.rule.cap.delta,
         "adjacency": balance.adjacency,
@@ -119,6 +119,11 @@ def figure(epsilon: float) -> str:
     from accord_common.privacy.accounting import decimal_up
 
     return decimal_up(epsilon) if math.isfinite(epsilon) else "not bounded"
+
+
+def left_figure(epsilon: float) -> str:
+    """Write what is left, rounded down."""
+    return f"{math.floor(epsilon * 10_000) / 10_000:.4f}"
 
 
 # In the order of the group's help: a person looks first, and changes last.

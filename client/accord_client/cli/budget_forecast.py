@@ -86,7 +86,7 @@ def forecast(
         for one in mechanism
     )
     title = f"{proposal.dataset.name}: {proposal.rounds} rounds or attempts of {each}"
-    emit(answer, format_, "\n".join([title, *(_line(one) for one in found)]))
+    emit(answer, format_, "\n".join([title, *(line(one) for one in found)]))
 
 
 def _number(option: str, text: str, most: int | None = None) -> str:
@@ -124,7 +124,7 @@ def _proposed(home: Home, stores: Stores, run: str) -> Proposal:
 
 
 def _view(one: Forecast) -> dict[str, Any]:
-    from accord_client.cli.budget import figure
+    from accord_client.cli.budget import figure, left_figure
 
     balance = one.balance
     return {
@@ -132,7 +132,7 @@ def _view(one: Forecast) -> dict[str, Any]:
         "agreement": balance.agreement,
         "title": balance.title,
         "needs": figure(one.needs),
-        "left": f"{balance.left:.4f}",
+        "left": left_figure(balance.left),
         "fits": one.fits,
         "rounds_that_fit": one.rounds_that_fit,
         "cap": balance.rule.cap.epsilon,
@@ -141,7 +141,8 @@ def _view(one: Forecast) -> dict[str, Any]:
     }
 
 
-def _line(one: Forecast) -> str:
+def line(one: Forecast) -> str:
+    """Say needs and left, as the coordinator's plan does."""
     from accord_client.forecasts import MANY
 
     view = _view(one)
