@@ -30,12 +30,12 @@ def greedy(rule: RdpFilter, generator: random.Random, adjacency: Adjacency) -> T
 
 
 @pytest.mark.soak(sample=2, full=40)
-def test_what_adaptive_choices_spent_is_within_the_cap_by_pld(size: int) -> None:
-    for seed in range(size):
-        generator = random.Random(seed)
+def test_what_adaptive_choices_spent_is_within_the_cap_by_pld(size: int, seed: int) -> None:
+    generator = random.Random(seed)
+    for number in range(size):
         cap = Cap(epsilon=str(generator.choice([2, 3, 8])), delta="0.00001")
         rule = RdpFilter(cap)
-        spent = greedy(rule, generator, ("add-remove", "replace-one")[seed % 2])
+        spent = greedy(rule, generator, ("add-remove", "replace-one")[number % 2])
         assert not any(
             rule.fits(spent + Tally(spent.adjacency, ((noise, rate, 1),))) for noise, rate in MENU
         )
@@ -51,6 +51,7 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     return float(norm.cdf(mu / 2 - below) - math.exp(epsilon) * norm.cdf(-mu / 2 - below))
 
 
+@pytest.mark.soak
 @given(
     st.lists(st.floats(0.5, 60), min_size=1, max_size=60),
     st.sampled_from(["0.3", "1", "3", "8"]),
