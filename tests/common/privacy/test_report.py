@@ -95,7 +95,7 @@ def random_mechanism(generator: random.Random) -> tuple[str, str, int]:
     return decimal_up(between(0.5, 8)), decimal_up(between(1e-4, 0.3)), int(between(1, 5000))
 
 
-@pytest.mark.soak(sample=6, full=200)
+@pytest.mark.soak(sample=4, full=200)
 def test_pld_and_prv_agree_on_random_mechanisms(size: int, seed: int) -> None:
     generator, compared = random.Random(seed), 0
     rough = RdpFilter(Cap(epsilon="0", delta="0.00001"))
