@@ -77,8 +77,8 @@ def _row(balance: Balance, entries: int) -> dict[str, Any]:
         "agreement": balance.agreement,
         "title": balance.title,
         "spent": figure(balance.spent),
-        "reserved": figure(balance.reserved),
-        "left": left_figure(balance.left),
+        "reserved": difference(balance.reserved),
+        "left": difference(balance.left),
         "cap": balance.rule.cap.epsilon,
         "delta": balance.rule.cap.delta,
         "adjacency": balance.adjacency,
@@ -121,9 +121,9 @@ def figure(epsilon: float) -> str:
     return decimal_up(epsilon) if math.isfinite(epsilon) else "not bounded"
 
 
-def left_figure(epsilon: float) -> str:
-    """Write what is left, rounded down."""
-    return f"{math.floor(epsilon * 10_000) / 10_000:.4f}"
+def difference(epsilon: float) -> str:
+    """Write what is reserved, needed or left, so that what fits reads as no more than is left."""
+    return f"{epsilon:.4f}" if math.isfinite(epsilon) else figure(epsilon)
 
 
 # In the order of the group's help: a person looks first, and changes last.

@@ -124,15 +124,15 @@ def _proposed(home: Home, stores: Stores, run: str) -> Proposal:
 
 
 def _view(one: Forecast) -> dict[str, Any]:
-    from accord_client.cli.budget import figure, left_figure
+    from accord_client.cli.budget import difference
 
     balance = one.balance
     return {
         "dataset": balance.dataset.name,
         "agreement": balance.agreement,
         "title": balance.title,
-        "needs": figure(one.needs),
-        "left": left_figure(balance.left),
+        "needs": difference(one.needs),
+        "left": difference(balance.left),
         "fits": one.fits,
         "rounds_that_fit": one.rounds_that_fit,
         "cap": balance.rule.cap.epsilon,
