@@ -15,7 +15,8 @@ def reconcile(
 
     A ledger that was restored from an older copy is frozen until this is done. What is charged is
     charged for good. Receipts that wait, because node.db alone was restored, go on from those at
-    the registry. Shares of rounds under way are dropped.
+    the registry. Shares of rounds under way are dropped. Caps and overlaps that were set after the
+    copy was made have to be set again.
     """
     from accord_client import reconciling
     from accord_client.lock import only_daemon
