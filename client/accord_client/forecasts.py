@@ -105,7 +105,7 @@ def of_constants(
                 calibrate(
                     *(balance.rule.cap.epsilon, balance.rule.cap.delta, sampling_rate),
                     *(steps * rounds, adjacency),
-                    spent=balance.base,
+                    spent=balance.base.private if balance.rule.cap.non_private else balance.base,
                     orders=balance.rule.orders,
                 )
                 for balance in asked

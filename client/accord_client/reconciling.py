@@ -127,6 +127,28 @@ def missing(stores: Stores, found: list[Chain]) -> list[Known]:
     return sorted(lacking, key=lambda known: known.receipt.ledger.sequence)
 
 
+def parted(stores: Stores, found: list[Chain]) -> int:
+    """How many queued receipts the registry would refuse, though the ledger lacks nothing.
+
+    A folder whose `node.db` alone is older goes on from a receipt that is no longer the newest.
+    """
+    heads = {chain.run: chain.head for chain in found}
+    posted = {known.hash for chain in found for known in chain.receipts}
+    astray: set[str] = set()
+    count, after = 0, 0
+    while (item := stores.state.next_queued(after)) is not None:
+        after = item.position
+        if item.envelope.kind != NODE_RECEIPT or item.run not in heads:
+            continue
+        receipt = NodeReceipt.from_bytes(item.envelope.payload)
+        if item.envelope.hash not in posted:
+            if receipt.previous != heads[item.run]:
+                astray.add(item.run)
+            heads[item.run] = item.envelope.hash
+            count += item.run in astray
+    return count
+
+
 def reconcile(stores: Stores, found: list[Chain], clock: Callable[[], datetime]) -> int:
     """Charge the gap, go on from the registry's heads, and thaw; returns how much was charged.
 

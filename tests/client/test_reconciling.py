@@ -323,6 +323,28 @@ def test_a_ledger_set_back_alone_is_found_out(scene: Scene) -> None:
         assert reconciling.behind(stores) is not None
 
 
+def test_a_memory_set_back_alone_goes_on_from_the_registry(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The ledger lacks nothing, so nothing freezes; receipts follow one that is not the last."""
+    scene.spend((0, 0))
+    shutil.copy(scene.copy / "node.db", scene.home.path / "node.db")
+    scene.spend((0, 1), (0, 2))
+    with scene.open() as stores:
+        before = scene.spent(stores)
+        assert stores.state.queued() == 2 and reconciling.behind(stores) is None
+    monkeypatch.setattr(Home, "registry", lambda _: scene.fake)
+    line = ["accord-node", "reconcile", "--yes", "--format", "json", "--home", scene.home.path]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in line])
+    with pytest.raises(SystemExit):
+        main()
+    told = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert told == {"charged": 0, "entries": [], "signed_anew": 2}
+    with scene.open() as stores:
+        assert deliver(stores, scene.registry) == 2 and stores.state.queued() == 0
+        assert scene.spent(stores) == before and len(scene.fake.stored) == 4
+
+
 def test_a_copy_from_mid_round_loses_its_shares(scene: Scene) -> None:
     scene.spend((0, 0))
     scene.back_up()
@@ -369,4 +391,4 @@ def test_check_status_and_reconcile_tell_the_steward(
     told = call("reconcile", "--yes")
     assert told["charged"] == 1 and told["entries"][0]["attempt"] == 0
     assert call("status")["ledger_behind"] is None
-    assert call("reconcile", "--yes") == {"charged": 0, "entries": []}
+    assert call("reconcile", "--yes") == {"charged": 0, "entries": [], "signed_anew": 0}

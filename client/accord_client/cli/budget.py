@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from accord_client.cli import budget_cap, budget_forecast, budget_history
@@ -87,8 +86,8 @@ def _row(balance: Balance, entries: int) -> dict[str, Any]:
         "title": balance.title,
         "spent": words.figure(balance.spent),
         "non_private": balance.before.non_private,
-        "reserved": words.figure(balance.reserved),
-        "left": f"{balance.left:.4f}",
+        "reserved": words.difference(balance.reserved),
+        "left": words.difference(balance.left),
         "cap": balance.rule.cap.epsilon,
         "delta": balance.rule.cap.delta,
         "adjacency": balance.adjacency,
@@ -107,7 +106,7 @@ def _people(stores: Stores) -> list[dict[str, Any]]:
     found = []
     for population in sorted({one.population for one in datasets}):
         tally, delta = stores.ledger.tally(population), strictest_delta(stores, population)
-        private = replace(tally, non_private=0)
+        private = tally.private
         bound = RdpFilter(Cap(epsilon="0", delta=delta), stores.ledger.orders).epsilon(private)
         group = stores.ledger.group(population)
         found.append(

@@ -86,7 +86,7 @@ def forecast(
         for one in mechanism
     )
     title = f"{proposal.dataset.name}: {proposal.rounds} rounds or attempts of {each}"
-    emit(answer, format_, "\n".join([title, *(_line(one) for one in found)]))
+    emit(answer, format_, "\n".join([title, *(line(one) for one in found)]))
 
 
 def _number(option: str, text: str, most: int | None = None) -> str:
@@ -124,15 +124,15 @@ def _proposed(home: Home, stores: Stores, run: str) -> Proposal:
 
 
 def _view(one: Forecast) -> dict[str, Any]:
-    from accord_common.privacy.words import figure
+    from accord_common.privacy.words import difference
 
     balance = one.balance
     return {
         "dataset": balance.dataset.name,
         "agreement": balance.agreement,
         "title": balance.title,
-        "needs": figure(one.needs),
-        "left": f"{balance.left:.4f}",
+        "needs": difference(one.needs),
+        "left": difference(balance.left),
         "fits": one.fits,
         "rounds_that_fit": one.rounds_that_fit,
         "cap": balance.rule.cap.epsilon,
@@ -141,7 +141,8 @@ def _view(one: Forecast) -> dict[str, Any]:
     }
 
 
-def _line(one: Forecast) -> str:
+def line(one: Forecast) -> str:
+    """Say needs and left, as the coordinator's plan does."""
     from accord_client.forecasts import MANY
 
     view = _view(one)

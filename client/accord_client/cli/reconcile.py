@@ -14,7 +14,9 @@ def reconcile(
     """Charge what receipts at the registry show and the ledger lacks; then the node serves again.
 
     A ledger that was restored from an older copy is frozen until this is done. What is charged is
-    charged for good. Shares of rounds under way are dropped.
+    charged for good. Receipts that wait, because node.db alone was restored, go on from those at
+    the registry. Shares of rounds under way are dropped. Caps and overlaps that were set after the
+    copy was made have to be set again.
     """
     from accord_client import reconciling
     from accord_client.lock import only_daemon
@@ -24,10 +26,12 @@ def reconcile(
     opened = open_home(home)
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
         reconciling.compare(stores, registry)
-        if reconciling.behind(stores) is None:
-            emit({"charged": 0, "entries": []}, format_, "The ledger lacks nothing.")
-            return
         chains = reconciling.chains(stores, registry)
+        waiting = reconciling.parted(stores, chains)
+        if reconciling.behind(stores) is None and not waiting:
+            nothing: dict[str, object] = {"charged": 0, "entries": [], "signed_anew": 0}
+            emit(nothing, format_, "The ledger lacks nothing.")
+            return
         missing = reconciling.missing(stores, chains)
         entries = [
             {
@@ -51,11 +55,14 @@ def reconcile(
             )
             for k, h in ((known.receipt, known.hash) for known in missing)
         ]
-        note(table("entry", "run", "round", "attempt", "population", "receipt", rows=rows))
+        if rows:
+            note(table("entry", "run", "round", "attempt", "population", "receipt", rows=rows))
+        if waiting:
+            note(f"{waiting} receipts that wait are signed anew, behind those at the registry.")
         confirm(f"Charge {len(entries)} spends, for good?", yes=yes)
         charged = reconciling.reconcile(stores, chains, now)
     emit(
-        {"charged": charged, "entries": entries},
+        {"charged": charged, "entries": entries, "signed_anew": waiting},
         format_,
         f"Charged {charged} spends. The node may start again.",
     )

@@ -83,6 +83,11 @@ class Tally:
         """Whether nothing was released."""
         return not self.steps and not self.non_private
 
+    @property
+    def private(self) -> "Tally":
+        """The tally without what was released without privacy."""
+        return replace(self, non_private=0)
+
     def __add__(self, other: "Tally") -> "Tally":
         """Compose two tallies."""
         steps: Counter[tuple[str, str]] = Counter()

@@ -5,7 +5,8 @@ that overlap, directly or through others, form one group: whatever is charged to
 against every cap of all, since one person may be in each. That is never too little; where A meets B
 and B meets C but nobody is in all three, it is more than anybody spent.
 
-Not covered: whether a declaration is true. Only the steward knows whose rows a table holds.
+Not covered: whether a declaration is true: only the steward knows whose rows a table holds. A
+ledger that was restored from a copy has the rules of its day: receipts show entries, not rules.
 """
 
 from collections.abc import Iterable, Mapping

@@ -13,6 +13,11 @@ def figure(epsilon: float) -> str:
     return decimal_up(epsilon) if math.isfinite(epsilon) else UNBOUNDED
 
 
+def difference(epsilon: float) -> str:
+    """Write what is reserved, needed or left, so that what fits reads as no more than is left."""
+    return f"{epsilon:.4f}" if math.isfinite(epsilon) else UNBOUNDED
+
+
 def cost(epsilon: str | None) -> str:
     """What one run cost; null in a record is a run without privacy."""
     return UNBOUNDED if epsilon is None else epsilon

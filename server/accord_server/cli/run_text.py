@@ -48,7 +48,8 @@ def plan(view: "PlanView") -> RenderableType:
         "PLD",
         "without retries",
         "spent",
-        "after",
+        "needs",
+        "left",
         "cap",
         rows=[
             [
@@ -59,7 +60,8 @@ def plan(view: "PlanView") -> RenderableType:
                 words.cost(site.epsilon_pld),
                 words.cost(site.epsilon_rounds),
                 words.spent(site.spent, site.non_private),
-                site.after,
+                words.cost(site.needs),
+                site.left,
                 f"{site.cap} at {site.delta}",
             ]
             for site in view.sites
@@ -68,6 +70,8 @@ def plan(view: "PlanView") -> RenderableType:
     legend = Text(
         "\nepsilon: what all attempts count against the cap. PLD: the tighter figure for a plan "
         "fixed beforehand, checked against PRV.\n"
+        "needs: what this run adds to what is spent; left: what receipts at the registry leave of "
+        "the cap.\n"
         + (f"{words.NO_GUARANTEE}\n" if any(site.non_private for site in view.sites) else "")
     )
     verdict = [Text("Allowed by the agreement; each node decides for itself.", "green")]

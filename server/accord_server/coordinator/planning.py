@@ -10,13 +10,14 @@ code is installed there. Memory figures are estimates; `accord-node try` measure
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from accord_common.agreement import Agreement, Dataset
 from accord_common.errors import AccordError, PolicyError
-from accord_common.fields import Count, Dec, Hash, Id, new_id
+from accord_common.fields import Count, Dec, Hash, Id, new_id, to_decimal
 from accord_common.manifest import PrivacyMode, RunManifest
 from accord_common.privacy import words
 from accord_common.privacy.accounting import Tally, decimal_up
@@ -35,6 +36,7 @@ from accord_server.coordinator.manifests import (
     make_manifest,
 )
 from accord_server.coordinator.plan_file import PlanFile
+from accord_server.coordinator.remedies import remedies
 
 _FLOAT = 4  # bytes
 _NODE_COPIES = 5  # in a step: model as it came, update, sum in float64 (two), a layer's part
@@ -87,6 +89,20 @@ class SiteCost(View):
     spent: Dec
     non_private: Count
     after: Dec
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy's issue 14461
+    @property
+    def needs(self) -> Dec | None:
+        """What the run adds: less than `epsilon`, since runs composed cost less; null like it."""
+        if self.epsilon is None:
+            return None
+        return to_decimal(Decimal(self.after) - Decimal(self.spent))
+
+    @computed_field  # type: ignore[prop-decorator]  # mypy's issue 14461
+    @property
+    def left(self) -> Dec:
+        """What earlier runs' receipts leave of the cap; the run fits where it needs no more."""
+        return to_decimal(max(Decimal(0), Decimal(self.cap) - Decimal(self.spent)))
 
 
 class Load(View):
@@ -220,10 +236,12 @@ def appraise(
         plan, agreement, agreement_hash, roster, model, run_id=new_id(), moment=moment
     )
     sites = [_cost(plan, agreement, item, roster, spent, prv) for item in roster.datasets]
+    over = {site.dataset for site in sites if float(site.after) > float(site.cap)}
+    hints = remedies(plan, [item for item in roster.datasets if item.id in over], spent)
     found = [
         *_dates(agreement, moment),
         *violations(agreement, manifest),
-        *_overspends(sites, roster),
+        *_overspends(sites, roster, hints),
     ]
     return PlanView(
         allowed=not found,
@@ -323,7 +341,9 @@ def _dates(agreement: Agreement, moment: datetime) -> list[AccordError]:
     return []
 
 
-def _overspends(sites: Iterable[SiteCost], roster: Roster) -> list[AccordError]:
+def _overspends(
+    sites: Iterable[SiteCost], roster: Roster, hints: Mapping[Id, str]
+) -> list[AccordError]:
     exposed: list[AccordError] = [
         PolicyError(
             "budget-exceeded",
@@ -337,12 +357,12 @@ def _overspends(sites: Iterable[SiteCost], roster: Roster) -> list[AccordError]:
     return exposed + [
         PolicyError(
             "budget-exceeded",
-            f"{site.label}: epsilon {site.after} after this run ({site.spent} spent before), "
-            f"the cap is {site.cap} at delta {site.delta}",
-            hint="Plan more noise, fewer rounds, steps or spare attempts, or amend the agreement.",
+            f"{site.label}: this run needs {site.needs}, {site.left} is left (epsilon {site.after} "
+            f"after it, {site.spent} spent before; the cap is {site.cap} at delta {site.delta})",
+            hint=hints[site.dataset],
         )
         for site in sites
-        if float(site.after) > float(site.cap)
+        if site.dataset in hints
     ]
 
 

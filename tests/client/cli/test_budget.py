@@ -112,7 +112,7 @@ def test_show_says_what_is_spent_reserved_and_left(node: Run, three: Institution
     with three.open(three.parties[0]) as stores:
         stores.state.follow(run, "stopped", now())
     (row,) = node("budget", "show").json["budgets"]
-    assert row["reserved"] == "0"
+    assert row["reserved"] == "0.0000"
 
 
 def second_dataset(three: Institutions) -> str:

@@ -161,6 +161,8 @@ def test_the_steward_refuses(federation: Federation) -> None:
     node = federation.nodes[0]
     run = begin(federation)
     assert refused(federation, node, "compare", run) == "run-not-over"
+    offered = federation.at(node, "budget", "forecast", run[-12:])  # known by the registry alone
+    assert offered["allowed"] and float(offered["forecasts"][0]["needs"]) > 0
     told = federation.at(node, "refuse", run[-12:], "--reason", "not before the audit")
     assert told["run"] == run
     assert told["code"] == "steward-refused"
@@ -282,6 +284,24 @@ def test_adapters_on_a_fresh_base_in_words_of_64_bits(
         base = np.frombuffer(path.read_bytes(), "<f4")
         assert np.array_equal(base[160:], numbers[160:])
         assert not np.array_equal(base[:160], numbers[:160])
+
+
+def test_an_auditor_checks_a_ledger_beside_the_receipts_of_its_node(
+    federation: Federation, tmp_path: Path
+) -> None:
+    node = federation.nodes[0]
+    until(lambda: queued(node) == 0)
+    file = tmp_path / "ledger.jsonl"
+    exported = federation.at(node, "budget", "export", file)
+    told = federation.office("budget", "verify", file, "--receipts")
+    assert (told["head"], told["entries"]) == (exported["head"], len(charges(node)))
+    assert 0 < told["receipts"] < told["entries"]  # a killed attempt was charged, and never sent
+    spent = [one["spent"]["filter"] for one in federation.office("budget", "total")["populations"]]
+    assert any(0 < float(one) < float(told["populations"][0]["filter"]) for one in spent)
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
+    with pytest.raises(CommandFailed) as caught:
+        federation.office("budget", "verify", file, "--receipts")
+    assert caught.value.code == "export-behind"
 
 
 def test_sigterm_ends_the_daemon_cleanly(federation: Federation) -> None:

@@ -150,6 +150,8 @@ def test_the_sum_does_not_depend_on_order_or_split() -> None:
     assert np.array_equal(rdp(whole), rdp(parts))
     assert np.array_equal(rdp(whole), rdp(reversed(parts)))
     assert Tally.of(parts[:7]) + Tally.of(parts[7:]) == Tally.of(whole)
+    assert Tally.of(parts[5:6]).times(60) == Tally.of(parts[5:])
+    assert Tally.of(whole).times(0) == Tally.of([])
 
 
 def test_mixed_adjacencies_are_priced_at_the_stricter() -> None:

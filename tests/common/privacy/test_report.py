@@ -1,16 +1,18 @@
 """The accountants against each other, at settings published for them (delta 1e-5)."""
 
 import math
+import random
 from typing import Any
 
 import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant
-from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants import GaussianAccountant, PRVAccountant, RDPAccountant
 
 from accord_common.errors import VerificationError
 from accord_common.privacy import accounting, calibration, filter, report
-from accord_common.privacy.accounting import Tally
+from accord_common.privacy.accounting import Tally, decimal_up
+from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import bounded_epsilon, prv_check, report_epsilon
 from tests.common.privacy.spends import rounds, spend
 
@@ -88,6 +90,50 @@ def test_accountants_that_disagree_stop_the_plan(factor: float) -> None:
         prv_check([spend()], DELTA, Wrong())
     assert caught.value.code == "accountants-disagree"
     assert "1.82" in caught.value.message
+
+
+def random_mechanism(generator: random.Random) -> tuple[str, str, int]:
+    """Noise .5 to 8, rate 1e-4 to .3, steps 1 to 5000, each uniform in its logarithm."""
+
+    def between(low: float, high: float) -> float:
+        return math.exp(generator.uniform(math.log(low), math.log(high)))
+
+    return decimal_up(between(0.5, 8)), decimal_up(between(1e-4, 0.3)), int(between(1, 5000))
+
+
+@pytest.mark.soak(sample=4, full=200)
+def test_pld_and_prv_agree_on_random_mechanisms(size: int, seed: int) -> None:
+    generator, compared = random.Random(seed), 0
+    rough = RdpFilter(Cap(epsilon="0", delta="0.00001"))
+    while compared < size:
+        tally = Tally("add-remove", (random_mechanism(generator),))
+        if not 0.05 <= rough.epsilon(tally) <= 40:  # the report's figure is below the filter's
+            continue
+        own = report_epsilon(tally, DELTA)
+        if 0.05 <= own <= 20:
+            other = prv_check(tally, DELTA, PRVAccountant())  # raises where they disagree
+            assert abs(other - own) <= max(0.02 * own, 0.01)
+            compared += 1
+
+
+def test_a_plan_of_nothing_costs_nothing() -> None:
+    assert prv_check([], DELTA, PRVAccountant()) == 0
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "figure"),
+    [(("1", "0.01", 1000), 1.618), (("0.5", "0.001", 2000), 1.25), (("2", "0.3", 300), 15.04)],
+)
+def test_a_gaussian_dp_accountant_says_less_than_the_truth(
+    mechanism: tuple[str, str, int], figure: float
+) -> None:
+    """Its limit theorem underestimates, by a factor of three at worst: hence the test below."""
+    with pytest.warns(UserWarning, match="can underestimate"):
+        tempting = GaussianAccountant()
+    tempting.history = [(float(mechanism[0]), float(mechanism[1]), mechanism[2])]
+    epsilon = tempting.get_epsilon(DELTA)
+    assert epsilon == pytest.approx(figure, rel=5e-3)
+    assert epsilon < report_epsilon(Tally("add-remove", (mechanism,)), DELTA) * 0.995
 
 
 def test_no_gaussian_dp_accountant_is_on_offer() -> None:

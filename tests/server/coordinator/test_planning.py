@@ -233,7 +233,7 @@ def test_what_earlier_runs_spent_counts(world: World) -> None:
     both = spent_before([first, receipt(world, 0)])  # another run: other manifest hash
     assert both == {population: Tally("add-remove", (("2", "0.1", 10),))}
 
-    heavy = {population: Tally("add-remove", (("1", "0.25", 40),))}
+    heavy = {population: Tally("add-remove", (("5", "0.25", 40),))}
     view = seen(world, heavy)
     assert set(codes(view)) == {"budget-exceeded"}
     (over,) = [site for site in view.sites if float(site.after) > float(site.cap)]
@@ -241,6 +241,15 @@ def test_what_earlier_runs_spent_counts(world: World) -> None:
     assert float(over.spent) > 0 and float(over.after) < float(over.spent) + float(
         over.epsilon or "nan"
     )
+    assert float(over.needs or "nan") > float(over.left) == pytest.approx(3 - float(over.spent))
+    (reason,) = view.reasons
+    assert f"this run needs {over.needs}, {over.left} is left" in reason.message
+    assert re.search(r"With noise_multiplier [0-9.]+ it would fit", reason.hint)
+    noise = re.findall(r"noise_multiplier ([0-9.]+) ", reason.hint)[0]
+    assert seen(world, heavy, noise_multiplier=noise, epsilon=None).allowed
+    spent_up = {population: Tally("add-remove", (("1", "0.25", 4000),))}
+    (reason,) = seen(world, spent_up).reasons
+    assert "No noise is enough" in reason.hint
 
 
 class Flattering:
