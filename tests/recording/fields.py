@@ -329,6 +329,13 @@ POLLS = frozenset(name for name in ENDPOINTS if name.startswith("GET ")) | {
 }
 """How often these come is a matter of timing."""
 
+FRAME = frozenset({"node", "run_id", "object_id", "session_id", "clientapp_runtime_list"}) | {
+    name
+    for kind in ("messages_list", "message_object_trees", "Message", "RecordDict")
+    for name in (kind, f"{kind} child")
+}
+"""First names of fields that stand around every message alike."""
+
 QUERIES: dict[str, Check] = {
     "limit": lambda v, k: v == "500",
     "kind": lambda v, k: v in ("withdrawal", "node-receipt"),

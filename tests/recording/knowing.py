@@ -26,6 +26,7 @@ from tests.known import installing
 from tests.recording.fields import Known, field_of
 from tests.recording.reading import (
     Request,
+    acknowledged,
     body_of,
     content_of,
     envelopes,
@@ -112,6 +113,7 @@ class Recorded:
         """Hashes of what this site itself sent: objects, envelopes, sealed vectors."""
         found = {envelope.hash for envelope in envelopes(self.requests[site])}
         for request in self.requests[site]:
+            found |= acknowledged(request)
             content = content_of(request)
             if content is not None:
                 found.add(hashlib.sha256(content).hexdigest())

@@ -22,6 +22,8 @@ from google.protobuf.message import Message as Proto
 from accord_common.api.wire import envelope_from_json
 from accord_common.canonical import canonical_bytes
 from accord_common.envelope import Envelope
+from accord_common.parcel import pack
+from accord_common.wire import Done, encode
 
 Leaf = tuple[str, Any]
 _PROTOS: dict[str, type[Proto]] = {
@@ -132,6 +134,19 @@ def envelopes(sent: Iterable[Request]) -> Iterator[Envelope]:
             yield from _inside(json.loads(item.value.bytes))
         elif request.path == "/v1/records" and request.body:
             yield from _inside(json.loads(request.body))
+
+
+def acknowledged(request: Request) -> set[str]:
+    """Ids of the objects in a `done` that this `push-messages` would announce.
+
+    A run's end may cut it off behind the announcement; what it would hold follows from its frame.
+    """
+    if request.path != "/v1/fleet/push-messages":
+        return set()
+    (message,) = PushMessagesRequest.FromString(request.body).messages_list
+    message.metadata.message_id = ""
+    frame = Message(metadata=message.metadata).SerializeToString(deterministic=True)
+    return set(pack(encode(Done()), None).within("Message", frame).tree.ids())
 
 
 def body_of(envelope: Envelope) -> Any:
