@@ -279,7 +279,21 @@ def test_nodes_speak_to_registry_and_aggregator_alone_and_start_nothing(
         }
 
 
-def test_a_field_that_nobody_declared_is_found() -> None:
+def test_a_field_that_nobody_declared_is_found(recorded: Recorded) -> None:
     for path in ("upload.rows", "node-receipt.batch", "consent.path", "loss"):
         with pytest.raises(AssertionError, match="nobody has declared"):
             rule_of(path)
+    known = recorded.known(0)
+    for path, value in (
+        ("clientapp_runtime_list", 0.25),
+        ("size", 120),
+        ("node-receipt.ledger.spend.size", 120),
+        ("consent.ledger_head", "ab" * 32),  # of what nobody knows: of a table, say
+        ("upload.chunks", 2),
+        ("upload.words", 12),
+        ("chunk", bytes(61)),
+        ("shares.sealed.*", "00" * 83),
+        ("refusal.code", "too-few-rows"),
+        ("update.next.message", "epsilon 0.49 is spent"),
+    ):
+        assert not rule_of(path).holds(value, known), path

@@ -175,13 +175,13 @@ FIELDS: dict[str, Rule] = {
     **_of(
         "delegation",
         party=PARTY,
-        node_key=KEY,
+        node_key=_own("own.key"),
         flower_key=Rule("key", _text("0[23][0-9a-f]{96}")),
         previous=_always(None),
         valid_from=TIME,
         valid_until=TIME,
     ),
-    "signature.keyid": KEY,
+    "signature.keyid": _own("own.key"),
     "signature.sig": SIGNATURE,
     # What the steward declares about a table; `agreement.*` is the record as all have it
     "id": _own("dataset.id"),

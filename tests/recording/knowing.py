@@ -86,6 +86,7 @@ class Recorded:
         name("profile", home.profile.to_json())
         key = home.flower_key().private.public_key()
         known.named["flower.public_key"] = {b64encode(public_key_to_bytes(key)).decode()}
+        known.named["own.key"] = {home.node_key().public, home.profile.identity_key}
         name("agreement", self.agreement.to_json())
         (own,) = [d for d in self.agreement.datasets if d.owner == home.profile.party]
         name("dataset", own.to_json())
