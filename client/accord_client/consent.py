@@ -7,7 +7,8 @@ architecture, clip or rounds, because each of these changes a hash that a signat
 breaks one check.
 
 `CHECKS` is the whole policy, read top to bottom; each raises one stable code. What a check raises
-leaves the node in the signed consent, so messages hold public facts only.
+leaves the node in the signed consent, so messages hold public facts only; but for a DataError, of
+which nothing leaves.
 
 Not covered: what happens after consent (`standing.py` repeats the checks that time can change).
 """
@@ -22,7 +23,13 @@ from typing import Literal, Protocol
 from accord_common.agreement import Agreement, verify_agreement
 from accord_common.enrolment import Delegation, verify_delegation, verify_offer
 from accord_common.envelope import Envelope
-from accord_common.errors import AccordError, NotFoundError, PolicyError, VerificationError
+from accord_common.errors import (
+    AccordError,
+    DataError,
+    NotFoundError,
+    PolicyError,
+    VerificationError,
+)
 from accord_common.manifest import RunManifest, Site, verify_manifest
 from accord_common.privacy.events import Spend
 from accord_common.terms import TERMS
@@ -117,11 +124,22 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The decision; code and reason are empty where it is to accept."""
+    """The decision; code and reason are empty where it is to accept.
+
+    `private`: they speak of the table itself, and are for the steward alone.
+    """
 
     decision: Literal["accept", "refuse"]
     code: str = ""
     reason: str = ""
+    private: bool = False
+
+    @property
+    def told(self) -> tuple[str, str]:
+        """Code and reason as all parties may read them."""
+        if self.private:
+            return "dataset-not-ready", "this site's table does not fit; its steward knows why"
+        return self.code, self.reason
 
 
 def agreement_is_the_one_signed_here(facts: Facts) -> None:
@@ -234,7 +252,7 @@ def rows_are_within_the_public_size(facts: Facts) -> None:
     """The table has no more rows than the public size that bounds and divisors use."""
     local = facts.datasets[facts.site.dataset]
     if local.rows > local.size:
-        raise PolicyError(
+        raise DataError(
             "dataset-outgrew-size",
             f"the table has outgrown its public size {local.size}",
             hint="Register it under another name with a larger size and --population "
@@ -326,6 +344,8 @@ def decide(facts: Facts) -> Verdict:
     try:
         for check in CHECKS:
             check(facts)
+    except DataError as error:
+        return Verdict("refuse", error.code, error.message, private=True)
     except AccordError as error:
         return Verdict("refuse", error.code, error.message)
     return Verdict("accept")

@@ -136,14 +136,15 @@ def answer(
     if verdict.decision == "accept":
         check_not_behind(stores)
     manifest, site = considered.facts.run, considered.facts.site
+    code, reason = verdict.told
     record = Consent(
         manifest=considered.facts.manifest.hash,
         party=stores.party,
         dataset=site.dataset,
         delegation=site.delegation,
         decision=verdict.decision,
-        code=verdict.code,
-        reason=verdict.reason,
+        code=code,
+        reason=reason,
         ledger_head=stores.ledger.head,
         created=format_time(now),
     )

@@ -70,6 +70,7 @@ TOLD = {  # code -> the words that leave in the place of an error's own
     "dataset-missing": _SILENT,
     "ledger-broken": _SILENT,
     "ledger-unwritable": _SILENT,
+    "no-cuda": _SILENT,
     "round-decided": _SILENT,
     "state-unwritable": _SILENT,
     "task-code-differs": "the task installed here is not the code that the manifest names",

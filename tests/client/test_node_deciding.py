@@ -114,6 +114,22 @@ def test_a_run_over_the_budget_is_refused_without_telling_what_was_spent(
     assert "100 attempts" in verdict.reason
 
 
+def test_a_table_that_does_not_fit_is_refused_without_saying_how(
+    three: Institutions, stores: Stores
+) -> None:
+    (dataset,) = stores.datasets.all()
+    grown = dataset.file.model_copy(update={"rows": dataset.size + 1})
+    stores.datasets.store(dataset.model_copy(update={"file": grown}))
+    considered = look(three, stores, three.manifest())
+    run = answer(stores, considered, considered.verdict, "awaiting-consent", now())
+    assert run.code == "dataset-outgrew-size"  # for the steward
+    item = stores.state.next_queued()
+    assert item is not None
+    consent = Consent.from_bytes(item.envelope.payload)
+    assert (consent.decision, consent.code) == ("refuse", "dataset-not-ready")
+    assert not any(character.isdigit() for character in consent.reason)
+
+
 def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions) -> None:
     datasets = three.world.agreement.model_dump()["datasets"]
     first, second = datasets[0], datasets[1]

@@ -147,7 +147,15 @@ def test_status_shows_what_waits_for_the_steward(accord_node: Run, three: Instit
     (shown,) = told["runs"]
     assert (shown["id"], shown["decision"], shown["round"]) == (run, "accept", None)
     text = accord_node("status", "--home", home, text=True).out
-    assert "not running" in text and run in text
+    assert "not running" in text and run in text and "refuses" not in text
+    with three.open(party) as stores:
+        stores.state.refuse(run, 2, "budget-exceeded", "it would reach 3.1, the cap is 3")
+        stores.state.refuse(run, 3, "budget-exceeded", "it would reach 3.2, the cap is 3")
+    (shown,) = accord_node("status", "--home", home).json["runs"]
+    assert (shown["refusal"]["round"], shown["refusal"]["code"]) == (2, "budget-exceeded")
+    text = accord_node("status", "--home", home, text=True).out
+    assert "refuses since round 3: it would reach 3.2, the cap is 3 [budget-exceeded]" in text
+    assert "budget-exceeded from round 3" in text
 
 
 def test_budget_is_the_ledgers(accord_node: Run, three: Institutions) -> None:

@@ -1,0 +1,1 @@
+"""Every byte that a process sends, in plaintext, and how to read it."""
