@@ -67,7 +67,7 @@ class Contribution:
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check code and files without opening the table.
+        """Check code and files, without opening a table that a glance vouches for.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.
@@ -81,6 +81,7 @@ class Contribution:
         if self._trainer is None or self._trainer.dataset != dataset:
             self._trainer = Trainer(self.manifest, self.site, dataset, self.stores.bases)
         self._trainer.check_code()
+        self._trainer.look(self._opted_out)
 
     def words(self, model: NDArray[np.float32]) -> Words:
         """Train one round from `model` (d,); return w' x, quantised, (d,)."""

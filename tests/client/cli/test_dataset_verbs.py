@@ -12,6 +12,7 @@ from accord_client.data.files import FileSource
 from accord_client.data.rows import examine
 from accord_client.datasets import Datasets
 from accord_client.training import train
+from accord_common.errors import DataError
 from accord_common.manifest import RunManifest
 from accord_common.tables import Encoded
 from tests.client.cli.conftest import Run
@@ -99,7 +100,8 @@ def test_a_running_run_leaves_them_out_from_its_next_round(
             contribution.ready()
             contribution.words(model)
         opt_outs.path.write_text("[")
-        with pytest.raises(Exception, match="opt-outs-unreadable"):
+        assert str(stores.datasets.problems()["tumours"]).startswith("[opt-outs-unreadable]")
+        with pytest.raises(DataError, match="opt-outs-unreadable"):
             contribution.ready()
     assert rows == [60, 58, 56, 0]
 
@@ -149,6 +151,8 @@ def test_validation_rows_and_a_new_source_are_for_the_steward(
     assert "split" not in told and "mark" not in told and "key" not in str(told)
     tried = node("try", "tabular-binary", "--dataset", "tumours", "--steps", "1").json
     assert tried["rows"] == told["training_rows"]
+    text = node("dataset", "update", "tumours", text=True)
+    assert "60 rows of 30 patients" in text.out and "several rows" in text.err
     wrong = node("dataset", "update", "tumours", "--allow-column", "radius")
     assert wrong.code == "bad-arguments"
     database = sqlite3.connect(tmp_path / "t.db")
@@ -165,3 +169,8 @@ def test_validation_rows_and_a_new_source_are_for_the_steward(
     database.commit()
     tried = node("try", "tabular-binary", "--dataset", "tumours", "--steps", "1")
     assert tried.code == "dataset-changed"
+    manifest = RunManifest.from_bytes(three.manifest().payload)
+    with three.open(three.parties[0]) as stores:
+        contribution = Contribution(stores, manifest, manifest.site(three.parties[0]))
+        with pytest.raises(DataError, match="dataset-changed"):
+            contribution.ready()  # so before the charge, which comes next
