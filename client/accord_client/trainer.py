@@ -75,6 +75,15 @@ class Trainer:
             )
         self._checked = True
 
+    def look(self, opted_out: frozenset[str]) -> None:
+        """Read the rows now if nothing but reading tells that they changed: before the charge.
+
+        Raises:
+            DataError: as `update`.
+        """
+        if not self.dataset.mark.glance:
+            self._open(opted_out)
+
     def update(self, model: NDArray[np.float32], opted_out: frozenset[str]) -> NDArray[np.float32]:
         """Train one round from `model` (d,) and return the noised update (d,).
 

@@ -62,17 +62,16 @@ def test_opt_outs_are_added_listed_counted_and_taken_back(node: Run, tmp_path: P
     assert node("dataset", "opt-out", "tumours", file).code == "unreadable-file"
 
 
-def test_a_broken_table_keeps_nobody_from_opting_out(node: Run, three: Institutions) -> None:
+def test_a_broken_table_keeps_nobody_from_opting_out(
+    node: Run, accord_node: Run, three: Institutions
+) -> None:
     (three.folder / "table-0.csv").write_text("nothing\n")
     told = node("dataset", "opt-out", "tumours", "--add", "p1")
     assert told.json == {"opted_out": 1, "found": None, "rows": None}
     assert "The list is stored" in told.err
     assert node("dataset", "opt-out", "tumours", "--list").json == ["p1"]
-
-
-def test_without_an_identifier_nobody_can_opt_out(accord_node: Run, three: Institutions) -> None:
-    home = three.homes[three.parties[1]].path
-    told = accord_node("dataset", "opt-out", "tumours", "--add", "p1", "--home", home)
+    nameless = three.homes[three.parties[1]].path
+    told = accord_node("dataset", "opt-out", "tumours", "--add", "p1", "--home", nameless)
     assert told.code == "no-identifier"
 
 
@@ -136,11 +135,11 @@ def test_a_report_shows_columns_and_no_cells(
     ],
 )
 def test_a_source_is_named_once_and_whole(
-    node: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    accord_node: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("a\n1\n")
-    assert node("dataset", "report", *options).code == "bad-source"
+    assert accord_node("dataset", "report", *options).code == "bad-source"
 
 
 def test_validation_rows_and_a_new_source_are_for_the_steward(
