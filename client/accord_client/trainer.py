@@ -1,10 +1,12 @@
 """The institution's rows and model over one run: opened at the first charged attempt, then kept.
 
-Guarantees: no row is read before the first `update`, but those of a source that shows no change at
-a glance (a database), which `look` reads, so that a change costs no charge; every `update` is one
-round of `training.train`, with the public constants of manifest and agreement and nothing else.
+Guarantees: no row is read before the first `update`; every `update` is one round of
+`training.train`, with the public constants of manifest and agreement and nothing else.
 
 Not covered: charging. The caller charges before each call.
+
+One exception: a source that shows no change at a glance, a database, is read by `look`, before the
+charge, so that a change costs none.
 """
 
 from __future__ import annotations

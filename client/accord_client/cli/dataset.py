@@ -60,7 +60,8 @@ NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
 
 @app.command(
     epilog="Example: accord-node dataset add tumours.csv --schema tumours.yaml --name tumours "
-    "--size 200"
+    "--size 200, or accord-node dataset add --sql postgresql://reader@host/omop --query kidney.sql "
+    "--password-file secret --schema kidney.yaml --name kidney --size 5000 --unit patient"
 )
 def add(
     schema: Annotated[Path, typer.Option(help="The agreed schema, .yaml or .json.")],
@@ -69,8 +70,8 @@ def add(
         int,
         typer.Option(
             min=1,
-            help="The public size N: a round number, at least the row count. Updates are divided "
-            "by it, the row count itself stays private.",
+            help="The public size N: a round number, at least the rows to train on. Updates are "
+            "divided by it, the row count itself stays private.",
         ),
     ],
     file: Annotated[
