@@ -69,7 +69,7 @@ class Contribution:
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check device, code and files without opening the table.
+        """Check device, code and files, without opening a table that a glance vouches for.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.
@@ -87,6 +87,7 @@ class Contribution:
                 self.manifest, self.site, dataset, self.stores.bases, device=self.device
             )
         self._trainer.check_code()
+        self._trainer.look(self._opted_out)
 
     def words(self, model: NDArray[np.float32]) -> Words:
         """Train one round from `model` (d,); return w' x, quantised, (d,)."""

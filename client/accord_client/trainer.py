@@ -5,6 +5,9 @@ Guarantees: no row is read before the first `update`; every `update` is one roun
 with the public constants of manifest and agreement and nothing else.
 
 Not covered: charging. The caller charges before each call.
+
+One exception: a source that shows no change at a glance, a database, is read by `look`, before the
+charge, so that a change costs none.
 """
 
 from __future__ import annotations
@@ -79,6 +82,15 @@ class Trainer:
                 hint="Install the same release as the coordinator.",
             )
         self._checked = True
+
+    def look(self, opted_out: frozenset[str]) -> None:
+        """Read the rows now if nothing but reading tells that they changed: before the charge.
+
+        Raises:
+            DataError: as `update`.
+        """
+        if not self.dataset.mark.glance:
+            self._open(opted_out)
 
     def update(self, model: NDArray[np.float32], opted_out: frozenset[str]) -> NDArray[np.float32]:
         """Train one round from `model` (d,) and return the update (d,), noised in private runs.

@@ -23,6 +23,7 @@ from accord_common.cli import Format, FormatOption, emit, note, table, verbs
 
 if TYPE_CHECKING:
     from accord_client.datasets import Datasets, LocalDataset
+    from accord_common.errors import AccordError
 
 app = verbs("Register tables, and say who and what is left out of them.")
 app.command("opt-out", epilog=opt_out.EXAMPLE)(opt_out.opt_out)
@@ -59,7 +60,8 @@ NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
 
 @app.command(
     epilog="Example: accord-node dataset add tumours.csv --schema tumours.yaml --name tumours "
-    "--size 200"
+    "--size 200, or accord-node dataset add --sql postgresql://reader@host/omop --query kidney.sql "
+    "--password-file secret --schema kidney.yaml --name kidney --size 5000 --unit patient"
 )
 def add(
     schema: Annotated[Path, typer.Option(help="The agreed schema, .yaml or .json.")],
@@ -68,8 +70,8 @@ def add(
         int,
         typer.Option(
             min=1,
-            help="The public size N: a round number, at least the row count. Updates are divided "
-            "by it, the row count itself stays private.",
+            help="The public size N: a round number, at least the rows to train on. Updates are "
+            "divided by it, the row count itself stays private.",
         ),
     ],
     file: Annotated[
@@ -137,6 +139,7 @@ def add(
         except BaseException:
             store.forget(dataset)
             raise
+    _warn_of_repeats(dataset)
     emit(
         _view(dataset),
         format_,
@@ -150,9 +153,10 @@ def add(
 def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
     """List the tables registered here."""
     store = _store(home)
-    views = [_view(dataset) | {"problem": _problem(dataset)} for dataset in store.all()]
+    problems = store.problems()
+    views = [_view(dataset) | _problem(problems[dataset.name]) for dataset in store.all()]
     keys = ("id", "name", "size", "rows", "policy")
-    headers = (*keys, "file")
+    headers = (*keys, "source")
     rows = [[*(view[key] for key in keys), view["problem"] or "ok"] for view in views]
     none = "No dataset is registered here: accord-node dataset add"
     emit(views, format_, table(*headers, rows=rows) if views else none)
@@ -162,9 +166,10 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
 def show(
     name: NameArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
 ) -> None:
-    """Show one registration, and whether its file is still the one that was checked."""
-    dataset = _store(home).find(name)
-    view = _view(dataset) | {"problem": _problem(dataset)}
+    """Show one registration, and whether its source is in sight as it was when it was checked."""
+    store = _store(home)
+    dataset = store.find(name)
+    view = _view(dataset) | _problem(store.problems()[dataset.name])
     text = "\n".join(f"{key:<12} {value}" for key, value in view.items() if key != "table")
     emit(view, format_, text)
 
@@ -198,6 +203,7 @@ def update(
         validation=validation,
         allowed=reasons(allow_column),
     )
+    _warn_of_repeats(dataset)
     emit(
         _view(dataset),
         format_,
@@ -211,19 +217,26 @@ def _store(home: Path) -> Datasets:
     return Datasets.of(open_home(home).path)
 
 
-def _problem(dataset: LocalDataset) -> str | None:
-    from accord_common.errors import DataError
-
-    try:
-        dataset.check_unchanged()
-    except DataError as error:
-        return error.code
-    return None
+def _problem(error: AccordError | None) -> dict[str, str | None]:
+    return {"problem": None if error is None else error.code}
 
 
 def _counts(dataset: LocalDataset) -> str:
-    rows, training = dataset.mark.rows, dataset.mark.training
-    return f"{rows} rows" if rows == training else f"{rows} rows, {rows - training} for validation,"
+    mark = dataset.mark
+    text = f"{mark.rows} rows"
+    if mark.patients is not None:
+        text += f" of {mark.patients} patients"
+    return (
+        text if mark.rows == mark.training else f"{text}, {mark.rows - mark.training} to validate,"
+    )
+
+
+def _warn_of_repeats(dataset: LocalDataset) -> None:
+    if dataset.mark.patients is not None and dataset.mark.patients < dataset.mark.rows:
+        note(
+            "Some patients have several rows. Privacy holds for each row; what a patient's rows "
+            "say together is protected less. One row a patient and --unit patient protects people."
+        )
 
 
 def _view(dataset: LocalDataset) -> dict[str, Any]:
@@ -231,6 +244,7 @@ def _view(dataset: LocalDataset) -> dict[str, Any]:
     body: dict[str, Any] = dataset.model_dump(mode="json", exclude={"split", "mark"})
     return body | {
         "rows": dataset.mark.rows,
+        "patients": dataset.mark.patients,
         "training_rows": dataset.mark.training,
         "validation": dataset.split.fraction,
         "schema_hash": dataset.table.hash,

@@ -36,7 +36,8 @@ def opt_out(
     """Leave patients out: from training, validation and everything else that reads rows.
 
     Identifiers are compared with the column that the schema names as `identifier`. A run that is
-    under way leaves them out from its next round. The list never leaves this node.
+    under way leaves them out from its next round. Each dataset has a list of its own, which never
+    leaves this node.
     """
     from accord_client.datasets import Datasets
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 Role = Literal["feature", "target", "identifier", "ignored", "undeclared"]
 SAMPLE = 2_000  # cells a column, evenly spread
+_LOOK = 200  # characters of a cell: what is longer is prose, and patterns take long over it
 _MOST = 0.9  # share of cells that must have a form which other things have too by chance
 _SOME = 0.001  # for forms that nothing else has: two in a sample
 _DISTINCT = 0.5  # share of distinct cells that tells names and numbers from categories
@@ -156,7 +157,7 @@ def _sample(column: pd.Series) -> list[str]:
 def _text(cell: object) -> str:
     if isinstance(cell, datetime | date):
         return cell.isoformat()[:10]
-    return "" if cell is None else str(cell).strip()
+    return "" if cell is None else str(cell).strip()[:_LOOK]
 
 
 def _kind_of_values(cells: Sequence[str]) -> tuple[Kind, float] | None:

@@ -36,12 +36,14 @@ class Mark(Record):
         sha256: over all that was read; which bytes, each kind of source says.
         rows: how many rows.
         training: how many of them training may see, were nobody to opt out.
+        patients: how many identifiers; None where the schema has none.
     """
 
     glance: Text
     sha256: Hash
     rows: Count
     training: Count
+    patients: Count | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,13 @@ def examine(
             f"none of {rows} rows fell into a validation fraction of {split.fraction}",
             hint="Choose a larger fraction, or none.",
         )
-    return Mark(glance=reading.glance, sha256=reading.sha256, rows=rows, training=training)
+    return Mark(
+        glance=reading.glance,
+        sha256=reading.sha256,
+        rows=rows,
+        training=training,
+        patients=None if reading.people is None else len(set(reading.people)),
+    )
 
 
 def open_rows(dataset: LocalDataset, opted_out: frozenset[str]) -> Rows:

@@ -1,53 +1,39 @@
 """Rows from a database, by one SELECT that can change nothing there.
 
-Guarantees: SQLite is opened with mode=ro and query_only; PostgreSQL runs the query in a transaction
-that the server itself keeps read-only, which is asked of the server before the query, and in its
-extended protocol, which takes one statement. The password stands in no registration and no message:
-it is read from a variable or a file that only its owner reads, when a connection is made. A remote
-PostgreSQL is asked for TLS unless the address says otherwise.
+Guarantees: nothing is written there (`sql_connection`), and PostgreSQL takes one statement, in its
+extended protocol. The password stands in no registration and no message: it is read from a variable
+or a file that only its owner reads, whenever a connection is made.
 
-The mark's hash is `sql_text.rows_hash`. At a glance nothing can be told: that rows changed shows
-when they are read. Queries on a snapshot, or on tables that are loaded now and then, suit that.
-
-Not covered: functions of the database that act outside its transactions; an account that may only
-read is the steward's to make. Other databases: none of their drivers keeps a session read-only.
+The mark's hash is `sql_text.rows_hash`. At a glance nothing can be told, so the rows are read
+before a round is charged: that they changed costs nothing. Queries on a snapshot, or on tables that
+are loaded now and then, suit that.
 """
 
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import quote
 
 from pydantic import StringConstraints
 
+from accord_client.data import sql_connection
 from accord_client.data.reading import Reading, refuse_changed
+from accord_client.data.sql_connection import identity_of, is_sqlite, late, parse, reading
 from accord_client.data.sql_text import check_select, row_hash, rows_hash
-from accord_common.errors import AccordError, DataError, UsageError
+from accord_common.errors import DataError, UsageError
 from accord_common.fields import Name, Record, Text
 from accord_common.schema import Schema
 
 if TYPE_CHECKING:
     import pandas as pd
-    from sqlalchemy import Connection, Engine
-    from sqlalchemy.engine import URL
 
 MAX_QUERY_CHARACTERS = 1 << 16
-CONNECT_TIMEOUT_S = 10
-QUERY_TIMEOUT_S = 300  # a query that takes longer holds up a round that others wait for
 MOST_CELLS = 200_000_000  # some 2 GB of numbers
 _AT_ONCE = 10_000  # rows that are fetched and turned into columns together
-_PROGRESS = 10_000  # SQLite instructions between two looks at the clock, well under 1 ms
-_READ_ONLY_SESSION = "-c default_transaction_read_only=on"
-_READ_ONLY_TRANSACTION = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-_HERE = ("", "localhost", "127.0.0.1", "::1")
-_READ_ONLY_STATE, _CANCELLED_STATE = "25006", "57014"  # PostgreSQL, appendix A
 _PASSWORD_HINT = "Give --password-env VARIABLE or --password-file FILE."
 
 
@@ -73,22 +59,25 @@ class SqlSource(Record):
 
         Raises:
             UsageError: `bad-sql-url`, `sql-dialect`, `sql-password-in-url`, `sql-not-select`.
+            FormatError: `bad-record`, such as a query that is too long.
         """
-        parsed = _parse(url)
+        parsed = parse(url)
         if parsed.password is not None or "password" in parsed.query:
             raise UsageError(
                 "sql-password-in-url", "the address holds a password", hint=_PASSWORD_HINT
             )
-        if parsed.get_backend_name() == "sqlite":
+        if is_sqlite(parsed):
             file = Path(parsed.database or "").expanduser().absolute()
             parsed = parsed.set(database=str(file))
         check_select(query)
-        return cls(
-            kind="sql",
-            url=parsed.render_as_string(),
-            query=query.strip().rstrip(";").rstrip(),
-            password_variable=password_variable,
-            password_file=None if password_file is None else str(password_file.absolute()),
+        return cls.from_json(
+            {
+                "kind": "sql",
+                "url": parsed.render_as_string(),
+                "query": query.strip().rstrip(";").rstrip(),
+                "password_variable": password_variable,
+                "password_file": password_file and str(password_file.expanduser().absolute()),
+            }
         )
 
     @property
@@ -99,16 +88,12 @@ class SqlSource(Record):
     @property
     def identity(self) -> str:
         """The database, whoever asks and whatever the query: its tables describe one population."""
-        url = _parse(self.url)
-        if url.get_backend_name() == "sqlite":
-            return str(Path(url.database or "").resolve())
-        host = url.host or url.query.get("host", "")
-        return f"postgresql {host} {url.port or 5432} {url.database}"
+        return identity_of(parse(self.url))
 
     def glance(self) -> str:
         """Nothing: see the module; `dataset-missing` where a SQLite file is not there."""
-        url = _parse(self.url)
-        if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
+        url = parse(self.url)
+        if is_sqlite(url) and not Path(url.database or "").is_file():
             raise DataError(
                 "dataset-missing",
                 f"{url.database} is no file",
@@ -146,8 +131,8 @@ class SqlSource(Record):
         import pandas as pd
 
         parts, hashes = [], []
-        deadline = time.monotonic() + QUERY_TIMEOUT_S
-        with self._reading(deadline) as connection:
+        deadline = time.monotonic() + sql_connection.QUERY_TIMEOUT_S
+        with reading(self.place, parse(self.url), self._password(), deadline) as connection:
             result = connection.execution_options(
                 stream_results=True, max_row_buffer=_AT_ONCE, no_parameters=True
             ).exec_driver_sql(self.query)
@@ -156,7 +141,7 @@ class SqlSource(Record):
             cells = 0
             for rows in result.partitions(_AT_ONCE):
                 if time.monotonic() > deadline:
-                    raise self._late()
+                    raise late(self.place)
                 cells += len(rows) * len(names)
                 if cells > MOST_CELLS:
                     raise DataError(
@@ -168,25 +153,6 @@ class SqlSource(Record):
                 parts.append(_columns(names, rows))
         frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=names)
         return frame, rows_hash(names, hashes)
-
-    @contextmanager
-    def _reading(self, deadline: float) -> Iterator[Connection]:
-        from sqlalchemy import exc
-
-        url = _parse(self.url)
-        sqlite = url.get_backend_name() == "sqlite"
-        engine = _sqlite(url, deadline) if sqlite else _postgresql(url, self._password())
-        connected = False
-        try:
-            with engine.connect() as connection:
-                if not sqlite:
-                    _require_read_only(connection)
-                connected = True
-                yield connection
-        except exc.DBAPIError as error:
-            raise self._explain(error, connected=connected) from None
-        finally:
-            engine.dispose()
 
     def _password(self) -> str | None:
         if self.password_variable is not None:
@@ -209,102 +175,6 @@ class SqlSource(Record):
                 hint=f"chmod 600 {path}",
             )
         return text.rstrip("\r\n")
-
-    def _late(self) -> AccordError:
-        return DataError(
-            "sql-timeout",
-            f"{self.place} did not give all rows within {QUERY_TIMEOUT_S} s",
-            hint="Let the query read a table that was prepared for it.",
-        )
-
-    def _explain(self, error: Any, *, connected: bool) -> AccordError:
-        """Name what the database said; never the statement, whose text is the steward's own."""
-        said = str(error.orig).strip().partition("\n")[0]
-        state = getattr(error.orig, "sqlstate", None)
-        if state == _READ_ONLY_STATE or "readonly database" in said:
-            return DataError(
-                "sql-not-readonly",
-                f"the query would change {self.place}: {said}",
-                hint="Give a SELECT that writes nothing and locks nothing.",
-            )
-        if state == _CANCELLED_STATE or said == "interrupted":
-            return self._late()
-        if not connected:
-            return DataError(
-                "sql-unreachable",
-                f"{self.place}: {said}",
-                hint="Check address, account and password, and that the database is up.",
-            )
-        return DataError("sql-refused", f"{self.place}: {said}", hint="Correct the query.")
-
-
-def _parse(url: str) -> URL:
-    from sqlalchemy import exc, make_url
-
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-    except (exc.ArgumentError, ValueError) as error:
-        raise UsageError(
-            "bad-sql-url",
-            "the address is none that SQLAlchemy reads",
-            hint="For example postgresql://reader@db.hospital.org/omop or sqlite:////data/omop.db",
-        ) from error
-    if backend not in ("sqlite", "postgresql"):
-        raise UsageError(
-            "sql-dialect",
-            f"{backend} cannot be kept from writing by its driver",
-            hint="Use PostgreSQL or SQLite, or export the rows to Parquet.",
-        )
-    return parsed
-
-
-def _sqlite(url: URL, deadline: float) -> Engine:
-    from sqlalchemy import NullPool, create_engine
-
-    def open_() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"file:{quote(url.database or '')}?mode=ro", uri=True, timeout=CONNECT_TIMEOUT_S
-        )
-        connection.execute("PRAGMA query_only = ON")
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS)
-        return connection
-
-    return create_engine("sqlite://", creator=open_, poolclass=NullPool)
-
-
-def _postgresql(url: URL, password: str | None) -> Engine:
-    from sqlalchemy import NullPool, create_engine
-
-    options = [
-        *([url.query["options"]] if "options" in url.query else []),
-        _READ_ONLY_SESSION,
-        f"-c statement_timeout={int(QUERY_TIMEOUT_S * 1000)}",
-    ]
-    arguments: dict[str, Any] = {
-        "connect_timeout": CONNECT_TIMEOUT_S,
-        "application_name": "accord-node",
-        "options": " ".join(map(str, options)),
-    }
-    if (url.host or "") not in _HERE and "sslmode" not in url.query:
-        arguments["sslmode"] = "require"
-    return create_engine(
-        url.set(drivername="postgresql+psycopg", password=password),
-        connect_args=arguments,
-        poolclass=NullPool,
-        execution_options=_READ_ONLY_TRANSACTION,
-    )
-
-
-def _require_read_only(connection: Connection) -> None:
-    from sqlalchemy import text
-
-    if (found := connection.scalar(text("SHOW transaction_read_only"))) != "on":
-        raise DataError(
-            "sql-not-readonly",
-            f"the server says transaction_read_only = {found}",
-            hint="Connect to PostgreSQL itself: what stands between may drop settings.",
-        )
 
 
 def _refuse_repeated(names: Sequence[str]) -> None:

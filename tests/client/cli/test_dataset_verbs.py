@@ -12,6 +12,7 @@ from accord_client.data.files import FileSource
 from accord_client.data.rows import examine
 from accord_client.datasets import Datasets
 from accord_client.training import train
+from accord_common.errors import DataError
 from accord_common.manifest import RunManifest
 from accord_common.tables import Encoded
 from tests.client.cli.conftest import Run
@@ -61,17 +62,16 @@ def test_opt_outs_are_added_listed_counted_and_taken_back(node: Run, tmp_path: P
     assert node("dataset", "opt-out", "tumours", file).code == "unreadable-file"
 
 
-def test_a_broken_table_keeps_nobody_from_opting_out(node: Run, three: Institutions) -> None:
+def test_a_broken_table_keeps_nobody_from_opting_out(
+    node: Run, accord_node: Run, three: Institutions
+) -> None:
     (three.folder / "table-0.csv").write_text("nothing\n")
     told = node("dataset", "opt-out", "tumours", "--add", "p1")
     assert told.json == {"opted_out": 1, "found": None, "rows": None}
     assert "The list is stored" in told.err
     assert node("dataset", "opt-out", "tumours", "--list").json == ["p1"]
-
-
-def test_without_an_identifier_nobody_can_opt_out(accord_node: Run, three: Institutions) -> None:
-    home = three.homes[three.parties[1]].path
-    told = accord_node("dataset", "opt-out", "tumours", "--add", "p1", "--home", home)
+    nameless = three.homes[three.parties[1]].path
+    told = accord_node("dataset", "opt-out", "tumours", "--add", "p1", "--home", nameless)
     assert told.code == "no-identifier"
 
 
@@ -99,7 +99,8 @@ def test_a_running_run_leaves_them_out_from_its_next_round(
             contribution.ready()
             contribution.words(model)
         opt_outs.path.write_text("[")
-        with pytest.raises(Exception, match="opt-outs-unreadable"):
+        assert str(stores.datasets.problems()["tumours"]).startswith("[opt-outs-unreadable]")
+        with pytest.raises(DataError, match="opt-outs-unreadable"):
             contribution.ready()
     assert rows == [60, 58, 56, 0]
 
@@ -134,11 +135,11 @@ def test_a_report_shows_columns_and_no_cells(
     ],
 )
 def test_a_source_is_named_once_and_whole(
-    node: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+    accord_node: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("a\n1\n")
-    assert node("dataset", "report", *options).code == "bad-source"
+    assert accord_node("dataset", "report", *options).code == "bad-source"
 
 
 def test_validation_rows_and_a_new_source_are_for_the_steward(
@@ -149,6 +150,8 @@ def test_validation_rows_and_a_new_source_are_for_the_steward(
     assert "split" not in told and "mark" not in told and "key" not in str(told)
     tried = node("try", "tabular-binary", "--dataset", "tumours", "--steps", "1").json
     assert tried["rows"] == told["training_rows"]
+    text = node("dataset", "update", "tumours", text=True)
+    assert "60 rows of 30 patients" in text.out and "several rows" in text.err
     wrong = node("dataset", "update", "tumours", "--allow-column", "radius")
     assert wrong.code == "bad-arguments"
     database = sqlite3.connect(tmp_path / "t.db")
@@ -165,3 +168,8 @@ def test_validation_rows_and_a_new_source_are_for_the_steward(
     database.commit()
     tried = node("try", "tabular-binary", "--dataset", "tumours", "--steps", "1")
     assert tried.code == "dataset-changed"
+    manifest = RunManifest.from_bytes(three.manifest().payload)
+    with three.open(three.parties[0]) as stores:
+        contribution = Contribution(stores, manifest, manifest.site(three.parties[0]))
+        with pytest.raises(DataError, match="dataset-changed"):
+            contribution.ready()  # so before the charge, which comes next

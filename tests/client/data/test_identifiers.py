@@ -112,6 +112,7 @@ def test_national_numbers_are_told_from_other_long_ones() -> None:
         [f"{draw.random():.6f}" for _ in range(60)],
         ["1.2.3", "v10.1"] * 20,
         [None, float("nan"), ""] * 20,
+        ["www." + "a" * 10**5, "a" * 10**6, "1" * 10**5] * 20,  # and in no time
         [],
     ],
 )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import make_url
 
-from accord_client.data import sql
+from accord_client.data import sql, sql_connection
 from accord_client.data.reading import Reading
 from accord_client.data.rows import open_rows
 from accord_client.data.sql import SqlSource
@@ -156,11 +157,11 @@ def test_a_session_that_may_write_is_refused_before_the_query(
     """What stands between node and server may drop settings: either is enough, none is refused."""
     url = clinic[1] + "&options=-c%20search_path=public"
     with monkeypatch.context() as dropped:
-        dropped.setattr(sql, "_READ_ONLY_TRANSACTION", {})
+        dropped.setattr(sql_connection, "_READ_ONLY_TRANSACTION", {})
         assert read(url).table.rows == 60
-    monkeypatch.setattr(sql, "_READ_ONLY_SESSION", "")
+    monkeypatch.setattr(sql_connection, "_READ_ONLY_SESSION", "")
     assert read(url).table.rows == 60
-    monkeypatch.setattr(sql, "_READ_ONLY_TRANSACTION", {})
+    monkeypatch.setattr(sql_connection, "_READ_ONLY_TRANSACTION", {})
     assert refusal(lambda: read(url)).code == "sql-not-readonly"
 
 
@@ -170,7 +171,7 @@ def test_what_takes_too_long_is_stopped(
     clinic: tuple[Postgres, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sql, "QUERY_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(sql_connection, "QUERY_TIMEOUT_S", 0.2)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) "
     assert refusal(lambda: read(address, endless + "SELECT max(i) FROM n")).code == "sql-timeout"
     assert refusal(lambda: read(address, endless + "SELECT i FROM n")).code == "sql-timeout"
@@ -247,6 +248,20 @@ def test_a_password_is_read_from_where_only_its_owner_reads(
     assert refusal(lambda: variable.read(SCHEMA)).code == "sql-no-password"
     monkeypatch.setenv("CLINIC_PASSWORD", "x")
     assert variable.read(SCHEMA).table.rows == 60
+
+
+@pytest.mark.parametrize(
+    ("url", "sslmode"),
+    [
+        ("postgresql://a@db.hospital.org/d", "require"),
+        ("postgresql://a@/d?host=db.hospital.org", "require"),
+        ("postgresql://a@db.hospital.org/d?sslmode=verify-full", None),  # stays as it was written
+        ("postgresql://a@localhost/d", None),
+        ("postgresql://a@/d?host=/run/postgresql", None),
+    ],
+)
+def test_rows_cross_a_network_under_tls(url: str, sslmode: str | None) -> None:
+    assert sql_connection._settings(make_url(url)).get("sslmode") == sslmode
 
 
 def test_two_queries_of_one_database_are_about_one_population(tmp_path: Path) -> None:
