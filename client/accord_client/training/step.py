@@ -16,11 +16,11 @@ the learning rate are one number to tune. Both keep a row below C.
 
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
 
-Not covered: libraries that round a row by who is beside it. MKL, oneDNN and cuBLAS choose kernels by
-a batch's size, so one row more may move the last bit of others' gradients in its group; weights can
-be chosen to amplify that, and no clip sees it. That part of "real arithmetic" is assumed. Nor noise
-and the division by q N (`train`), or the account (the ledger). Gradients come from `bookkeeping`
-where each layer has a rule, else from `opacus_hooks`: the same sum in more time.
+Not covered: libraries that round a row by how many are beside it. MKL, oneDNN and cuBLAS choose
+kernels by a batch's size, so one row more may move the last bit of others' gradients in its group;
+weights can be chosen to amplify that, and no clip sees it. That part of "real arithmetic" is
+assumed. Nor noise and the division by q N (`train`), or the account (the ledger). Gradients come
+from `bookkeeping` where each layer has a rule, else from `opacus_hooks`: the same sum in more time.
 """
 
 from collections.abc import Iterable, Iterator
