@@ -230,8 +230,10 @@ def _row_squares(samples: Tensor) -> Tensor:
     """Squared norms of samples (..., size), float64: short blocks in float32, then exactly."""
     size = samples.shape[-1]
     whole = size // _NORM_BLOCK * _NORM_BLOCK
+    norms: Tensor
     if not whole:
-        return torch.linalg.vector_norm(samples, dim=-1).double().square_()
+        norms = torch.linalg.vector_norm(samples, dim=-1)
+        return norms.double().square_()
     blocks = samples[..., :whole].view(*samples.shape[:-1], -1, _NORM_BLOCK)
     norms = torch.linalg.vector_norm(blocks, dim=-1)
     if whole < size:
