@@ -12,6 +12,7 @@ Source: Goodfellow (2015) for |a|^2 |g|^2; Li et al. (2021) for its form over po
 Shapes: b rows, n groups, T positions, i inputs, o outputs; `size` is the parameter's.
 """
 
+import math
 from abc import ABC, abstractmethod
 from typing import Self
 
@@ -229,22 +230,26 @@ def _row_squares(samples: Tensor) -> Tensor:
     """Squared norms of samples (..., size), float64: short blocks in float32, then exactly."""
     size = samples.shape[-1]
     whole = size // _NORM_BLOCK * _NORM_BLOCK
-    parts = []
-    if whole:
-        blocks = samples[..., :whole].view(*samples.shape[:-1], -1, _NORM_BLOCK)
-        parts.append(torch.linalg.vector_norm(blocks, dim=-1))
+    norms: Tensor
+    if not whole:
+        norms = torch.linalg.vector_norm(samples, dim=-1)
+        return norms.double().square_()
+    blocks = samples[..., :whole].view(*samples.shape[:-1], -1, _NORM_BLOCK)
+    norms = torch.linalg.vector_norm(blocks, dim=-1)
     if whole < size:
-        parts.append(torch.linalg.vector_norm(samples[..., whole:], dim=-1, keepdim=True))
-    norms = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        rest = torch.linalg.vector_norm(samples[..., whole:], dim=-1, keepdim=True)
+        norms = torch.cat([norms, rest], dim=-1)
     return norms.double().square_().sum(-1)
 
 
 def _square_sums(values: Tensor) -> Tensor:
     """As `_row_squares`, and again in float64 where float32's squares under- or overflowed."""
     squares = _row_squares(values)
-    doubtful = ~((squares >= _SAFE_SQUARE) & squares.isfinite())
-    if doubtful.any():
-        squares[doubtful] = values[doubtful].double().square_().sum(-1)
+    if squares.numel():
+        least, most = (bound.item() for bound in squares.aminmax())  # NaN where there is any
+        if not (least >= _SAFE_SQUARE and most < math.inf):
+            doubtful = ~((squares >= _SAFE_SQUARE) & (squares < math.inf))
+            squares[doubtful] = values[doubtful].double().square_().sum(-1)
     return squares
 
 

@@ -45,10 +45,12 @@ def _instantiated(layer: Convolution, inputs: Tensor, gradient: Tensor) -> Kerne
     g = gradient.reshape(len(inputs), layer.groups, -1, gradient[0, 0].numel())  # (b, n, o, T)
     samples = g.new_empty(pieces, *g.shape[:3], width)
     batch = max(1, _COPIED_BYTES // (4 * patches[0].numel()))
+    kept = g.new_empty(min(batch, len(g)) * patches[0].numel())  # the same memory, still in cache
     for start in range(0, len(g), batch):
         part = slice(start, start + batch)
-        flat = _copied(patches[part]).view(-1, patches.shape[2] * line, width)
-        left = g[part].flatten(0, 1)
+        copied = kept[: patches[part].numel()]
+        _copy(patches[part], copied)
+        flat, left = copied.view(-1, patches.shape[2] * line, width), g[part].flatten(0, 1)
         for piece in range(pieces):
             first = piece * shift * line
             right = flat[:, first : first + g.shape[3]]
@@ -104,20 +106,20 @@ def _patches(
     )
 
 
-def _copied(patches: Tensor) -> Tensor:
-    """As `contiguous`; numpy moves what lies together at once, torch number by number."""
-    if patches.device.type != "cpu":
-        return patches.contiguous()
+def _copy(patches: Tensor, place: Tensor) -> None:
+    """Copy `patches` into `place`, contiguous float32 of the same size.
+
+    On the CPU numpy does, which moves numbers that lie together at once; torch takes one by one.
+    """
+    if not patches.is_cpu:
+        place.view(patches.shape).copy_(patches)
+        return
     run, outer = 1, patches.ndim  # numbers that lie together, and the dimensions around them
     while outer and patches.stride(outer - 1) == run:
         outer -= 1
         run *= patches.shape[outer]
-    storage = patches.as_strided((patches.untyped_storage().nbytes() // 4,), (1,), 0)
-    pieces = np.ndarray(
-        patches.shape[:outer],
-        f"V{4 * run}",
-        storage.numpy(),
-        4 * patches.storage_offset(),
-        [4 * step for step in patches.stride()[:outer]],
-    )
-    return torch.from_numpy(np.ascontiguousarray(pieces).view(np.float32)).view(patches.shape)
+    together, shape = f"V{4 * run}", patches.shape[:outer]
+    whole = patches.as_strided((patches.untyped_storage().nbytes() // 4,), (1,), 0).numpy()
+    steps = [4 * step for step in patches.stride()[:outer]]  # bytes
+    given = np.ndarray(shape, together, whole, 4 * patches.storage_offset(), steps)
+    np.copyto(place.numpy().view(together).reshape(shape), given)

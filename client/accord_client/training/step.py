@@ -3,12 +3,12 @@
 Guarantees: adding or removing one row changes the sum by at most C in L2 norm, whatever the row,
 the weights, or how a batch is cut into parts, but for rounding: a group of b rows is summed in
 float32, which moves its sum by at most b^2 2^-24 C (0.004 C for 256 rows). Groups are added up in
-float64; `train` puts rows into groups by lot, so that one row more touches its own group
-alone. A row whose gradient is not finite, or so large that C over its norm is no normal float32, or
-of which a layer reads numbers beyond 1e30, counts as zero. A C below `MIN_CLIPPING_NORM` is
-refused: squares that underflow would hide a norm from it. A layer that mixes rows, or a parameter
-for which there is no gradient per row, is refused: nothing is released unclipped. Frozen parameters
-have no part in the sum.
+float64; `train` puts rows into groups by lot, so that one row more touches its own group alone. A
+row whose gradient is not finite, or so large that C over its norm is no normal float32, or of which
+a layer reads numbers beyond 1e30, counts as zero. A C below `MIN_CLIPPING_NORM` is refused: squares
+that underflow would hide a norm from it. A layer that mixes rows, or a parameter for which there is
+no gradient per row, is refused: nothing is released unclipped. Frozen parameters have no part in
+the sum.
 
 Clipping is `flat`, g min(1, C / |g|), or `automatic`, g C / (|g| + gamma) with gamma = 0.01 (Bu et
 al. 2023, "Automatic Clipping", AUTO-S): each row then weighs about C, whatever its loss, and C and
@@ -16,8 +16,11 @@ the learning rate are one number to tune. Both keep a row below C.
 
 Edge cases: an empty batch adds nothing; a zero gradient stays zero.
 
-Not covered: noise and the division by q N (`train`), the account (the ledger). Gradients come from
-`bookkeeping` where each layer has a rule, else from `opacus_hooks`: the same sum in more time.
+Not covered: libraries that round a row by how many are beside it. MKL, oneDNN and cuBLAS choose
+kernels by a batch's size, so one row more may move the last bit of others' gradients in its group;
+weights can be chosen to amplify that, and no clip sees it. That part of "real arithmetic" is
+assumed. Nor noise and the division by q N (`train`), or the account (the ledger). Gradients come
+from `bookkeeping` where each layer has a rule, else from `opacus_hooks`: the same sum in more time.
 """
 
 from collections.abc import Iterable, Iterator

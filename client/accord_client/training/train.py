@@ -92,7 +92,8 @@ def train_round(
         raise UsageError("no-noise", f"clip {clip} and noise multiplier {sigma} must exceed 0")
     check_vector(vector, vector.size)
     torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")  # else products fall short of float32's sums
+    torch.set_float32_matmul_precision("highest")  # whatever a task asked for, sums are float32's
+    torch.backends.cudnn.allow_tf32 = False
     module.to(device)
     scale = float(plan.learning_rate) / (float(plan.sampling_rate) * plan.population)
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()

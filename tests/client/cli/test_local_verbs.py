@@ -207,7 +207,7 @@ def test_try_trains_and_throws_away(
     part = accord_node(
         "try", "tabular-binary", "--dataset", "tumours", "--architecture", "mlp", "--args",
         '{"hidden": [8]}', "--freeze", "2", "--lora", '{"rank": 2, "layers": ["0"]}',
-        "--steps", "3", "--home", home,
+        "--steps", "3", "--device", "auto", "--home", home,
     ).json  # fmt: skip
     assert part["dimension"] == 2 * (2 + 8)
     assert accord_node("budget", "show", "--home", home).json["budgets"][0]["entries"] == 0
