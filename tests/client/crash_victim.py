@@ -166,6 +166,8 @@ class Victim:
                 _die_at(order.point, stores.ledger)
             if order.strace:
                 _trace_me(order.strace)
+                self._attempt()
+                os._exit(0)  # what closing writes is not counted
             _SHIM.crash_at(order.at, order.how)
             said = _errors(self._attempt) | {"calls": _SHIM.crash_calls()}
             _SHIM.crash_at(-1, 0)
