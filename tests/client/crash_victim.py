@@ -1,8 +1,9 @@
 """A node that dies on demand: `python -m tests.client.crash_victim FOLDER`, crash_shim.c preloaded.
 
-Makes three institutions in FOLDER, accepts a run at one of them, and says so. Then each line on
-stdin, an `Order`, is carried out by a forked child on a fresh copy of that node's folder (or on an
-existing one), and answered by a line: how the child ended, and what it reported if it lived.
+Makes three institutions in FOLDER, accepts a run at one of them, and prints where that node's
+folder is. Then each line on stdin, an `Order`, is carried out by a forked child on a fresh copy of
+that folder (or on one that is there), and answered by a line: how the child ended, and what it
+reported if it lived.
 
 What the node answers to the aggregator goes through a TCP connection to `port`, whose far end is
 the witness: what is read there has left the node, whatever became of it.
@@ -114,7 +115,7 @@ class Victim:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         three = make_institutions(folder)
-        self._template = three.homes[three.parties[1]]
+        self.template = three.homes[three.parties[1]]
         with three.open(three.parties[1]) as stores:
             self._bench = Bench(three, stores, three.manifest())
         warm_up()
@@ -122,7 +123,7 @@ class Victim:
     def obey(self, order: Order) -> dict[str, Any]:
         """Let a child live and die as ordered."""
         if not Path(order.folder).exists():
-            shutil.copytree(self._template.path, order.folder)
+            shutil.copytree(self.template.path, order.folder)
         reading, writing = os.pipe()
         assert threading.active_count() == 1  # of which a fork would leave one behind
         child = os.fork()
@@ -147,7 +148,7 @@ class Victim:
         if order.log:
             _SHIM.crash_log(os.open(order.log, os.O_WRONLY | os.O_CREAT, 0o600))
         with (
-            open_stores(Home(folder, self._template.profile)) as stores,
+            open_stores(Home(folder, self.template.profile)) as stores,
             socket.create_connection(("127.0.0.1", order.port)) as link,
         ):
             bench = self._bench
@@ -237,7 +238,7 @@ _SHIM = ctypes.CDLL(None)  # preloaded
 def main() -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     victim = Victim(Path(sys.argv[1]))
-    sys.stdout.write("ready\n")
+    sys.stdout.write(f"{victim.template.path}\n")
     sys.stdout.flush()
     for line in sys.stdin:
         told = victim.obey(Order(**json.loads(line)))

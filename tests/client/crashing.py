@@ -67,7 +67,7 @@ class Victims:
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert self._told() == "ready"
+        self.template = Path(self._told())
 
     def close(self) -> None:
         self._listener.close()

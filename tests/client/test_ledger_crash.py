@@ -8,16 +8,21 @@ from what it left.
 
 import errno
 import random
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from accord_client import outbox
 from accord_client.ledger import Ledger
+from accord_client.secagg_memory import Begun
 from accord_client.stores import open_stores
 from accord_common.canonical import sha256_hex
 from accord_common.home import Home
 from accord_common.wire import UpdateReply, decode_reply
+from tests.client.crash_disk import Disk, read_log
 from tests.client.crashing import KILL, TEAR, UPDATE, Left, Victims
 
 # Where a life ends, and what it leaves: attempts charged, outbox lines, bytes of the update sent.
@@ -160,6 +165,46 @@ def test_strace_kills_at_every_write_class_system_call(victims: Victims, calls: 
             when += 1
         killed += when - 1
     assert killed == calls
+
+
+@pytest.mark.soak(sample=60, full=3000)
+def test_power_lost_with_any_unsynced_write_dropped(
+    victims: Victims, tmp_path: Path, size: int, seed: int
+) -> None:
+    log = tmp_path / "log"
+    left = victims.live(log=str(log))
+    changes, draw = read_log(log), random.Random(seed)
+    files = [path for path in victims.template.iterdir() if path.is_file()]
+    before = {str(left.folder / path.name): path.read_bytes() for path in files}
+    for number in range(size):
+        # In full every moment in turn; first nothing survives that was not synced, then some of it.
+        moment = number % len(changes) if size > len(changes) else draw.randrange(len(changes))
+        share = 0.0 if number % 2 == 0 or number < len(changes) < size else draw.random()
+        past = changes[: moment + 1]
+        disk = Disk(left.folder, before, past)
+        folder = tmp_path / str(number)
+        shutil.copytree(victims.template, folder)
+        for path in files:
+            (folder / path.name).unlink()
+        for name, data in disk.after_power_loss(lambda share=share: draw.random() < share).items():
+            (folder / Path(name).name).write_bytes(data)
+        said = sum(change.kind == "M" for change in past)
+        released = replace(left, frames=left.frames[:said], headers=left.headers[:said])
+        holds(replace(released, folder=folder))
+        check_decided(replace(released, folder=folder))
+        shutil.rmtree(folder)
+
+
+def check_decided(left: Left) -> None:
+    """What R3 and R4 said is on the disk, so that no restart says another thing."""
+    with open_stores(Home.open(left.folder)) as stores:
+        (run,) = stores.state.runs()
+        kept = stores.rounds.kept(run.id)
+        begun = Begun.from_bytes(kept) if kept else None
+        if len(left.frames) > UPDATE + 1:
+            assert begun is not None and begun.confirmation is not None
+        if len(left.frames) > UPDATE + 2:
+            assert begun is not None and begun.unmasking is not None and begun.shares is None
 
 
 @pytest.mark.soak(sample=6, full=1000)
