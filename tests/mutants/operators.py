@@ -40,6 +40,7 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.BitOr: ast.BitAnd,
 }
 _TWINS = {"min": "max", "max": "min", "any": "all", "all": "any", "ceil": "floor", "floor": "ceil"}
+_PLAIN_ERRORS = ("ValueError", "AssertionError")  # a message and no code
 _SHOWN = 100  # characters of a mutant's name on each side
 
 
@@ -128,7 +129,8 @@ def _left_out(node: ast.AST, field: str, index: int | None, child: ast.AST) -> b
     if isinstance(child, ast.Expr | ast.Call) and ast.unparse(child).startswith("log."):
         return True
     if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("Error", "broken")):
-        return not (field == "args" and index == 0)  # the code
+        plain = ast.unparse(node.func) in _PLAIN_ERRORS
+        return plain or not (field == "args" and index == 0)  # the code
     return isinstance(node, ast.Subscript) and field == "slice" and _is_type(node)
 
 
