@@ -22,7 +22,11 @@ _PRIVACY = "common/accord_common/privacy"
 TARGETS = {
     "consent": Target(
         ("client/accord_client/consent.py", "common/accord_common/terms.py"),
-        ("tests/client/test_consent.py", "tests/server/coordinator/test_planning.py"),
+        (
+            "tests/client/test_consent.py",
+            "tests/client/test_consent_stale.py",
+            "tests/common/test_terms.py",
+        ),
     ),
     "ledger": Target(
         (
