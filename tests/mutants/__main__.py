@@ -13,9 +13,9 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.mutants.bench import ROOT, Bench, finish
+from tests.mutants.bench import Bench, finish
 from tests.mutants.operators import Mutant, mutants
-from tests.mutants.targets import TARGETS
+from tests.mutants.targets import ROOT, TARGETS
 
 LEAST = 0.9  # of all mutants, explained ones too
 JOBS = int(os.environ.get("JOBS", "2"))
@@ -33,7 +33,7 @@ def run(name: str, text: str) -> int:
     bench = Bench(target)
     waiting = [
         (source, mutant)
-        for source in target.sources
+        for source in target.files()
         for mutant in mutants((ROOT / source).read_text(), Path(source).name)
         if text in mutant.name
     ]

@@ -28,9 +28,8 @@ from typing import Any
 import pytest
 
 from tests.mutants.operators import Mutant
-from tests.mutants.targets import Target
+from tests.mutants.targets import ROOT, Target, found
 
-ROOT = Path(__file__).parents[2]
 _OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly")
 _LEAST_S, _TIMES = 20.0, 8.0  # a mutant's time: at least, and how often its tests' own
 _MEMORY = 6 << 30  # bytes beyond what the loaded tests have
@@ -91,11 +90,11 @@ class Bench:
 
     def __init__(self, target: Target) -> None:
         self._deselect = ["-k", " and ".join(f"not {text}" for text in target.deselect)]
-        files = {str(ROOT / source) for source in target.sources}
+        files = {str(ROOT / source) for source in target.files()}
         self._traced = Traced(files)
         self._traced.start()
         try:
-            status = self._pytest(target.tests, [self._traced])
+            status = self._pytest(found(target.tests), [self._traced])
         finally:
             self._traced.stop()
         if status != 0:
@@ -195,11 +194,11 @@ class Mutated(importlib.machinery.SourceFileLoader):
 
 def _named(code: CodeType, wanted: CodeType) -> CodeType:
     """Find a function's new code within its module's."""
-    for found in _codes(code):
-        if found.co_qualname == wanted.co_qualname and (
-            found.co_firstlineno == wanted.co_firstlineno
+    for inner in _codes(code):
+        if inner.co_qualname == wanted.co_qualname and (
+            inner.co_firstlineno == wanted.co_firstlineno
         ):
-            return found
+            return inner
     raise LookupError(wanted.co_qualname)
 
 

@@ -1,11 +1,14 @@
 """What `make mutants` changes, and the tests that must notice."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Source files, and tests that run against each of their mutants.
+    """Source files, and tests that run against each of their mutants; both as patterns.
 
     Attributes:
         deselect: parts of the names of tests that start processes: those import the original.
@@ -14,6 +17,17 @@ class Target:
     sources: tuple[str, ...]
     tests: tuple[str, ...]
     deselect: tuple[str, ...] = ()
+
+    def files(self) -> list[str]:
+        """The sources, by path from the root."""
+        return found(self.sources)
+
+
+def found(patterns: tuple[str, ...]) -> list[str]:
+    """Files that match, by path from the root."""
+    return [
+        str(path.relative_to(ROOT)) for pattern in patterns for path in sorted(ROOT.glob(pattern))
+    ]
 
 
 _TRAINING = "client/accord_client/training"
@@ -30,23 +44,23 @@ TARGETS = {
     ),
     "ledger": Target(
         (
-            "client/accord_client/ledger.py",
-            "client/accord_client/ledger_rows.py",
-            "client/accord_client/ledger_store.py",
+            "client/accord_client/ledger*.py",
+            *(f"{_PRIVACY}/{name}.py" for name in ("ledger_chain", "rules", "audit")),
         ),
-        ("tests/client/test_ledger.py",),
+        (
+            "tests/client/test_ledger.py",
+            "tests/client/test_ledger_crash_wal.py",
+            "tests/client/test_ledger_rules.py",
+            "tests/common/privacy/test_audit.py",
+        ),
         ("survives_kill", "two_processes"),
     ),
     "accounting": Target(
-        (
-            f"{_PRIVACY}/accounting.py",
-            f"{_PRIVACY}/calibration.py",
-            f"{_PRIVACY}/events.py",
-            f"{_PRIVACY}/filter.py",
-            f"{_PRIVACY}/replacement.py",
-            f"{_PRIVACY}/report.py",
+        tuple(
+            f"{_PRIVACY}/{name}.py"
+            for name in ("accounting", "calibration", "events", "filter", "replacement", "report")
         ),
-        ("tests/common/privacy",),
+        ("tests/common/privacy/test_[!a]*.py", "tests/common/privacy/test_accounting.py"),
     ),
     "clipping": Target(
         (
