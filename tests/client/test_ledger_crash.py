@@ -122,7 +122,7 @@ def test_a_kill_at_a_named_point(
     goes_on(victims, left)
 
 
-@pytest.mark.soak(sample=12, full=1000)
+@pytest.mark.soak(sample=6, full=1000)
 def test_a_kill_before_or_within_any_change_of_a_file(
     victims: Victims, calls: int, size: int, seed: int
 ) -> None:
@@ -134,7 +134,7 @@ def test_a_kill_before_or_within_any_change_of_a_file(
         goes_on(victims, left)
 
 
-@pytest.mark.soak(sample=10, full=1000)
+@pytest.mark.soak(sample=6, full=1000)
 def test_a_disk_that_fails_has_a_name_and_releases_nothing(
     victims: Victims, calls: int, size: int, seed: int
 ) -> None:
@@ -167,7 +167,7 @@ def test_strace_kills_at_every_write_class_system_call(victims: Victims, calls: 
     assert killed == calls
 
 
-@pytest.mark.soak(sample=60, full=3000)
+@pytest.mark.soak(sample=40, full=3000)
 def test_power_lost_with_any_unsynced_write_dropped(
     victims: Victims, tmp_path: Path, size: int, seed: int
 ) -> None:
