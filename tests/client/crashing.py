@@ -25,8 +25,8 @@ def build_shim(folder: Path) -> Path:
     """Compile crash_shim.c with the machine's C compiler."""
     library = folder / "crash_shim.so"
     source = Path(__file__).with_name("crash_shim.c")
-    command = ["cc", "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-ldl"]
-    subprocess.run(command, check=True)
+    options = ["-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["cc", *options, "-o", library, source, "-ldl"], check=True)
     return library
 
 

@@ -7,6 +7,7 @@ from what it left.
 """
 
 import errno
+import functools
 import random
 import shutil
 from collections.abc import Iterator
@@ -51,6 +52,11 @@ POINTS = [
 NAMED = {
     *("state-unwritable", "ledger-unwritable", "round-secrets-unwritable", "outbox-unwritable"),
 }
+WRITE_CLASS = (
+    *("write", "pwrite64", "writev", "pwritev", "pwritev2", "sendfile", "copy_file_range"),
+    *("ftruncate", "truncate", "fallocate", "fsync", "fdatasync", "sync_file_range"),
+    *("rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -154,11 +160,8 @@ def test_a_disk_that_fails_has_a_name_and_releases_nothing(
 @pytest.mark.soak(sample=0, full=1)
 def test_strace_kills_at_every_write_class_system_call(victims: Victims, calls: int) -> None:
     """The kernel's count, not the shim's: both must be the same."""
-    names = ("write", "pwrite64", "writev", "pwritev", "ftruncate", "truncate", "fallocate")
-    names += ("fsync", "fdatasync", "rename", "renameat", "renameat2", "link", "linkat")
-    names += ("unlink", "unlinkat", "copy_file_range", "sendfile")
     killed = 0
-    for name in names:
+    for name in WRITE_CLASS:
         when = 1
         while (left := victims.live(strace=f"{name}:signal=KILL:when={when}")).killed:
             goes_on(victims, left)
@@ -186,7 +189,8 @@ def test_power_lost_with_any_unsynced_write_dropped(
         shutil.copytree(victims.template, folder)
         for path in files:
             (folder / path.name).unlink()
-        for name, data in disk.after_power_loss(lambda share=share: draw.random() < share).items():
+        kept = functools.partial(lambda share: draw.random() < share, share)
+        for name, data in disk.after_power_loss(kept).items():
             (folder / Path(name).name).write_bytes(data)
         said = sum(change.kind == "M" for change in past)
         released = replace(left, frames=left.frames[:said], headers=left.headers[:said])

@@ -19,6 +19,7 @@ from tests.mutants.targets import ROOT, TARGETS
 
 LEAST = 0.9  # of all mutants, explained ones too
 JOBS = int(os.environ.get("JOBS", "2"))
+_TOLD_EVERY = 50  # mutants: every minute or so
 SURVIVORS = Path(__file__).with_name("SURVIVORS.md")
 
 
@@ -50,6 +51,9 @@ def run(name: str, text: str) -> int:
         if status == 0:
             survivors.append(mutant)
             print(f"survived: `{mutant.name}`: {reasons.get(mutant.name, '?')}", flush=True)
+        judged = total - len(waiting) - len(running)
+        if judged % _TOLD_EVERY == 0:
+            print(f"{name}: {judged} judged, {len(survivors)} survived", flush=True)
     killed = total - len(survivors)
     unknown = sum(mutant.name not in reasons for mutant in survivors)
     print(
