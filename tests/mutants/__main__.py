@@ -13,7 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.mutants.bench import Bench, finish
+from tests.mutants.bench import UNJUDGED, Bench, finish
 from tests.mutants.operators import Mutant, mutants
 from tests.mutants.targets import ROOT, TARGETS
 
@@ -48,6 +48,8 @@ def run(name: str, text: str) -> int:
         child, status = os.wait()
         finish(child)
         mutant = running.pop(child)
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) in UNJUDGED:
+            raise SystemExit(f"mutants: no test could be run against {mutant.name}")
         if status == 0:
             survivors.append(mutant)
             print(f"survived: `{mutant.name}`: {reasons.get(mutant.name, '?')}", flush=True)

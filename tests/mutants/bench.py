@@ -30,10 +30,11 @@ import pytest
 from tests.mutants.operators import Mutant
 from tests.mutants.targets import ROOT, Target, found
 
-_OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly")
+_OPTIONS = ("-q", "-x", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist")
 _LEAST_S, _TIMES = 20.0, 8.0  # a mutant's time: at least, and how often its tests' own
 _MEMORY = 6 << 30  # bytes beyond what the loaded tests have
 _OURS = ("accord_", "tests.")
+UNJUDGED = frozenset({pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED})
 _IMPORT = ""  # in place of a test: while modules are imported
 
 
@@ -115,7 +116,11 @@ class Bench:
         return len(self._traced.seconds)
 
     def start(self, source: str, mutant: Mutant) -> int:
-        """Fork a child that judges a mutant and exits with 0 where it survives; returns its id."""
+        """Fork a child that judges a mutant, and return its id.
+
+        It exits with 0 where the mutant survives, with `UNJUDGED` where no test could be run, and
+        in any other way where it is noticed.
+        """
         file = str(ROOT / source)
         tests, in_place = self._tests_for(file, mutant)
         limit = max(_LEAST_S, _TIMES * sum(self._traced.seconds[test] for test in tests))
@@ -143,7 +148,8 @@ class Bench:
             if in_place
             else list(seconds)
         )
-        return sorted(chosen, key=lambda test: seconds[test]), in_place
+        own = f"test_{Path(file).stem}.py"  # the mirrored file's tests know it best
+        return sorted(chosen, key=lambda test: (own not in test, seconds[test])), in_place
 
     def _judge(
         self, source: str, mutant: Mutant, tests: list[str], limit: float, in_place: bool
@@ -171,7 +177,7 @@ class Bench:
             for name in [name for name in sys.modules if name.startswith(_OURS)]:
                 del sys.modules[name]
             sys.meta_path.insert(0, Mutated(source, code))
-        os._exit(1 if self._pytest(tests, []) else 0)
+        os._exit(self._pytest(["--tb=no", *tests], []))
 
     def _pytest(self, tests: Any, plugins: list[object]) -> int:
         return int(pytest.main([*_OPTIONS, *self._deselect, *tests], plugins=plugins))
