@@ -10,7 +10,7 @@ JOBS ?= 2
 MAKEFLAGS += --keep-going
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench lint ruff imports types pytest constraints clean
+.PHONY: help demo test soak mutants bench lint ruff imports types pytest constraints clean
 
 help: ## say what there is
 	@echo "Accord needs Python 3.11 or 3.12; PYTHON=/path/to/python chooses one."
@@ -24,6 +24,9 @@ test: lint pytest ## lint, then every test; the long ones as a sample with a fix
 
 soak: $(INSTALLED) ## the long suites in full; ARGS goes to pytest
 	@$(BIN)/pytest -m soak --soak $(ARGS)
+
+mutants: $(INSTALLED) ## change the code place by place, and see which tests notice; MODULE=name for one part
+	@JOBS=$(JOBS) $(BIN)/python -m tests.mutants $(MODULE)
 
 bench: $(INSTALLED) ## every benchmark, or BENCH=name: one JSON object a line on stdout
 	@$(BIN)/python -m tests.benchmarks $(BENCH)

@@ -2,7 +2,8 @@
 
 A test marked `soak(sample=n, full=m)` asks for the fixture `size` and gets n in `make test`, with
 a seed that never changes, and m in `make soak` (`pytest -m soak --soak`), with a fresh seed that
-a failure prints. Property tests marked plain `soak` are sized by hypothesis' profile instead.
+a failure prints; one with sample=0 is in `make soak` only. Property tests marked plain `soak` are
+sized by hypothesis' profile instead.
 """
 
 import os
@@ -31,6 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("soak" if config.getoption("--soak") else "sample")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--soak"):
+        items[:] = [item for item in items if not _in_soak_only(item)]
+
+
+def _in_soak_only(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("soak")
+    return marker is not None and marker.kwargs.get("sample") == 0
 
 
 @pytest.fixture(scope="session")

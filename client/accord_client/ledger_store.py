@@ -98,12 +98,15 @@ class Store:
                         connection.executescript(_SCHEMA)
                         connection.execute("INSERT INTO header VALUES (1, ?)", (header,))
                         connection.execute("COMMIT")
+                        # Closing would do it too, but without a word where it fails.
+                        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
                     finally:
-                        connection.close()  # folds the WAL into the file
+                        connection.close()
                 sync(fresh)
                 os.link(fresh, path)  # unlike rename, never replaces a ledger
             finally:
-                fresh.unlink(missing_ok=True)
+                for left in path.parent.glob(f"{fresh.name}*"):  # SQLite's, too
+                    left.unlink(missing_ok=True)
             sync(path.parent)
         except FileExistsError as error:
             raise ConflictError(

@@ -281,6 +281,8 @@ class Node:
                 if error.code != said:
                     log.warning("aggregator-trouble", code=error.code, detail=error.message)
                 said = error.code
+            except AccordError as error:  # the outbox takes no line: then nothing leaves
+                log.error("not-answered", run=session.manifest.id, code=error.code)
             except Exception:
                 log.exception("session-error", run=session.manifest.id)
 

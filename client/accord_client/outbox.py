@@ -21,10 +21,12 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import StringConstraints
 
+from accord_client.disk import named_failures
 from accord_common import identity
 from accord_common.canonical import canonical_bytes, sha256_hex
 from accord_common.errors import FormatError, VerificationError
 from accord_common.fields import Count, Hash, Id, PublicKey, Record, Time, format_time, now
+from accord_common.files import sync
 from accord_common.identity import SigningKey
 
 FIRST = "0" * 64  # `previous` of the first line
@@ -101,9 +103,13 @@ class Outbox:
             digest: SHA-256 of its bytes, hex; an upload's root stands for its chunks.
             size: bytes.
             place: where in a run.
+
+        Raises:
+            ConflictError: `outbox-unwritable`; nothing may leave then.
+            VerificationError: `outbox-broken`.
         """
         place = place or Place()
-        with self._locked() as file:
+        with named_failures("outbox", self.path), self._locked() as file:
             last = _last_line(file)
             line = Line(
                 sequence=0 if last is None else last[0].sequence + 1,
@@ -120,6 +126,8 @@ class Outbox:
             file.write(_sign(line, self.key) + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            if last is None:
+                sync(self.path.parent)  # the name too: a file may be on the disk without one
         return line
 
     @contextmanager

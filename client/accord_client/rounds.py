@@ -19,6 +19,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from accord_client.disk import named_failures
 from accord_common.errors import ConflictError, VerificationError
 from accord_common.identity import SigningKey
 
@@ -26,6 +27,7 @@ FILE_NAME = "rounds.db"
 BUSY_TIMEOUT_S = 30.0
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS rounds (run TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT"
+_NAME = "round-secrets"  # in errors
 _NONCE_BYTES = 12
 _ERASED = b""  # what a run that is over leaves: its row, empty
 
@@ -34,17 +36,28 @@ class Rounds:
     """The open file. Any thread may call; calls are serialised."""
 
     def __init__(self, path: Path, key: SigningKey) -> None:
-        """Open `path`, making it (mode 0600) where it is missing."""
-        path.touch(mode=0o600, exist_ok=True)
+        """Open `path`, making it (mode 0600) where it is missing.
+
+        Raises:
+            VerificationError: `round-secrets-broken` where the file is damaged.
+            ConflictError: `round-secrets-unwritable`, as any other call may.
+        """
         self._cipher = AESGCM(key.derive(b"accord round secrets v1"))
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-        )
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA secure_delete = ON")
-        self._db.execute(_SCHEMA)
+        self._path = path
+        with named_failures(_NAME, path):
+            path.touch(mode=0o600, exist_ok=True)
+            self._db = sqlite3.connect(
+                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.execute("PRAGMA secure_delete = ON")
+                self._db.execute(_SCHEMA)
+            except sqlite3.Error:
+                self._db.close()
+                raise
         self.flush()  # a process that died between a write and its `flush` left what was replaced
 
     def close(self) -> None:
@@ -62,7 +75,7 @@ class Rounds:
         """
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, data, run.encode())
-        with self._lock:
+        with self._lock, named_failures(_NAME, self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 found = self._sealed(run)
@@ -85,12 +98,12 @@ class Rounds:
         Raises:
             VerificationError: `round-secrets-broken`.
         """
-        with self._lock:
+        with self._lock, named_failures(_NAME, self._path):
             return self._open(run, self._sealed(run))
 
     def erase(self, run: str) -> None:
         """Forget a run that is over, for good: nothing is kept of it again."""
-        with self._lock:
+        with self._lock, named_failures(_NAME, self._path):
             changed = self._db.execute(
                 "INSERT INTO rounds VALUES (?, ?)"
                 " ON CONFLICT (run) DO UPDATE SET sealed = excluded.sealed"
@@ -102,7 +115,7 @@ class Rounds:
 
     def flush(self) -> None:
         """Move the log into the file and cut it, so that nothing older is left in either."""
-        with self._lock:
+        with self._lock, named_failures(_NAME, self._path):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _sealed(self, run: str) -> bytes | None:

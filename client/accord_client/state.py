@@ -3,9 +3,10 @@
 Runs and what was decided about them, the last attempt that was begun, the records a run rests on
 (verbatim, so that a restart needs no registry), and the records the registry has yet to get.
 
-Guarantees: every change is one transaction, on disk when the call returns (WAL, synchronous=FULL);
-several processes of one node may use the file; an attempt is begun at most once and never behind a
-later one; a record is queued in the same transaction as the fact that it reports.
+Guarantees: every change is one transaction, on disk when the call returns (WAL, synchronous=FULL),
+or it raises `state-unwritable` or `state-broken` and changed nothing; several processes of one node
+may use the file; an attempt is begun at most once and never behind a later one; a record is queued
+in the same transaction as the fact that it reports.
 
 Not covered: spending. That is the ledger's, which this file never overrules.
 """
@@ -19,13 +20,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from accord_client.disk import named_failures
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.envelope import Envelope
 from accord_common.errors import (
     ConflictError,
     NotFoundError,
     ProtocolError,
-    VerificationError,
 )
 from accord_common.fields import format_time, parse_time
 
@@ -109,9 +110,10 @@ class State:
             VerificationError: `state-broken` where the file is damaged.
             ConflictError: `state-unwritable` where it cannot be opened for writing.
         """
-        path.touch(mode=0o600, exist_ok=True)
         self._lock = threading.Lock()
-        try:
+        self._path = path
+        with named_failures("state", path):
+            path.touch(mode=0o600, exist_ok=True)
             self._db = sqlite3.connect(
                 path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
@@ -122,18 +124,6 @@ class State:
             except sqlite3.Error:
                 self._db.close()
                 raise
-        except sqlite3.OperationalError as error:  # full, read-only, locked, a folder
-            raise ConflictError(
-                "state-unwritable",
-                f"{path}: {error}",
-                hint="Free disk space, check owner and mode, then try again.",
-            ) from error
-        except sqlite3.Error as error:
-            raise VerificationError(
-                "state-broken",
-                f"{path}: {error}",
-                hint="Restore it from a backup, together with what lies beside it.",
-            ) from error
 
     def close(self) -> None:
         """Close the file."""
@@ -328,12 +318,16 @@ class State:
         return None if value is None else parse_time(value)
 
     def _all(self, sql: str, *values: object) -> list[Any]:
-        with self._lock, closing(self._db.execute(sql, values)) as cursor:
+        with (
+            self._lock,
+            named_failures("state", self._path),
+            closing(self._db.execute(sql, values)) as cursor,
+        ):
             return cursor.fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, named_failures("state", self._path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db

@@ -279,16 +279,6 @@ def test_what_was_acknowledged_survives_kill(path: Path, key: SigningKey, size: 
         ledger.close()
 
 
-def test_a_kill_at_any_line_leaves_the_entry_or_nothing(path: Path, key: SigningKey) -> None:
-    Ledger.create(path, key).close()
-    with start("lines", path, key) as process:
-        output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
-    lines, charged = (int(number) for number in output.split())
-    assert lines > 30  # every line of a charge was fatal once
-    assert 1 < charged < lines  # some deaths came after the commit, most before
-
-
 def test_two_processes_cannot_spend_the_same_budget(path: Path, key: SigningKey) -> None:
     Ledger.create(path, key).close()
     cap = Cap(epsilon="2", delta="0.00001")

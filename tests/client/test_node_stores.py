@@ -1,7 +1,6 @@
 """A node's memory: tables, the queue to the registry, the lock, and what survives a crash."""
 
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -311,7 +310,7 @@ def test_a_commit_that_fails_leaves_the_state_usable(tmp_path: Path) -> None:
     state = State(tmp_path / "node.db")
     (pages,) = state._db.execute("PRAGMA page_count").fetchone()
     state._db.execute(f"PRAGMA max_page_count = {pages}")  # what a full disk looks like
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(ConflictError, match=r"state-unwritable.*full"):
         state.put("large", "x" * 100_000)
     state._db.execute("PRAGMA max_page_count = 1000000")
     state.put("small", "y")

@@ -186,3 +186,24 @@ def test_a_long_run_is_priced_in_well_under_a_second() -> None:
 def test_figures_are_rounded_up(value: float, text: str) -> None:
     assert float(decimal_up(value)) >= value
     assert decimal_up(value) in {text, decimal_up(value + 1e-9)}
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.03125, "1.0313"), (0.0000152587890625, "0.0001")])
+def test_figures_have_four_places(value: float, text: str) -> None:
+    assert decimal_up(value) == text  # these floats are exact decimals
+
+
+def test_the_orders_are_those_of_the_specification() -> None:
+    assert len(ORDERS) == 25
+    assert (ORDERS[0], ORDERS[-1]) == (2, 512)
+    assert list(ORDERS) == sorted(set(ORDERS))
+
+
+def test_what_rounding_may_hide_is_added_and_no_more() -> None:
+    """A relative 1e-12, and 1e-12 in the exponential moment; exact here: a / 2 sigma^2."""
+    orders = np.array(ORDERS)
+    high = orders > 10
+    loud, quiet = one_step("1", "1"), one_step("10000", "1")
+    np.testing.assert_allclose((loud / (orders / 2) - 1)[high], 1e-12, rtol=0.1)
+    added = (quiet - orders / 2e8) * (orders - 1)
+    np.testing.assert_allclose(added[~high], 1e-12, rtol=0.01)

@@ -1,9 +1,16 @@
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from accord_common.errors import FormatError
-from accord_common.privacy.events import NO_PREDECESSOR, LedgerEntry, Spend
+from accord_common.privacy.events import (
+    LEDGER_ENTRY,
+    MIN_CLIPPING_NORM,
+    NO_PREDECESSOR,
+    LedgerEntry,
+    Spend,
+)
 from tests.common.privacy.spends import spend
 
 
@@ -42,3 +49,8 @@ def test_a_spend_that_no_accountant_could_price_is_refused(field: str, value: An
         Spend.from_json(body | {field: value})
     assert caught.value.code == "bad-record"
     assert field in caught.value.message
+
+
+def test_kind_and_least_clipping_norm_are_those_of_the_specification() -> None:
+    assert LEDGER_ENTRY == "ledger-entry"
+    assert Decimal(MIN_CLIPPING_NORM) == Decimal("1e-6")

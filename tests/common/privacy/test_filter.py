@@ -90,6 +90,15 @@ def test_calibrated_noise_just_fits(
     assert not rule.fits(Tally(adjacency, ((less, rate, steps),)))
 
 
+def test_calibrated_noise_may_be_small() -> None:
+    noise = calibrate("100", "0.00001", "0.01", 10, "add-remove")
+    rule = RdpFilter(Cap(epsilon="100", delta="0.00001"))
+    assert 0 < float(noise) < 0.5
+    assert rule.fits(Tally("add-remove", ((noise, "0.01", 10),)))
+    less = f"{float(noise) - 0.0001:.4f}"
+    assert not rule.fits(Tally("add-remove", ((less, "0.01", 10),)))
+
+
 def test_calibration_counts_what_was_spent_before() -> None:
     spent = Tally.of([spend(noise_multiplier="4", sampling_rate="0.1", steps=80)])
     fresh = calibrate("2.4", "0.00001", "0.1", 80, "add-remove")

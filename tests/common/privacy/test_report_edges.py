@@ -1,0 +1,45 @@
+"""Where the report's figures stop: the tolerance between accountants, and what none can bound."""
+
+import pytest
+from opacus.accountants import PRVAccountant
+
+from accord_common.errors import VerificationError
+from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.report import bounded_epsilon, prv_check, report_epsilon
+from tests.common.privacy.spends import spend
+
+DELTA = 1e-5
+
+
+@pytest.mark.parametrize(
+    ("steps", "off", "agrees"),
+    # Epsilon 1.83, of which 2 % are .0366, and .15, of which they are less than .01.
+    [(1000, 0.03, True), (1000, 0.04, False), (1, 0.009, True), (1, 0.011, False)],
+)
+def test_the_tolerance_is_two_per_cent_or_a_hundredth(steps: int, off: float, agrees: bool) -> None:
+    plan = [spend(steps=steps)]
+
+    class Near:
+        history: list[tuple[float, float, int]]
+
+        def get_epsilon(self, delta: float, *, eps_error: float) -> float:
+            assert eps_error < 0.01 / 4  # PRV's own error does not use the tolerance up
+            return report_epsilon(plan, delta) + off
+
+    if agrees:
+        assert prv_check(plan, DELTA, Near()) == pytest.approx(report_epsilon(plan, DELTA) + off)
+    else:
+        with pytest.raises(VerificationError, match="accountants-disagree"):
+            prv_check(plan, DELTA, Near())
+
+
+def test_an_empty_plan_costs_nothing_with_either_accountant() -> None:
+    assert prv_check([], DELTA, PRVAccountant()) == 0
+
+
+def test_a_figure_that_the_report_cannot_bound_is_the_filters() -> None:
+    small = "0.000000000000000000001"
+    plan = [spend(noise_multiplier="4", sampling_rate="0.1", steps=10)]
+    assert report_epsilon(plan, float(small)) == float("inf")
+    assert bounded_epsilon(plan, small) == RdpFilter(Cap(epsilon="0", delta=small)).epsilon(plan)
+    assert bounded_epsilon(plan, "0.00001") == report_epsilon(plan, DELTA)
