@@ -233,6 +233,7 @@ class World:
             layout="cd" * 32,
             dimension=3,
             adaptation=None,
+            privacy="dp",
             local=LocalTraining(steps=5, learning_rate="0.5", clipping_norm="1"),
             server=ServerOptimizer(
                 name="fedavg", learning_rate="1", beta1="0", beta2="0", tau="0.001"
@@ -292,7 +293,7 @@ class World:
             run=manifest.hash,
             round=round_,
             attempt=attempt,
-            mechanism="poisson-gaussian",
+            mechanism="poisson-gaussian" if run.privacy == "dp" else "none",
             noise_multiplier=site.noise_multiplier,
             clipping_norm=run.local.clipping_norm,
             sampling_rate=site.sampling_rate,
@@ -426,6 +427,7 @@ def make_world(
                     min_noise_multiplier="0.5",
                     max_clipping_norm="10",
                     max_sampling_rate="0.5",
+                    non_private=False,
                 ),
             )
             for actor in sorted(hospitals, key=lambda actor: actor.dataset)

@@ -350,7 +350,7 @@ def spend_for(
         run=manifest_hash,
         round=round_,
         attempt=attempt,
-        mechanism="poisson-gaussian",
+        mechanism="poisson-gaussian" if manifest.privacy == "dp" else "none",
         noise_multiplier=site.noise_multiplier,
         clipping_norm=manifest.local.clipping_norm,
         sampling_rate=site.sampling_rate,

@@ -99,7 +99,7 @@ class Contribution:
         return words
 
     def _rounds_at_random(self) -> bool:
-        """Whether this site's noise is too small for rounding to nearest."""
+        """Whether this site's noise, none included, is too small for rounding to nearest."""
         if self._stochastic is None:
             agreement, _ = own_agreement(self.stores, self.manifest.agreement)
             assert agreement is not None  # `Standing.check` saw it in this very message

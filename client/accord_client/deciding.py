@@ -175,7 +175,12 @@ def caps_of(agreement: Envelope, dataset_id: str) -> list[Cap]:
     own = terms.dataset(dataset_id)
     others = [item for item in terms.datasets if item.population == own.population and item != own]
     return [
-        Cap(epsilon=item.privacy.epsilon_cap, delta=item.privacy.delta) for item in (own, *others)
+        Cap(
+            epsilon=item.privacy.epsilon_cap,
+            delta=item.privacy.delta,
+            non_private=item.privacy.non_private,
+        )
+        for item in (own, *others)
     ]
 
 
@@ -247,6 +252,7 @@ def _check_budget(
             stores.ledger.check(spends, caps)
         except PolicyError as error:
             # The ledger's own words tell what other projects have spent: they stay here.
+            log.warning("over-budget", detail=error.message)
             raise PolicyError(
                 error.code,
                 f"{len(spends)} attempts do not fit under epsilon {caps[0].epsilon} at delta "

@@ -40,6 +40,7 @@ from accord_common.errors import (
 )
 from accord_common.fields import Dec, Hash, Id, Record, format_time, new_id, to_decimal
 from accord_common.identity import SigningKey
+from accord_common.privacy import words
 from accord_common.privacy.accounting import ORDERS, Tally, decimal_up
 from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
 from accord_common.privacy.filter import Cap, RdpFilter
@@ -125,11 +126,18 @@ class Ledger:
             found = list(rows(db, given))
         return [(self._decode(row[0], envelope_of(row)), envelope_of(row)) for row in found]
 
-    def epsilon(self, population: Id, delta: str) -> float:
-        """Return what counts against a cap at `delta`: the filter's epsilon of a population."""
-        rule = RdpFilter(Cap(epsilon="0", delta=delta), self.orders)
+    def tally(self, population: Id) -> Tally:
+        """Return all that a population has spent."""
         with self._store.reading() as db:
-            return rule.epsilon(tally(db, population))
+            return tally(db, population)
+
+    def epsilon(self, population: Id, delta: str) -> float:
+        """Return the filter's epsilon at `delta` of a population's private releases.
+
+        It bounds nothing of releases without privacy: show `tally(...).non_private` beside it.
+        """
+        rule = RdpFilter(Cap(epsilon="0", delta=delta, non_private=True), self.orders)
+        return rule.epsilon(self.tally(population))
 
     def check(self, spends: Sequence[Spend], caps: Sequence[Cap]) -> None:
         """Refuse spends that would not all fit, of one or several populations; writes nothing.
@@ -250,15 +258,24 @@ class Ledger:
         for cap in caps:
             rule = RdpFilter(cap, self.orders)
             total = spent + new
-            if new.steps and not rule.fits(total):
+            if new.empty or rule.fits(total):
+                continue
+            if total.non_private and not cap.non_private:
                 raise PolicyError(
                     "budget-exceeded",
-                    f"population {population} has spent epsilon {_figure(rule.epsilon(spent))} and "
-                    f"would reach {_figure(rule.epsilon(total))}; the cap is {cap.epsilon} at "
-                    f"delta {cap.delta} ({total.adjacency})",
-                    hint="Plan fewer rounds or more noise, or agree on a higher cap; what is spent "
-                    "is never refunded.",
+                    f"population {population}: {words.releases(total.non_private)} with this one; "
+                    f"nothing fits the cap {cap.epsilon} beside that, since it speaks of all that "
+                    "was ever released",
+                    hint="Agree on new terms with `non_private: true`, if the parties accept that.",
                 )
+            raise PolicyError(
+                "budget-exceeded",
+                f"population {population} has spent epsilon {_figure(rule.epsilon(spent))} and "
+                f"would reach {_figure(rule.epsilon(total))}; the cap is {cap.epsilon} at "
+                f"delta {cap.delta} ({total.adjacency})",
+                hint="Plan fewer rounds or more noise, or agree on a higher cap; what is spent "
+                "is never refunded.",
+            )
 
     def _check_signer(self, name: str, envelope: Envelope, keys: Collection[str]) -> None:
         if unknown := envelope.signers - frozenset(keys):

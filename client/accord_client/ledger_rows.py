@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping
 from accord_common.envelope import Envelope, record_hash
 from accord_common.fields import Hash, Id
 from accord_common.privacy.accounting import Tally
-from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
+from accord_common.privacy.events import (
+    LEDGER_ENTRY,
+    NO_NOISE,
+    NO_PREDECESSOR,
+    LedgerEntry,
+    Spend,
+)
 
 Row = tuple[int, str, str, bytes]  # sequence, payload, signer, signature
 
@@ -43,15 +49,19 @@ def tally(db: sqlite3.Connection, population: Id) -> Tally:
     """Sum what a population spent, over everything that is in the ledger."""
     steps: Counter[tuple[str, str]] = Counter()
     adjacencies = set()
+    non_private = 0
     rows = db.execute(
-        "SELECT adjacency, noise, rate, sum(steps) FROM entries WHERE population = ? "
+        "SELECT adjacency, noise, rate, count(*), sum(steps) FROM entries WHERE population = ? "
         "GROUP BY adjacency, noise, rate",
         (population,),
     )
-    for adjacency, noise, rate, count in rows:
+    for adjacency, noise, rate, releases, count in rows:
+        if noise == NO_NOISE:
+            non_private += releases
+            continue
         adjacencies.add(adjacency)
         steps[noise, rate] += count
-    return Tally.build(steps, adjacencies)
+    return Tally.build(steps, adjacencies, non_private)
 
 
 def is_charged(db: sqlite3.Connection, spend: Spend) -> bool:

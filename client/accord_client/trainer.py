@@ -1,7 +1,8 @@
 """The institution's table and model over one run: opened at the first charged attempt, then kept.
 
 Guarantees: nothing of the table is read before the first `update`; every `update` is one round of
-`training.train`, with the public constants of manifest and agreement and nothing else.
+`training.train`, or of `training.plain` where the manifest says that the run is without privacy,
+with the public constants of manifest and agreement and nothing else.
 
 Not covered: charging. The caller charges before each call.
 """
@@ -75,12 +76,12 @@ class Trainer:
         self._checked = True
 
     def update(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Train one round from `model` (d,) and return the noised update (d,).
+        """Train one round from `model` (d,) and return the update (d,), noised in private runs.
 
         Raises:
             DataError: the table is not the one that was checked, or breaks its schema.
         """
-        from accord_client.training import train
+        from accord_client.training import plain, train
 
         task, module, table = self._open()
         local = self._manifest.local
@@ -92,7 +93,9 @@ class Trainer:
             noise_multiplier=self._site.noise_multiplier,
             learning_rate=local.learning_rate,
         )
-        return train.train_round(task, module, model, table, plan, threads=self._threads)
+        private = self._manifest.privacy == "dp"
+        train_round = train.train_round if private else plain.train_round
+        return train_round(task, module, model, table, plan, threads=self._threads)
 
     def _open(self) -> tuple[Task, nn.Module, Encoded]:
         if self._opened is None:

@@ -54,7 +54,10 @@ class Party(Record):
 
 
 class PrivacyTerms(Record):
-    """What may be spent on one dataset, in all runs under the agreement together."""
+    """What may be spent on one dataset, in all runs under the agreement together.
+
+    `non_private` also permits runs without clipped rows and noise, which no cap counts.
+    """
 
     epsilon_cap: Dec
     delta: Dec
@@ -62,6 +65,7 @@ class PrivacyTerms(Record):
     min_noise_multiplier: Dec
     max_clipping_norm: Dec
     max_sampling_rate: Dec
+    non_private: bool
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:

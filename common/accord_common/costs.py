@@ -2,12 +2,16 @@
 
 Epsilon follows from the manifest's public mechanism and the attempts that a site's node was, or may
 have been, sent: an attempt is charged when it is sent, whatever comes of it. It is the run's own
-cost; what a population has spent in all, and the cap, are the node's ledger's to say.
+cost; what a population has spent in all, and the cap, are the node's ledger's to say. A run
+without privacy costs infinity, which a record holds as null (`privacy.words`).
 """
 
+import math
 from collections.abc import Mapping
 
 from accord_common.chain import VerifiedRun
+from accord_common.fields import Adjacency
+from accord_common.manifest import RunManifest, Site
 from accord_common.privacy.accounting import Tally, decimal_up
 from accord_common.privacy.report import bounded_epsilon
 from accord_common.receipts import DatasetEpsilon
@@ -19,15 +23,23 @@ def spent(run: VerifiedRun, attempts: Mapping[str, int]) -> list[DatasetEpsilon]
     for site in run.manifest.roster:
         privacy = run.agreement.dataset(site.dataset).privacy
         count = attempts.get(site.party, 0)
-        steps = {(site.noise_multiplier, site.sampling_rate): count * run.manifest.local.steps}
-        tally = Tally.build(steps if count else {}, [privacy.adjacency])
+        tally = attempts_tally(run.manifest, site, privacy.adjacency, count)
+        epsilon = bounded_epsilon(tally, privacy.delta)
         rows.append(
             DatasetEpsilon(
                 party=site.party,
                 dataset=site.dataset,
                 attempts=count,
-                epsilon=decimal_up(bounded_epsilon(tally, privacy.delta)),
+                epsilon=decimal_up(epsilon) if math.isfinite(epsilon) else None,
                 delta=privacy.delta,
             )
         )
     return rows
+
+
+def attempts_tally(manifest: RunManifest, site: Site, adjacency: Adjacency, count: int) -> Tally:
+    """What `count` attempts at a site release."""
+    if manifest.privacy == "none":
+        return Tally(adjacency, (), count)
+    steps = {(site.noise_multiplier, site.sampling_rate): count * manifest.local.steps}
+    return Tally.build(steps if count else {}, [adjacency])

@@ -1,11 +1,13 @@
 """The run manifest: everything that a run will do, fixed before any node takes part.
 
 Guarantees: a manifest that decodes is consistent in itself (roster sorted, secure-aggregation
-numbers within SPEC.md's bounds, attempts cover the rounds). Whether an agreement permits it is
+numbers within SPEC.md's bounds, attempts cover the rounds, noise in every run but one that says it
+has none). Whether an agreement permits it is
 `consent.py`'s question at each node. Nodes derive nothing from the server that does not follow from
 this record.
 """
 
+from fractions import Fraction
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -20,6 +22,7 @@ MANIFEST = "manifest"
 PROTOCOL = 1  # nodes refuse any other
 MAX_ROSTER = 200  # what the drawn graph is tried at; `terms` permits fewer
 
+PrivacyMode = Literal["dp", "none"]
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 MAX_LAYERS = 1000  # that an adaptation names
 
@@ -36,7 +39,7 @@ class Site(Record):
     party: Id
     dataset: Id
     delegation: Hash
-    weight: Annotated[int, Field(ge=1, le=1_000_000)]
+    weight: Positive
     sampling_rate: Dec
     noise_multiplier: Dec
 
@@ -100,7 +103,10 @@ class Adaptation(Record):
 
 
 class LocalTraining(Record):
-    """DP-SGD at each site: `steps` Poisson batches a round, clipped to `clipping_norm`."""
+    """SGD at each site: `steps` Poisson batches a round.
+
+    `clipping_norm` bounds each row's gradient, or in a run without privacy each step's.
+    """
 
     steps: Annotated[int, Field(ge=1, le=100_000)]
     learning_rate: Dec
@@ -151,7 +157,8 @@ class RunManifest(Record):
     """One run under one agreement; signed by the coordinator's identity key.
 
     `initial_model`, `layout` and `dimension` are those of what is trained and travels: the whole
-    model, or with an `adaptation` the rest of it.
+    model, or with an `adaptation` the rest of it. `privacy` is `dp` (clipped rows, noise at each
+    site) or `none`, which protects nobody's record.
     """
 
     protocol: Annotated[int, Field(ge=0, le=1_000_000)]
@@ -168,6 +175,7 @@ class RunManifest(Record):
     layout: Hash
     dimension: Dimension
     adaptation: Adaptation | None
+    privacy: PrivacyMode
     local: LocalTraining
     server: ServerOptimizer
     secagg: SecAgg
@@ -183,6 +191,11 @@ class RunManifest(Record):
             raise ValueError("the roster is not sorted by party id, or names a party twice")
         if len({site.dataset for site in self.roster}) != len(parties):
             raise ValueError("the roster names a dataset twice")
+        for site in self.roster:
+            if (self.privacy == "dp") != (Fraction(site.noise_multiplier) > 0):
+                raise ValueError(
+                    f"noise multiplier {site.noise_multiplier} in a run with privacy {self.privacy}"
+                )
         if self.max_attempts_total < self.rounds:
             raise ValueError("max_attempts_total is below rounds")
         return self

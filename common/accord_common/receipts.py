@@ -80,12 +80,15 @@ class AggregatorReceipt(Record):
 
 
 class DatasetEpsilon(Record):
-    """What a run cost one dataset, as far as receipts show."""
+    """What a run cost one dataset, as far as receipts show.
+
+    `epsilon` is null where nothing bounds it: the run was without privacy.
+    """
 
     party: Id
     dataset: Id
     attempts: Count
-    epsilon: Dec
+    epsilon: Dec | None
     delta: Dec
 
 

@@ -12,6 +12,11 @@ _RULES = {
     "equal": "all data holders share equally",
     "declared-shares": "the shares below",
 }
+_NON_PRIVATE = {
+    False: "no run without differential privacy",
+    True: "RUNS WITHOUT PRIVACY ARE PERMITTED TOO: such a run clips no record, adds no noise and "
+    "protects nobody, and the epsilon above does not count it",
+}
 _ADJACENCY = {"add-remove": "adding or removing", "replace-one": "replacing"}
 
 
@@ -67,6 +72,7 @@ def _dataset(agreement: Agreement, dataset: Dataset) -> str:
         f"epsilon {terms.epsilon_cap} at delta {terms.delta} ({_ADJACENCY[terms.adjacency]} one "
         f"{dataset.unit}); noise multiplier at least {terms.min_noise_multiplier}, clipping norm "
         f"at most {terms.max_clipping_norm}, sampling rate at most {terms.max_sampling_rate}; "
+        f"{_NON_PRIVATE[terms.non_private]}; "
         f"schema {dataset.schema_hash}, population {dataset.population}"
     )
 

@@ -15,11 +15,18 @@ from fractions import Fraction
 from accord_common.agreement import Agreement, Dataset, PermittedTask
 from accord_common.errors import AccordError, PolicyError, UsageError
 from accord_common.fields import to_decimal
-from accord_common.manifest import PROTOCOL, RunManifest, Site, default_threshold
+from accord_common.manifest import (
+    PROTOCOL,
+    LocalTraining,
+    PrivacyMode,
+    RunManifest,
+    Site,
+    default_threshold,
+)
 from accord_common.privacy.events import MIN_CLIPPING_NORM
 from accord_common.rings import require_noise, ring_of, scale_for
 from accord_common.secagg.graph import COMPLETE_UP_TO, is_drawn
-from accord_common.vectors import update_bound, update_noise
+from accord_common.vectors import plain_bound, update_bound, update_noise
 
 Term = Callable[[Agreement, RunManifest], None]
 
@@ -130,8 +137,22 @@ def schema_is_agreed(agreement: Agreement, manifest: RunManifest) -> None:
             )
 
 
+def privacy_is_as_agreed(agreement: Agreement, manifest: RunManifest) -> None:
+    """A run without privacy is one that every site's terms permit."""
+    for _, dataset in _sites(agreement, manifest):
+        if manifest.privacy == "none" and not dataset.privacy.non_private:
+            raise PolicyError(
+                "non-private-not-agreed",
+                f"the run protects nobody's record; {dataset.name!r} of {dataset.owner} was agreed "
+                "for private runs only",
+                hint="Plan a private run, or agree on `non_private: true` for every dataset.",
+            )
+
+
 def noise_is_enough(agreement: Agreement, manifest: RunManifest) -> None:
-    """Every site's noise multiplier is at least the agreed one."""
+    """Every site's noise multiplier is at least the agreed one, where there is noise at all."""
+    if manifest.privacy == "none":
+        return
     for site, dataset in _sites(agreement, manifest):
         if Fraction(site.noise_multiplier) < Fraction(dataset.privacy.min_noise_multiplier):
             raise PolicyError(
@@ -249,6 +270,7 @@ TERMS: tuple[Term, ...] = (
     architecture_is_permitted,
     rounds_are_within_terms,
     schema_is_agreed,
+    privacy_is_as_agreed,
     noise_is_enough,
     clipping_is_within_terms,
     sampling_is_within_terms,
@@ -274,18 +296,37 @@ def violations(agreement: Agreement, manifest: RunManifest) -> list[AccordError]
 def required_bound(agreement: Agreement, manifest: RunManifest) -> str:
     """B of SPEC.md: the largest of the sites' bounds; a weight is at most 1 and only shrinks it."""
     bounds = [
-        update_bound(
-            steps=manifest.local.steps,
-            learning_rate=manifest.local.learning_rate,
-            clip=manifest.local.clipping_norm,
-            noise_multiplier=site.noise_multiplier,
-            sampling_rate=site.sampling_rate,
-            population=dataset.size,
-            dimension=manifest.dimension,
-        )
+        site_bound(manifest.privacy, manifest.local, site, dataset.size, manifest.dimension)
         for site, dataset in _sites(agreement, manifest)
     ]
     return max(bounds, key=Fraction)
+
+
+def site_bound(
+    privacy: PrivacyMode, local: LocalTraining, site: Site, size: int, dimension: int
+) -> str:
+    """The largest magnitude of a coordinate of one site's update, before its weight.
+
+    Args:
+        privacy: the run's.
+        local: how all sites train.
+        site: one of them.
+        size: its dataset's public size.
+        dimension: numbers that are trained.
+    """
+    if privacy == "none":
+        return plain_bound(
+            steps=local.steps, learning_rate=local.learning_rate, clip=local.clipping_norm
+        )
+    return update_bound(
+        steps=local.steps,
+        learning_rate=local.learning_rate,
+        clip=local.clipping_norm,
+        noise_multiplier=site.noise_multiplier,
+        sampling_rate=site.sampling_rate,
+        population=size,
+        dimension=dimension,
+    )
 
 
 def site_noise(agreement: Agreement, manifest: RunManifest, site: Site) -> str:

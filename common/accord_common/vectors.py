@@ -151,13 +151,23 @@ def update_bound(
         deviations = (2 * (tail + Decimal(dimension).ln())).sqrt()
         noise = deviations * Decimal(noise_multiplier) * Decimal(steps).sqrt()
         step = Decimal(learning_rate) * Decimal(clip) / (rate * population)
-        bound = step * (rows + noise)
-        try:
-            return to_decimal(Context(prec=6, rounding=ROUND_CEILING).plus(bound))
-        except ValueError as error:
-            raise UsageError(
-                "bad-bound", f"a bound of {bound:.3e} is too small or too large to be written"
-            ) from error
+        return _six_digits(step * (rows + noise))
+
+
+def plain_bound(*, steps: int, learning_rate: str, clip: str) -> str:
+    """Bound every coordinate of one round's update without privacy: K lr C.
+
+    Each of K steps moves the model by lr times a gradient of norm at most C. In float32 the sum may
+    be larger by its rounding; `rings.quantise` clamps that.
+
+    Returns:
+        A decimal string, rounded up to six digits: the same on every machine.
+
+    Raises:
+        UsageError: `bad-bound` where no decimal of a record holds it.
+    """
+    with localcontext(Context(prec=50)):
+        return _six_digits(Decimal(steps) * Decimal(learning_rate) * Decimal(clip))
 
 
 def update_noise(
@@ -181,6 +191,16 @@ def update_noise(
         step = Decimal(learning_rate) * Decimal(clip) / (Decimal(sampling_rate) * population)
         noise = step * Decimal(noise_multiplier) * Decimal(steps).sqrt()
         return to_decimal(Context(prec=6, rounding=ROUND_FLOOR).plus(noise))
+
+
+def _six_digits(bound: Decimal) -> str:
+    """Round a bound up to six digits."""
+    try:
+        return to_decimal(Context(prec=6, rounding=ROUND_CEILING).plus(bound))
+    except ValueError as error:
+        raise UsageError(
+            "bad-bound", f"a bound of {bound:.3e} is too small or too large to be written"
+        ) from error
 
 
 def layout(entries: Sequence[tuple[str, Sequence[int]]]) -> Layout:

@@ -161,8 +161,9 @@ def make_institutions(
     policy: Policy = "ask",
     rows: int = ROWS,
     delegation_days: int = 365,
+    privacy: dict[str, Any] | None = None,
 ) -> Institutions:
-    """Make a world with folders."""
+    """Make a world with folders; `privacy` changes the terms of every dataset."""
     world = make_world(n)
     until = format_time(now() + timedelta(days=delegation_days))
     acting = [*world.hospitals, world.aggregator]
@@ -173,7 +174,10 @@ def make_institutions(
         task.model_copy(update={"architectures": ["logistic-regression", "mlp"]})
         for task in world.agreement.tasks
     ]
-    world = world.amended(tasks=[task.model_dump() for task in tasks])
+    datasets = world.agreement.model_dump()["datasets"]
+    for dataset in datasets:
+        dataset["privacy"] |= privacy or {}
+    world = world.amended(tasks=[task.model_dump() for task in tasks], datasets=datasets)
     private = X25519PrivateKey.generate()
     receipt = SigningKey.generate()
     public = private.public_key().public_bytes_raw().hex()

@@ -32,6 +32,7 @@ from accord_common.manifest import Lora, RunManifest, model_hash
 from accord_common.models import architectures
 from accord_common.models.adaptation import adapt, initial_part
 from accord_common.models.flat import get_vector, initial_vector, layout_of, set_vector
+from accord_common.privacy.accounting import Tally
 from accord_common.receipts import NodeReceipt
 from accord_common.secagg.sealing import TAG_BYTES
 from tests.client.institutions import Aggregator, Institutions, Refused, make_institutions
@@ -221,7 +222,7 @@ def test_the_steward_reads_what_stays_what_travels_and_what_it_costs(
 ) -> None:
     def told(manifest: Envelope) -> str:
         considered = consider(stores, three.lookup(manifest), manifest.hash, now())
-        return " ".join(describe(considered, 0.25).split())
+        return " ".join(describe(considered, Tally("add-remove", (("4", "0.1", 9),))).split())
 
     words = told(adapted(three, lora=LORA))
     base = model_hash(base_bytes())[:16]
@@ -229,8 +230,8 @@ def test_the_steward_reads_what_stays_what_travels_and_what_it_costs(
     assert "frozen: 0, 2" in words and "adapters of rank 2 beside 0" in words
     assert "mlp (hidden [5, 4])" in words and "learning rate 0.5" in words
     assert "all sites weigh the same" in words
-    cost = re.search(r"costs at most epsilon ([0-9.]+) at delta 0.00001; 0.25 is spent", words)
-    assert cost is not None and 0 < float(cost[1]) < 3
+    cost = re.search(r"costs at most epsilon ([0-9.]+) at delta 0.00001; ([0-9.]+) is spent", words)
+    assert cost is not None and 0 < float(cost[2]) < float(cost[1]) < 3
     assert "all of its 44 numbers are trained" in told(three.manifest(hidden=HIDDEN))
 
 

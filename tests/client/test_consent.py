@@ -19,9 +19,10 @@ from accord_common.envelope import Envelope, sign
 from accord_common.errors import PolicyError
 from accord_common.fields import format_time, new_id, now
 from accord_common.identity import SigningKey
-from accord_common.manifest import MANIFEST
+from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.privacy.events import Spend
 from accord_common.rings import Z16, Z32, Z64, Ring, scale_for
+from accord_common.terms import required_bound
 from tests.world import Actor, RunKeys, World, make_world
 
 
@@ -237,6 +238,16 @@ def more_institutions_take_part_than_a_complete_graph_is_for(case: Case) -> Fact
 @attack("schema_is_agreed", "schema-not-agreed")
 def the_manifest_names_another_schema(case: Case) -> Facts:
     return case.facts(case.manifest(schema_hash="ee" * 32))
+
+
+@attack("privacy_is_as_agreed", "non-private-not-agreed")
+def a_run_protects_nobody_where_one_site_agreed_on_private_runs_only(case: Case) -> Facts:
+    datasets = case.world.agreement.model_dump()["datasets"]
+    for dataset in datasets:
+        dataset["privacy"]["non_private"] = dataset["owner"] != case.world.hospitals[1].id
+    case.under(case.world.amended(datasets=datasets))
+    roster = case.everybody(noise_multiplier="0")
+    return case.facts(case.manifest(privacy="none", roster=roster))
 
 
 @attack("noise_is_enough", "noise-too-small")
@@ -461,6 +472,35 @@ def test_weights_may_be_equal_or_the_public_sizes() -> None:
     ):
         roster = [site | {"weight": w} for site, w in zip(sites, weights, strict=True)]
         assert decide(case.facts(case.manifest(roster=roster))).code == code
+
+
+def test_a_run_without_privacy_is_accepted_where_every_site_permits_it() -> None:
+    case = Case()
+    datasets = case.world.agreement.model_dump()["datasets"]
+    for dataset in datasets:
+        dataset["privacy"]["non_private"] = True
+    case.under(case.world.amended(datasets=datasets))
+    asked: list[Spend] = []
+    roster = case.everybody(noise_multiplier="0")
+    run = case.manifest(privacy="none", roster=roster)
+    assert decide(case.facts(run, check_budget=asked.extend)).code == ""
+    assert {(spend.mechanism, spend.noise_multiplier) for spend in asked} == {("none", "0")}
+    assert decide(case.facts()).code == ""  # private runs as ever
+    narrow = case.secagg(ring_bits=16)  # coarse words would be all that a comparison shows
+    run = case.manifest(privacy="none", roster=roster, secagg=narrow)
+    bound = required_bound(case.world.agreement, RunManifest.from_bytes(run.payload))
+    narrow |= {"bound": bound, "scale": scale_for(bound, 3, Z16)}
+    run = case.manifest(privacy="none", roster=roster, secagg=narrow)
+    assert decide(case.facts(run)).code == "coarse-ring"
+
+
+@pytest.mark.parametrize(("privacy", "noise"), [("dp", "0"), ("dp", "-2"), ("none", "2")])
+def test_a_manifest_has_noise_exactly_where_it_says_so(privacy: str, noise: str) -> None:
+    case = Case()
+    body = case.world.manifest_body(case.keys).model_dump()
+    roster = case.everybody(noise_multiplier=noise)
+    with pytest.raises(ValueError, match="in a run with privacy"):
+        RunManifest.model_validate(body | {"privacy": privacy, "roster": roster})
 
 
 def test_garbage_in_place_of_a_manifest_is_refused() -> None:

@@ -123,6 +123,29 @@ def test_a_missing_ledger_is_not_an_empty_one(path: Path, key: SigningKey) -> No
 # --- budgets
 
 
+def test_nothing_fits_beside_a_release_without_privacy_but_under_a_cap_that_permits_it(
+    ledger: Ledger,
+) -> None:
+    exposed = spend(mechanism="none", noise_multiplier="0")
+    lenient = Cap(epsilon="3", delta="0.00001", non_private=True)
+    for caps in ([CAP], [CAP, lenient], [lenient, CAP]):
+        error = refusal(ledger, exposed, *caps)
+        assert error.code == "budget-exceeded" and "non-private" in error.message
+        with pytest.raises(PolicyError, match="1 non-private release with"):
+            ledger.check([exposed], caps)
+    ledger.charge(exposed, [lenient], clock)
+    assert ledger.tally(POPULATION).non_private == 1
+    assert ledger.epsilon(POPULATION, CAP.delta) == 0
+    little = spend(round=1, steps=1)
+    assert "1 non-private release with" in refusal(ledger, little, CAP).message
+    ledger.charge(little, [lenient], clock)
+    assert 0 < ledger.epsilon(POPULATION, CAP.delta) < 3
+    over = refusal(ledger, spend(round=2, steps=100_000), lenient)  # private events still count
+    assert "non-private" not in over.message
+    elsewhere = spend(round=3, steps=1, population=new_id())  # other people are untouched
+    ledger.charge(elsewhere, [CAP], clock)
+
+
 def test_a_round_over_the_cap_is_refused_with_the_figures(ledger: Ledger) -> None:
     fill(ledger, [spend(steps=900)])
     spent = RdpFilter(CAP).epsilon([spend(steps=900)])

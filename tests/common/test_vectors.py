@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from accord_common import vectors
-from accord_common.errors import AccordError
-from accord_common.vectors import Layout, dequantise, quantise, scale_for, update_bound
+from accord_common.errors import AccordError, UsageError
+from accord_common.vectors import (
+    Layout,
+    dequantise,
+    plain_bound,
+    quantise,
+    scale_for,
+    update_bound,
+)
 
 LAYOUT = vectors.layout([("weight", [2, 3]), ("bias", [2]), ("temperature", [])])
 
@@ -118,6 +125,13 @@ def test_numbers_that_are_none_are_refused(value: float) -> None:
     vector[-1] = value
     with pytest.raises(AccordError, match="not-finite"):
         quantise(vector, 1, "1")
+
+
+def test_the_bound_without_privacy_is_that_of_all_steps_and_never_rounded_down() -> None:
+    assert plain_bound(steps=40, learning_rate="0.5", clip="1") == "20"
+    assert plain_bound(steps=3, learning_rate="0.3333333", clip="1.000001") == "1.00001"
+    with pytest.raises(UsageError, match="bad-bound"):
+        plain_bound(steps=1, learning_rate="0.0000000000000000001", clip="0.000001")
 
 
 def test_the_update_bound_is_frozen() -> None:

@@ -238,6 +238,7 @@ BODIES["agreement"] = {
                 "min_noise_multiplier": "0.5",
                 "max_clipping_norm": "1",
                 "max_sampling_rate": "0.5",
+                "non_private": False,
             },
         }
         for index in range(2)
@@ -294,6 +295,7 @@ BODIES["manifest"] = {
         "frozen": ["0", "encoder.norm"],
         "lora": {"rank": 8, "layers": ["2"]},
     },
+    "privacy": "dp",
     "local": {"steps": 5, "learning_rate": "0.5", "clipping_norm": "1"},
     "server": {
         "name": "fedavg",

@@ -18,6 +18,7 @@ def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     """
     from accord_client.stores import open_stores
     from accord_common.agreement import Agreement
+    from accord_common.privacy import words
     from accord_common.privacy.accounting import decimal_up
 
     rows: list[dict[str, Any]] = []
@@ -28,12 +29,15 @@ def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         ]
         for dataset in stores.datasets.all():
             entries = len(stores.ledger.entries(population=dataset.population))
+            non_private = stores.ledger.tally(dataset.population).non_private
             for hash_, agreement in agreed:
                 for terms in agreement.datasets:
                     if terms.id != dataset.id:
                         continue
                     spent = stores.ledger.epsilon(dataset.population, terms.privacy.delta)
                     left = max(0.0, float(terms.privacy.epsilon_cap) - spent)
+                    if non_private and not terms.privacy.non_private:
+                        left = 0.0  # nothing fits a cap on all that was ever released
                     rows.append(
                         {
                             "dataset": dataset.name,
@@ -42,6 +46,7 @@ def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
                             "agreement": hash_,
                             "title": agreement.title,
                             "spent": decimal_up(spent),
+                            "non_private": non_private,
                             "cap": terms.privacy.epsilon_cap,
                             "left": f"{left:.4f}",
                             "delta": terms.privacy.delta,
@@ -52,10 +57,12 @@ def budget(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         head = stores.ledger.head
     headers = ("dataset", "agreement", "spent", "cap", "left", "delta", "entries")
     shown = ("dataset", "title", "spent", "cap", "left", "delta", "entries")
+    cells = [row | {"spent": words.spent(row["spent"], row["non_private"])} for row in rows]
+    legend = f"\n\n{words.NO_GUARANTEE}" if any(row["non_private"] for row in rows) else ""
     emit(
         {"budgets": rows, "ledger_head": head},
         format_,
-        table(*headers, rows=[[row[key] for key in shown] for row in rows])
+        table(*headers, rows=[[row[key] for key in shown] for row in cells]) + legend
         if rows
         else "No agreement that was signed here names a dataset of this node.",
     )

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from accord_client.consent import Verdict
     from accord_client.deciding import Considered
     from accord_client.stores import Stores
-    from accord_common.manifest import RunManifest
+    from accord_common.agreement import PrivacyTerms
+    from accord_common.manifest import RunManifest, Site
+    from accord_common.privacy.accounting import Tally
 
 APPROVE_EXAMPLE = "Example: accord-node approve 0192f0c1-... (ids: accord-node status)"
 REFUSE_EXAMPLE = "Example: accord-node refuse 0192f0c1-... --reason 'not before the audit'"
@@ -39,9 +41,10 @@ def approve(
     def decide(considered: Considered, stores: Stores) -> Verdict:
         if considered.verdict.decision == "accept":
             agreed = considered.facts.terms.dataset(considered.facts.site.dataset)
-            spent = stores.ledger.epsilon(agreed.population, agreed.privacy.delta)
-            note(describe(considered, spent))
-            confirm("Approve this run?", yes=yes)
+            note(describe(considered, stores.ledger.tally(agreed.population)))
+            private = considered.facts.run.privacy == "dp"
+            kind = "" if private else ", though it protects nobody's record"
+            confirm(f"Approve this run{kind}?", yes=yes)
         return considered.verdict
 
     run_id, decided = _decide(home, run, decide)
@@ -102,12 +105,8 @@ def _decide(
     return run_id, verdict
 
 
-def describe(considered: Considered, spent: float) -> str:
-    """What the steward is about to allow; `spent` is the population's epsilon by the ledger."""
-    from accord_client.consent import spend_for
-    from accord_common.privacy.accounting import decimal_up
-    from accord_common.privacy.filter import Cap, RdpFilter
-
+def describe(considered: Considered, spent: Tally) -> str:
+    """What the steward is about to allow; `spent` is all of the population's by the ledger."""
     manifest, site = considered.facts.run, considered.facts.site
     terms = considered.facts.terms
     name = considered.dataset.name if considered.dataset else site.dataset
@@ -116,14 +115,10 @@ def describe(considered: Considered, spent: float) -> str:
     share = "all sites weigh the same"
     if len(set(weights)) > 1:
         share = f"weight {site.weight} of {sum(weights)}"
-    spend = spend_for(
-        terms, manifest, considered.facts.manifest.hash, site.party, round_=0, attempt=0
-    )
-    rule = RdpFilter(Cap(epsilon=privacy.epsilon_cap, delta=privacy.delta))
-    cost = rule.epsilon([spend] * manifest.max_attempts_total)
     arguments = ", ".join(f"{key} {value}" for key, value in manifest.architecture.args.items())
     return "\n".join(
         [
+            *_warning(manifest, name),
             f"{manifest.title}",
             f"  task {manifest.task.name}, {manifest.architecture.name}"
             + (f" ({arguments})" if arguments else ""),
@@ -133,12 +128,47 @@ def describe(considered: Considered, spent: float) -> str:
             f"  noise multiplier {site.noise_multiplier}, clipping norm "
             f"{manifest.local.clipping_norm}, sampling rate {site.sampling_rate}, learning rate "
             f"{manifest.local.learning_rate}",
-            f"  costs at most epsilon {decimal_up(cost)} at delta {privacy.delta}; "
-            f"{decimal_up(spent)} is spent before, the cap on both together is "
-            f"{privacy.epsilon_cap}",
+            *_cost(manifest, site, privacy, spent),
             f"  with {manifest.n - 1} other institutions, {share}; agreement {terms.title!r}",
         ]
     )
+
+
+def _warning(manifest: RunManifest, dataset: str) -> list[str]:
+    """What nobody may overlook about a run without privacy."""
+    if manifest.privacy == "dp":
+        return []
+    return [
+        "*** WITHOUT PRIVACY: this run protects nobody's record. ***",
+        "  No row is clipped and no noise is added: what leaves may show whose records were used, "
+        "and what they say.",
+        f"  It is no cost that a budget can bear: once it has trained, no agreement that is for "
+        f"private runs only lets anybody use the people of {dataset} again.",
+        "",
+    ]
+
+
+def _cost(manifest: RunManifest, site: Site, privacy: PrivacyTerms, before: Tally) -> list[str]:
+    from accord_common.costs import attempts_tally
+    from accord_common.privacy import words
+    from accord_common.privacy.accounting import decimal_up
+    from accord_common.privacy.filter import Cap, RdpFilter
+
+    cap = Cap(epsilon=privacy.epsilon_cap, delta=privacy.delta, non_private=True)
+    rule = RdpFilter(cap)
+    run = attempts_tally(manifest, site, privacy.adjacency, manifest.max_attempts_total)
+    spent = words.spent(decimal_up(rule.epsilon(before)), before.non_private)
+    if run.non_private:
+        return [
+            f"  costs epsilon {words.UNBOUNDED}: up to {run.non_private} non-private releases; "
+            f"{spent} is spent before, the cap on private runs is {cap.epsilon} at delta "
+            f"{cap.delta}"
+        ]
+    lines = [
+        f"  costs at most epsilon {decimal_up(rule.epsilon(run))} at delta {cap.delta}; "
+        f"{spent} is spent before, the cap on both together is {cap.epsilon}"
+    ]
+    return lines + ([f"  {words.NO_GUARANTEE}"] if before.non_private else [])
 
 
 def _parts(manifest: RunManifest) -> list[str]:

@@ -314,13 +314,17 @@ class Inbox(View):
 
 
 class BudgetRow(View):
-    """What one run has cost one dataset, by the events in its node's receipts."""
+    """What one run has cost one dataset, by the events in its node's receipts.
+
+    `non_private` of the attempts were without privacy: then nothing bounds `epsilon`.
+    """
 
     dataset: Id
     party: Id
     population: Id
     run: Id
     attempts: Count
+    non_private: Count
     epsilon: Annotated[Dec | None, Field(description="null where no accountant bounds it")]
     delta: Dec
     cap: Dec

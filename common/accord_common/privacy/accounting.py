@@ -1,9 +1,10 @@
 """What events cost in Renyi differential privacy (Mironov 2017; Mironov, Talwar, Zhang 2019).
 
 Guarantees: figures are upper bounds, rounding of floats included; they depend on the events only,
-not on their order, on how they were split, or on restarts. dp-accounting computes add/remove,
-`replacement.py` replace-one. Where events were recorded under both, replace-one prices them all:
-it is never less, so it bounds both.
+not on their order, on how they were split, or on restarts. They are of private events alone: a
+release without noise has no divergence to add, and a tally counts it apart. dp-accounting computes
+add/remove, `replacement.py` replace-one. Where events were recorded under both, replace-one prices
+them all: it is never less, so it bounds both.
 
 No Gaussian-DP accountant is offered: its central limit underestimates (1.25 for a true 3.65).
 """
@@ -41,10 +42,12 @@ class Tally:
     """Events summed by mechanism: all that a figure depends on.
 
     `steps` holds (noise multiplier, sampling rate, steps), sorted, each pair of decimals once.
+    `non_private` counts releases without privacy: no epsilon covers them.
     """
 
     adjacency: Adjacency
     steps: tuple[tuple[str, str, int], ...]
+    non_private: int = 0
 
     @classmethod
     def of(cls, spends: "Tally | Iterable[Spend]") -> "Tally":
@@ -53,27 +56,44 @@ class Tally:
             return spends
         steps: Counter[tuple[str, str]] = Counter()
         adjacencies: set[Adjacency] = set()
+        non_private = 0
         for spend in spends:
+            if spend.mechanism == "none":
+                non_private += 1
+                continue
             steps[spend.noise_multiplier, spend.sampling_rate] += spend.steps
             adjacencies.add(spend.adjacency)
-        return cls.build(steps, adjacencies)
+        return cls.build(steps, adjacencies, non_private)
 
     @classmethod
-    def build(cls, steps: Mapping[tuple[str, str], int], adjacencies: Iterable[str]) -> "Tally":
+    def build(
+        cls,
+        steps: Mapping[tuple[str, str], int],
+        adjacencies: Iterable[str],
+        non_private: int = 0,
+    ) -> "Tally":
         """Make a tally from sums; the strictest adjacency prices all of it."""
         adjacency: Adjacency = "replace-one" if "replace-one" in set(adjacencies) else "add-remove"
-        return cls(adjacency, tuple(sorted((*pair, count) for pair, count in steps.items())))
+        return cls(
+            adjacency, tuple(sorted((*pair, count) for pair, count in steps.items())), non_private
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was released."""
+        return not self.steps and not self.non_private
 
     def __add__(self, other: "Tally") -> "Tally":
         """Compose two tallies."""
         steps: Counter[tuple[str, str]] = Counter()
         for noise, rate, count in (*self.steps, *other.steps):
             steps[noise, rate] += count
-        return Tally.build(steps, (self.adjacency, other.adjacency))
+        adjacencies = (self.adjacency, other.adjacency)
+        return Tally.build(steps, adjacencies, self.non_private + other.non_private)
 
 
 def rdp(spends: Tally | Iterable[Spend], orders: tuple[float, ...] = ORDERS) -> NDArray[np.float64]:
-    """Return the Renyi divergence of all of `spends`, steps included, shape (len(orders),).
+    """Return the Renyi divergence of the private of `spends`, steps included, (len(orders),).
 
     Infinity at an order means that the accountant could not bound it there: it is never chosen.
     """

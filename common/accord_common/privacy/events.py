@@ -8,9 +8,9 @@ institution's attestation; its node protects it from others and proves nothing t
 """
 
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from accord_common.fields import Adjacency, Count, Dec, Hash, Id, Name, Positive, Record, Time
 
@@ -21,11 +21,18 @@ NO_PREDECESSOR = "0" * 64  # `previous` of a ledger's first entry
 # C = 1e-24 and weights that saturate the loss read rows 53 times as loud as C allows. At 1e-6 what
 # underflow can hide of 2e8 coordinates is below 1e-17 of C squared.
 MIN_CLIPPING_NORM = "0.000001"
+NO_NOISE = "0"  # the noise multiplier of mechanism `none`, and of no other
 
 
 def _positive(value: str) -> str:
     if Decimal(value) <= 0:
         raise ValueError("must be greater than 0")
+    return value
+
+
+def _not_negative(value: str) -> str:
+    if Decimal(value) < 0:
+        raise ValueError("must be at least 0")
     return value
 
 
@@ -39,7 +46,8 @@ class Spend(Record):
     """One round's spending on one population: `steps` noisy clipped gradient sums.
 
     `noise_multiplier` is the noise's standard deviation over `clipping_norm`; every step takes each
-    record with probability `sampling_rate`; `size` is the public N (the divisor is q N).
+    record with probability `sampling_rate`; `size` is the public N (the divisor is q N). Mechanism
+    `none` clips no record and adds no noise: it costs infinity.
     """
 
     population: Id
@@ -48,8 +56,8 @@ class Spend(Record):
     run: Hash
     round: Count
     attempt: Count
-    mechanism: Literal["poisson-gaussian"]
-    noise_multiplier: Annotated[Dec, AfterValidator(_positive)]
+    mechanism: Literal["poisson-gaussian", "none"]
+    noise_multiplier: Annotated[Dec, AfterValidator(_not_negative)]
     clipping_norm: Annotated[Dec, AfterValidator(_positive)]
     sampling_rate: Annotated[Dec, AfterValidator(_probability)]
     size: Positive
@@ -57,6 +65,14 @@ class Spend(Record):
     sampler: Literal["poisson"]
     adjacency: Adjacency
     code_version: Name
+
+    @model_validator(mode="after")
+    def _noise_is_the_mechanisms(self) -> Self:
+        if (self.mechanism == "none") != (self.noise_multiplier == NO_NOISE):
+            raise ValueError(
+                f"noise_multiplier {self.noise_multiplier} of mechanism {self.mechanism}"
+            )
+        return self
 
 
 class LedgerEntry(Record):

@@ -4,7 +4,8 @@ Guarantees: as long as each round is spent only while `fits` says yes, all relea
 (epsilon, delta)-DP at the cap, also where later rounds, noise and sampling are chosen after seeing
 earlier results (Renyi filter: Feldman & Zrnic 2021; fully adaptive composition: Whitehouse, Ramdas,
 Rogers, Wu 2023). The orders are fixed beforehand and each gets delta / |orders|: a union bound over
-the tails, so that the choice among them is paid for.
+the tails, so that the choice among them is paid for. A release without privacy costs infinity, so
+nothing fits beside it, but under a cap that is agreed to speak of private releases alone.
 
 Not covered: what fixed plans may report, which is tighter: see `report.py`.
 """
@@ -36,10 +37,15 @@ def _delta(value: str) -> str:
 
 
 class Cap(Record):
-    """The most that a population may spend, over all runs, agreements and projects."""
+    """The most that a population may spend, over all runs, agreements and projects.
+
+    `non_private`: whoever set the cap permits releases without privacy too, and the cap speaks of
+    the private ones alone.
+    """
 
     epsilon: Annotated[Dec, AfterValidator(_epsilon)]
     delta: Annotated[Dec, AfterValidator(_delta)]
+    non_private: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +58,12 @@ class RdpFilter:
     def epsilon(self, spends: Tally | Iterable[Spend]) -> float:
         """Return what counts against the cap: min over a of sum rho_a + log(|orders|/delta)/(a-1).
 
-        Nothing spent is 0. Infinite where no order bounds it.
+        Nothing spent is 0. Infinite where no order bounds it, or where something was released
+        without privacy and the cap does not permit that.
         """
         tally = Tally.of(spends)
+        if tally.non_private and not self.cap.non_private:
+            return math.inf
         if not tally.steps:
             return 0.0
         orders = np.array(self.orders)

@@ -39,6 +39,7 @@ class PrvAccountant(Protocol):
 def report_epsilon(spends: Tally | Iterable[Spend], delta: float) -> float:
     """Return epsilon at `delta` of events that were fixed beforehand; 0 for none.
 
+    Infinite where one of them was without privacy.
     Costs about half a second for each distinct mechanism, once; cached.
     """
     return _pld_epsilon(Tally.of(spends), delta)
@@ -53,7 +54,7 @@ def bounded_epsilon(spends: Tally | Iterable[Spend], delta: str) -> float:
     epsilon = report_epsilon(tally, float(delta))
     if math.isfinite(epsilon):
         return epsilon
-    return RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)
+    return RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)  # infinite without privacy
 
 
 def prv_check(spends: Tally | Iterable[Spend], delta: float, prv: PrvAccountant) -> float:
@@ -85,6 +86,8 @@ def prv_check(spends: Tally | Iterable[Spend], delta: float, prv: PrvAccountant)
 
 @lru_cache(maxsize=256)
 def _pld_epsilon(tally: Tally, delta: float) -> float:
+    if tally.non_private:
+        return math.inf
     if not tally.steps:
         return 0.0
     import dp_accounting  # 0.6 s, and most verbs report nothing

@@ -8,6 +8,7 @@ from accord_common.api.finding import find_run
 from accord_common.api.schemas import AgreementView
 from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.home import Home
+from accord_common.privacy import words
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
 app = verbs("Show what runs have spent on each dataset.")
@@ -35,14 +36,15 @@ def show(
             names.get(row.dataset, row.dataset),
             row.run,
             str(row.attempts),
-            row.epsilon or "not bounded",
+            words.cost(row.epsilon),
             row.cap,
             row.delta,
         ]
         for row in rows
     ]
     columns = ("dataset", "run", "attempts", "epsilon", "cap", "delta")
-    emit(answer, format_, table(*columns, rows=cells))
+    legend = f"\n\n{words.NO_GUARANTEE}" if any(row.non_private for row in rows) else ""
+    emit(answer, format_, table(*columns, rows=cells) + legend)
 
 
 def _names(views: list[AgreementView]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from rich.text import Text
 from accord_common.api.schemas import EventView, RoundView, RunView
 from accord_common.chain import VerifiedResult, VerifiedRun
 from accord_common.cli import Format, emit, table
+from accord_common.privacy import words
 from accord_server.cli.options import size
 from accord_server.coordinator.watching import (
     ConsentUpdate,
@@ -27,7 +28,8 @@ if TYPE_CHECKING:  # planning brings the accountants, which watching does not ne
 def plan(view: "PlanView") -> RenderableType:
     """A dry run's answer."""
     head = Text(
-        f"{view.title}, under {view.agreement_title}\n"
+        "".join(f"{line}\n" for line in _no_privacy(view.privacy))
+        + f"{view.title}, under {view.agreement_title}\n"
         f"{view.task}, {view.architecture}: "
         f"{parameters(view.dimension, view.base_dimension)}\n"
         f"{view.rounds} rounds of {view.steps} steps, at most {view.max_attempts_total} attempts\n"
@@ -53,10 +55,10 @@ def plan(view: "PlanView") -> RenderableType:
                 site.label,
                 site.noise_multiplier,
                 site.sampling_rate,
-                site.epsilon,
-                site.epsilon_pld,
-                site.epsilon_rounds,
-                site.spent,
+                words.cost(site.epsilon),
+                words.cost(site.epsilon_pld),
+                words.cost(site.epsilon_rounds),
+                words.spent(site.spent, site.non_private),
                 site.after,
                 f"{site.cap} at {site.delta}",
             ]
@@ -66,6 +68,7 @@ def plan(view: "PlanView") -> RenderableType:
     legend = Text(
         "\nepsilon: what all attempts count against the cap. PLD: the tighter figure for a plan "
         "fixed beforehand, checked against PRV.\n"
+        + (f"{words.NO_GUARANTEE}\n" if any(site.non_private for site in view.sites) else "")
     )
     verdict = [Text("Allowed by the agreement; each node decides for itself.", "green")]
     if not view.allowed:
@@ -74,6 +77,10 @@ def plan(view: "PlanView") -> RenderableType:
             verdict.append(Text(f"  [{reason.code}] {reason.message}"))
             verdict += [Text(f"    {reason.hint}")] if reason.hint else []
     return Group(head, Text(sites), legend, *verdict)
+
+
+def _no_privacy(mode: str) -> list[str]:
+    return [] if mode == "dp" else ["WITHOUT PRIVACY: this run protects nobody's record"]
 
 
 def parameters(trained: int, base: int | None) -> str:
@@ -113,6 +120,7 @@ def run(
         + parameters(
             manifest.dimension, manifest.adaptation.dimension if manifest.adaptation else None
         ),
+        *_no_privacy(manifest.privacy),
         f"round     {view.round} of {view.rounds}, at most {manifest.max_attempts_total} attempts",
         f"verified  {proved}" + (", receipts and result" if result else ""),
     ]
@@ -121,7 +129,7 @@ def run(
     if view.metrics:
         head.append(f"metrics   {_pairs(view.metrics)}")
     consents = {consent.party: consent for consent in view.consents}
-    spent = {item.party: item.epsilon for item in view.epsilon}
+    spent = {item.party: words.cost(item.epsilon) for item in view.epsilon}
     sites = table(
         "site",
         "consent",

@@ -199,7 +199,7 @@ def _party(partner: Partner) -> Party:
 
 
 def _agreed(view: DatasetView, entry: DatasetEntry, common: PrivacyEntry) -> Dataset:
-    terms: dict[str, Dec | None] = {"adjacency": "add-remove"}
+    terms: dict[str, Dec | bool | None] = {"adjacency": "add-remove", "non_private": False}
     for source in (common, entry.privacy):
         terms |= source.model_dump(exclude_none=True)
     for name in PrivacyTerms.model_fields:

@@ -33,7 +33,7 @@ from accord_common.manifest import (
     default_threshold,
 )
 from accord_common.rings import ring_of, scale_for
-from accord_common.vectors import update_bound
+from accord_common.terms import site_bound
 from accord_server.coordinator.plan_file import PlanFile
 
 NOT_YET = "0" * 64  # stands in a dry run's manifest for what only a real start has
@@ -126,9 +126,27 @@ def make_manifest(
         UsageError: `bad-plan` naming the field, `bad-bound` where an update cannot be quantised.
     """
     n = len(roster.datasets)
-    bound = max((_bound(plan, roster, item, model) for item in roster.datasets), key=Fraction)
     terms = agreement.aggregation
     try:
+        sites = [
+            Site(
+                party=item.owner,
+                dataset=item.id,
+                delegation=NOT_YET if delegations is None else delegations[item.owner],
+                weight=item.size if plan.weights == "size" else 1,
+                sampling_rate=plan.sampling_rate,
+                noise_multiplier=roster.noise[item.id],
+            )
+            for item in roster.datasets
+        ]
+        local = LocalTraining(
+            steps=plan.steps, learning_rate=plan.learning_rate, clipping_norm=plan.clipping_norm
+        )
+        bounds = [
+            site_bound(plan.privacy.mode, local, site, item.size, model.dimension)
+            for site, item in zip(sites, roster.datasets, strict=True)
+        ]
+        bound = max(bounds, key=Fraction)
         return RunManifest(
             protocol=PROTOCOL,
             id=run_id,
@@ -136,17 +154,7 @@ def make_manifest(
             title=plan.title or f"{plan.task}, {plan.architecture.name}",
             created=format_time(moment),
             software=version("accord"),
-            roster=[
-                Site(
-                    party=item.owner,
-                    dataset=item.id,
-                    delegation=NOT_YET if delegations is None else delegations[item.owner],
-                    weight=1,
-                    sampling_rate=plan.sampling_rate,
-                    noise_multiplier=roster.noise[item.id],
-                )
-                for item in roster.datasets
-            ],
+            roster=sites,
             task=model.task,
             schema_hash=roster.schema_hash,
             architecture=Architecture(
@@ -156,11 +164,8 @@ def make_manifest(
             layout=model.layout,
             dimension=model.dimension,
             adaptation=model.adaptation,
-            local=LocalTraining(
-                steps=plan.steps,
-                learning_rate=plan.learning_rate,
-                clipping_norm=plan.clipping_norm,
-            ),
+            privacy=plan.privacy.mode,
+            local=local,
             server=ServerOptimizer.model_validate(plan.server.model_dump()),
             secagg=SecAgg(
                 threshold=max(terms.threshold, default_threshold(n)),
@@ -181,18 +186,6 @@ def make_manifest(
         raise UsageError(
             "bad-plan", f"{place}: {first['msg'].removeprefix('Value error, ')}"
         ) from error
-
-
-def _bound(plan: PlanFile, roster: Roster, dataset: Dataset, model: ModelFacts) -> str:
-    return update_bound(
-        steps=plan.steps,
-        learning_rate=plan.learning_rate,
-        clip=plan.clipping_norm,
-        noise_multiplier=roster.noise[dataset.id],
-        sampling_rate=plan.sampling_rate,
-        population=dataset.size,
-        dimension=model.dimension,
-    )
 
 
 def _keys(agreement: Agreement, offer: tuple[str, Offer] | None) -> AggregatorKeys:

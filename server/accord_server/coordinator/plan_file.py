@@ -12,7 +12,10 @@
 
 Optional: `title`, `datasets` (`owner/name`; all of the agreement's otherwise), `spare_attempts`,
 `server`, `deadlines`, `seed` of the public initial weights, `ring_bits` (32; 16 halves what is
-uploaded and needs noise of 4 steps, 64 is finer), and `adapt`, to train a part of the model:
+uploaded and needs noise of 4 steps, 64 is finer), `weights` of the sites' updates (`equal`; `size`
+takes the agreed public sizes), `privacy: {mode: none}` in place of epsilon (a run that protects
+nobody's record, for comparison; `clipping_norm` then bounds a whole step's gradient), and `adapt`,
+to train a part of the model:
 
     adapt:
       base: public.safetensors         # named float32 arrays; fresh weights from `seed` otherwise
@@ -25,7 +28,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from accord_common.fields import Count, Name, Positive, Slug
-from accord_common.manifest import Seconds
+from accord_common.manifest import PrivacyMode, Seconds
 from accord_server.coordinator.documents import Document, Number
 
 
@@ -85,12 +88,19 @@ class DeadlineEntry(Document):
     rejoin_s: Seconds = 120
 
 
+class PrivacyEntry(Document):
+    """Whether rows are clipped and noise is added."""
+
+    mode: PrivacyMode = "dp"
+
+
 class PlanFile(Document):
     """The document that `accord run plan` and `accord run start` read."""
 
     agreement: Annotated[str, Field(min_length=1, max_length=100)]
     title: Name | None = None
     task: Slug
+    privacy: PrivacyEntry = PrivacyEntry()
     architecture: Annotated[ArchitectureEntry, BeforeValidator(_named)]
     datasets: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     rounds: Positive
@@ -100,6 +110,7 @@ class PlanFile(Document):
     steps: Annotated[int, Field(ge=1, le=100_000)]
     learning_rate: Number
     clipping_norm: Number
+    weights: Literal["equal", "size"] = "equal"
     spare_attempts: Count | None = None
     server: Annotated[ServerEntry, BeforeValidator(_named)] = ServerEntry()
     deadlines: DeadlineEntry = DeadlineEntry()
@@ -109,7 +120,10 @@ class PlanFile(Document):
 
     @model_validator(mode="after")
     def _one_target(self) -> Self:
-        if (self.epsilon is None) == (self.noise_multiplier is None):
+        given = (self.epsilon is not None) + (self.noise_multiplier is not None)
+        if self.privacy.mode == "none" and given:
+            raise ValueError("a run without privacy has neither epsilon nor noise_multiplier")
+        if self.privacy.mode == "dp" and given != 1:
             raise ValueError("give either epsilon or noise_multiplier")
         for name in ("sampling_rate", "learning_rate", "clipping_norm"):
             if float(getattr(self, name)) <= 0:

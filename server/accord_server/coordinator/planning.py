@@ -17,9 +17,11 @@ from pydantic import BaseModel, ConfigDict
 from accord_common.agreement import Agreement, Dataset
 from accord_common.errors import AccordError, PolicyError
 from accord_common.fields import Count, Dec, Hash, Id, new_id
-from accord_common.manifest import RunManifest
+from accord_common.manifest import PrivacyMode, RunManifest
+from accord_common.privacy import words
 from accord_common.privacy.accounting import Tally, decimal_up
 from accord_common.privacy.calibration import calibrate
+from accord_common.privacy.events import NO_NOISE
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import PrvAccountant, bounded_epsilon, prv_check
 from accord_common.receipts import NodeReceipt
@@ -36,6 +38,7 @@ from accord_server.coordinator.plan_file import PlanFile
 
 _FLOAT = 4  # bytes
 _NODE_COPIES = 5  # in a step: model as it came, update, sum in float64 (two), a layer's part
+_FIGURES = ("epsilon", "epsilon_pld", "epsilon_prv", "epsilon_rounds")
 _HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_IN_FLIGHT = 64 << 20  # bytes beside the masked sum: what is being sent, read, stepped
 
@@ -57,14 +60,17 @@ class Reason(View):
 class SiteCost(View):
     """What a run costs one dataset; `epsilon` is what counts against the cap.
 
+    All four are null for a run without privacy: it costs infinity.
+
     Attributes:
         epsilon: RDP filter, all attempts.
         epsilon_pld: PLD, all attempts, fixed beforehand.
         epsilon_prv: PRV for add/remove, the cross-check of PLD; null beyond any cap, where both are
             left out and the filter's figure stands in for PLD's.
         epsilon_rounds: PLD where no attempt has to be repeated.
-        spent: RDP filter over earlier runs' receipts.
-        after: RDP filter over earlier runs and this one.
+        spent: RDP filter over earlier runs' receipts, private ones.
+        non_private: releases without privacy that earlier runs' receipts show.
+        after: RDP filter over earlier runs and this one, where they are private.
     """
 
     party: Id
@@ -72,13 +78,14 @@ class SiteCost(View):
     label: str
     sampling_rate: Dec
     noise_multiplier: Dec
-    epsilon: Dec
-    epsilon_pld: Dec
+    epsilon: Dec | None
+    epsilon_pld: Dec | None
     epsilon_prv: Dec | None
-    epsilon_rounds: Dec
+    epsilon_rounds: Dec | None
     delta: Dec
     cap: Dec
     spent: Dec
+    non_private: Count
     after: Dec
 
 
@@ -95,6 +102,7 @@ class PlanView(View):
     """The dry run's answer.
 
     Attributes:
+        privacy: `none` for a run that protects nobody's record.
         dimension: numbers that are trained and travel.
         base_dimension: numbers of the public model that is adapted; null where all are trained.
     """
@@ -106,6 +114,7 @@ class PlanView(View):
     agreement_title: str
     task: str
     architecture: str
+    privacy: PrivacyMode
     dimension: Count
     base_dimension: Count | None
     rounds: Count
@@ -141,7 +150,8 @@ def choose_noise(plan: PlanFile, datasets: Sequence[Dataset]) -> dict[Id, Dec]:
     """The plan's noise multiplier, or the least with which all attempts fit its epsilon everywhere.
 
     One for all, but for a dataset whose agreed minimum is above it: a site with much more noise
-    than the others would stand out of their sum. A given one is taken as it is.
+    than the others would stand out of their sum. A given one is taken as it is. A run without
+    privacy has none.
 
     Args:
         plan: what a person wrote.
@@ -153,6 +163,8 @@ def choose_noise(plan: PlanFile, datasets: Sequence[Dataset]) -> dict[Id, Dec]:
     Raises:
         PolicyError: `budget-too-small` where no noise is enough.
     """
+    if plan.privacy.mode == "none":
+        return {dataset.id: NO_NOISE for dataset in datasets}
     if plan.noise_multiplier is not None:
         return {dataset.id: plan.noise_multiplier for dataset in datasets}
     needed = {
@@ -208,7 +220,11 @@ def appraise(
         plan, agreement, agreement_hash, roster, model, run_id=new_id(), moment=moment
     )
     sites = [_cost(plan, agreement, item, roster, spent, prv) for item in roster.datasets]
-    found = [*_dates(agreement, moment), *violations(agreement, manifest), *_overspends(sites)]
+    found = [
+        *_dates(agreement, moment),
+        *violations(agreement, manifest),
+        *_overspends(sites, roster),
+    ]
     return PlanView(
         allowed=not found,
         reasons=[Reason(code=e.code, message=e.message, hint=e.hint) for e in found],
@@ -217,6 +233,7 @@ def appraise(
         agreement_title=agreement.title,
         task=plan.task,
         architecture=plan.architecture.name,
+        privacy=plan.privacy.mode,
         dimension=model.dimension,
         base_dimension=None if model.adaptation is None else model.adaptation.dimension,
         rounds=plan.rounds,
@@ -242,34 +259,51 @@ def _cost(
     prv: PrvAccountant,
 ) -> SiteCost:
     terms, noise = dataset.privacy, roster.noise[dataset.id]
-
-    def tally(attempts: int) -> Tally:
-        return Tally(terms.adjacency, ((noise, plan.sampling_rate, attempts * plan.steps),))
-
-    everything = tally(plan.max_attempts)
     before = spent.get(dataset.population, Tally(terms.adjacency, ()))
-    rule = RdpFilter(Cap(epsilon=terms.epsilon_cap, delta=terms.delta))
-    hopeless = rule.epsilon(everything) > _HIGHEST_CAP  # then exact figures cost much, say little
+    cap = Cap(epsilon=terms.epsilon_cap, delta=terms.delta, non_private=True)
+    rule = RdpFilter(cap)  # figures are of private releases; `_overspends` looks at the others
+    figures: dict[str, Dec | None] = dict.fromkeys(_FIGURES)
+    after = before
+    if plan.privacy.mode == "dp":
 
-    def fixed(attempts: int) -> Dec:
-        spends = tally(attempts)
-        return _decimal(rule.epsilon(spends) if hopeless else bounded_epsilon(spends, terms.delta))
+        def tally(attempts: int) -> Tally:
+            return Tally(terms.adjacency, ((noise, plan.sampling_rate, attempts * plan.steps),))
 
+        everything = tally(plan.max_attempts)
+        figures = _figures(everything, tally(plan.rounds), rule, prv)
+        after = before + everything
     return SiteCost(
         party=dataset.owner,
         dataset=dataset.id,
         label=label(agreement, dataset),
         sampling_rate=plan.sampling_rate,
         noise_multiplier=noise,
-        epsilon=_decimal(rule.epsilon(everything)),
-        epsilon_pld=fixed(plan.max_attempts),
-        epsilon_prv=None if hopeless else _checked(everything, float(terms.delta), prv),
-        epsilon_rounds=fixed(plan.rounds),
         delta=terms.delta,
         cap=terms.epsilon_cap,
         spent=_decimal(rule.epsilon(before)),
-        after=_decimal(rule.epsilon(before + everything)),
+        non_private=before.non_private,
+        after=_decimal(rule.epsilon(after)),
+        **figures,
     )
+
+
+def _figures(
+    everything: Tally, rounds: Tally, rule: RdpFilter, prv: PrvAccountant
+) -> dict[str, Dec | None]:
+    """`_FIGURES` of all attempts, and of as many as there are rounds."""
+    delta = rule.cap.delta
+    counted = rule.epsilon(everything)
+    hopeless = counted > _HIGHEST_CAP  # then exact figures cost much, say little
+
+    def fixed(spends: Tally) -> Dec:
+        return _decimal(rule.epsilon(spends) if hopeless else bounded_epsilon(spends, delta))
+
+    return {
+        "epsilon": _decimal(counted),
+        "epsilon_pld": fixed(everything),
+        "epsilon_prv": None if hopeless else _checked(everything, float(delta), prv),
+        "epsilon_rounds": fixed(rounds),
+    }
 
 
 def _checked(tally: Tally, delta: float, prv: PrvAccountant) -> Dec:
@@ -289,8 +323,18 @@ def _dates(agreement: Agreement, moment: datetime) -> list[AccordError]:
     return []
 
 
-def _overspends(sites: Iterable[SiteCost]) -> list[AccordError]:
-    return [
+def _overspends(sites: Iterable[SiteCost], roster: Roster) -> list[AccordError]:
+    exposed: list[AccordError] = [
+        PolicyError(
+            "budget-exceeded",
+            f"{site.label}: {words.releases(site.non_private)} before this run; nothing fits the "
+            f"cap {site.cap} beside that, since it speaks of all that was ever released",
+            hint="Agree on new terms with `non_private: true`, if the parties accept that.",
+        )
+        for site, dataset in zip(sites, roster.datasets, strict=True)
+        if site.non_private and not dataset.privacy.non_private
+    ]
+    return exposed + [
         PolicyError(
             "budget-exceeded",
             f"{site.label}: epsilon {site.after} after this run ({site.spent} spent before), "

@@ -14,6 +14,7 @@
       - {task: tabular-binary, objective: tell malignant from benign,
          architectures: [logistic-regression], max_rounds: 50}
 
+`non_private: true` under `privacy` permits runs without privacy too: they protect nobody's record.
 What may be left out has a default here or follows from the rest (`drafting`).
 """
 
@@ -39,6 +40,7 @@ class PrivacyEntry(Document):
     min_noise_multiplier: Number | None = None
     max_clipping_norm: Number | None = None
     max_sampling_rate: Number | None = None
+    non_private: bool | None = None
 
 
 class DatasetEntry(Document):

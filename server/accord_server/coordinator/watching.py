@@ -18,6 +18,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
 from accord_common.chain import VerifiedRun
 from accord_common.errors import AccordError, ConflictError, NotFoundError, PolicyError
+from accord_common.privacy import words
 from accord_common.receipts import DatasetEpsilon
 
 POLL_S = 25.0  # below the registry's 30 s
@@ -235,7 +236,7 @@ class _Teller:
         return spent(self._run, self._charged)
 
     def _epsilon(self, rows: Sequence[DatasetEpsilon]) -> dict[str, str]:
-        return {self._name(row.party): row.epsilon for row in rows}
+        return {self._name(row.party): words.cost(row.epsilon) for row in rows}
 
     def _name(self, party: str) -> str:
         return self._run.agreement.party(party).name

@@ -158,6 +158,18 @@ def test_mixed_adjacencies_are_priced_at_the_stricter() -> None:
     assert np.array_equal(rdp(mixed), rdp([spend(adjacency="replace-one", steps=7)]))
 
 
+def test_releases_without_privacy_are_counted_apart_and_survive_every_sum() -> None:
+    exposed = [
+        spend(mechanism="none", noise_multiplier="0", adjacency="replace-one", round=number)
+        for number in range(3)
+    ]
+    tally = Tally.of([spend(), *exposed])
+    assert tally == Tally("add-remove", (("1", "0.01", 1000),), 3)
+    assert Tally.of([spend()]) + Tally.of(exposed) == tally
+    assert (rdp(tally) == rdp([spend()])).all()
+    assert not Tally.of(exposed).empty and Tally.of([]).empty
+
+
 def test_a_long_run_is_priced_in_well_under_a_second() -> None:
     spends = rounds(100, noise_multiplier="1.37", steps=50)
     start = time.perf_counter()

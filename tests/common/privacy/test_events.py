@@ -18,6 +18,7 @@ def test_a_spend_and_its_entry_survive_their_bytes() -> None:
     ("field", "value"),
     [
         ("noise_multiplier", "0"),
+        ("mechanism", "none"),
         ("noise_multiplier", "-1"),
         ("noise_multiplier", "1.0"),
         ("noise_multiplier", "1e3"),

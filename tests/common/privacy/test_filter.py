@@ -52,6 +52,20 @@ def test_a_zero_cap_allows_nothing_but_nothing() -> None:
     assert not rule.fits([spend(noise_multiplier="1000", steps=1)])
 
 
+def test_a_release_without_privacy_costs_infinity_unless_the_cap_speaks_of_private_ones() -> None:
+    private = [spend(noise_multiplier="4", sampling_rate="0.1", steps=80)]
+    both = [*private, spend(mechanism="none", noise_multiplier="0")]
+    strict, lenient = (
+        RdpFilter(Cap(epsilon="5", delta="0.00001", non_private=permitted))
+        for permitted in (False, True)
+    )
+    assert strict.fits(private) and not strict.fits(both)
+    assert strict.epsilon(both) == math.inf
+    assert 0 < lenient.epsilon(both) == strict.epsilon(private) < 5
+    assert lenient.fits(both[1:]) and lenient.epsilon(both[1:]) == 0
+    assert not strict.fits(both[1:])
+
+
 @pytest.mark.parametrize(("epsilon", "delta"), [("-1", "0.1"), ("1", "0"), ("1", "1"), ("1", "2")])
 def test_a_senseless_cap_is_refused(epsilon: str, delta: str) -> None:
     with pytest.raises(ValidationError):

@@ -1,5 +1,6 @@
 """The accountants against each other, at settings published for them (delta 1e-5)."""
 
+import math
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from accord_common.errors import VerificationError
 from accord_common.privacy import accounting, calibration, filter, report
 from accord_common.privacy.accounting import Tally
-from accord_common.privacy.report import prv_check, report_epsilon
+from accord_common.privacy.report import bounded_epsilon, prv_check, report_epsilon
 from tests.common.privacy.spends import rounds, spend
 
 DELTA = 1e-5
@@ -53,6 +54,12 @@ def test_adjacency_is_part_of_the_figure() -> None:
 def test_equal_mechanisms_are_one_composition() -> None:
     assert report_epsilon(rounds(1000, steps=1), DELTA) == report_epsilon([spend()], DELTA)
     assert report_epsilon([], DELTA) == 0
+
+
+def test_what_was_released_without_privacy_is_bounded_by_nothing() -> None:
+    exposed = [spend(mechanism="none", noise_multiplier="0")]
+    assert report_epsilon([spend(steps=1), *exposed], 1e-5) == math.inf
+    assert bounded_epsilon(exposed, "0.00001") == math.inf
 
 
 def test_a_plan_of_several_mechanisms_agrees_too() -> None:

@@ -90,6 +90,8 @@ def test_a_repeated_entry_is_refused_with_its_line() -> None:
         (b"", "no list"),
         (PLAN.replace(b"epsilon: 2.4\n", b""), "either epsilon or noise_multiplier"),
         (PLAN + b"noise_multiplier: 1\n", "either epsilon or noise_multiplier"),
+        (PLAN + b"privacy: {mode: none}\n", "neither epsilon nor noise_multiplier"),
+        (PLAN + b"privacy: {mode: plain}\n", "privacy.mode"),
         (PLAN.replace(b"1e-1", b"0"), "sampling_rate = 0 must be above 0"),
         (PLAN.replace(b"steps: 4", b"steps: four"), "steps: "),
     ],

@@ -103,9 +103,12 @@ def test_a_fitting_plan_is_allowed_and_priced(world: World) -> None:
     assert (view.rounds, view.max_attempts_total, view.smallest_cohort) == (8, 10, 3)
     assert len(view.sites) == 3
     for site in view.sites:
-        assert float(site.epsilon_rounds) < float(site.epsilon_pld) < float(site.epsilon) <= 2.4
-        assert site.epsilon_prv is not None
-        assert abs(float(site.epsilon_prv) - float(site.epsilon_pld)) <= 0.02 * 2.4
+        rounds, pld, prv, counted = (
+            float(figure or "nan")
+            for figure in (site.epsilon_rounds, site.epsilon_pld, site.epsilon_prv, site.epsilon)
+        )
+        assert rounds < pld < counted <= 2.4
+        assert abs(prv - pld) <= 0.02 * 2.4
         assert (site.spent, site.after) == ("0", site.epsilon)
         assert site.label.startswith("hospital-") and site.label.endswith("/tumours")
 
@@ -115,7 +118,7 @@ def test_every_attempt_is_paid_by_the_filter(world: World) -> None:
     (site, *_) = seen(world).sites
     rule = RdpFilter(Cap(epsilon=site.cap, delta=site.delta))
     tally = Tally("add-remove", ((site.noise_multiplier, "0.25", 10 * 4),))
-    assert float(site.epsilon) == pytest.approx(rule.epsilon(tally), abs=1e-4)
+    assert float(site.epsilon or "nan") == pytest.approx(rule.epsilon(tally), abs=1e-4)
 
 
 def test_a_given_noise_multiplier_is_taken_as_it_is(world: World) -> None:
@@ -235,7 +238,9 @@ def test_what_earlier_runs_spent_counts(world: World) -> None:
     assert set(codes(view)) == {"budget-exceeded"}
     (over,) = [site for site in view.sites if float(site.after) > float(site.cap)]
     assert over.party == world.hospitals[0].id
-    assert float(over.spent) > 0 and float(over.after) < float(over.spent) + float(over.epsilon)
+    assert float(over.spent) > 0 and float(over.after) < float(over.spent) + float(
+        over.epsilon or "nan"
+    )
 
 
 class Flattering:
@@ -264,6 +269,70 @@ def test_a_plan_on_which_accountants_disagree_is_refused(world: World) -> None:
             prv=Flattering(),
             moment=now(),
         )
+
+
+def non_private(world: World, **owners: bool) -> World:
+    """The same world where the datasets may be used without privacy, but for those named."""
+    datasets = world.agreement.model_dump()["datasets"]
+    for dataset in datasets:
+        name = world.agreement.party(dataset["owner"]).name
+        dataset["privacy"]["non_private"] = owners.get(name.replace("-", "_"), True)
+    return world.amended(datasets=datasets)
+
+
+NO_PRIVACY: dict[str, Any] = {"privacy": {"mode": "none"}, "epsilon": None}
+
+
+def shown(view: PlanView) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200).print(run_text.plan(view))
+    return out.getvalue()
+
+
+def test_a_run_without_privacy_is_allowed_where_every_dataset_permits_it(world: World) -> None:
+    view = seen(non_private(world), **NO_PRIVACY)
+    assert view.allowed and view.privacy == "none"
+    assert view.bound == "2"  # 4 steps of 0.5 times a gradient of norm 1
+    for site in view.sites:
+        assert (site.noise_multiplier, site.epsilon, site.epsilon_pld) == ("0", None, None)
+        assert (site.epsilon_rounds, site.spent, site.after) == (None, "0", "0")
+    text = shown(view)
+    assert "WITHOUT PRIVACY: this run protects nobody's record" in text and "infinity" in text
+    assert "WITHOUT PRIVACY" not in shown(seen(world))
+    assert codes(seen(world, **NO_PRIVACY)) == ["non-private-not-agreed"]
+    partly = non_private(world, hospital_2=False)
+    (reason,) = seen(partly, **NO_PRIVACY).reasons
+    assert reason.code == "non-private-not-agreed" and "tumours" in reason.message
+
+
+def test_nothing_private_fits_beside_a_release_without_privacy_unless_that_was_agreed(
+    world: World,
+) -> None:
+    population = world.hospitals[0].population
+    spent = {population: Tally("add-remove", (("4", "0.1", 5),), 3)}
+    view = seen(world, spent)
+    (reason,) = view.reasons
+    assert reason.code == "budget-exceeded"
+    assert "hospital-1/tumours: 3 non-private releases" in reason.message
+    text = shown(view)
+    assert " + 3 non-private releases" in text and "No guarantee holds against" in text
+    permitted = seen(non_private(world), spent)
+    assert permitted.allowed
+    (site,) = [site for site in permitted.sites if site.non_private]
+    assert 0 < float(site.spent) < float(site.after) < 3
+
+
+def test_weights_are_equal_or_the_public_sizes(world: World) -> None:
+    datasets = world.agreement.model_dump()["datasets"]
+    for number, item in enumerate(datasets):
+        item["size"] = 2_000_000 + number  # a national register
+        item["privacy"]["delta"] = "0.0000001"
+    large = world.amended(datasets=datasets).agreement
+    sizes = [item.size for item in sorted(large.datasets, key=lambda item: item.owner)]
+    assert [site.weight for site in manifest(large, planned()).roster] == [1, 1, 1]
+    made = manifest(large, planned(weights="size"))
+    assert [site.weight for site in made.roster] == sizes
+    assert violations(large, made) == []
 
 
 @pytest.mark.parametrize(("bits", "words"), [(16, 2), (32, 4), (64, 8)])

@@ -46,6 +46,7 @@ def _row(group: Group) -> BudgetRow:
         population=group.population,
         run=group.run,
         attempts=group.attempts,
+        non_private=group.non_private,
         epsilon=decimal_up(epsilon) if math.isfinite(epsilon) else None,
         delta=cap.delta,
         cap=cap.epsilon,

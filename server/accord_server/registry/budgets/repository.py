@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import Agreement, PrivacyTerms
 from accord_common.privacy.accounting import Tally
+from accord_common.privacy.events import NO_NOISE
 from accord_server.registry.records.lookup import load_agreement
 from accord_server.registry.tables import SpendRow
 
@@ -24,11 +25,12 @@ class Group:
     attempts: int = 0
     steps: Counter[tuple[str, str]] = field(default_factory=Counter)
     adjacencies: set[str] = field(default_factory=set)
+    non_private: int = 0
 
     @property
     def tally(self) -> Tally:
         """The spends, summed by mechanism."""
-        return Tally.build(self.steps, self.adjacencies)
+        return Tally.build(self.steps, self.adjacencies, self.non_private)
 
 
 async def groups(
@@ -63,6 +65,9 @@ async def groups(
             found[run_, data] = Group(run_, data, party, population, terms)
         group = found[run_, data]
         group.attempts += count
+        if noise == NO_NOISE:
+            group.non_private += count
+            continue
         group.steps[noise, rate] += int(steps)
         group.adjacencies.add(adjacency)
     return list(found.values())[after:]
