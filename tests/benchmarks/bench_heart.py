@@ -25,12 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from accord_common.api.client import RegistryClient
-from accord_common.home import Home
-from accord_common.receipts import RunResult
 from accord_common.tables import Encoded
-from accord_server.coordinator import desk
-from accord_server.coordinator.watching import log_lines
 from accord_server.demo.federation import Federation
 from tests import public_data
 from tests.benchmarks import heart_data, heart_federation, heart_reference
@@ -162,7 +157,8 @@ def _private(federation: Federation, exam: Exam) -> Iterator[Row]:
         plan = {"title": f"epsilon {epsilon}", "epsilon": epsilon, "clipping_norm": ROW_CLIP}
         found, facts = _repeat(federation, exam, PLAIN, plan | whole, SEEDS)
         row = _row(f"eps{epsilon}", found, **facts)
-        yield Row(row.name, row.value, row.unit, "heart-ranges", without, row.extra)
+        extra = {**row.extra, "adjacency": "add-remove"}
+        yield Row(row.name, row.value, row.unit, "heart-ranges", without, extra)
 
 
 def _repeat(
@@ -185,27 +181,15 @@ def _repeat(
     }
     vectors, costs = [], []
     began = time.monotonic()
-    with Home.open(federation.coordinator.home / "accord").registry() as client:
-        for number in range(times):
-            _say(f"{plan['title']}: run {number + 1} of {times}")
-            result = _result(client, federation.start_run(common | plan))
-            vectors.append(np.frombuffer(client.get_blob(result.model or ""), "<f4"))
-            costs += [float(row.epsilon) for row in result.epsilon if row.epsilon]
+    for number in range(times):
+        _say(f"{plan['title']}: run {number + 1} of {times}")
+        result, model = heart_federation.complete(federation, common | plan)
+        vectors.append(model)
+        costs += [float(row.epsilon) for row in result.epsilon if row.epsilon]
     facts = {"seconds_a_run": round((time.monotonic() - began) / times, 2)}
     if costs:
         facts |= {"epsilon_pld": max(costs), "delta": heart_federation.DELTA}
     return exam.score(vectors), facts
-
-
-def _result(client: RegistryClient, run: str) -> RunResult:
-    """Wait for a run's end, and verify how it ended."""
-    for _ in log_lines(client, run, follow=True):
-        pass
-    view = client.run(run)
-    result = desk.verified_result(client, desk.verified_run(client, view))
-    if result is None or result.result.status != "completed":
-        raise RuntimeError(f"{view.title}: {view.state} [{view.code}] {view.cause}")
-    return result.result
 
 
 def _row(name: str, found: Accuracies, **facts: float) -> Row:

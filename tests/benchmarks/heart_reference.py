@@ -92,7 +92,7 @@ class Models:
             parameters, features
         )  # (S, b, 1)
         losses = self._task.losses(logits.flatten(0, 1), labels.flatten())
-        (losses.sum() / labels.shape[1]).backward()
+        torch.autograd.backward(losses.sum() / labels.shape[1])
         by.step()
         by.zero_grad()
 
@@ -142,5 +142,5 @@ def _batches(table: Encoded, seeds: int) -> Iterator[tuple[Tensor, Tensor]]:
     sources = [np.random.default_rng(seed) for seed in range(seeds)]
     while True:
         orders = torch.tensor(np.stack([source.permutation(table.rows) for source in sources]))
-        for rows in orders.split(BATCH, 1):
+        for rows in torch.split(orders, BATCH, 1):
             yield features[rows], labels[rows]

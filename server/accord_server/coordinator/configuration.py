@@ -13,7 +13,7 @@ from accord_common.canonical import canonical_bytes
 from accord_common.chain import VerifiedRun
 from accord_common.manifest import Site
 
-_LEFT_OUT = frozenset({"id", "title", "created", "aggregator", "roster"})
+_LEFT_OUT = {"id", "title", "created", "aggregator", "roster"}
 _DERIVED = frozenset({"secagg.bound", "secagg.scale"})
 
 
@@ -37,7 +37,7 @@ def settings(run: VerifiedRun) -> dict[str, str]:
             return values[0][1]
         return ", ".join(f"{name} {text}" for name, text in values)
 
-    body = {key: value for key, value in manifest.to_json().items() if key not in _LEFT_OUT}
+    body: dict[str, Any] = manifest.model_dump(mode="json", exclude=_LEFT_OUT)
     return {
         "datasets": ", ".join(_datasets(run)),
         "weights": by_site(lambda site: site.weight),

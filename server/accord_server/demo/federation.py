@@ -45,8 +45,8 @@ class Federation:
         shares: one for each institution.
         schema: YAML text that all parties have agreed on.
         separation: how institutions run as their own users.
-        dataset: what every institution calls its table.
         report: told each step, in words.
+        dataset: what every institution calls its table.
     """
 
     folder: Path
@@ -54,10 +54,10 @@ class Federation:
     shares: Sequence[Share]
     schema: str
     separation: Separation = field(default_factory=Separation.none)
-    dataset: str = DATASET
     report: Report = lambda text: None
     registry_url: str = ""
     agreement: str = ""
+    dataset: str = DATASET
 
     def __post_init__(self) -> None:
         self.registry = self._actor("Registry", "accord")
