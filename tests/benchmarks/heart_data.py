@@ -140,7 +140,7 @@ def _standard_csv(centre: Centre) -> str:
     table = standardised([centre.train], [centre.train])
     frame = pd.DataFrame(table.features, columns=list(_MEASURED.features))
     frame[TARGET] = table.labels
-    text: str = frame.to_csv(index=False, float_format="%.9g")  # every bit of a float32
+    text: str = frame.to_csv(index=False, float_format="%.8e")  # every bit of a float32
     return text
 
 
