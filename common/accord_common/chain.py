@@ -27,9 +27,11 @@ from accord_common.manifest import MANIFEST, RunManifest, verify_manifest
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
     CONSENT,
+    EVALUATION,
     RESULT,
     AggregatorReceipt,
     Consent,
+    Evaluation,
     RunResult,
 )
 
@@ -211,6 +213,25 @@ def fetch_result(lookup: Lookup, result_hash: str, run: VerifiedRun) -> Verified
     receipts.reverse()
     _check_models(result, receipts, run)
     return VerifiedResult(result, result_hash, tuple(receipts))
+
+
+def verify_evaluation(envelope: Envelope, run: VerifiedRun, result: VerifiedResult) -> Evaluation:
+    """Decode an evaluation and check that the coordinator signed it, for the result's model.
+
+    Raises:
+        VerificationError: `wrong-kind`, `wrong-evaluation`, or the signature does not hold.
+    """
+    if envelope.kind != EVALUATION:
+        raise VerificationError("wrong-kind", f"a {envelope.kind} is no {EVALUATION}")
+    (coordinator,) = run.agreement.with_role("coordinator")
+    envelope.verify([coordinator.identity_key])
+    evaluation = Evaluation.from_bytes(envelope.payload)
+    told = (evaluation.manifest, evaluation.result, evaluation.model)
+    if told != (run.manifest_hash, result.result_hash, result.result.model):
+        raise VerificationError(
+            "wrong-evaluation", f"metrics of another model than that of run {run.manifest.id}"
+        )
+    return evaluation
 
 
 def _check_manifest(named: str, run: VerifiedRun) -> None:

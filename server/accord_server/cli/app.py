@@ -31,7 +31,7 @@ VERBS = {
     "partner": Verb("partner:app", "Invite, list and approve partners.", "coordinator"),
     "agreement": Verb("agreement:app", "Draft, propose, show and sign agreements.", "coordinator"),
     "task": Verb("task:app", "List installed tasks, or start your own.", "coordinator"),
-    "run": Verb("run:app", "Plan, start, watch and stop runs.", "coordinator"),
+    "run": Verb("run:app", "Plan, start, watch, stop and compare runs.", "coordinator"),
     "budget": Verb("budget:app", "Show what runs have spent on each dataset.", "coordinator"),
     "model": Verb("model:app", "List and download trained models.", "coordinator"),
     "ca": Verb("ca:app", "Make the certificate authority and servers' certificates.", "registry"),

@@ -1,4 +1,4 @@
-"""`accord run`: plan, start, watch and stop runs."""
+"""`accord run`: plan, start, watch, stop and compare runs."""
 
 import sys
 from pathlib import Path
@@ -20,6 +20,7 @@ from accord_common.cli import (
 from accord_common.fields import now
 from accord_common.home import Home
 from accord_server.cli import run_text
+from accord_server.cli.compare import compare
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 from accord_server.coordinator import desk, documents
 from accord_server.coordinator.plan_file import PlanFile
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from accord_server.coordinator.session import Session
     from accord_server.coordinator.watching import EndUpdate
 
-app = verbs("Plan, start, watch and stop runs.")
+app = verbs("Plan, start, watch, stop and compare runs.")
 
 PlanArgument = Annotated[Path, typer.Argument(help="Short YAML: what to train, and how privately.")]
 RunArgument = Annotated[str, typer.Argument(help="Id, or its first or last characters.")]
@@ -173,6 +174,9 @@ def stop(
     with Home.open(home.expanduser()).registry() as client:
         view = client.stop(find_run(client, run).id, reason)
     emit(view, format_, f"{view.id}: {view.state}; asked to stop: {view.stop_requested or reason}")
+
+
+app.command(epilog="Example: accord run compare 0197a1b2 0197a1c4")(compare)
 
 
 @app.command(epilog="Example: accord run logs 0197a1b2 --follow")

@@ -16,7 +16,7 @@ from accord_common.api.schemas import MAX_PAGE, AgreementView, RunView
 from accord_common.enrolment import Offer, verify_delegation
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, ConflictError, NotFoundError, VerificationError
-from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt
+from accord_common.receipts import EVALUATION, NODE_RECEIPT, RESULT, Evaluation, NodeReceipt
 from accord_common.schema import Schema
 
 
@@ -75,6 +75,14 @@ def verified_result(client: RegistryClient, run: chain.VerifiedRun) -> chain.Ver
     if not records:
         return None
     return chain.fetch_result(lookup(client, records[-1].envelope), records[-1].hash, run)
+
+
+def verified_evaluations(
+    client: RegistryClient, run: chain.VerifiedRun, result: chain.VerifiedResult
+) -> list[Evaluation]:
+    """Fetch and verify what the coordinator signed about a result's model, oldest first."""
+    records = client.records(kind=EVALUATION, run=run.manifest.id)
+    return [chain.verify_evaluation(record.envelope, run, result) for record in records]
 
 
 def schema_of(client: RegistryClient, schema_hash: str) -> Schema:

@@ -66,7 +66,7 @@ def draft(
     members = {people.by_id(coordinator).id, _aggregator(terms, people).id}
     members |= {view.owner for view in chosen}
     members |= {people.find(name, "auditor").id for name in terms.auditors}
-    n = len(chosen)
+    n = len({view.owner for view in chosen})  # a run has one dataset of each
     start = _start(terms.valid_from, moment)
     previous = _previous(terms, replaced)
     recipients = (
@@ -234,7 +234,7 @@ def _aggregation(entry: AggregationEntry, n: int) -> AggregationTerms:
         if not low <= value <= high:
             raise UsageError(
                 "bad-terms",
-                f"aggregation.{name} = {value}; for {n} datasets it lies from {low} to {high}",
+                f"aggregation.{name} = {value}; for {n} institutions it lies from {low} to {high}",
             )
     return AggregationTerms(min_cohort=cohort, threshold=threshold, colluders=colluders)
 

@@ -61,7 +61,7 @@ class TaskEntry(Document):
 
 
 class AggregationEntry(Document):
-    """Secure-aggregation numbers; what is left out follows from the number of datasets."""
+    """Secure-aggregation numbers; what is left out follows from the number of owners."""
 
     min_cohort: Positive | None = None
     threshold: Positive | None = None

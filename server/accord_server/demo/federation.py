@@ -46,6 +46,7 @@ class Federation:
         schema: YAML text that all parties have agreed on.
         separation: how institutions run as their own users.
         report: told each step, in words.
+        dataset: what every institution calls its table.
     """
 
     folder: Path
@@ -56,6 +57,7 @@ class Federation:
     report: Report = lambda text: None
     registry_url: str = ""
     agreement: str = ""
+    dataset: str = DATASET
 
     def __post_init__(self) -> None:
         self.registry = self._actor("Registry", "accord")
@@ -179,7 +181,8 @@ class Federation:
 
     def _enrol_node(self, index: int) -> None:
         node, share = self.nodes[index], self.shares[index]
-        table, schema = node.home / f"{DATASET}.csv", node.home / f"{DATASET}.yaml"
+        name = self.dataset
+        table, schema = node.home / f"{name}.csv", node.home / f"{name}.yaml"
         table.write_text(share.table)
         schema.write_text(self.schema)
         if self.separation.uids:
@@ -187,7 +190,7 @@ class Federation:
         self.at(node, "init", "--name", node.name, "--jurisdiction", COUNTRY)
         self._join(node, "data-holder", "enroll")
         self.at(
-            node, "dataset", "add", table, "--schema", schema, "--name", DATASET,
+            node, "dataset", "add", table, "--schema", schema, "--name", name,
             "--size", str(share.size), "--policy", share.policy,
         )  # fmt: skip
         self.report(f"{node.name} has enrolled and registered its table")

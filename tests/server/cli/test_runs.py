@@ -201,6 +201,30 @@ def test_runs_are_listed_and_found_by_part_of_their_id(office: Office) -> None:
     assert ambiguous.error["code"] == "ambiguous-run"
 
 
+def test_runs_are_compared_by_their_signed_records(office: Office, holdout: Path) -> None:
+    runs = {run["title"]: run["id"] for run in office.ok("run", "list")}
+    first, second, refused = runs["First"], runs["Second"], runs["Too much"]
+    assert office.run("run", "watch", second, "--holdout", holdout).code == 0  # signs its metrics
+    answer = office.ok("run", "compare", first[-12:], second)
+    assert [run["title"] for run in answer["runs"]] == ["First", "Second"]
+    for run in answer["runs"]:
+        assert (run["state"], run["privacy"], run["rounds"]) == ("completed", "dp", 2)
+        assert (run["smallest_cohort"], run["largest_cohort"], run["sites"]) == (3, 3, 3)
+        assert run["holdout"] == sha256_hex(holdout.read_bytes())
+        assert [spend["epsilon"] for spend in run["epsilon"]] == ["0.5"] * 3
+    assert answer["gains"] == {"accuracy": [0, 0], "auc": [0, 0]}
+    assert [row["field"] for row in answer["configuration"]] == ["noise_multiplier"]
+    assert answer["warnings"] == answer["privacy_cost"] == []
+    text = office.text("run", "compare", first, second)
+    assert f"A  {first}  First" in text and "epsilon hospital-1" in text
+    assert [one["code"] for one in office.ok("run", "compare", first, refused)["warnings"]] == [
+        "not-completed"
+    ]
+    for wrong in ([first], [first, first[-12:]], [first] * 9):
+        failed = office.run("run", "compare", *wrong)
+        assert (failed.code, failed.error["code"]) == (2, "bad-comparison")
+
+
 def test_rows_under_another_schema_are_refused(office: Office, tmp_path: Path) -> None:
     run = office.ok("run", "list")[0]["id"]
     other = tmp_path / "other.yaml"

@@ -120,6 +120,16 @@ def test_the_derived_numbers_bind_any_number_of_sites(n: int) -> None:
     assert terms.colluders == max(0, min(2 * terms.threshold - n - 1, terms.min_cohort - 2))
 
 
+def test_a_second_table_makes_no_second_site(world: World) -> None:
+    """A run has one dataset of each institution, so cohorts are counted in institutions."""
+    second = dataset(world.hospitals[0], id=new_id(), name="scans")
+    entries = [*TERMS["datasets"], {"owner": "hospital-1", "name": "scans"}]
+    known = [*(dataset(actor) for actor in world.hospitals), second]
+    agreement = made(world, {"datasets": entries}, datasets=known)
+    assert len(agreement.datasets) == 4
+    assert agreement.aggregation == made(world).aggregation
+
+
 def test_a_dataset_may_be_stricter_than_the_rest(world: World) -> None:
     entries = [dict(entry) for entry in TERMS["datasets"]]
     entries[0]["privacy"] = {"epsilon_cap": "0.5"}
