@@ -54,7 +54,8 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
-from accord_common.schema import NumberColumn, TableSchema, Target
+from accord_common.schema import NumberColumn, TableSchema
+from accord_common.schema_parts import Target
 from accord_common.terms import required_bound
 from accord_common.vectors import scale_for
 

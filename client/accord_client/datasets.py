@@ -1,28 +1,27 @@
-"""The institution's tables: where each lies, what it is declared to be, and who decides about runs.
+"""The institution's datasets: where each lies, what it is declared to be, who decides about runs.
 
     datasets/<id>.json   one registration each; the rows stay where they are
 
-Guarantees: a table is registered only after every cell of it met the declared schema; a file that
-changed since is not used until it has been checked again.
+Guarantees: a dataset is registered only after every row of its source (`data.sources`) met the
+declared schema; what changed since is not used until it has been checked again.
 
-A file that is registered here is registered again only under a population that somebody named:
-a fresh one would forget what its people have spent.
+What is registered here is registered again only under a population that somebody named: a fresh one
+would forget what its people have spent.
 
-Not covered: changes that keep size and modification time; a copy of the table that differs in a
-byte and lies elsewhere: whether two files describe the same people, only the steward knows. Size,
-schema and population are public; path, rows and digest never leave the node.
+Not covered: a copy that differs in a byte and lies elsewhere: whether two sources describe the same
+people, only the steward knows. Size, schema and population are public; place, rows and hash never
+leave the node.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from accord_common.canonical import sha256_hex
+from accord_client.data.reading import Mark, changed
+from accord_client.data.rows import examine
+from accord_client.data.sources import Source
 from accord_common.errors import AccordError, DataError, NotFoundError, UsageError
 from accord_common.fields import (
-    Count,
-    Hash,
     Id,
     Name,
     Positive,
@@ -40,74 +39,28 @@ Policy = Literal["ask", "auto-within-agreement"]
 NEW_POPULATION = "new"
 
 
-class FileMark(Record):
-    """How a file looked when it was checked; `modified` in microseconds since 1970."""
-
-    bytes: Count
-    modified: Count
-    sha256: Hash
-    rows: Count
-
-
 class LocalDataset(Record):
-    """One registered table. `size` is the public constant N, `file.rows` the private count."""
+    """One registered dataset. `size` is the public constant N, `mark.rows` the private count."""
 
     id: Id
     name: Name
-    path: str
+    source: Source
     population: Id
     table: Schema
     size: Positive
     unit: Unit
     policy: Policy
-    file: FileMark
+    mark: Mark
     added: Time
 
     def check_unchanged(self) -> None:
-        """Compare the file's size and time with those at its last check; does not open it.
+        """Compare the source at a glance with its last check; reads no row.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`.
         """
-        try:
-            seen = os.stat(self.path)
-        except OSError as error:
-            raise DataError(
-                "dataset-missing",
-                f"{self.path} of dataset {self.name!r}: {error.strerror}",
-                hint="Put the file back, or point to its new place: accord-node dataset update.",
-            ) from error
-        if (seen.st_size, seen.st_mtime_ns // 1000) != (self.file.bytes, self.file.modified):
-            raise DataError(
-                "dataset-changed",
-                f"{self.path} changed since dataset {self.name!r} was last checked",
-                hint=f"Check it again: accord-node dataset update {self.name!r}",
-            )
-
-
-def examine(path: Path, schema: Schema) -> FileMark:
-    """Check every cell of a file against its schema.
-
-    Raises:
-        DataError: `dataset-missing`, `dataset-changed` (while it was read), or the codes of
-            `tables.read`.
-        UsageError: `unknown-format`.
-    """
-    from accord_common import tables  # pandas and pandera: seconds that --help need not take
-
-    format_ = tables.format_of(path)
-    try:
-        before = path.stat()
-        data = path.read_bytes()
-        after = path.stat()
-    except OSError as error:
-        raise DataError("dataset-missing", f"{path}: {error.strerror}") from error
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise DataError("dataset-changed", f"{path} changed while it was read", hint="Try again.")
-    rows = len(tables.read(data, format_, schema))
-    return FileMark(
-        bytes=len(data), modified=after.st_mtime_ns // 1000, sha256=sha256_hex(data), rows=rows
-    )
+        if self.source.glance() != self.mark.glance:
+            raise changed(self.source.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +100,7 @@ class Datasets:
 
     def prepare(
         self,
-        path: Path,
+        source: Source,
         schema: Schema,
         *,
         name: str,
@@ -156,9 +109,9 @@ class Datasets:
         policy: Policy,
         population: str | None,
     ) -> LocalDataset:
-        """Check a table and describe it; stores nothing.
+        """Check a source and describe it; stores nothing.
 
-        `population` is an id, NEW_POPULATION, or None: a new one, for a file not seen before.
+        `population` is an id, NEW_POPULATION, or None: a new one, for a source not seen before.
 
         Raises:
             DataError: the table breaks the schema, or `dataset-outgrew-size`.
@@ -178,41 +131,39 @@ class Datasets:
                 f"schema {schema.name!r} names no identifier, so one patient may have many rows",
                 hint="Declare the patient's column as `identifier`, or register unit record.",
             )
-        path = path.expanduser().absolute()
-        mark = examine(path, schema)
+        mark = examine(source, schema, unit)
         _refuse_outgrown(name, mark.rows, size)
         if population is None:
-            self._refuse_registered(path, mark)
+            self._refuse_registered(source, mark)
         if population in (None, NEW_POPULATION):
             population = new_id()
         return LocalDataset.from_json(
             {
                 "id": new_id(),
                 "name": name,
-                "path": str(path),
+                "source": source.to_json(),
                 "population": population,
                 "table": schema.to_json(),
                 "size": size,
                 "unit": unit,
                 "policy": policy,
-                "file": mark.to_json(),
+                "mark": mark.to_json(),
                 "added": format_time(now()),
             }
         )
 
     def update(
-        self, dataset: LocalDataset, *, path: Path | None = None, policy: Policy
+        self, dataset: LocalDataset, *, source: Source | None = None, policy: Policy
     ) -> LocalDataset:
-        """Check a dataset's file again, at its old or a new place, and store what was found.
+        """Check a dataset again, at its old or a new source, and store what was found.
 
         Raises:
             DataError: the table breaks the schema, or `dataset-outgrew-size`.
         """
-        place = Path(dataset.path) if path is None else path.expanduser().absolute()
-        mark = examine(place, dataset.table)
+        source = source or dataset.source
+        mark = examine(source, dataset.table, dataset.unit)
         _refuse_outgrown(dataset.name, mark.rows, dataset.size)
-        changed = {"path": str(place), "file": mark, "policy": policy}
-        updated = dataset.model_copy(update=changed)
+        updated = dataset.model_copy(update={"source": source, "mark": mark, "policy": policy})
         self.store(updated)
         return updated
 
@@ -236,12 +187,12 @@ class Datasets:
                 found[dataset.name] = error
         return found
 
-    def _refuse_registered(self, path: Path, mark: FileMark) -> None:
+    def _refuse_registered(self, source: Source, mark: Mark) -> None:
         for known in self.all():
-            if path.resolve() == Path(known.path).resolve() or mark.sha256 == known.file.sha256:
+            if source.identity == known.source.identity or mark.sha256 == known.mark.sha256:
                 raise UsageError(
                     "file-registered",
-                    f"{path} is the file of dataset {known.name!r}, whose people have one budget",
+                    f"{source.place} is dataset {known.name!r} already; its people have one budget",
                     hint=f"Say whose it is: --population {known.population} (the same people: what "
                     f"they spent counts), or --population {NEW_POPULATION} (nobody in it is in "
                     f"{known.name!r}: their budget starts at zero).",

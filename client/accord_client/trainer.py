@@ -8,13 +8,12 @@ Not covered: charging. The caller charges before each call.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord_client.bases import Bases
+from accord_client.data.rows import read_dataset
 from accord_client.datasets import LocalDataset
-from accord_common.canonical import sha256_hex
-from accord_common.errors import DataError, PolicyError
+from accord_common.errors import PolicyError
 from accord_common.manifest import RunManifest, Site
 from accord_common.models.discovery import load_task, task_code
 
@@ -100,30 +99,8 @@ class Trainer:
 
             task = load_task(self._manifest.task.name)
             module = build(task, self._manifest, self.dataset.table, self._bases.load)
-            self._opened = task, module, read_table(self.dataset)
+            self._opened = task, module, read_dataset(self.dataset).table
         return self._opened
-
-
-def read_table(dataset: LocalDataset) -> Encoded:
-    """Read and encode a registered table.
-
-    Raises:
-        DataError: `dataset-missing`, `dataset-changed`, or the table breaks its schema.
-    """
-    from accord_common import tables
-
-    path = Path(dataset.path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError("dataset-missing", f"{path}: {error.strerror}") from error
-    if sha256_hex(data) != dataset.file.sha256:
-        raise DataError(
-            "dataset-changed",
-            f"{path} is not the file that was checked",
-            hint=f"Check it again: accord-node dataset update {dataset.name!r}",
-        )
-    return tables.encode(tables.read(data, tables.format_of(path), dataset.table), dataset.table)
 
 
 def warm_up() -> None:

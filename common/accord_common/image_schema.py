@@ -43,5 +43,9 @@ class ImageSchema(Contract):
         for scale in self.scale:
             if Decimal(scale) <= 0:
                 raise ValueError(f"scale {scale} is not above 0")
-        self._refuse_repeats(FILE)
         return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `Contract`."""
+        return (FILE,)

@@ -14,11 +14,10 @@ does not list is never read. The k-th class of the schema is an IDX file's label
 Needs Pillow, and pandas for `labels.csv`.
 """
 
-import gzip
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -26,7 +25,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from accord_common import labels, pictures, tables
+from accord_common import idx, pictures, tables
 from accord_common.canonical import canonical_bytes, sha256_hex
 from accord_common.errors import DataError, UsageError
 from accord_common.image_schema import FILE, ImageSchema
@@ -36,7 +35,6 @@ LABELS = "labels.csv"
 MAX_LABELS_BYTES = 1 << 30
 MAX_DECODED_BYTES = 16 << 30  # of all pictures together, as a node holds them
 _IDX_IMAGES, _IDX_LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
-_IDX_UBYTE = 0x08
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,7 @@ def read(path: Path, schema: ImageSchema) -> Pictures:
 
     Raises:
         DataError: `dataset-missing`, `linked-file`, `not-a-picture`, `unknown-class`,
-            `too-few-rows`, `too-many-pictures`, `bad-idx`, what `labels.validate` raises of
+            `too-few-rows`, `too-many-pictures`, `bad-idx`, what `tables.validate` raises of
             `labels.csv`, or what `pictures.decode` raises, with the picture's name.
         UsageError: `unknown-format`.
     """
@@ -93,19 +91,20 @@ def _read_folder(root: Path, schema: ImageSchema) -> Pictures:
         frame = tables.decode(_read_file(root, LABELS, MAX_LABELS_BYTES), "csv")
     else:
         frame = _by_folders(root, schema)
-    frame = labels.validate(frame, schema, FILE)
-    names, people = frame[FILE].tolist(), labels.people(frame, schema)
+    frame = tables.validate(frame, schema)
+    names, people = frame[FILE].tolist(), tables.people(frame, schema)
     if len(set(names)) < len(names):
         repeated = frame[FILE][frame[FILE].duplicated()].iloc[0]
         raise DataError("repeated-picture", f"{LABELS} lists {repeated!r} twice")
     pixels = _room(len(names), schema)
     seen = hashlib.sha256()
-    columns = zip(names, frame[schema.target.column], people or [None] * len(names), strict=True)
+    owners: Sequence[str | None] = people or [None] * len(names)
+    columns = zip(names, frame[schema.target.column], owners, strict=True)
     for row, (name, label, person) in enumerate(columns):
         data = _read_file(root, name, pictures.MAX_FILE_BYTES)
         pixels[row] = pictures.decode(data, name, schema)
         seen.update(canonical_bytes([name, label, person, sha256_hex(data)]))
-    return Pictures(Encoded(pixels, labels.numbers(frame, schema)), people, seen.hexdigest())
+    return Pictures(Encoded(pixels, tables.labels_of(frame, schema)), people, seen.hexdigest())
 
 
 def _by_folders(root: Path, schema: ImageSchema) -> pd.DataFrame:
@@ -125,6 +124,12 @@ def _by_folders(root: Path, schema: ImageSchema) -> pd.DataFrame:
                 "not-a-picture",
                 f"{name} is no PNG or JPEG in the folder of a class",
                 hint=f"Take it out, or say in {LABELS} which files count.",
+            )
+        if place.parts[0] not in schema.target.classes:
+            raise DataError(
+                "unknown-class",
+                f"folder {place.parts[0]!r} is no class of the schema",
+                hint=f"The classes are {', '.join(schema.target.classes[:20])}.",
             )
         names.append(name)
         classes.append(place.parts[0])
@@ -154,15 +159,15 @@ def _fail(error: OSError) -> None:
 def _read_file(root: Path, name: str, most: int) -> bytes:
     """Read a plain file below `root`, by no link and no way out of it."""
     place = PurePosixPath(name)
-    if place.is_absolute() or ".." in place.parts or not place.parts:
-        raise _outside(name, "leads out of the folder")
+    if place.is_absolute() or ".." in place.parts or str(place) != name:
+        raise _outside(name, "is no plain name below the folder")
     path = root
     try:
         for part in place.parts:
             path /= part
             if path.is_symlink():
                 raise _outside(name, "is reached by a link")
-        with path.open("rb", opener=_plain) as file:
+        with open(path, "rb", opener=_plain) as file:
             data = file.read(most + 1)
     except OSError as error:
         raise DataError("dataset-missing", f"{name}: {error.strerror}") from error
@@ -205,8 +210,8 @@ def _read_idx(path: Path, schema: ImageSchema) -> Pictures:
     """Read a pair of IDX files; sizes must match, since such files hold nothing but pixels."""
     if schema.identifier is not None:
         raise DataError("missing-column", f"IDX files hold no identifier {schema.identifier!r}")
-    images, image_hash = _idx(path, 3)
-    numbers, label_hash = _idx(_labels_of(path), 1)
+    images, image_hash = idx.read(path, 3, max_bytes=MAX_DECODED_BYTES)
+    numbers, label_hash = idx.read(_labels_of(path), 1, max_bytes=MAX_DECODED_BYTES)
     if images.shape[1:] != (schema.height, schema.width) or schema.channels != 1:
         raise DataError(
             "wrong-size",
@@ -214,8 +219,8 @@ def _read_idx(path: Path, schema: ImageSchema) -> Pictures:
             f"schema {schema.width} x {schema.height}, {schema.channels} channels",
         )
     if len(images) != len(numbers):
-        raise _bad_idx(path, f"{len(images)} images, {len(numbers)} labels")
-    labels.refuse_too_few(len(images), schema)
+        raise DataError("bad-idx", f"{path.name}: {len(images)} images, {len(numbers)} labels")
+    tables.refuse_too_few(len(images), schema)
     if numbers.max(initial=0) >= schema.classes:
         raise DataError(
             "unknown-class", f"{path.name}: label {numbers.max()}, {schema.classes} classes"
@@ -226,32 +231,3 @@ def _read_idx(path: Path, schema: ImageSchema) -> Pictures:
 
 def _labels_of(path: Path) -> Path:
     return path.with_name(path.name.replace(_IDX_IMAGES, _IDX_LABELS))
-
-
-def _idx(path: Path, dimensions: int) -> tuple[NDArray[np.uint8], str]:
-    """Decode an IDX file of bytes (LeCun's MNIST page) and hash it as it lies there."""
-    header = 4 + 4 * dimensions
-    try:
-        with path.open("rb", opener=_plain) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            with gzip.open(file) if path.suffix == ".gz" else file as opened:
-                start = opened.read(header)
-                if start[:4] != bytes([0, 0, _IDX_UBYTE, dimensions]) or len(start) < header:
-                    raise _bad_idx(path, f"no IDX file of bytes in {dimensions} dimensions")
-                shape = tuple(int(size) for size in np.frombuffer(start[4:], ">u4"))
-                size = int(np.prod(shape, dtype=object))
-                if size > MAX_DECODED_BYTES:
-                    raise _bad_idx(path, f"{size} bytes, at most {MAX_DECODED_BYTES}")
-                data = opened.read(size)
-                if len(data) != size or opened.read(1):
-                    raise _bad_idx(path, f"not the {size} bytes that its header announces")
-    except (EOFError, gzip.BadGzipFile, gzip.zlib.error) as error:
-        raise _bad_idx(path, str(error)) from error
-    except OSError as error:
-        raise DataError("dataset-missing", f"{path}: {error.strerror}") from error
-    return np.frombuffer(data, np.uint8).reshape(shape), digest
-
-
-def _bad_idx(path: Path, reason: str) -> DataError:
-    return DataError("bad-idx", f"{path.name}: {reason}")

@@ -73,10 +73,10 @@ class TableSchema(Contract):
     kind: Literal["table"]
     columns: Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS)]
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        self._refuse_repeats(*(column.name for column in self.columns))
-        return self
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `Contract`."""
+        return tuple(column.name for column in self.columns)
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -23,9 +23,8 @@ kind; here they stand with what may be left out behind a #:
 
     name: questions
     kind: text
-    column: question
-    target: {type: classes, classes: [who, where, when]}
-    # buckets: 4096; length: 64; words: casefold-sha256
+    target: {type: classes, classes: [who, where, when]}    # column: label
+    # column: text; buckets: 4096; length: 64; words: casefold-sha256
 
 Identifier, ignored and minimum_rows mean the same in all three. Each mistake is refused with the
 column's name. Needs PyYAML (`yaml_text`), neither pandas nor torch.
@@ -116,9 +115,10 @@ def _complete_images(document: dict[str, Any]) -> None:
 
 
 def _complete_text(document: dict[str, Any]) -> None:
-    defaults = {"words": "casefold-sha256", "buckets": DEFAULT_BUCKETS, "length": DEFAULT_LENGTH}
-    for field, value in defaults.items():
-        document.setdefault(field, value)
+    document.setdefault("column", "text")
+    document.setdefault("words", "casefold-sha256")
+    document.setdefault("buckets", DEFAULT_BUCKETS)
+    document.setdefault("length", DEFAULT_LENGTH)
     if isinstance(target := document.get("target"), dict):
         target.setdefault("column", "label")
 
@@ -179,5 +179,5 @@ def _bad(message: str) -> DataError:
         "bad-schema",
         message,
         hint="A column has a name, a type (number, integer, category), and minimum and maximum, "
-        "or categories; images have height, width and channels, a text has its column.",
+        "or categories; images have height, width and channels.",
     )

@@ -1,5 +1,6 @@
 """What the schemas of tables, images and texts share."""
 
+from abc import abstractmethod
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
@@ -36,10 +37,21 @@ class Contract(Record):
     ignored: Annotated[list[Name], Field(max_length=MAX_COLUMNS)]  # may be present; never read
     minimum_rows: Positive
 
-    def _refuse_repeats(self, *columns: str) -> None:
-        """Refuse a column that has two parts to play, these columns being read besides."""
-        identifier = [] if self.identifier is None else [self.identifier]
-        refuse_repeats("column", [*columns, self.target.column, *identifier, *self.ignored])
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        refuse_repeats("column", [*self.wanted, *self.ignored])
+        return self
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the columns that features are made of."""
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """Names of all columns that are read."""
+        identifier = () if self.identifier is None else (self.identifier,)
+        return *self.inputs, self.target.column, *identifier
 
     @cached_property
     def hash(self) -> str:

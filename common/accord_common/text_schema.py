@@ -26,11 +26,15 @@ class TextSchema(Contract):
     length: Annotated[int, Field(ge=1, le=MAX_LENGTH)]  # words read of a text
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _power(self) -> Self:
         if self.buckets & (self.buckets - 1):
             raise ValueError(f"buckets {self.buckets} is no power of 2")
-        self._refuse_repeats(self.column)
         return self
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `Contract`."""
+        return (self.column,)
 
     @property
     def numbers(self) -> int:

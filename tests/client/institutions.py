@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from accord_client.agreements import Agreements
-from accord_client.datasets import Datasets, LocalDataset, Policy, examine
+from accord_client.data.files import FileSource
+from accord_client.data.rows import examine
+from accord_client.datasets import Datasets, LocalDataset, Policy
 from accord_client.deciding import answer, consider
 from accord_client.ledger import Ledger
 from accord_client.secagg import NodeSecAgg
@@ -196,16 +198,17 @@ def make_institutions(
 def register(home: Home, world: World, actor: Actor, path: Path, policy: Policy) -> LocalDataset:
     """What `accord-node dataset add` would have stored, under the agreed id."""
     agreed = world.agreement.dataset(actor.dataset)
+    source = FileSource.at(path)
     dataset = LocalDataset(
         id=agreed.id,
         name=agreed.name,
-        path=str(path),
+        source=source,
         population=agreed.population,
         table=SCHEMA,
         size=agreed.size,
         unit=agreed.unit,
         policy=policy,
-        file=examine(path, SCHEMA),
+        mark=examine(source, SCHEMA, agreed.unit),
         added=format_time(now()),
     )
     Datasets.of(home.path).store(dataset)

@@ -456,7 +456,7 @@ def test_an_updated_table_is_taken_up_in_mid_run(bench: Bench) -> None:
     write_table(bench.three.folder / "table-1.csv", rows=70, seed=9)
     assert bench.refusal(1, 0).code == "dataset-changed"
     (dataset,) = bench.stores.datasets.all()
-    assert bench.stores.datasets.update(dataset, policy=dataset.policy).file.rows == 70
+    assert bench.stores.datasets.update(dataset, policy=dataset.policy).mark.rows == 70
     bench.serve(1, 1)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from accord_client import outbox
 from accord_client.contact import RegistryContact
+from accord_client.data.files import FileSource
 from accord_client.datasets import Datasets
 from accord_client.delivery import deliver
 from accord_client.lock import only_daemon, running_pid
@@ -54,7 +55,13 @@ def datasets(tmp_path: Path) -> Datasets:
 
 def prepare(datasets: Datasets, path: Path, size: int = 100) -> None:
     dataset = datasets.prepare(
-        path, SCHEMA, name="t", size=size, unit="record", policy="ask", population=None
+        FileSource.at(path),
+        SCHEMA,
+        name="t",
+        size=size,
+        unit="record",
+        policy="ask",
+        population=None,
     )
     datasets.store(dataset)
 
@@ -63,7 +70,7 @@ def test_a_table_is_registered_found_and_checked_again(datasets: Datasets, tmp_p
     path = write_table(tmp_path / "t.csv")
     prepare(datasets, path)
     dataset = datasets.find("t")
-    assert datasets.get(dataset.id) == dataset and dataset.file.rows == 60
+    assert datasets.get(dataset.id) == dataset and dataset.mark.rows == 60
     dataset.check_unchanged()
     write_table(path, rows=61)
     with pytest.raises(DataError) as caught:
@@ -71,7 +78,7 @@ def test_a_table_is_registered_found_and_checked_again(datasets: Datasets, tmp_p
     assert caught.value.code == "dataset-changed"
     updated = datasets.update(dataset, policy="auto-within-agreement")
     updated.check_unchanged()
-    assert (updated.id, updated.file.rows) == (dataset.id, 61)
+    assert (updated.id, updated.mark.rows) == (dataset.id, 61)
     path.unlink()
     assert datasets.problems()["t"] is not None
 
@@ -96,7 +103,13 @@ def test_a_name_is_used_once_and_bounded(datasets: Datasets, tmp_path: Path) -> 
     assert caught.value.code == "dataset-exists"
     with pytest.raises(FormatError):
         datasets.prepare(
-            path, SCHEMA, name="x" * 101, size=99, unit="record", policy="ask", population="new"
+            FileSource.at(path),
+            SCHEMA,
+            name="x" * 101,
+            size=99,
+            unit="record",
+            policy="ask",
+            population="new",
         )
     with pytest.raises(NotFoundError):
         datasets.find("nothing")
@@ -111,7 +124,13 @@ def test_a_file_that_is_registered_gets_a_new_budget_only_where_somebody_says_so
 
     def again(file: Path, population: str | None) -> str:
         return datasets.prepare(
-            file, SCHEMA, name="u", size=200, unit="record", policy="ask", population=population
+            FileSource.at(file),
+            SCHEMA,
+            name="u",
+            size=200,
+            unit="record",
+            policy="ask",
+            population=population,
         ).population
 
     copy = tmp_path / "copy.csv"
@@ -133,7 +152,13 @@ def test_a_patient_is_protected_only_where_each_has_one_row(
     path = write_table(tmp_path / "t.csv")
     with pytest.raises(UsageError) as caught:
         datasets.prepare(
-            path, SCHEMA, name="t", size=99, unit="patient", policy="ask", population=None
+            FileSource.at(path),
+            SCHEMA,
+            name="t",
+            size=99,
+            unit="patient",
+            policy="ask",
+            population=None,
         )
     assert caught.value.code == "no-identifier"
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from accord_common.errors import AccordError
-from accord_common.schema import Schema
+from accord_common.schema import TableSchema, from_bytes
 from accord_common.schema_file import from_document, load
 
 YAML = """
@@ -41,6 +41,7 @@ def test_a_file_becomes_a_record_with_defaults_spelled_out(tmp_path: Path) -> No
     schema = load(path)
     assert schema.to_json() == {
         "name": "clinic",
+        "kind": "table",
         "target": {"column": "ill", "type": "binary", "classes": ["0", "1"]},
         "identifier": "patient",
         "ignored": [],
@@ -65,8 +66,9 @@ def test_a_file_becomes_a_record_with_defaults_spelled_out(tmp_path: Path) -> No
             {"name": "stage", "type": "category", "categories": ["1", "2", "IV"]},
         ],
     }
+    assert isinstance(schema, TableSchema)
     assert schema.features == ("age", "dose", "stage=2", "stage=IV")
-    assert Schema.from_bytes(schema.to_bytes()) == schema
+    assert from_bytes(schema.to_bytes()) == schema
 
 
 def test_yaml_and_json_that_mean_the_same_have_one_hash(tmp_path: Path) -> None:

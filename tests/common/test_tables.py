@@ -83,7 +83,6 @@ def test_parquet_with_its_own_types_gives_the_same() -> None:
         ("60", "-1", "out-of-range", r"'age', row 2: '-1.0' is outside \[0, 120\]"),
         (",I,", ",II,", "unknown-category", "'stage', row 1: 'II' is none of I, NA, 3"),
         ("no,", "No,", "unknown-category", "'ill', row 1: 'No' is none of no, yes"),
-        ("p3", "p1", "repeated-identifier", "'patient', row 1: 'p1'"),
         ("p3,", "", "unreadable-table", "Expected 6 columns, got 5"),
         (CSV[CSV.index("p2") :], "", "too-few-rows", "1 rows, the schema asks for 3"),
         (CSV, "", "unreadable-table", "[Ee]mpty"),

@@ -43,7 +43,12 @@ NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
     "--size 200"
 )
 def add(
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file; it stays where it is.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="A .csv, .parquet or .txt file, or a folder of pictures; it stays where it is."
+        ),
+    ],
     schema: Annotated[Path, typer.Option(help="The agreed schema, .yaml or .json.")],
     name: Annotated[str, typer.Option(help="What partners will call it.")],
     size: Annotated[
@@ -66,10 +71,11 @@ def add(
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Check every cell of a table against its schema, then register its description.
+    """Check every row against the schema, then register a description of the table.
 
-    The registry gets name, schema, public size and population. A wrong table registers nothing.
+    The registry gets name, schema, public size and population. A wrong row registers nothing.
     """
+    from accord_client.data import sources
     from accord_client.datasets import Datasets
     from accord_client.outbox import FILE_NAME, Outbox
     from accord_common import schema_file
@@ -81,7 +87,7 @@ def add(
     contract = schema_file.load(schema.expanduser())
     note(f"Checking {file} ...")
     dataset = store.prepare(
-        file,
+        sources.at(file, contract),
         contract,
         name=name,
         size=size,
@@ -110,7 +116,7 @@ def add(
     emit(
         _view(dataset),
         format_,
-        f"Registered {dataset.name}: {dataset.file.rows} rows here, public size {dataset.size}\n"
+        f"Registered {dataset.name}: {dataset.mark.rows} rows here, public size {dataset.size}\n"
         f"id {dataset.id}\npopulation {dataset.population}\nschema {dataset.table.hash}\n"
         f"runs: {dataset.policy}",
     )
@@ -151,13 +157,16 @@ def update(
 
     What the registry knows stays as it is: another schema, size or population is another dataset.
     """
+    from accord_client.data import sources
+
     store = _store(home)
     known = store.find(name)
-    dataset = store.update(known, path=file, policy=policy.value if policy else known.policy)
+    source = None if file is None else sources.at(file, known.table)
+    dataset = store.update(known, source=source, policy=policy.value if policy else known.policy)
     emit(
         _view(dataset),
         format_,
-        f"{dataset.name}: {dataset.file.rows} rows meet the schema; runs: {dataset.policy}",
+        f"{dataset.name}: {dataset.mark.rows} rows meet the schema; runs: {dataset.policy}",
     )
 
 
@@ -179,5 +188,5 @@ def _problem(dataset: LocalDataset) -> str | None:
 
 def _view(dataset: LocalDataset) -> dict[str, Any]:
     body: dict[str, Any] = dataset.model_dump(mode="json")
-    file = body.pop("file")
-    return body | {"rows": file["rows"], "schema_hash": dataset.table.hash}
+    mark = body.pop("mark")
+    return body | {"rows": mark["rows"], "schema_hash": dataset.table.hash}

@@ -42,8 +42,8 @@ def try_(
     """
     from dataclasses import asdict
 
+    from accord_client.data.rows import read_dataset
     from accord_client.datasets import Datasets
-    from accord_client.trainer import read_table
     from accord_client.training.dry_run import dry_run
     from accord_client.training.train import LocalPlan
     from accord_common.models.discovery import load_task, task_code
@@ -51,9 +51,9 @@ def try_(
     table = Datasets.of(open_home(home).path).find(dataset)
     arguments, adapters = _arguments(args), _lora(lora)
     loaded, code = load_task(task), task_code(task)
-    note(f"Reading {table.path} ...")
+    note(f"Reading {table.source.place} ...")
     table.check_unchanged()
-    encoded = read_table(table)
+    encoded = read_dataset(table).table
     plan = LocalPlan(
         steps=steps,
         sampling_rate=sampling_rate,

@@ -50,7 +50,7 @@ class Engine(Protocol):
         """Gradients of each row's loss by each trainable parameter, in the module's order.
 
         Args:
-            features: float32 (b, p), b at least 1.
+            features: float32 or int64 (b, ...), b at least 1.
             labels: int64 (b,).
 
         Returns:
@@ -106,7 +106,7 @@ class ClippedGradients:
         while start < len(rows):
             most = max(1, min(MAX_PART, GRADIENT_BYTES // self._engine.bytes_per_row))
             part = rows[start : start + most]
-            features = torch.from_numpy(table.features[part])
+            features = torch.from_numpy(table.batch(part))
             labels = torch.from_numpy(table.labels[part])
             self._add_clipped(self._engine.gradients(features, labels), flat)
             start += len(part)

@@ -23,15 +23,17 @@ def evaluate(
         task: what is scored.
         module: from `task.build`; its weights are replaced by `vector`.
         vector: float32 (d,).
-        table: public rows, from `tables.encode`.
+        table: public rows.
 
     Raises:
         DataError: `not-finite` where the model answers NaN or infinity.
     """
     set_vector(module, vector)
     module.eval()
-    features = torch.from_numpy(table.features)
-    parts = [module(features[start : start + BATCH]) for start in range(0, table.rows, BATCH)]
+    parts = [
+        module(torch.from_numpy(table.batch(slice(start, start + BATCH))))
+        for start in range(0, table.rows, BATCH)
+    ]
     logits = torch.cat(parts).numpy()  # (n, outputs)
     if not np.isfinite(logits).all():
         raise DataError("not-finite", "the model answers NaN or infinity on the public rows")

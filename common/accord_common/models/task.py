@@ -79,6 +79,4 @@ class Task(ABC):
                 f"{self.name} does not take {architecture!r}",
                 hint=f"It takes {', '.join(sorted(self.architectures))}.",
             )
-        return architectures.build(
-            architecture, arguments, inputs_of(schema), self.outputs(schema)
-        )
+        return architectures.build(architecture, arguments, inputs_of(schema), self.outputs(schema))

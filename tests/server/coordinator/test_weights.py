@@ -14,7 +14,6 @@ from accord_common.errors import AccordError
 from accord_common.manifest import Architecture, RunManifest, model_hash
 from accord_common.models.discovery import load_task
 from accord_common.models.flat import layout_of
-from accord_common.schema import Schema
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.weights import (
     Model,
@@ -91,7 +90,7 @@ def test_weights_of_another_size_are_refused(manifest: RunManifest, tmp_path: Pa
 
 def test_another_schema_or_layout_is_refused(manifest: RunManifest) -> None:
     with pytest.raises(AccordError, match="wrong-schema"):
-        Model(manifest, Schema.model_validate(SCHEMA.model_dump() | {"minimum_rows": 21}), no_blob)
+        Model(manifest, SCHEMA.model_copy(update={"minimum_rows": 21}), no_blob)
     with pytest.raises(AccordError, match="wrong-layout"):
         Model(manifest.model_copy(update={"layout": "ab" * 32}), SCHEMA, no_blob)
 

@@ -1,0 +1,85 @@
+"""Tables in files: `.csv` and `.parquet`, where they lie.
+
+The mark's hash is SHA-256 of the file's bytes; at a glance a file is known by size and time of
+modification. Not covered: a change that keeps both goes unseen until the file is read.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from accord_client.data.reading import Reading, refuse_changed
+from accord_common.canonical import sha256_hex
+from accord_common.errors import DataError
+from accord_common.fields import Record
+from accord_common.schema import Schema
+
+
+class FileSource(Record):
+    """One file; `path` is absolute."""
+
+    kind: Literal["file"]
+    path: str
+
+    @classmethod
+    def at(cls, path: Path) -> "FileSource":
+        """The file at a path as a person wrote it."""
+        return cls(kind="file", path=str(path.expanduser().absolute()))
+
+    @property
+    def place(self) -> str:
+        """Where it lies."""
+        return self.path
+
+    @property
+    def identity(self) -> str:
+        """The file behind all links to it."""
+        return str(Path(self.path).resolve())
+
+    def glance(self) -> str:
+        """Size in bytes and time of modification in ns since 1970; `dataset-missing`."""
+        try:
+            seen = Path(self.path).stat()
+        except OSError as error:
+            raise DataError(
+                "dataset-missing",
+                f"{self.path}: {error.strerror}",
+                hint="Put the file back, or point to its new place: accord-node dataset update.",
+            ) from error
+        return f"{seen.st_size} bytes of {seen.st_mtime_ns}"
+
+    def read(self, schema: Schema, *, known: str | None = None) -> Reading:
+        """Read the whole file and check every cell.
+
+        Args:
+            schema: the contract.
+            known: the SHA-256 that it must have, or None.
+
+        Raises:
+            DataError: `dataset-missing`, `dataset-changed` (also while it was read), or the codes
+                of `tables.decode` and `tables.validate`.
+            UsageError: `unknown-format`.
+        """
+        from accord_common import tables  # pandas and pandera: seconds that --help need not take
+
+        path = Path(self.path)
+        format_ = tables.format_of(path)
+        before = self.glance()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DataError("dataset-missing", f"{path}: {error.strerror}") from error
+        if self.glance() != before:
+            raise DataError(
+                "dataset-changed", f"{path} changed while it was read", hint="Try again."
+            )
+        sha256 = sha256_hex(data)
+        refuse_changed(self.path, sha256, known)
+        frame = tables.decode(data, format_)
+        rows = tables.validate(frame, schema)
+        return Reading(
+            table=tables.encode(rows, schema),
+            people=tables.people(rows, schema),
+            frame=frame,
+            glance=before,
+            sha256=sha256,
+        )

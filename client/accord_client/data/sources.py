@@ -1,0 +1,18 @@
+"""The kinds of sources that a dataset may have; `reading` says what each of them offers."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from accord_client.data.files import FileSource
+from accord_client.data.images import ImagesSource
+from accord_common.image_schema import ImageSchema
+from accord_common.schema import Schema
+
+Source = Annotated[FileSource | ImagesSource, Field(discriminator="kind")]
+
+
+def at(path: Path, schema: Schema) -> Source:
+    """The source of a schema's rows at a path as a person wrote it."""
+    return ImagesSource.at(path) if isinstance(schema, ImageSchema) else FileSource.at(path)
