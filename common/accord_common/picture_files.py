@@ -117,7 +117,9 @@ def _by_folders(root: Path, schema: ImageSchema) -> pd.DataFrame:
             hint=f"Write {LABELS}: {FILE},{schema.target.column},{schema.identifier}",
         )
     names, classes = [], []
-    for name, _ in _listing(root):
+    for name, seen in _listing(root):
+        if stat.S_ISLNK(seen.st_mode):
+            raise _outside(name, "is a link")
         place = PurePosixPath(name)
         if len(place.parts) != 2 or place.suffix.lower() not in pictures.SUFFIXES:
             raise DataError(
@@ -137,7 +139,7 @@ def _by_folders(root: Path, schema: ImageSchema) -> pd.DataFrame:
 
 
 def _listing(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file of a place by name, or the two of an IDX pair, but for hidden ones."""
+    """Every file and link of a place by name, or the two of an IDX pair, but for hidden ones."""
     try:
         if not root.is_dir():
             for path in (root, _labels_of(root)):
@@ -145,7 +147,8 @@ def _listing(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             return
         for folder, below, files in os.walk(root, onerror=_fail):
             below[:] = sorted(name for name in below if not name.startswith("."))
-            for name in sorted(name for name in files if not name.startswith(".")):
+            links = [name for name in below if os.path.islink(os.path.join(folder, name))]
+            for name in sorted(name for name in files + links if not name.startswith(".")):
                 path = Path(folder, name)
                 yield path.relative_to(root).as_posix(), path.lstat()
     except OSError as error:

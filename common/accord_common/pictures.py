@@ -48,10 +48,10 @@ def decode(data: bytes, name: str, schema: ImageSchema) -> NDArray[np.uint8]:
             if image.format == "PNG" and data[_PNG_DEPTH] > 8:
                 raise _unsupported(name, f"{data[_PNG_DEPTH]} bits a channel")
             _refuse_unsupported(image, name, schema)
-            image = image.convert("L" if schema.channels == 1 else "RGB")
-            if image.size != (schema.width, schema.height):
-                image = image.resize((schema.width, schema.height), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image, np.uint8)
+            plain = image.convert("L" if schema.channels == 1 else "RGB")
+        if plain.size != (schema.width, schema.height):
+            plain = plain.resize((schema.width, schema.height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(plain, np.uint8)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -14,6 +14,7 @@ from accord_common.errors import AccordError
 from accord_common.manifest import Architecture, RunManifest, model_hash
 from accord_common.models.discovery import load_task
 from accord_common.models.flat import layout_of
+from accord_common.schema import TableSchema
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.weights import (
     Model,
@@ -89,8 +90,9 @@ def test_weights_of_another_size_are_refused(manifest: RunManifest, tmp_path: Pa
 
 
 def test_another_schema_or_layout_is_refused(manifest: RunManifest) -> None:
+    other = TableSchema.model_validate(SCHEMA.model_dump() | {"minimum_rows": 21})
     with pytest.raises(AccordError, match="wrong-schema"):
-        Model(manifest, SCHEMA.model_copy(update={"minimum_rows": 21}), no_blob)
+        Model(manifest, other, no_blob)
     with pytest.raises(AccordError, match="wrong-layout"):
         Model(manifest.model_copy(update={"layout": "ab" * 32}), SCHEMA, no_blob)
 
