@@ -63,17 +63,19 @@ class Contribution:
     manifest: RunManifest
     site: Site
     _trainer: Trainer | None = field(default=None)
+    _opted_out: frozenset[str] = frozenset()
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
         """Check code and files without opening the table.
 
         Raises:
-            DataError: `dataset-missing`, `dataset-changed`, `base-missing`.
+            DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.
             PolicyError: `task-code-differs`.
         """
         dataset = self.stores.datasets.get(self.site.dataset)
         dataset.check_unchanged()
+        self._opted_out = self.stores.datasets.opt_outs(dataset).read()
         if self.manifest.adaptation is not None:
             self.stores.bases.require(self.manifest.adaptation)
         if self._trainer is None or self._trainer.dataset != dataset:
@@ -83,7 +85,7 @@ class Contribution:
     def words(self, model: NDArray[np.float32]) -> Words:
         """Train one round from `model` (d,); return w' x, quantised, (d,)."""
         assert self._trainer is not None  # `ready` comes first
-        update = self._trainer.update(model)
+        update = self._trainer.update(model, self._opted_out)
         largest = max(site.weight for site in self.manifest.roster)
         if self.site.weight != largest:
             update *= np.float32(self.site.weight / largest)

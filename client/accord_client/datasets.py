@@ -1,6 +1,7 @@
 """The institution's datasets: where each lies, what it is declared to be, who decides about runs.
 
-    datasets/<id>.json   one registration each; the rows stay where they are
+    datasets/<id>.json       one registration each; the rows stay where they are
+    datasets/<id>.opt-outs   see `data.opt_outs`
 
 Guarantees: a dataset is registered only after every row of its source (`data.sources`) met the
 declared schema; what changed since is not used until it has been checked again.
@@ -13,19 +14,24 @@ people, only the steward knows. Size, schema and population are public; place, r
 leave the node.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
+from accord_client.data.opt_outs import OptOuts
 from accord_client.data.reading import Mark, changed
 from accord_client.data.rows import examine
 from accord_client.data.sources import Source
+from accord_client.data.split import Split
 from accord_common.errors import AccordError, DataError, NotFoundError, UsageError
 from accord_common.fields import (
     Id,
     Name,
     Positive,
     Record,
+    Text,
     Time,
     Unit,
     format_time,
@@ -40,7 +46,7 @@ NEW_POPULATION = "new"
 
 
 class LocalDataset(Record):
-    """One registered dataset. `size` is the public constant N, `mark.rows` the private count."""
+    """One registered dataset. `size` is the public constant N, what `mark` counts is private."""
 
     id: Id
     name: Name
@@ -50,6 +56,8 @@ class LocalDataset(Record):
     size: Positive
     unit: Unit
     policy: Policy
+    split: Split
+    allowed: dict[Name, Text]  # columns that look like direct identifiers, and why they are none
     mark: Mark
     added: Time
 
@@ -108,13 +116,25 @@ class Datasets:
         unit: Unit,
         policy: Policy,
         population: str | None,
+        validation: str = "0",
+        allowed: Mapping[str, str] = MappingProxyType({}),
     ) -> LocalDataset:
         """Check a source and describe it; stores nothing.
 
-        `population` is an id, NEW_POPULATION, or None: a new one, for a source not seen before.
+        Args:
+            source: where its rows are.
+            schema: the contract.
+            name: what partners call it.
+            size: N.
+            unit: whom privacy protects.
+            policy: who decides about runs.
+            population: an id, NEW_POPULATION, or None: a new one, for a source not seen before.
+            validation: the fraction of patients that no training sees.
+            allowed: columns that look like direct identifiers, with the steward's reasons.
 
         Raises:
-            DataError: the table breaks the schema, or `dataset-outgrew-size`.
+            DataError: a row breaks the schema, or `dataset-outgrew-size`.
+            PolicyError: `direct-identifier`.
             UsageError: `dataset-exists`; `file-registered` where no population is named for a file
                 that another dataset has; `no-identifier` where a patient may have several rows.
             FormatError: `bad-record`.
@@ -131,8 +151,10 @@ class Datasets:
                 f"schema {schema.name!r} names no identifier, so one patient may have many rows",
                 hint="Declare the patient's column as `identifier`, or register unit record.",
             )
-        mark = examine(source, schema, unit)
-        _refuse_outgrown(name, mark.rows, size)
+        same_people = (known.split.key for known in self.all() if known.population == population)
+        split = Split.make(validation, key=next(same_people, None))
+        mark = examine(source, schema, unit, split, allowed)
+        _refuse_outgrown(name, mark.training, size)
         if population is None:
             self._refuse_registered(source, mark)
         if population in (None, NEW_POPULATION):
@@ -147,23 +169,38 @@ class Datasets:
                 "size": size,
                 "unit": unit,
                 "policy": policy,
+                "split": split.to_json(),
+                "allowed": dict(allowed),
                 "mark": mark.to_json(),
                 "added": format_time(now()),
             }
         )
 
     def update(
-        self, dataset: LocalDataset, *, source: Source | None = None, policy: Policy
+        self,
+        dataset: LocalDataset,
+        *,
+        policy: Policy,
+        source: Source | None = None,
+        validation: str | None = None,
+        allowed: Mapping[str, str] = MappingProxyType({}),
     ) -> LocalDataset:
         """Check a dataset again, at its old or a new source, and store what was found.
 
+        What is allowed adds to what was.
+
         Raises:
-            DataError: the table breaks the schema, or `dataset-outgrew-size`.
+            DataError: a row breaks the schema, or `dataset-outgrew-size`.
+            PolicyError: `direct-identifier`, in a column that is not allowed yet.
         """
-        source = source or dataset.source
-        mark = examine(source, dataset.table, dataset.unit)
-        _refuse_outgrown(dataset.name, mark.rows, dataset.size)
-        updated = dataset.model_copy(update={"source": source, "mark": mark, "policy": policy})
+        source, split = source or dataset.source, dataset.split
+        if validation is not None:
+            split = Split.make(validation, split.key)
+        reasons = dataset.allowed | dict(allowed)
+        mark = examine(source, dataset.table, dataset.unit, split, reasons)
+        _refuse_outgrown(dataset.name, mark.training, dataset.size)
+        changes = {"source": source, "mark": mark, "policy": policy, "split": split}
+        updated = dataset.model_copy(update=changes | {"allowed": reasons})
         self.store(updated)
         return updated
 
@@ -176,13 +213,18 @@ class Datasets:
         """Remove a registration."""
         self._path(dataset).unlink(missing_ok=True)
 
+    def opt_outs(self, dataset: LocalDataset) -> OptOuts:
+        """The list of those whose rows are left out."""
+        return OptOuts(self.folder / f"{dataset.id}.opt-outs")
+
     def problems(self) -> dict[str, AccordError | None]:
-        """By name, what is wrong with each file at a glance; None where nothing is."""
+        """By name, what is wrong with each dataset at a glance; None where nothing is."""
         found: dict[str, AccordError | None] = {}
         for dataset in self.all():
             found[dataset.name] = None
             try:
                 dataset.check_unchanged()
+                self.opt_outs(dataset).read()
             except DataError as error:
                 found[dataset.name] = error
         return found
@@ -206,6 +248,6 @@ def _refuse_outgrown(name: str, rows: int, size: int) -> None:
     if rows > size:
         raise DataError(
             "dataset-outgrew-size",
-            f"{name!r} has {rows} rows, more than its public size {size}",
+            f"{name!r} has {rows} rows to train on, more than its public size {size}",
             hint="The public size bounds and divides updates: declare at least the row count.",
         )

@@ -192,7 +192,7 @@ def _facts_of(dataset: LocalDataset) -> DatasetFacts:
         population=dataset.population,
         schema_hash=dataset.table.hash,
         size=dataset.size,
-        rows=dataset.mark.rows,
+        rows=dataset.mark.training,
     )
 
 

@@ -58,7 +58,7 @@ def _local(stores: Stores) -> Iterator[Check]:
         yield Check("datasets", False, "none is registered", "accord-node dataset add FILE ...")
     for name, problem in stores.datasets.problems().items():
         if problem is None:
-            yield Check("dataset", True, f"{name}: the file is the one that was checked")
+            yield Check("dataset", True, f"{name}: no change since it was checked is in sight")
         else:
             yield _failed("dataset", problem)
     for run in stores.state.runs():

@@ -1,6 +1,6 @@
-"""The institution's table and model over one run: opened at the first charged attempt, then kept.
+"""The institution's rows and model over one run: opened at the first charged attempt, then kept.
 
-Guarantees: nothing of the table is read before the first `update`; every `update` is one round of
+Guarantees: no row is read before the first `update`; every `update` is one round of
 `training.train`, with the public constants of manifest and agreement and nothing else.
 
 Not covered: charging. The caller charges before each call.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accord_client.bases import Bases
-from accord_client.data.rows import read_dataset
+from accord_client.data.rows import open_rows
 from accord_client.datasets import LocalDataset
 from accord_common.errors import PolicyError
 from accord_common.manifest import RunManifest, Site
@@ -52,7 +52,8 @@ class Trainer:
         self.dataset = dataset
         self._threads = threads
         self._checked = False
-        self._opened: tuple[Task, nn.Module, Encoded] | None = None
+        self._built: tuple[Task, nn.Module] | None = None
+        self._opened: tuple[frozenset[str], Encoded] | None = None
 
     def check_code(self) -> None:
         """Compare the installed task with the manifest's, once, before any of it is loaded.
@@ -73,15 +74,19 @@ class Trainer:
             )
         self._checked = True
 
-    def update(self, model: NDArray[np.float32]) -> NDArray[np.float32]:
+    def update(self, model: NDArray[np.float32], opted_out: frozenset[str]) -> NDArray[np.float32]:
         """Train one round from `model` (d,) and return the noised update (d,).
 
+        Args:
+            model: the round's weights.
+            opted_out: whose rows are left out; read again where it changed since the last round.
+
         Raises:
-            DataError: the table is not the one that was checked, or breaks its schema.
+            DataError: the rows are not those that were checked, or break their schema.
         """
         from accord_client.training import train
 
-        task, module, table = self._open()
+        (task, module), table = self._build(), self._open(opted_out)
         local = self._manifest.local
         plan = train.LocalPlan(
             steps=local.steps,
@@ -93,14 +98,20 @@ class Trainer:
         )
         return train.train_round(task, module, model, table, plan, threads=self._threads)
 
-    def _open(self) -> tuple[Task, nn.Module, Encoded]:
-        if self._opened is None:
+    def _build(self) -> tuple[Task, nn.Module]:
+        if self._built is None:
             from accord_common.models.adaptation import build
 
             task = load_task(self._manifest.task.name)
             module = build(task, self._manifest, self.dataset.table, self._bases.load)
-            self._opened = task, module, read_dataset(self.dataset).table
-        return self._opened
+            self._built = task, module
+        return self._built
+
+    def _open(self, opted_out: frozenset[str]) -> Encoded:
+        if self._opened is None or self._opened[0] != opted_out:
+            self._opened = None  # the old rows need not stay in memory beside the new ones
+            self._opened = opted_out, open_rows(self.dataset, opted_out).train
+        return self._opened[1]
 
 
 def warm_up() -> None:

@@ -175,8 +175,13 @@ def refuse_too_few(rows: int, schema: Schema) -> None:
 
 
 def people(frame: pd.DataFrame, schema: Schema) -> list[str] | None:
-    """Return each row's identifier of a validated table; None where the schema has none."""
-    return None if schema.identifier is None else frame[schema.identifier].tolist()
+    """Return each row's identifier of a validated table, without white space around it.
+
+    None where the schema has none.
+    """
+    if schema.identifier is None:
+        return None
+    return [text.strip() for text in frame[schema.identifier]]
 
 
 def _read_csv(data: bytes) -> pyarrow.Table:

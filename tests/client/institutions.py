@@ -15,6 +15,7 @@ from torch import nn
 from accord_client.agreements import Agreements
 from accord_client.data.files import FileSource
 from accord_client.data.rows import examine
+from accord_client.data.split import Split
 from accord_client.datasets import Datasets, LocalDataset, Policy
 from accord_client.deciding import answer, consider
 from accord_client.ledger import Ledger
@@ -198,7 +199,7 @@ def make_institutions(
 def register(home: Home, world: World, actor: Actor, path: Path, policy: Policy) -> LocalDataset:
     """What `accord-node dataset add` would have stored, under the agreed id."""
     agreed = world.agreement.dataset(actor.dataset)
-    source = FileSource.at(path)
+    source, split = FileSource.at(path), Split.make("0")
     dataset = LocalDataset(
         id=agreed.id,
         name=agreed.name,
@@ -208,7 +209,9 @@ def register(home: Home, world: World, actor: Actor, path: Path, policy: Policy)
         size=agreed.size,
         unit=agreed.unit,
         policy=policy,
-        mark=examine(source, SCHEMA, agreed.unit),
+        split=split,
+        allowed={},
+        mark=examine(source, SCHEMA, agreed.unit, split, {}),
         added=format_time(now()),
     )
     Datasets.of(home.path).store(dataset)

@@ -221,9 +221,9 @@ def test_other_idx_places_are_refused(tmp_path: Path) -> None:
     with pytest.raises(AccordError, match="bad-idx"):
         read(path)
     path.write_bytes(gzip.compress(idx(np.zeros((2, 6, 8), np.uint8))))
-    with pytest.raises(AccordError, match="dataset-missing.*labels-idx1"):
+    with pytest.raises(AccordError, match=r"dataset-missing.*labels-idx1"):
         read(path)
-    with pytest.raises(AccordError, match="missing-column.*'patient'"):
+    with pytest.raises(AccordError, match=r"missing-column.*'patient'"):
         read(path, identifier="patient")
     with pytest.raises(AccordError, match=r"unknown-format\] x.csv"):
         (tmp_path / "x.csv").write_text("a\n")

@@ -8,13 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accord_client.cli import deidentify, opt_out
+from accord_client.cli.deidentify import AllowOption, reasons
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
+from accord_client.cli.source import (
+    PasswordEnvOption,
+    PasswordFileOption,
+    QueryOption,
+    SqlOption,
+    required,
+    source_of,
+)
 from accord_common.cli import Format, FormatOption, emit, note, table, verbs
 
 if TYPE_CHECKING:
     from accord_client.datasets import Datasets, LocalDataset
 
-app = verbs("Register and list tables.")
+app = verbs("Register tables, and say who and what is left out of them.")
+app.command("opt-out", epilog=opt_out.EXAMPLE)(opt_out.opt_out)
+app.command("report", epilog=deidentify.EXAMPLE)(deidentify.report)
 
 
 class PolicyChoice(StrEnum):
@@ -35,6 +47,13 @@ PolicyOption = Annotated[
     PolicyChoice,
     typer.Option(help="ask: the steward approves each run; auto-within-agreement: checks suffice."),
 ]
+ValidationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Fraction of the patients (of the rows, without an identifier) that no training sees, "
+        "for accord-node compare."
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
 
 
@@ -43,12 +62,6 @@ NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
     "--size 200"
 )
 def add(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="A .csv, .parquet or .txt file, or a folder of pictures; it stays where it is."
-        ),
-    ],
     schema: Annotated[Path, typer.Option(help="The agreed schema, .yaml or .json.")],
     name: Annotated[str, typer.Option(help="What partners will call it.")],
     size: Annotated[
@@ -59,6 +72,16 @@ def add(
             "by it, the row count itself stays private.",
         ),
     ],
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A .csv, .parquet or .txt file, or a folder of pictures; it stays where it is."
+        ),
+    ] = None,
+    sql: SqlOption = None,
+    query: QueryOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     policy: PolicyOption = PolicyChoice.ASK,
     unit: Annotated[UnitChoice, typer.Option(help="Whom privacy protects.")] = UnitChoice.RECORD,
     population: Annotated[
@@ -68,6 +91,8 @@ def add(
             "file that is registered here needs it; `new` says that it holds other people by now."
         ),
     ] = None,
+    validation: ValidationOption = None,
+    allow_column: AllowOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -75,7 +100,6 @@ def add(
 
     The registry gets name, schema, public size and population. A wrong row registers nothing.
     """
-    from accord_client.data import sources
     from accord_client.datasets import Datasets
     from accord_client.outbox import FILE_NAME, Outbox
     from accord_common import schema_file
@@ -85,15 +109,18 @@ def add(
     opened = open_home(home)
     store = Datasets.of(opened.path)
     contract = schema_file.load(schema.expanduser())
-    note(f"Checking {file} ...")
+    source = required(source_of(file, sql, query, password_env, password_file, schema=contract))
+    note(f"Checking {source.place} ...")
     dataset = store.prepare(
-        sources.at(file, contract),
+        source,
         contract,
         name=name,
         size=size,
         unit=unit.value,
         policy=policy.value,
         population=population,
+        validation=validation or "0",
+        allowed=reasons(allow_column),
     )
     draft = DatasetDraft(
         id=dataset.id,
@@ -116,7 +143,7 @@ def add(
     emit(
         _view(dataset),
         format_,
-        f"Registered {dataset.name}: {dataset.mark.rows} rows here, public size {dataset.size}\n"
+        f"Registered {dataset.name}: {_counts(dataset)} here, public size {dataset.size}\n"
         f"id {dataset.id}\npopulation {dataset.population}\nschema {dataset.table.hash}\n"
         f"runs: {dataset.policy}",
     )
@@ -149,24 +176,35 @@ def show(
 def update(
     name: NameArgument,
     file: Annotated[Path | None, typer.Option(help="The file's new place.")] = None,
+    sql: SqlOption = None,
+    query: QueryOption = None,
+    password_env: PasswordEnvOption = None,
+    password_file: PasswordFileOption = None,
     policy: Annotated[PolicyChoice | None, typer.Option(help="Who decides about runs.")] = None,
+    validation: ValidationOption = None,
+    allow_column: AllowOption = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Check a changed or moved file again, or change who decides about runs.
+    """Check a changed or moved file again, or change what only this node knows of a dataset.
 
     What the registry knows stays as it is: another schema, size or population is another dataset.
+    Patients whom a larger validation fraction adds may have been trained on before.
     """
-    from accord_client.data import sources
-
     store = _store(home)
     known = store.find(name)
-    source = None if file is None else sources.at(file, known.table)
-    dataset = store.update(known, source=source, policy=policy.value if policy else known.policy)
+    source = source_of(file, sql, query, password_env, password_file, schema=known.table)
+    dataset = store.update(
+        known,
+        source=source,
+        policy=policy.value if policy else known.policy,
+        validation=validation,
+        allowed=reasons(allow_column),
+    )
     emit(
         _view(dataset),
         format_,
-        f"{dataset.name}: {dataset.mark.rows} rows meet the schema; runs: {dataset.policy}",
+        f"{dataset.name}: {_counts(dataset)} meet the schema; runs: {dataset.policy}",
     )
 
 
@@ -186,7 +224,17 @@ def _problem(dataset: LocalDataset) -> str | None:
     return None
 
 
+def _counts(dataset: LocalDataset) -> str:
+    rows, training = dataset.mark.rows, dataset.mark.training
+    return f"{rows} rows" if rows == training else f"{rows} rows, {rows - training} for validation,"
+
+
 def _view(dataset: LocalDataset) -> dict[str, Any]:
-    body: dict[str, Any] = dataset.model_dump(mode="json")
-    mark = body.pop("mark")
-    return body | {"rows": mark["rows"], "schema_hash": dataset.table.hash}
+    """What the steward sees: all but the key of the split, the hash and the glance."""
+    body: dict[str, Any] = dataset.model_dump(mode="json", exclude={"split", "mark"})
+    return body | {
+        "rows": dataset.mark.rows,
+        "training_rows": dataset.mark.training,
+        "validation": dataset.split.fraction,
+        "schema_hash": dataset.table.hash,
+    }

@@ -42,18 +42,19 @@ def try_(
     """
     from dataclasses import asdict
 
-    from accord_client.data.rows import read_dataset
+    from accord_client.data.rows import open_rows
     from accord_client.datasets import Datasets
     from accord_client.training.dry_run import dry_run
     from accord_client.training.train import LocalPlan
     from accord_common.models.discovery import load_task, task_code
 
-    table = Datasets.of(open_home(home).path).find(dataset)
+    datasets = Datasets.of(open_home(home).path)
+    table = datasets.find(dataset)
     arguments, adapters = _arguments(args), _lora(lora)
     loaded, code = load_task(task), task_code(task)
     note(f"Reading {table.source.place} ...")
     table.check_unchanged()
-    encoded = read_dataset(table).table
+    encoded = open_rows(table, datasets.opt_outs(table).read()).train
     plan = LocalPlan(
         steps=steps,
         sampling_rate=sampling_rate,

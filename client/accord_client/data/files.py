@@ -4,14 +4,19 @@ The mark's hash is SHA-256 of the file's bytes; at a glance a file is known by s
 modification. Not covered: a change that keeps both goes unseen until the file is read.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from accord_client.data.reading import Reading, refuse_changed
 from accord_common.canonical import sha256_hex
 from accord_common.errors import DataError
 from accord_common.fields import Record
 from accord_common.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class FileSource(Record):
@@ -21,7 +26,7 @@ class FileSource(Record):
     path: str
 
     @classmethod
-    def at(cls, path: Path) -> "FileSource":
+    def at(cls, path: Path) -> FileSource:
         """The file at a path as a person wrote it."""
         return cls(kind="file", path=str(path.expanduser().absolute()))
 
@@ -61,16 +66,11 @@ class FileSource(Record):
         """
         from accord_common import tables  # pandas and pandera: seconds that --help need not take
 
-        path = Path(self.path)
-        format_ = tables.format_of(path)
-        before = self.glance()
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise DataError("dataset-missing", f"{path}: {error.strerror}") from error
+        format_, before = tables.format_of(Path(self.path)), self.glance()
+        data = self._bytes()
         if self.glance() != before:
             raise DataError(
-                "dataset-changed", f"{path} changed while it was read", hint="Try again."
+                "dataset-changed", f"{self.path} changed while it was read", hint="Try again."
             )
         sha256 = sha256_hex(data)
         refuse_changed(self.path, sha256, known)
@@ -83,3 +83,15 @@ class FileSource(Record):
             glance=before,
             sha256=sha256,
         )
+
+    def columns(self) -> pd.DataFrame:
+        """Read the columns as they are, under no schema; errors as in `read`."""
+        from accord_common import tables
+
+        return tables.decode(self._bytes(), tables.format_of(Path(self.path)))
+
+    def _bytes(self) -> bytes:
+        try:
+            return Path(self.path).read_bytes()
+        except OSError as error:
+            raise DataError("dataset-missing", f"{self.path}: {error.strerror}") from error

@@ -5,7 +5,7 @@ names, sizes and times of modification of all its files, also of those that `lab
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 from accord_client.data.reading import Reading, changed, refuse_changed
 from accord_common.errors import DataError, UsageError
@@ -77,4 +77,12 @@ class ImagesSource(Record):
             frame=None,
             glance=before,
             sha256=found.sha256,
+        )
+
+    def columns(self) -> NoReturn:
+        """Pictures have none: `no-columns`."""
+        raise UsageError(
+            "no-columns",
+            f"{self.path} holds pictures, which have no columns to look at",
+            hint=f"For the list beside them: accord-node dataset report {self.path}/labels.csv",
         )

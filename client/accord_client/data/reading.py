@@ -7,6 +7,8 @@ A source is a record `{kind, ...}` of a registration, with
     glance()  a short text that differs when the source has visibly changed; cheap, reads no row
     read()    every row, checked against the schema; where a hash is known, `refuse_changed` comes
               before any row is looked at
+    columns() the columns as they are, under no schema, for the report on identifiers; of sources
+              that are tables
 
 and is listed in `sources.Source`. Nothing else in the node knows one kind from another.
 """
@@ -33,11 +35,13 @@ class Mark(Record):
         glance: what `glance` said; empty for a source that cannot tell without being read.
         sha256: over all that was read; which bytes, each kind of source says.
         rows: how many rows.
+        training: how many of them training may see, were nobody to opt out.
     """
 
     glance: Text
     sha256: Hash
     rows: Count
+    training: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Reading:
 
     Attributes:
         table: features and labels, n rows.
-        people: n identifiers as text, in the order of the rows; None where the schema has none.
+        people: n identifiers, in the order of the rows, without white space around them; None where
+            the schema has none.
         frame: the columns as they were found, undeclared ones too; None for what is no table.
         glance: see `Mark`.
         sha256: see `Mark`.
@@ -57,11 +62,6 @@ class Reading:
     frame: pd.DataFrame | None
     glance: str
     sha256: str
-
-    @property
-    def mark(self) -> Mark:
-        """What is kept of this reading."""
-        return Mark(glance=self.glance, sha256=self.sha256, rows=self.table.rows)
 
 
 def refuse_changed(place: str, found: str, known: str | None) -> None:

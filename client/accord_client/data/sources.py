@@ -7,12 +7,13 @@ from pydantic import Field
 
 from accord_client.data.files import FileSource
 from accord_client.data.images import ImagesSource
+from accord_client.data.sql import SqlSource
 from accord_common.image_schema import ImageSchema
 from accord_common.schema import Schema
 
-Source = Annotated[FileSource | ImagesSource, Field(discriminator="kind")]
+Source = Annotated[FileSource | SqlSource | ImagesSource, Field(discriminator="kind")]
 
 
-def at(path: Path, schema: Schema) -> Source:
-    """The source of a schema's rows at a path as a person wrote it."""
+def at(path: Path, schema: Schema | None) -> Source:
+    """The rows that lie at a path as a person wrote it; of a table unless the schema says more."""
     return ImagesSource.at(path) if isinstance(schema, ImageSchema) else FileSource.at(path)
