@@ -297,3 +297,30 @@ def test_sigterm_ends_the_daemon_cleanly(federation: Federation) -> None:
     until(lambda: running_pid(folder(node)) is None)
     log = (folder(node) / "logs" / "node.jsonl").read_text()
     assert "Traceback" not in log and '"node-stopped"' in log.splitlines()[-1]
+
+
+def test_rows_of_a_database_are_registered_by_their_public_facts_alone(
+    federation: Federation,
+) -> None:
+    node = federation.nodes[0]
+    lines = (node.home / "tumours.csv").read_text().splitlines()
+    columns, *rows = (line.split(",") for line in lines)
+    database = sqlite3.connect(node.home / "clinic.db")
+    database.execute(f"CREATE TABLE tumours ({', '.join(f'{name} NUMERIC' for name in columns)})")
+    marks = ", ".join("?" * len(columns))
+    database.executemany(f"INSERT INTO tumours VALUES ({marks})", rows)
+    database.commit()
+    query = node.home / "tumours.sql"
+    query.write_text("SELECT * FROM tumours;\n")
+    told = federation.at(
+        node, "dataset", "add", "--sql", f"sqlite:///{node.home}/clinic.db", "--query", query,
+        "--schema", node.home / "tumours.yaml", "--name", "db", "--size", "200",
+        "--validation", "0.23457",
+    )  # fmt: skip
+    assert 0 < told["training_rows"] < told["rows"] == len(rows)
+    with Home.open(federation.coordinator.home / "accord").registry() as client:
+        (public,) = (view for view in client.datasets() if view.id == told["id"])
+    said = public.model_dump_json()
+    assert public.size == 200 and not any(
+        text in said for text in ("clinic.db", "0.23457", "SELECT")
+    )
