@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -237,6 +238,15 @@ def test_each_mistake_in_the_other_kinds_is_named(
 ) -> None:
     with pytest.raises(AccordError, match=rf"bad-schema\] .*{message}"):
         from_document(document | changes)
+
+
+def test_the_schemas_of_the_readme_are_read(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    kinds = []
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        (tmp_path / "schema.yaml").write_text(block)
+        kinds.append(load(tmp_path / "schema.yaml").kind)
+    assert kinds == ["images", "text"]
 
 
 def test_signed_bytes_of_no_kind_are_refused() -> None:

@@ -130,7 +130,7 @@ def test_kinds_are_not_taken_for_one_another(datasets: Datasets, folder: Path) -
     with pytest.raises(AccordError, match="wrong-kind"):
         FileSource.at(folder / "labels.csv").read(CONTRACT)
     with pytest.raises(AccordError, match=r"no-columns.*labels.csv"):
-        ImagesSource.at(folder).columns()
+        sources.at(folder, None).columns()
 
 
 def test_texts_are_registered_split_and_read(datasets: Datasets, tmp_path: Path) -> None:
