@@ -15,7 +15,7 @@ Source = Annotated[FileSource | SqlSource | ImagesSource, Field(discriminator="k
 
 
 def at(path: Path, schema: Schema | None) -> Source:
-    """The rows that lie at a path as a person wrote it; without a schema a folder is of pictures."""
+    """The rows that lie at a path as a person wrote it; a folder is of pictures."""
     if isinstance(schema, ImageSchema) or (schema is None and path.expanduser().is_dir()):
         return ImagesSource.at(path)
     return FileSource.at(path)

@@ -36,7 +36,7 @@ RunArgument = Annotated[str, typer.Argument(help="Id, or its first or last chara
 HoldoutOption = Annotated[
     Path | None,
     typer.Option(
-        help="Public rows (.csv, .parquet, .txt) or pictures to score each new model on, here."
+        help="Public rows (.csv, .parquet, .txt) or pictures: each new model is scored on them."
     ),
 ]
 SchemaOption = Annotated[

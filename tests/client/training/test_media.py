@@ -12,6 +12,7 @@ from accord_client.training.bookkeeping import layer_without_rule
 from accord_client.training.train import LocalPlan, train_round
 from accord_common import picture_files, tables
 from accord_common.errors import AccordError
+from accord_common.image_schema import ImageSchema
 from accord_common.models import architectures
 from accord_common.models.evaluate import evaluate
 from accord_common.models.flat import initial_vector, set_vector
@@ -22,10 +23,11 @@ from accord_common.models.text import TextClassification
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.schema import Schema
-from accord_common.schema_file import from_document
 from accord_common.tables import Encoded
 from tests import public_data
 from tests.client.training.oracle import clipped, distance, gradient_of, row_by_row
+from tests.common.test_pictures import schema as of_images
+from tests.common.test_words import schema as of_texts
 
 IMAGES, TEXTS = ImageClassification(), TextClassification()
 ROWS = 9
@@ -55,7 +57,7 @@ def test_the_clipped_sum_is_the_one_of_single_rows_and_needs_no_hooks(
     module, rows = make(), np.arange(ROWS)
     set_vector(module, initial_vector(module, 3))
     assert layer_without_rule(module) is None
-    norms = [float(gradient_of(task, module, data, row).norm()) for row in rows]
+    norms = [float(gradient_of(task, module, data, row).norm()) for row in range(ROWS)]
     clip = float(np.median(norms))
     expected = row_by_row(task, module, data, rows, clip)
     assert distance(clipped(task, module, data, rows, clip), expected) < 1e-5
@@ -104,17 +106,9 @@ def digits() -> tuple[Encoded, Encoded]:
     return Encoded(images[:1400], labels[:1400]), Encoded(images[1400:], labels[1400:])
 
 
-def images(side: int) -> Schema:
-    return from_document(
-        {
-            "name": "pictures",
-            "kind": "images",
-            "height": side,
-            "width": side,
-            "channels": 1,
-            "target": {"type": "classes", "classes": [str(n) for n in range(10)]},
-        }
-    )
+def images(side: int) -> ImageSchema:
+    ten = {"type": "classes", "classes": [str(number) for number in range(10)]}
+    return of_images(height=side, width=side, target=ten)
 
 
 def test_pictures_are_learnt_privately() -> None:
@@ -153,15 +147,8 @@ def test_fashion_mnist_is_learnt_privately() -> None:
 def test_questions_are_learnt_privately(architecture: str, rate: str, least: float) -> None:
     """About 0.72 and 0.70 where tried; the largest class has 0.28 of the public rows."""
     folder = found("trec")
-    schema = from_document(
-        {
-            "name": "questions",
-            "kind": "text",
-            "buckets": 1024,
-            "length": 10,
-            "target": {"type": "classes", "classes": list("012345")},
-        }
-    )
+    six = {"type": "classes", "classes": list("012345")}
+    schema = of_texts(buckets=1024, length=10, target=six)
     private, public = (
         tables.encode(
             tables.read(
