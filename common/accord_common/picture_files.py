@@ -53,7 +53,7 @@ def glance(path: Path) -> str:
     """Tell a changed place without reading a picture: count, bytes, and a hash of the listing.
 
     Raises:
-        DataError: `dataset-missing`.
+        DataError: `dataset-missing`, `bad-file-name`.
     """
     listing, count, total = hashlib.sha256(), 0, 0
     for name, seen in _listing(path):
@@ -66,9 +66,10 @@ def read(path: Path, schema: ImageSchema) -> Pictures:
     """Decode every picture of a place.
 
     Raises:
-        DataError: `dataset-missing`, `linked-file`, `not-a-picture`, `unknown-class`,
-            `too-few-rows`, `too-many-pictures`, `bad-idx`, what `tables.validate` raises of
-            `labels.csv`, or what `pictures.decode` raises, with the picture's name.
+        DataError: `dataset-missing`, `linked-file`, `bad-file-name`, `not-a-picture`,
+            `unknown-class`, `repeated-picture`, `too-few-rows`, `too-many-pictures`, `bad-idx`,
+            what `tables.validate` raises of `labels.csv`, or what `pictures.decode` raises, with
+            the picture's name.
         UsageError: `unknown-format`.
     """
     if path.is_dir():
@@ -150,13 +151,23 @@ def _listing(root: Path) -> Iterator[tuple[str, os.stat_result]]:
             links = [name for name in below if os.path.islink(os.path.join(folder, name))]
             for name in sorted(name for name in files + links if not name.startswith(".")):
                 path = Path(folder, name)
-                yield path.relative_to(root).as_posix(), path.lstat()
+                yield _utf8(path.relative_to(root).as_posix()), path.lstat()
     except OSError as error:
         raise DataError("dataset-missing", f"{error.filename}: {error.strerror}") from error
 
 
 def _fail(error: OSError) -> None:
     raise error
+
+
+def _utf8(name: str) -> str:
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "bad-file-name", f"{os.fsencode(name)!r} is no UTF-8", hint="Rename the file."
+        ) from error
+    return name
 
 
 def _read_file(root: Path, name: str, most: int) -> bytes:

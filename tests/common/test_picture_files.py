@@ -147,6 +147,13 @@ def test_nothing_outside_the_folder_is_read(folder: Path, tmp_path: Path) -> Non
         read(folder)
 
 
+def test_a_name_that_is_no_text_is_refused(folder: Path) -> None:
+    (folder / "0" / "a.png").rename(os.fsdecode(bytes(folder / "0") + b"/\xff.png"))
+    for look in (read, glance):
+        with pytest.raises(AccordError, match=r"bad-file-name.*xff.png"):
+            look(folder)
+
+
 def test_a_pipe_does_not_hold_a_node_up(folder: Path) -> None:
     os.mkfifo(folder / "0" / "pipe.png")
     with pytest.raises(AccordError, match=r"dataset-missing\] 0/pipe.png: no plain file"):
