@@ -30,6 +30,9 @@ ONES_OWN = {"accord", "accord-common", "accord-client", "accord-server"}
 # Which extras a part of the product may use beside the base; the first match counts.
 PARTS = {
     "common/accord_common/models": ["node", "coordinator"],
+    "common/accord_common/lines.py": ["node", "coordinator"],
+    "common/accord_common/picture_files.py": ["node", "coordinator"],
+    "common/accord_common/pictures.py": ["node", "coordinator"],
     "common/accord_common/tables.py": ["node", "coordinator"],
     "common/accord_common/weights.py": ["node", "coordinator"],
     "common/accord_common": [],

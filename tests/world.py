@@ -54,13 +54,15 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
-from accord_common.schema import NumberColumn, Schema, Target
+from accord_common.schema import NumberColumn, TableSchema
+from accord_common.schema_parts import Target
 from accord_common.terms import required_bound
 from accord_common.vectors import scale_for
 
 TASK = "tabular-binary"
 INITIAL_MODEL = b"\0" * 12  # three float32 zeros
-SCHEMA = Schema(
+SCHEMA = TableSchema(
+    kind="table",
     name="breast-cancer",
     columns=[
         NumberColumn(

@@ -1,22 +1,25 @@
-"""The declared schema of a table: what a row looks like, without any row.
+"""The declared schema of a dataset: what a row looks like, without any row.
+
+A row is a table's, an image (`image_schema`) or a text (`text_schema`); `kind` says which.
 
 Guarantees: everything that scales or encodes a feature is a public constant of the schema, never an
 estimate from rows; the hash covers all of it, so parties that agree on the hash compute the same
 features. Decimals are strings, as in every signed record.
 
-`schema_file` reads what a person wrote; `tables` validates and encodes rows.
+`schema_file` reads what a person wrote; `tables`, `images` and `texts` validate and encode rows.
 """
 
 from decimal import Decimal
-from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
-from accord_common.canonical import sha256_hex
-from accord_common.fields import Dec, Name, Positive, Record, Slug
-
-MAX_COLUMNS = 10_000
+from accord_common.canonical import parse
+from accord_common.errors import FormatError
+from accord_common.fields import MAX_RECORD_BYTES, Dec, Name, Record
+from accord_common.image_schema import ImageSchema
+from accord_common.schema_parts import MAX_COLUMNS, Contract, refuse_repeats
+from accord_common.text_schema import TextSchema
 
 
 class NumberColumn(Record):
@@ -52,7 +55,7 @@ class CategoryColumn(Record):
 
     @model_validator(mode="after")
     def _unique(self) -> Self:
-        _refuse_repeats("category", self.categories)
+        refuse_repeats("category", self.categories)
         return self
 
     @property
@@ -64,57 +67,42 @@ class CategoryColumn(Record):
 Column = Annotated[NumberColumn | CategoryColumn, Field(discriminator="type")]
 
 
-class Target(Record):
-    """What is predicted; the label is the value's position in `classes`, compared as text."""
-
-    column: Name
-    type: Literal["binary", "classes"]
-    classes: Annotated[list[Name], Field(min_length=2, max_length=1000)]
-
-    @model_validator(mode="after")
-    def _counted(self) -> Self:
-        _refuse_repeats("class", self.classes)
-        if self.type == "binary" and len(self.classes) != 2:
-            raise ValueError(f"a binary target has 2 classes, not {len(self.classes)}")
-        return self
-
-
-class Schema(Record):
+class TableSchema(Contract):
     """A table's contract; columns named nowhere in it are refused."""
 
-    name: Slug
+    kind: Literal["table"]
     columns: Annotated[list[Column], Field(min_length=1, max_length=MAX_COLUMNS)]
-    target: Target
-    identifier: Name | None  # whose each row is; never a feature
-    ignored: Annotated[list[Name], Field(max_length=MAX_COLUMNS)]  # may be present; never read
-    minimum_rows: Positive
 
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        identifier = [] if self.identifier is None else [self.identifier]
-        named = [column.name for column in self.columns]
-        _refuse_repeats("column", [*named, self.target.column, *identifier, *self.ignored])
-        return self
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 (hex) of the schema's canonical bytes."""
-        return sha256_hex(self.to_bytes())
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See `Contract`."""
+        return tuple(column.name for column in self.columns)
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the encoded features, in order."""
         return tuple(name for column in self.columns for name in column.features)
 
-    @property
-    def classes(self) -> int:
-        """How many classes the target has."""
-        return len(self.target.classes)
+
+Schema = Annotated[TableSchema | ImageSchema | TextSchema, Field(discriminator="kind")]
+_SCHEMA: TypeAdapter[Schema] = TypeAdapter(Schema)
 
 
-def _refuse_repeats(kind: str, names: list[str]) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{kind} {name!r} is named twice")
-        seen.add(name)
+def validate(document: object) -> Schema:
+    """Make a schema of JSON values; raises pydantic's `ValidationError`."""
+    return _SCHEMA.validate_python(document)
+
+
+def from_bytes(data: bytes) -> Schema:
+    """Decode a schema's canonical bytes strictly.
+
+    Raises:
+        FormatError: `too-large`, `not-json`, `not-canonical`, or `bad-record` naming the field.
+    """
+    document = parse(data, max_bytes=MAX_RECORD_BYTES)
+    try:
+        return validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "record"
+        raise FormatError("bad-record", f"schema.{where}: {first['msg']}") from error

@@ -10,8 +10,24 @@
       - {name: children, type: integer, minimum: 0, maximum: 20}
       - {name: stage, type: category, categories: [I, II, III]}
 
-Centre and scale default to the middle and half the width of the range. Each mistake is refused with
-the column's name. Needs PyYAML (`yaml_text`), neither pandas nor torch.
+Centre and scale default to the middle and half the width of the range. Images and texts name their
+kind; here they stand with what may be left out behind a #:
+
+    name: chest
+    kind: images
+    height: 64
+    width: 64
+    channels: 1                                  # grey; 3 for colours
+    target: {type: classes, classes: [clear, shadow]}    # column: label
+    # resize: refuse, or stretch; centre: [0.5]; scale: [0.5]
+
+    name: questions
+    kind: text
+    target: {type: classes, classes: [who, where, when]}    # column: label
+    # column: text; buckets: 4096; length: 64; words: casefold-sha256
+
+Identifier, ignored and minimum_rows mean the same in all three. Each mistake is refused with the
+column's name. Needs PyYAML (`yaml_text`), neither pandas nor torch.
 """
 
 from decimal import Decimal, InvalidOperation, localcontext
@@ -23,10 +39,19 @@ from pydantic import ValidationError
 from accord_common import yaml_text
 from accord_common.errors import DataError
 from accord_common.fields import to_decimal
-from accord_common.schema import Schema
+from accord_common.image_schema import ImageSchema
+from accord_common.schema import Schema, TableSchema
+from accord_common.text_schema import TextSchema
 
 MAX_SCHEMA_BYTES = 1 << 20
 DEFAULT_MINIMUM_ROWS = 20  # noise that hides one of fewer rows leaves nothing to learn
+DEFAULT_BUCKETS = 4096  # some thousand words of a narrow field collide little
+DEFAULT_LENGTH = 64  # words: a paragraph
+_KINDS: dict[str, type[TableSchema | ImageSchema | TextSchema]] = {
+    "table": TableSchema,
+    "images": ImageSchema,
+    "text": TextSchema,
+}
 
 
 def load(path: Path) -> Schema:
@@ -54,18 +79,48 @@ def from_document(value: object) -> Schema:
     """
     if not isinstance(value, dict):
         raise _bad("the document is not a mapping of fields")
-    document: dict[str, Any] = {"identifier": None, "ignored": []} | value
+    document: dict[str, Any] = {"kind": "table", "identifier": None, "ignored": []} | value
     document.setdefault("minimum_rows", DEFAULT_MINIMUM_ROWS)
-    if isinstance(columns := document.get("columns"), list):
-        document["columns"] = [_complete_column(column) for column in columns]
+    kind = document["kind"]
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise _bad(f"kind: {kind!r} is none of {', '.join(_KINDS)}")
     if isinstance(target := document.get("target"), dict):
         if target.get("type") == "binary":
             target = {"classes": ["0", "1"]} | target
         document["target"] = _texts(target, "classes")
+    complete = {"table": _complete_table, "images": _complete_images, "text": _complete_text}
+    complete[kind](document)
     try:
-        return Schema.model_validate(document)
+        return _KINDS[kind].model_validate(document)
     except ValidationError as error:
         raise _explain(error, document) from error
+
+
+def _complete_table(document: dict[str, Any]) -> None:
+    if isinstance(columns := document.get("columns"), list):
+        document["columns"] = [_complete_column(column) for column in columns]
+
+
+def _complete_images(document: dict[str, Any]) -> None:
+    """Pixels come to lie between -1 and 1."""
+    document.setdefault("resize", "refuse")
+    if isinstance(target := document.get("target"), dict):
+        target.setdefault("column", "label")
+    for field in ("centre", "scale"):
+        if field in document:
+            given = document[field]
+            document[field] = list(map(_decimal_text, given)) if isinstance(given, list) else given
+        elif document.get("channels") in (1, 3):
+            document[field] = ["0.5"] * document["channels"]
+
+
+def _complete_text(document: dict[str, Any]) -> None:
+    document.setdefault("column", "text")
+    document.setdefault("words", "casefold-sha256")
+    document.setdefault("buckets", DEFAULT_BUCKETS)
+    document.setdefault("length", DEFAULT_LENGTH)
+    if isinstance(target := document.get("target"), dict):
+        target.setdefault("column", "label")
 
 
 def _complete_column(column: object) -> object:
@@ -124,5 +179,5 @@ def _bad(message: str) -> DataError:
         "bad-schema",
         message,
         hint="A column has a name, a type (number, integer, category), and minimum and maximum, "
-        "or categories.",
+        "or categories; images have height, width and channels.",
     )

@@ -12,6 +12,7 @@ import io
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,17 +23,24 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 from pandera.errors import SchemaErrors
 
+from accord_common import lines, words
 from accord_common.errors import DataError, UsageError
-from accord_common.schema import NumberColumn, Schema
+from accord_common.schema import Column, NumberColumn, Schema, TableSchema
+from accord_common.text_schema import TextSchema
 
-FORMATS = {".csv": "csv", ".parquet": "parquet"}
+FORMATS = {".csv": "csv", ".parquet": "parquet", ".txt": "lines"}
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """What a model sees of a table: features float32 (n, p), labels int64 (n,)."""
+    """What a model sees of n rows.
 
-    features: NDArray[np.float32]
+    Attributes:
+        features: float32 (n, p) of a table, bytes (n, C, H, W) of images, int64 (n, L) of texts.
+        labels: int64 (n,).
+    """
+
+    features: NDArray[Any]
     labels: NDArray[np.int64]
 
     @property
@@ -40,14 +48,19 @@ class Encoded:
         """How many rows; private at a node."""
         return len(self.labels)
 
+    def batch(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
+        """Features of some rows as a module takes them: bytes of images as float32."""
+        features = self.features[rows]
+        return features.astype(np.float32) if features.dtype == np.uint8 else features
+
 
 def format_of(path: Path) -> str:
-    """Tell a table's format by its suffix; `unknown-format` for any but .csv and .parquet."""
+    """Tell a table's format by its suffix; `unknown-format` for one that `FORMATS` lacks."""
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError as error:
         raise UsageError(
-            "unknown-format", f"{path.name} ends in neither .csv nor .parquet"
+            "unknown-format", f"{path.name} ends in none of {', '.join(FORMATS)}"
         ) from error
 
 
@@ -61,11 +74,13 @@ def decode(data: bytes, format_: str) -> pd.DataFrame:
 
     Args:
         data: the file's bytes; CSV is UTF-8, comma-separated, with a header.
-        format_: `csv` or `parquet`.
+        format_: `csv`, `parquet`, or `lines`.
 
     Raises:
         DataError: `unreadable-table`, `repeated-column`.
     """
+    if format_ == "lines":
+        return lines.read(data)
     try:
         table = (
             _read_csv(data) if format_ == "csv" else pyarrow.parquet.read_table(io.BytesIO(data))
@@ -88,28 +103,24 @@ def validate(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
         DataError: `missing-column`, `extra-column`, `too-few-rows`, `missing-value`, `wrong-type`,
             `out-of-range` or `unknown-category`.
     """
-    identifier = [] if schema.identifier is None else [schema.identifier]
-    wanted = [*(column.name for column in schema.columns), schema.target.column, *identifier]
     present = [str(name) for name in frame.columns]
-    for name in wanted:
+    for name in schema.wanted:
         if name not in present:
             raise _refusal("missing-column", f"column {name!r} is not in the table")
     for name in present:
-        if name not in wanted and name not in schema.ignored:
+        if name not in (*schema.wanted, *schema.ignored):
             raise _refusal(
                 "extra-column",
                 f"column {name!r} is in the table and not in the schema",
                 "Remove it from the file, or declare it under `ignored`.",
             )
-    if len(frame) < schema.minimum_rows:
-        raise _refusal(
-            "too-few-rows", f"{len(frame)} rows, the schema asks for {schema.minimum_rows}"
-        )
-    numbers = {column.name: column for column in schema.columns if isinstance(column, NumberColumn)}
+    refuse_too_few(len(frame), schema)
+    columns = _columns(schema)
+    numbers = {name: column for name, column in columns.items() if isinstance(column, NumberColumn)}
     typed = pd.DataFrame(
         {
             name: _numbers(frame[name], numbers[name]) if name in numbers else _texts(frame[name])
-            for name in wanted
+            for name in schema.wanted
         }
     )
     try:
@@ -121,8 +132,20 @@ def validate(frame: pd.DataFrame, schema: Schema) -> pd.DataFrame:
 def encode(frame: pd.DataFrame, schema: Schema) -> Encoded:
     """Turn a validated table into features and labels.
 
-    Numbers become (x - centre) / scale; a category one 0/1 feature for each value but the first.
+    Numbers become (x - centre) / scale; a category one 0/1 feature for each value but the first;
+    a text the numbers of its words.
+
+    Raises:
+        UsageError: `wrong-kind` for a schema of images, which are files of their own.
     """
+    if isinstance(schema, TextSchema):
+        return Encoded(words.encode(frame[schema.column], schema), labels_of(frame, schema))
+    if not isinstance(schema, TableSchema):
+        raise UsageError(
+            "wrong-kind",
+            f"schema {schema.name!r} declares images, and this is a table",
+            hint="Give the folder of the pictures.",
+        )
     features = np.empty((len(frame), len(schema.features)), np.float32)
     place = 0
     for column in schema.columns:
@@ -135,9 +158,20 @@ def encode(frame: pd.DataFrame, schema: Schema) -> Encoded:
             for category in column.categories[1:]:
                 features[:, place] = values == category
                 place += 1
+    return Encoded(features, labels_of(frame, schema))
+
+
+def labels_of(frame: pd.DataFrame, schema: Schema) -> NDArray[np.int64]:
+    """Return the positions of a validated table's classes, (n,)."""
     positions = {name: position for position, name in enumerate(schema.target.classes)}
-    labels = frame[schema.target.column].map(positions).to_numpy(np.int64)
-    return Encoded(features, labels)
+    labels: NDArray[np.int64] = frame[schema.target.column].map(positions).to_numpy(np.int64)
+    return labels
+
+
+def refuse_too_few(rows: int, schema: Schema) -> None:
+    """Refuse fewer rows than the schema asks for: `too-few-rows`."""
+    if rows < schema.minimum_rows:
+        raise _refusal("too-few-rows", f"{rows} rows, the schema asks for {schema.minimum_rows}")
 
 
 def people(frame: pd.DataFrame, schema: Schema) -> list[str] | None:
@@ -205,18 +239,23 @@ def _refuse_missing(values: pd.Series, name: str) -> None:
         )
 
 
+def _columns(schema: Schema) -> dict[str, Column]:
+    """Columns with bounds or categories of their own, by name."""
+    if not isinstance(schema, TableSchema):
+        return {}
+    return {column.name: column for column in schema.columns}
+
+
 def _contract(schema: Schema) -> pa.DataFrameSchema:
     """Build the pandera schema that checks ranges and categories."""
-    columns = {}
-    for column in schema.columns:
+    columns = {name: pa.Column(str) for name in schema.wanted}
+    for column in _columns(schema).values():
         if isinstance(column, NumberColumn):
             check = pa.Check.in_range(float(column.minimum), float(column.maximum))
             columns[column.name] = pa.Column(np.float64, check)
         else:
             columns[column.name] = pa.Column(str, pa.Check.isin(column.categories))
     columns[schema.target.column] = pa.Column(str, pa.Check.isin(schema.target.classes))
-    if schema.identifier is not None:
-        columns[schema.identifier] = pa.Column(str)
     return pa.DataFrameSchema(columns, strict=True)
 
 
@@ -224,8 +263,7 @@ def _first_failure(failures: pd.DataFrame, schema: Schema) -> DataError:
     """Describe the first cell that broke the contract, in the words of the schema."""
     first = failures.iloc[0]
     name, row, value = str(first["column"]), int(first["index"]), first["failure_case"]
-    bounds = {column.name: column for column in schema.columns}
-    column = bounds.get(name)
+    column = _columns(schema).get(name)
     if isinstance(column, NumberColumn):
         low, high = Decimal(column.minimum), Decimal(column.maximum)
         return _cell("out-of-range", name, row, value, f"outside [{low}, {high}]")

@@ -75,7 +75,10 @@ def add(
         ),
     ],
     file: Annotated[
-        Path | None, typer.Argument(help="A .csv or .parquet file; it stays where it is.")
+        Path | None,
+        typer.Argument(
+            help="A .csv, .parquet or .txt file, or a folder of pictures; it stays where it is."
+        ),
     ] = None,
     sql: SqlOption = None,
     query: QueryOption = None,
@@ -95,9 +98,9 @@ def add(
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Check every cell of a table against its schema, then register its description.
+    """Check every row against the schema, then register a description of the table.
 
-    The registry gets name, schema, public size and population. A wrong table registers nothing.
+    The registry gets name, schema, public size and population. A wrong row registers nothing.
     """
     from accord_client.datasets import Datasets
     from accord_client.outbox import FILE_NAME, Outbox
@@ -108,7 +111,7 @@ def add(
     opened = open_home(home)
     store = Datasets.of(opened.path)
     contract = schema_file.load(schema.expanduser())
-    source = required(source_of(file, sql, query, password_env, password_file))
+    source = required(source_of(file, sql, query, password_env, password_file, schema=contract))
     note(f"Checking {source.place} ...")
     dataset = store.prepare(
         source,
@@ -195,7 +198,7 @@ def update(
     """
     store = _store(home)
     known = store.find(name)
-    source = source_of(file, sql, query, password_env, password_file)
+    source = source_of(file, sql, query, password_env, password_file, schema=known.table)
     dataset = store.update(
         known,
         source=source,

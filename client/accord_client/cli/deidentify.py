@@ -65,7 +65,7 @@ def report(
         known = Datasets.of(open_home(home).path).find(str(file))
         source, contract, allowed = known.source, contract or known.table, known.allowed
     else:
-        source = required(source_of(file, sql, query, password_env, password_file))
+        source = required(source_of(file, sql, query, password_env, password_file, schema=contract))
     note(f"Reading {source.place} ...")
     frame = source.columns()
     found = look(frame, contract)

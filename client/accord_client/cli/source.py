@@ -11,6 +11,7 @@ from accord_common.errors import UsageError
 
 if TYPE_CHECKING:
     from accord_client.data.sources import Source
+    from accord_common.schema import Schema
 
 SqlOption = Annotated[
     str | None,
@@ -37,19 +38,23 @@ def source_of(
     query: Path | None,
     password_env: str | None,
     password_file: Path | None,
+    *,
+    schema: Schema | None = None,
 ) -> Source | None:
     """Return the source that the options name, or None where they name none.
+
+    The schema, if there is one, tells a folder of pictures from a table.
 
     Raises:
         UsageError: `bad-source`, or the codes of `SqlSource.at`.
     """
-    from accord_client.data.files import FileSource
+    from accord_client.data import sources
     from accord_client.data.sql import SqlSource
 
     if sql is None:
         if query or password_env or password_file:
             raise _bad("a query or a password stands without --sql")
-        return None if file is None else FileSource.at(file)
+        return None if file is None else sources.at(file, schema)
     if file is not None:
         raise _bad("a file and --sql are two sources")
     if query is None:

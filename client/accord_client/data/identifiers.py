@@ -135,7 +135,7 @@ def _role(name: str, schema: Schema | None) -> Role:
         return "target"
     if name == schema.identifier:
         return "identifier"
-    if any(column.name == name for column in schema.columns):
+    if name in schema.inputs:
         return "feature"
     return "ignored" if name in schema.ignored else "undeclared"
 

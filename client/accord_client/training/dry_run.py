@@ -4,6 +4,7 @@ Guarantees: no network, no ledger entry, no file; the update is discarded, so no
 nothing is spent. What is returned is for the steward's eyes: rows and times depend on private data.
 """
 
+import math
 import resource
 import time
 from collections.abc import Sequence
@@ -76,7 +77,7 @@ def dry_run(
     seconds = (time.perf_counter() - start) * plan.steps / timed.steps
     return DryRun(
         rows=table.rows,
-        features=table.features.shape[1],
+        features=math.prod(table.features.shape[1:]),
         dimension=layout_of(module).dimension,
         batch=float(plan.sampling_rate) * table.rows,
         seconds_per_round=seconds,

@@ -90,7 +90,7 @@ def _sum(
     module.zero_grad(set_to_none=True)
     for start in range(0, len(rows), MAX_PART):
         part = rows[start : start + MAX_PART]
-        features = torch.from_numpy(table.features[part]).to(device)
+        features = torch.from_numpy(table.batch(part)).to(device)
         labels = torch.from_numpy(table.labels[part]).to(device)
         loss = losses_of(task, module, features, labels).sum()
         torch.autograd.backward(loss)  # adds to what is there

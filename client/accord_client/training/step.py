@@ -60,7 +60,7 @@ class Engine(Protocol):
         """Gradients of each row's loss by each trainable parameter, in the module's order.
 
         Args:
-            features: float32 (b, p), b at least 1.
+            features: float32 or int64 (b, ...), b at least 1.
             labels: int64 (b,).
 
         Returns:
@@ -122,7 +122,7 @@ class ClippedGradients:
         self._module.train()
         first = True
         for part in self._parts(groups):
-            features = torch.from_numpy(table.features[part]).to(self._device)
+            features = torch.from_numpy(table.batch(part)).to(self._device)
             labels = torch.from_numpy(table.labels[part]).to(self._device)
             self._take(self._engine.gradients(features, labels), first)
             first = False

@@ -6,7 +6,7 @@ rows (BatchNorm) is refused: with it, no gradient belongs to one row, so no clip
 Not covered: initial weights; they are public, made at the coordinator and sent (`flat`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -14,66 +14,72 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from accord_common.errors import UsageError
+from accord_common.models.arguments import Arguments, activation, refuse_unknown, widths
+from accord_common.models.convolutional import cnn
+from accord_common.models.inputs import Inputs, Pixels, Scaled, Words
+from accord_common.models.sequence import embedding_mean, gru
 
-MAX_LAYERS = 32
-MAX_WIDTH = 65_536
-_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
-
-Arguments = Mapping[str, Any]
+Flat = int | Pixels  # what is read as one list of numbers
 
 
-def logistic_regression(arguments: Arguments, inputs: int, outputs: int) -> nn.Module:
+def logistic_regression(arguments: Arguments, inputs: Flat, outputs: int) -> nn.Module:
     """One linear layer; no arguments."""
-    _refuse_unknown(arguments, set())
-    return nn.Sequential(nn.Linear(inputs, outputs))
+    refuse_unknown(arguments)
+    first, numbers = _flattened(inputs)
+    return nn.Sequential(*first, nn.Linear(numbers, outputs))
 
 
-def mlp(arguments: Arguments, inputs: int, outputs: int) -> nn.Module:
+def mlp(arguments: Arguments, inputs: Flat, outputs: int) -> nn.Module:
     """Linear layers with an activation between them.
 
-    Arguments: `hidden`, the widths of the hidden layers, at least one; `activation`, `relu` or
-    `tanh` (the default: bounded activations lose less to clipping, Papernot et al. 2021).
+    Arguments: `hidden`, the widths of the hidden layers, at least one; `activation`, `tanh` unless
+    it is `relu`.
     """
-    _refuse_unknown(arguments, {"hidden", "activation"})
-    hidden, activation = arguments.get("hidden"), arguments.get("activation", "tanh")
-    if (
-        not isinstance(hidden, list)
-        or not 1 <= len(hidden) <= MAX_LAYERS
-        or not all(type(width) is int and 1 <= width <= MAX_WIDTH for width in hidden)
-    ):
-        raise _refusal(f"hidden is {hidden!r}", f"Give 1 to {MAX_LAYERS} widths up to {MAX_WIDTH}.")
-    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-        raise _refusal(f"activation is {activation!r}", f"Known: {', '.join(_ACTIVATIONS)}.")
-    layers: list[nn.Module] = []
-    for left, right in pairwise([inputs, *hidden]):
-        layers += [nn.Linear(left, right), _ACTIVATIONS[activation]()]
+    refuse_unknown(arguments, "hidden", "activation")
+    hidden, act = widths(arguments, "hidden"), activation(arguments)
+    layers, numbers = _flattened(inputs)
+    for left, right in pairwise([numbers, *hidden]):
+        layers += [nn.Linear(left, right), act()]
     return nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
 
-ARCHITECTURES: dict[str, Callable[[Arguments, int, int], nn.Module]] = {
-    "logistic-regression": logistic_regression,
-    "mlp": mlp,
+_NAMES = {int: "a table's rows", Pixels: "images", Words: "texts"}
+# What each takes, and how it is made.
+ARCHITECTURES: dict[str, tuple[type | tuple[type, ...], Callable[[Arguments, Any, int], nn.Module]]]
+ARCHITECTURES = {
+    "cnn": (Pixels, cnn),
+    "embedding-mean": (Words, embedding_mean),
+    "gru": (Words, gru),
+    "logistic-regression": ((int, Pixels), logistic_regression),
+    "mlp": ((int, Pixels), mlp),
 }
 
 
-def build(name: str, arguments: Arguments, inputs: int, outputs: int) -> nn.Module:
+def build(name: str, arguments: Arguments, inputs: Inputs, outputs: int) -> nn.Module:
     """Make the module; its weights are whatever torch made them, to be set by `flat`.
 
     Args:
         name: a key of `ARCHITECTURES`.
         arguments: integers, strings and lists of them, as in the manifest.
-        inputs: number of features.
+        inputs: what the model is given of a row; of a table's, how many features.
         outputs: number of logits.
 
     Raises:
-        UsageError: `unknown-architecture`, `bad-architecture` or `mixes-rows`.
+        UsageError: `unknown-architecture`, `wrong-architecture`, `bad-architecture` or
+            `mixes-rows`.
     """
     try:
-        make = ARCHITECTURES[name]
+        takes, make = ARCHITECTURES[name]
     except KeyError as error:
         raise UsageError(
             "unknown-architecture", f"{name!r} is not known", hint=f"Known: {', '.join(known())}."
         ) from error
+    if not isinstance(inputs, takes):
+        given = _NAMES[type(inputs)]
+        fit = [other for other, (types, _) in ARCHITECTURES.items() if isinstance(inputs, types)]
+        raise UsageError(
+            "wrong-architecture", f"{name!r} does not take {given}", hint=f"Take: {', '.join(fit)}."
+        )
     module = make(arguments, inputs, outputs)
     refuse_mixing(module)
     return module
@@ -96,10 +102,8 @@ def refuse_mixing(module: nn.Module) -> None:
             )
 
 
-def _refuse_unknown(arguments: Arguments, allowed: set[str]) -> None:
-    if unknown := arguments.keys() - allowed:
-        raise _refusal(f"unknown argument {min(unknown)!r}", f"Known: {sorted(allowed)}.")
-
-
-def _refusal(message: str, hint: str) -> UsageError:
-    return UsageError("bad-architecture", message, hint=hint)
+def _flattened(inputs: Flat) -> tuple[list[nn.Module], int]:
+    """Layers that make one list of numbers of a row, and how many numbers."""
+    if isinstance(inputs, int):
+        return [], inputs
+    return [Scaled(inputs), nn.Flatten()], inputs.channels * inputs.height * inputs.width

@@ -22,7 +22,7 @@ def evaluate(
         task: what is scored.
         module: from `task.build`; its weights are replaced by `vector`.
         vector: float32 (d,).
-        table: public rows, from `tables.encode`.
+        table: public rows.
 
     Raises:
         DataError: `not-finite` where the model answers NaN or infinity.
@@ -41,8 +41,10 @@ def logits_of(
     """
     set_vector(module, vector)
     module.eval()
-    features = torch.from_numpy(table.features)
-    parts = [module(features[start : start + BATCH]) for start in range(0, table.rows, BATCH)]
+    parts = [
+        module(torch.from_numpy(table.batch(slice(start, start + BATCH))))
+        for start in range(0, table.rows, BATCH)
+    ]
     logits: NDArray[np.float32] = torch.cat(parts).numpy()
     if not np.isfinite(logits).all():
         raise DataError("not-finite", "the model answers NaN or infinity to some row")

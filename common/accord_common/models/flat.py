@@ -82,6 +82,6 @@ def initial_vector(module: nn.Module, seed: int) -> NDArray[np.float32]:
             start = torch.empty(array.shape)
             nn.init.kaiming_uniform_(start, nonlinearity="linear", generator=generator)
             array[...] = start.numpy()
-        elif array.ndim > 1 or name.endswith("bias"):
+        elif array.ndim > 1 or name.rpartition(".")[2].startswith("bias"):
             array[...] = 0
     return vector

@@ -11,6 +11,12 @@ from accord_common.errors import UsageError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")  # a Slug, as manifests name tasks
 MAX_NAME = 64
+# What is learnt from, and the architectures for it as the task's code writes them.
+KINDS = {
+    "table": '"logistic-regression", "mlp"',
+    "images": '"cnn", "logistic-regression", "mlp"',
+    "text": '"embedding-mean", "gru"',
+}
 
 _PYPROJECT = """\
 [build-system]
@@ -54,8 +60,9 @@ class {cls}(Task):
 
     name: ClassVar[str] = "{name}"
     objective: ClassVar[str] = "binary-classification"
+    kinds: ClassVar[frozenset[str]] = frozenset({{"{kind}"}})
     targets: ClassVar[frozenset[str]] = frozenset({{"binary"}})
-    architectures: ClassVar[frozenset[str]] = frozenset({{"logistic-regression", "mlp"}})
+    architectures: ClassVar[frozenset[str]] = frozenset({{{architectures}}})
 
     weight = 2.0  # how much more
 
@@ -119,8 +126,13 @@ Code: `src/{package}/task.py`; its test: `pytest`.
 """
 
 
-def scaffold(name: str, folder: Path) -> list[Path]:
+def scaffold(name: str, folder: Path, kind: str = "table") -> list[Path]:
     """Write the package `name` into `folder`, which is made, and return the files.
+
+    Args:
+        name: of the task.
+        folder: new or empty.
+        kind: of the schemas that the task takes, a key of `KINDS`.
 
     Raises:
         UsageError: `bad-task-name`, or `folder-not-empty`.
@@ -134,7 +146,13 @@ def scaffold(name: str, folder: Path) -> list[Path]:
     if folder.exists() and any(folder.iterdir()):
         raise UsageError("folder-not-empty", f"{folder} holds files; nothing was written")
     package = name.replace("-", "_")
-    words = {"name": name, "package": package, "cls": name.title().replace("-", "")}
+    words = {
+        "name": name,
+        "package": package,
+        "cls": name.title().replace("-", ""),
+        "kind": kind,
+        "architectures": KINDS[kind],
+    }
     files = {
         folder / "pyproject.toml": _PYPROJECT,
         folder / "README.md": _README,

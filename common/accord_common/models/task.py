@@ -1,4 +1,4 @@
-"""What a task is: the loss of a row, the metrics of a model, and the tables it can learn from.
+"""What a task is: the loss of a row, the metrics of a model, and the data it can learn from.
 
 An institution's own task is a subclass in an installed package, named under the entry-point group
 `accord.tasks` (`accord task new` writes one). `discovery` finds it by name.
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from accord_common.errors import UsageError
 from accord_common.models import architectures
+from accord_common.models.inputs import inputs_of
 from accord_common.schema import Schema
 
 
@@ -22,12 +23,14 @@ class Task(ABC):
     Attributes:
         name: its entry point's name, as agreements and manifests write it.
         objective: what it optimises, as agreements write it.
+        kinds: the kinds of schemas that it accepts; tables unless it says otherwise.
         targets: the target types of schemas that it accepts.
         architectures: the architectures that it accepts.
     """
 
     name: ClassVar[str]
     objective: ClassVar[str]
+    kinds: ClassVar[frozenset[str]] = frozenset({"table"})
     targets: ClassVar[frozenset[str]]
     architectures: ClassVar[frozenset[str]]
 
@@ -55,8 +58,15 @@ class Task(ABC):
         """Make a model for this schema.
 
         Raises:
-            UsageError: `wrong-target`, `wrong-architecture`, or what `architectures.build` raises.
+            UsageError: `wrong-kind`, `wrong-target`, `wrong-architecture`, or what
+                `architectures.build` raises.
         """
+        if schema.kind not in self.kinds:
+            raise UsageError(
+                "wrong-kind",
+                f"{self.name} learns from {' or '.join(sorted(self.kinds))}, schema "
+                f"{schema.name} declares {schema.kind}",
+            )
         if schema.target.type not in self.targets:
             raise UsageError(
                 "wrong-target",
@@ -69,6 +79,4 @@ class Task(ABC):
                 f"{self.name} does not take {architecture!r}",
                 hint=f"It takes {', '.join(sorted(self.architectures))}.",
             )
-        return architectures.build(
-            architecture, arguments, len(schema.features), self.outputs(schema)
-        )
+        return architectures.build(architecture, arguments, inputs_of(schema), self.outputs(schema))

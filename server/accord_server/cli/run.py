@@ -36,7 +36,9 @@ PlanArgument = Annotated[Path, typer.Argument(help="Short YAML: what to train, a
 RunArgument = Annotated[str, typer.Argument(help="Id, or its first or last characters.")]
 HoldoutOption = Annotated[
     Path | None,
-    typer.Option(help="Public rows (.csv, .parquet) to score each new model on, here."),
+    typer.Option(
+        help="Public rows (.csv, .parquet, .txt) or pictures: each new model is scored on them."
+    ),
 ]
 SchemaOption = Annotated[
     Path | None, typer.Option(help="Their schema; the registered one otherwise.")

@@ -1,11 +1,21 @@
 """`accord task`: what can be trained here."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from accord_common.cli import Format, FormatOption, emit, table, verbs
+
+
+class KindChoice(StrEnum):
+    """What a task learns from, as schemas name it."""
+
+    TABLE = "table"
+    IMAGES = "images"
+    TEXT = "text"
+
 
 app = verbs("List installed tasks, or start your own.")
 
@@ -33,13 +43,14 @@ def list_(format_: FormatOption = Format.TEXT) -> None:
 def new(
     name: Annotated[str, typer.Argument(help="Lower-case words joined by hyphens.")],
     folder: Annotated[Path | None, typer.Option(help="A new folder; ./NAME otherwise.")] = None,
+    kind: Annotated[KindChoice, typer.Option(help="What it learns from.")] = KindChoice.TABLE,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Write an installable package with a task of your own to change."""
     from accord_common.models.scaffold import scaffold
 
     target = folder or Path(name)
-    files = scaffold(name, target)
+    files = scaffold(name, target, kind.value)
     text = (
         "\n".join(str(file) for file in files)
         + f"\n\nNext: pip install {target}, at every institution that trains it."

@@ -18,9 +18,11 @@ from safetensors.numpy import load as decode
 from safetensors.numpy import save
 from torch import nn
 
+from accord_common import picture_files
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, DataError, UsageError, VerificationError
 from accord_common.files import replace_file
+from accord_common.image_schema import ImageSchema
 from accord_common.manifest import Adaptation, Lora, RunManifest, TaskRef, model_hash
 from accord_common.models.adaptation import adapt, build, initial_part, merged
 from accord_common.models.discovery import load_task, task_code
@@ -37,7 +39,7 @@ _SHOWN = 4  # arrays in a hint
 
 @dataclass(frozen=True, slots=True)
 class Holdout:
-    """Public rows, and the hash of the file they came from."""
+    """Public rows, and the hash of the file or pictures that they came from."""
 
     table: Encoded
     file_hash: str
@@ -143,11 +145,15 @@ def load_holdout(path: Path, schema: Schema) -> Holdout:
     """Read public rows under the run's schema.
 
     Raises:
-        DataError: `unreadable-file`, or the first cell that breaks the schema.
+        DataError: `unreadable-file`, or the first cell or picture that breaks the schema.
         UsageError: `unknown-format`.
     """
+    path = path.expanduser()
+    if isinstance(schema, ImageSchema):
+        found = picture_files.read(path, schema)
+        return Holdout(found.table, found.sha256)
     try:
-        data = path.expanduser().read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise DataError("unreadable-file", f"{path}: {error.strerror}") from error
     return Holdout(encode(read(data, format_of(path), schema), schema), sha256_hex(data))

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file, save_file
+from sklearn.datasets import load_digits
 
 from accord_client.lock import running_pid
 from accord_common.home import Home
@@ -284,6 +286,56 @@ def test_adapters_on_a_fresh_base_in_words_of_64_bits(
         base = np.frombuffer(path.read_bytes(), "<f4")
         assert np.array_equal(base[160:], numbers[160:])
         assert not np.array_equal(base[:160], numbers[:160])
+
+
+def draw(folder: Path, rows: slice) -> Path:
+    """Write some of scikit-learn's digits, each as a picture in the folder of its class."""
+    digits = load_digits()
+    for number in range(10):
+        (folder / str(number)).mkdir(parents=True)
+    pairs = zip(digits.images[rows], digits.target[rows], strict=True)
+    for row, (image, label) in enumerate(pairs):
+        grey = Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8))
+        grey.save(folder / str(label) / f"{row:04}.png")
+    return folder
+
+
+def test_pictures_are_agreed_on_trained_on_and_scored(
+    federation: Federation, tmp_path: Path
+) -> None:
+    schema = tmp_path / "digits.yaml"
+    schema.write_text(
+        "{name: digits, kind: images, height: 8, width: 8, channels: 1,"
+        " target: {type: classes, classes: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]}}"
+    )
+    for number, node in enumerate(federation.nodes):
+        pictures = draw(node.home / "digits", slice(400 * number, 400 * (number + 1)))
+        federation.at(
+            node, "dataset", "add", pictures, "--schema", schema, "--name", "digits",
+            "--size", "400", "--policy", "auto-within-agreement",
+        )  # fmt: skip
+    task = {
+        "task": "image-classification",
+        "objective": "read digits",
+        "architectures": ["cnn"],
+        "max_rounds": 10,
+    }
+    datasets = [{"owner": node.name, "name": "digits"} for node in federation.nodes]
+    federation.agree({**terms(), "title": "Digits", "tasks": [task], "datasets": datasets})
+    run = federation.start_run(
+        plan(
+            federation,
+            task="image-classification",
+            architecture={"name": "cnn", "channels": [16]},
+            rounds=2,
+            steps=20,
+            sampling_rate="0.2",
+            noise_multiplier="1",
+            learning_rate="2",
+        )
+    )
+    end = follow(federation, run, "--holdout", draw(tmp_path / "public", slice(800, 1000)))[-1]
+    assert end["state"] == "completed" and end["metrics"]["accuracy"] > 0.5  # 0.8; chance is 0.1
 
 
 def test_an_auditor_checks_a_ledger_beside_the_receipts_of_its_node(

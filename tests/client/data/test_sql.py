@@ -21,6 +21,7 @@ from accord_common import schema_file
 from accord_common.errors import AccordError, DataError, UsageError
 from accord_common.models.discovery import load_task
 from accord_common.models.flat import initial_vector
+from accord_common.schema import TableSchema
 from tests.client.data.conftest import Postgres
 from tests.client.data.omop import EXAMPLE, PEOPLE, statements
 from tests.client.data.test_rows import SCHEMA
@@ -317,7 +318,7 @@ def test_the_omop_example_registers_and_trains(cdm: str, tmp_path: Path) -> None
     assert dataset.mark.rows == PEOPLE - PEOPLE // 3
     rows = open_rows(datasets.find("diabetes"), frozenset({"1", "2", "3"}))
     assert rows.opted_out == 2 and rows.validation is not None  # 3 has no diabetes
-
+    assert isinstance(schema, TableSchema)
     feature = dict(zip(schema.features, rows.train.features.T, strict=True))
     assert set(feature["bmi_known"]) == {1} and set(feature["hba1c_known"]) == {-1}
     assert set(feature["hba1c"]) == {0}

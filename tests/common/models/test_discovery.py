@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,19 @@ from accord_common.models.discovery import list_tasks, load_task, task_code
 from accord_common.models.flat import initial_vector
 from accord_common.models.scaffold import scaffold
 from accord_common.models.tabular import BinaryClassification
+from accord_common.schema import Schema
 from accord_common.schema_file import from_document
 from accord_common.tables import Encoded
+from tests.common.test_pictures import schema as of_images
+from tests.common.test_words import schema as of_texts
+
+TABLE = from_document(
+    {
+        "name": "toy",
+        "target": {"column": "y", "type": "binary"},
+        "columns": [{"name": "a", "type": "number", "minimum": -1, "maximum": 1}],
+    }
+)
 
 
 def declare(folder: Path, distribution: str, task: str, value: str) -> None:
@@ -97,14 +109,7 @@ def test_a_scaffolded_task_installs_with_pip_and_trains(
     wheel = task_code("rare-events")
     assert (wheel.distribution, wheel.version) == ("rare-events", "0.1.0")
     task = load_task("rare-events")
-    schema = from_document(
-        {
-            "name": "toy",
-            "target": {"column": "y", "type": "binary"},
-            "columns": [{"name": "a", "type": "number", "minimum": -1, "maximum": 1}],
-        }
-    )
-    module = task.build("logistic-regression", {}, schema)
+    module = task.build("logistic-regression", {}, TABLE)
     features = np.linspace(-1, 1, 50, dtype=np.float32)[:, None]
     table = Encoded(features, (features[:, 0] > 0.5).astype(np.int64))
     plan = LocalPlan(20, "1", 50, "1", "0.01", "1")
@@ -114,6 +119,27 @@ def test_a_scaffolded_task_installs_with_pip_and_trains(
     # The same files from an editable install have the same name.
     monkeypatch.syspath_prepend(source / "src")
     assert task_code("rare-events") == wheel
+
+
+@pytest.mark.parametrize(
+    ("kind", "contract", "architecture"),
+    [("images", of_images(height=16, width=16), "cnn"), ("text", of_texts(), "gru")],
+)
+def test_a_scaffold_learns_from_each_kind(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    contract: Schema,
+    architecture: str,
+) -> None:
+    scaffold(f"own-{kind}", tmp_path, kind)
+    monkeypatch.syspath_prepend(tmp_path / "src")
+    module = import_module(f"own_{kind}.task")
+    task = getattr(module, f"Own{kind.title()}")()
+    parameters = dict(task.build(architecture, {}, contract).named_parameters())
+    assert parameters["head.bias"].shape == (1,)
+    with pytest.raises(AccordError, match="wrong-kind"):
+        task.build(architecture, {}, TABLE)
 
 
 def test_a_scaffold_overwrites_nothing_and_takes_only_names(tmp_path: Path) -> None:

@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from accord_common.canonical import Json, canonical_bytes, sha256_hex
 from accord_common.errors import AccordError
 from accord_common.manifest import Architecture, RunManifest, model_hash
 from accord_common.models.discovery import load_task
 from accord_common.models.flat import layout_of
-from accord_common.schema import Schema
+from accord_common.schema import TableSchema
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.weights import (
     Model,
@@ -23,6 +25,8 @@ from accord_server.coordinator.weights import (
     model_facts,
     read_base,
 )
+from tests.common.test_pictures import schema as of_images
+from tests.common.test_words import schema as of_texts
 from tests.world import SCHEMA, make_world
 
 PLAN = PlanFile.model_validate(
@@ -90,8 +94,9 @@ def test_weights_of_another_size_are_refused(manifest: RunManifest, tmp_path: Pa
 
 
 def test_another_schema_or_layout_is_refused(manifest: RunManifest) -> None:
+    other = TableSchema.model_validate(SCHEMA.model_dump() | {"minimum_rows": 21})
     with pytest.raises(AccordError, match="wrong-schema"):
-        Model(manifest, Schema.model_validate(SCHEMA.model_dump() | {"minimum_rows": 21}), no_blob)
+        Model(manifest, other, no_blob)
     with pytest.raises(AccordError, match="wrong-layout"):
         Model(manifest.model_copy(update={"layout": "ab" * 32}), SCHEMA, no_blob)
 
@@ -103,9 +108,23 @@ def test_public_rows_are_checked_like_private_ones(tmp_path: Path) -> None:
     table.write_text("radius,texture,malignant\n" + "99,1,0\n" * 30)
     with pytest.raises(AccordError, match="out-of-range"):
         load_holdout(table, SCHEMA)
-    (tmp_path / "rows.txt").write_text("")
+    (tmp_path / "rows.json").write_text("")
     with pytest.raises(AccordError, match="unknown-format"):
-        load_holdout(tmp_path / "rows.txt", SCHEMA)
+        load_holdout(tmp_path / "rows.json", SCHEMA)
+
+
+def test_public_pictures_and_texts_are_rows_too(tmp_path: Path) -> None:
+    lines = tmp_path / "rows.txt"
+    lines.write_text("1 how far\n")
+    assert load_holdout(lines, of_texts()).file_hash == sha256_hex(lines.read_bytes())
+    picture = tmp_path / "chest" / "1" / "a.png"
+    picture.parent.mkdir(parents=True)
+    Image.new("L", (8, 6)).save(picture)
+    found = load_holdout(tmp_path / "chest", of_images(minimum_rows=1))
+    row: Json = ["1/a.png", "1", None, sha256_hex(picture.read_bytes())]
+    assert found.table.rows == 1 and found.file_hash == sha256_hex(canonical_bytes(row))
+    with pytest.raises(AccordError, match="too-few-rows"):
+        load_holdout(tmp_path / "chest", of_images())
 
 
 def adapting(**adapt: Any) -> PlanFile:

@@ -5,9 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from sqlalchemy import select
 
+from accord_common import schema
 from accord_common.api.schemas import DatasetDraft, DatasetView
 from accord_common.errors import ConflictError
-from accord_common.schema import Schema
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterId, Limit
@@ -77,7 +77,7 @@ def view(row: DatasetRow) -> DatasetView:
             "owner": row.owner,
             "population": row.population,
             "schema_hash": row.schema_hash,
-            "table": Schema.from_bytes(row.table),
+            "table": schema.from_bytes(row.table),
             "size": row.size,
             "unit": row.unit,
         }
