@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from accord_common import schema_file
-from accord_common.schema import Schema
+from accord_common.schema import TableSchema
 from accord_common.tables import Encoded, encode, validate
 
 CENTRES = ("cleveland", "hungarian", "switzerland", "va")
@@ -66,9 +66,15 @@ class Form:
     test: Callable[[Centre], Encoded]
 
     @property
-    def schema(self) -> Schema:
+    def schema(self) -> TableSchema:
         """The declared schema."""
-        return schema_file.from_document(self.document)
+        return _schema(self.document)
+
+
+def _schema(document: dict[str, Any]) -> TableSchema:
+    schema = schema_file.from_document(document)
+    assert isinstance(schema, TableSchema)
+    return schema
 
 
 def load(folder: Path) -> list[Centre]:
@@ -129,7 +135,7 @@ def _plain_columns(*, scaled: bool) -> list[dict[str, Any]]:
     return columns
 
 
-_MEASURED = schema_file.from_document(_document("measured", _plain_columns(scaled=False)))
+_MEASURED = _schema(_document("measured", _plain_columns(scaled=False)))
 
 
 def _measured(frame: pd.DataFrame) -> Encoded:

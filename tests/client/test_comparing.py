@@ -54,6 +54,7 @@ def ended(three: Institutions, manifest: Envelope) -> EndedRun:
         cause="",
         code="",
         rounds=3,
+        refused={},
         model="ab" * 32,
         epsilon=[],
         created=format_time(now()),

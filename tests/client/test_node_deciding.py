@@ -118,8 +118,8 @@ def test_a_table_that_does_not_fit_is_refused_without_saying_how(
     three: Institutions, stores: Stores
 ) -> None:
     (dataset,) = stores.datasets.all()
-    grown = dataset.file.model_copy(update={"rows": dataset.size + 1})
-    stores.datasets.store(dataset.model_copy(update={"file": grown}))
+    grown = dataset.mark.model_copy(update={"training": dataset.size + 1})
+    stores.datasets.store(dataset.model_copy(update={"mark": grown}))
     considered = look(three, stores, three.manifest())
     run = answer(stores, considered, considered.verdict, "awaiting-consent", now())
     assert run.code == "dataset-outgrew-size"  # for the steward

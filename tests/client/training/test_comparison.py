@@ -10,8 +10,9 @@ from accord_client.training.alone import train_alone
 from accord_client.training.comparison import score
 from accord_common.models import architectures
 from accord_common.models.tabular import BinaryClassification
+from tests.client.training.checks import TASK, table
 from tests.client.training.test_plain import PLAIN
-from tests.client.training.test_train import PLAN, TASK, table
+from tests.client.training.test_train import PLAN
 
 ROWS = 200
 

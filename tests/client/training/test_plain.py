@@ -14,7 +14,8 @@ from accord_common.models.adaptation import adapt
 from accord_common.models.flat import get_vector, initial_vector, layout_of, set_vector
 from accord_common.tables import Encoded
 from accord_common.vectors import plain_bound
-from tests.client.training.test_train import PLAN, TASK, table
+from tests.client.training.checks import TASK, table
+from tests.client.training.test_train import PLAN
 
 PLAIN = replace(PLAN, noise_multiplier="0", sampling_rate="1", clipping_norm="1000")
 
