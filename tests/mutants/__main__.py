@@ -38,6 +38,7 @@ def run(name: str, text: str) -> int:
         for mutant in mutants((ROOT / source).read_text(), Path(source).name)
         if text in mutant.name
     ]
+    waiting.sort(key=lambda pair: not pair[1].function)  # those that need new imports come last
     total, survivors, running = len(waiting), list[Mutant](), dict[int, Mutant]()
     print(f"{name}: {total} mutants, {bench.tests} tests", flush=True)
     reasons = explained()

@@ -11,7 +11,8 @@ class Target:
     """Source files, and tests that run against each of their mutants; both as patterns.
 
     Attributes:
-        deselect: parts of the names of tests that start processes: those import the original.
+        deselect: parts of the names of tests that would take long and show nothing more: above all
+            those that start processes, which import the original.
     """
 
     sources: tuple[str, ...]
@@ -50,7 +51,7 @@ TARGETS = {
         (
             "tests/client/test_ledger.py",
             "tests/client/test_ledger_crash_wal.py",
-            "tests/client/test_ledger_rules.py",
+            "tests/client/test_ledger_r*.py",
             "tests/common/privacy/test_audit.py",
         ),
         ("survives_kill", "two_processes"),
@@ -75,5 +76,6 @@ TARGETS = {
             "client/accord_client/data/sampling.py",
         ),
         ("tests/client/training", "tests/client/data/test_sampling.py"),
+        ("leave_no_memory_behind",),  # a hundred rounds
     ),
 }
