@@ -67,7 +67,7 @@ class Contribution:
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check code and files, without opening a table that a glance vouches for.
+        """Check code and files without opening the table.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.
