@@ -69,7 +69,7 @@ class Contribution:
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check device, code and files, without opening a table that a glance vouches for.
+        """Check device, code and files without opening the table.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.

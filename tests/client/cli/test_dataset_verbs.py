@@ -12,6 +12,7 @@ from accord_client.data.files import FileSource
 from accord_client.data.rows import examine
 from accord_client.datasets import Datasets
 from accord_client.devices import DeviceChoice
+from accord_client.stores import Stores
 from accord_client.training import train
 from accord_common.errors import DataError
 from accord_common.manifest import RunManifest
@@ -46,6 +47,10 @@ def node(accord_node: Run, three: Institutions) -> Run:
         return accord_node(*arguments, "--home", home, text=text)
 
     return call  # type: ignore[return-value] # an Outcome, as Run returns
+
+
+def contribution_of(stores: Stores, manifest: RunManifest) -> Contribution:
+    return Contribution(stores, manifest, manifest.site(stores.party), DeviceChoice.CPU)
 
 
 def test_opt_outs_are_added_listed_counted_and_taken_back(node: Run, tmp_path: Path) -> None:
@@ -90,8 +95,7 @@ def test_a_running_run_leaves_them_out_from_its_next_round(
     manifest = RunManifest.from_bytes(three.manifest().payload)
     model = np.zeros(manifest.dimension, np.float32)
     with three.open(three.parties[0]) as stores:
-        site = manifest.site(three.parties[0])
-        contribution = Contribution(stores, manifest, site, DeviceChoice.CPU)
+        contribution = contribution_of(stores, manifest)
         (dataset,) = stores.datasets.all()
         opt_outs = stores.datasets.opt_outs(dataset)
         monkeypatch.setattr(Contribution, "_rounds_at_random", lambda _: False)
@@ -171,8 +175,6 @@ def test_validation_rows_and_a_new_source_are_for_the_steward(
     assert tried.code == "dataset-changed"
     manifest = RunManifest.from_bytes(three.manifest().payload)
     with three.open(three.parties[0]) as stores:
-        contribution = Contribution(
-            stores, manifest, manifest.site(three.parties[0]), DeviceChoice.CPU
-        )
+        contribution = contribution_of(stores, manifest)
         with pytest.raises(DataError, match="dataset-changed"):
             contribution.ready()  # so before the charge, which comes next
