@@ -1,14 +1,14 @@
 """Per-row gradients, clipped and summed (Abadi et al. 2016, algorithm 1, "clip gradient").
 
 Guarantees: adding or removing one row changes the sum by at most C in L2 norm, whatever the row,
-the weights, or how a batch is cut into parts, but for rounding: a group of b rows is summed in
-float32, which moves its sum by at most b^2 2^-24 C (0.004 C for 256 rows). Groups are added up in
-float64; `train` puts rows into groups by lot, so that one row more touches its own group alone. A
-row whose gradient is not finite, or so large that C over its norm is no normal float32, or of which
-a layer reads numbers beyond 1e30, counts as zero. A C below `MIN_CLIPPING_NORM` is refused: squares
-that underflow would hide a norm from it. A layer that mixes rows, or a parameter for which there is
-no gradient per row, is refused: nothing is released unclipped. Frozen parameters have no part in
-the sum.
+the weights, or how a batch is cut into parts, but for rounding: norms are right to 1e-5, and b rows
+of a group are summed in float32, which moves that by at most b^2 2^-24 C (0.004 C for 256 rows).
+Groups are added up in float64; `train` puts rows into groups by lot, so that one row more touches
+its own group alone. A row whose gradient is not finite, or so large that C over its norm is no
+normal float32, or of which a layer reads numbers beyond 1e30, counts as zero. A C below
+`MIN_CLIPPING_NORM` is refused: squares that underflow would hide a norm from it. A layer that mixes
+rows, or a parameter for which there is no gradient per row, is refused: nothing is released
+unclipped. Frozen parameters have no part in the sum.
 
 Clipping is `flat`, g min(1, C / |g|), or `automatic`, g C / (|g| + gamma) with gamma = 0.01 (Bu et
 al. 2023, "Automatic Clipping", AUTO-S): each row then weighs about C, whatever its loss, and C and
