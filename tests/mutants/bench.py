@@ -65,6 +65,7 @@ class Traced:
                 self.lines[key].add(self._test.partition("::")[0])
         return self._trace
 
+    @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         self.seconds = dict.fromkeys((item.nodeid for item in items), 0.0)
 

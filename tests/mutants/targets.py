@@ -52,6 +52,7 @@ TARGETS = {
             "tests/client/test_ledger.py",
             "tests/client/test_ledger_crash_wal.py",
             "tests/client/test_ledger_r*.py",
+            "tests/client/cli/test_budget.py",
             "tests/common/privacy/test_audit.py",
         ),
         ("survives_kill", "two_processes"),
