@@ -27,27 +27,34 @@ def set_cap(
         str | None,
         typer.Option(help="Below 1/N; the strictest of its agreements' where it is left out."),
     ] = None,
+    non_private: Annotated[
+        bool,
+        typer.Option(
+            "--non-private", help="Permit releases without privacy, where an agreement does."
+        ),
+    ] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Agreements' caps alone hold.")] = False,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Set, raise, lower or remove your own cap on a dataset's people; or show every one there was.
 
-    It holds at once, for every later consent and charge, beside the caps of all agreements. The
-    ledger keeps each change, signed and with its time. Nobody else learns of it.
+    It holds at once, for every later consent and charge, beside the caps of all agreements. Without
+    --non-private nothing fits beside a release without privacy, an earlier one too. The ledger
+    keeps each change, signed and with its time. Nobody else learns of it.
     """
     from accord_client.stores import open_stores
     from accord_common.errors import UsageError
     from accord_common.fields import now
     from accord_common.privacy.rules import CapRule
 
-    if (epsilon is None and delta is not None) or (epsilon is not None and remove):
-        raise UsageError("bad-cap", "give --epsilon, with or without --delta, or --remove alone")
+    if (epsilon is None and (delta is not None or non_private)) or (epsilon and remove):
+        raise UsageError("bad-cap", "give --epsilon, with its options or without, or --remove")
     with open_stores(open_home(home)) as stores:
         local = stores.datasets.find(dataset)
         population = local.population
         before = stores.ledger.rules.caps.get(population)
-        after = None if epsilon is None else _cap(stores, local, epsilon, delta)
+        after = None if epsilon is None else _cap(stores, local, epsilon, delta, non_private)
         if remove and before is None:
             raise UsageError("no-cap", f"{local.name} has no cap of its own")
         if (remove or after is not None) and after != before:
@@ -89,7 +96,9 @@ def set_cap(
     )
 
 
-def _cap(stores: Stores, dataset: LocalDataset, epsilon: str, delta: str | None) -> Cap:
+def _cap(
+    stores: Stores, dataset: LocalDataset, epsilon: str, delta: str | None, non_private: bool
+) -> Cap:
     from fractions import Fraction
 
     from pydantic import ValidationError
@@ -102,7 +111,11 @@ def _cap(stores: Stores, dataset: LocalDataset, epsilon: str, delta: str | None)
     if delta is None:
         delta = strictest_delta(stores, dataset.population)
     try:
-        cap = Cap(epsilon=to_decimal(Decimal(epsilon)), delta=to_decimal(Decimal(delta)))
+        cap = Cap(
+            epsilon=to_decimal(Decimal(epsilon)),
+            delta=to_decimal(Decimal(delta)),
+            non_private=non_private,
+        )
     except (InvalidOperation, ValidationError, ValueError) as error:
         raise UsageError(
             "bad-cap",

@@ -36,12 +36,16 @@ def approve(
     Signed with the node's key: no passphrase. A run that breaks the agreement or the budget is
     refused, whoever approves it.
     """
+    from accord_client.cli.budget_forecast import line
+    from accord_client.forecasts import foresee, of_manifest
     from accord_common.errors import PolicyError
 
     def decide(considered: Considered, stores: Stores) -> Verdict:
         if considered.verdict.decision == "accept":
             agreed = considered.facts.terms.dataset(considered.facts.site.dataset)
             note(describe(considered, stores.ledger.tally(agreed.population)))
+            proposal = of_manifest(stores, considered.facts.manifest)
+            note("\n".join(line(one) for one in foresee(stores, proposal)))
             private = considered.facts.run.privacy == "dp"
             kind = "" if private else ", though it protects nobody's record"
             confirm(f"Approve this run{kind}?", yes=yes)

@@ -76,6 +76,7 @@ def test_a_cap_that_says_nothing_is_refused(node: Run) -> None:
         ["--epsilon", "NaN"],
         ["--epsilon", "1", "--delta", "0.5"],
         ["--epsilon", "1", "--remove"],
+        ["--remove", "--non-private"],
         ["--delta", "0.00001"],
     ):
         told = node("budget", "cap", "tumours", *options)
@@ -266,3 +267,19 @@ def test_an_export_holds_by_itself_and_gives_the_same_figures(
     file.write_bytes(b"".join([*lines[:3], *lines[4:]]))
     told = accord("budget", "verify", file)
     assert told.code == 5 and "entry 0 is numbered 1" in told.err
+
+
+def test_a_stewards_cap_permits_releases_without_privacy_only_where_it_says_so(
+    node: Run, three: Institutions
+) -> None:
+    permitted = Cap(epsilon="1000", delta="0.00001", non_private=True)
+    with three.open(three.parties[0]) as stores:
+        population = stores.datasets.find("tumours").population
+        one = spend(population=population, mechanism="none", noise_multiplier="0")
+        stores.ledger.charge(one, [permitted], now)
+    asked = ("budget", "forecast", "--dataset", "tumours", "--sampling-rate", "0.01")
+    for options, fits in ((["--non-private"], True), ([], False)):
+        node("budget", "cap", "tumours", "--epsilon", "5", *options)
+        told = node(*asked, "--noise-multiplier", "50").json["forecasts"]
+        (own,) = (one for one in told if one["agreement"] is None)
+        assert own["fits"] is fits

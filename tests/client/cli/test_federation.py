@@ -348,8 +348,10 @@ def test_an_auditor_checks_a_ledger_beside_the_receipts_of_its_node(
     told = federation.office("budget", "verify", file, "--receipts")
     assert (told["head"], told["entries"]) == (exported["head"], len(charges(node)))
     assert 0 < told["receipts"] < told["entries"]  # a killed attempt was charged, and never sent
-    spent = [one["spent"]["filter"] for one in federation.office("budget", "total")["populations"]]
-    assert any(0 < float(one) < float(told["populations"][0]["filter"]) for one in spent)
+    together = federation.office("budget", "total")
+    charged = {one["population"] for one in told["populations"]}
+    assert charged <= {one["population"] for one in together["populations"]}
+    assert float(together["disjoint"]["delta"]) < float(together["overlapping"]["delta"])
     file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:-1]))
     with pytest.raises(CommandFailed) as caught:
         federation.office("budget", "verify", file, "--receipts")
