@@ -55,7 +55,8 @@ _FORMS: tuple[tuple[Kind, float, str], ...] = (
     (Kind.IP, _SOME, r"([0-9a-fA-F]{0,4}:){4,7}[0-9a-fA-F]{1,4}"),
     (Kind.OTHER, _SOME, r"[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"),
     (Kind.PLACE, _MOST, r"[A-Z]{1,2}\d[A-Z\d]? ?\d[A-Z]{2}|\d{5}-\d{4}"),
-    (Kind.PHONE, _MOST, r"(\+|00|0|\()[\d ()/.-]{7,18}\d"),
+    # 0.185412345 is a share, not a number to call.
+    (Kind.PHONE, _MOST, r"(?!\+?0\.\d+$)(\+|00|0|\()[\d ()/.-]{7,18}\d"),
 )
 _LONG_NUMBER = re.compile(r"[A-Za-z]{0,3}[ -]?\d{7,20}")
 _PERSON = re.compile(r"[^\W\d_]+(-[^\W\d_]+)?,? ([^\W\d_]\.? )?[^\W\d_]+(-[^\W\d_]+)?")

@@ -109,7 +109,7 @@ def test_national_numbers_are_told_from_other_long_ones() -> None:
         [263358.03, 1.5e6, 2e5] * 20,  # platelets
         ["Left Breast", "Right Breast"] * 30,
         ["I", "II", "III"] * 20,
-        [f"{draw.random():.6f}" for _ in range(60)],
+        *([f"{draw.random():.{digits}f}" for _ in range(60)] for digits in (6, 9, 17)),
         ["1.2.3", "v10.1"] * 20,
         [None, float("nan"), ""] * 20,
         ["www." + "a" * 10**5, "a" * 10**6, "1" * 10**5] * 20,  # and in no time
