@@ -99,7 +99,9 @@ class Recorded:
                 known.manifests[envelope.hash] = manifest
                 known.hashes.add(manifest.initial_model)
                 name("manifest", manifest.to_json())
-                name("site", manifest.site(home.profile.party).to_json())
+                for item in manifest.roster:
+                    if item.party == home.profile.party:  # not every run has every site
+                        name("site", item.to_json())
             elif envelope.kind == AGGREGATOR_RECEIPT:
                 receipt = AggregatorReceipt.from_bytes(envelope.payload)
                 known.hashes.add(receipt.model_before)
