@@ -141,12 +141,13 @@ class Victim:
     def _live(self, order: Order) -> dict[str, Any]:
         folder = Path(order.folder)
         _SHIM.crash_watch(order.folder.encode())
+        if order.log:
+            _SHIM.crash_log(os.open(order.log, os.O_WRONLY | os.O_CREAT, 0o600))
         if order.action == "create":
             _SHIM.crash_at(order.at, order.how)
             made = _errors(lambda: Ledger.create(folder / "new.db", self._bench.stores.key).close())
+            _SHIM.crash_mark(0)
             return made | {"calls": _SHIM.crash_calls()}
-        if order.log:
-            _SHIM.crash_log(os.open(order.log, os.O_WRONLY | os.O_CREAT, 0o600))
         with (
             open_stores(Home(folder, self.template.profile)) as stores,
             socket.create_connection(("127.0.0.1", order.port)) as link,

@@ -232,3 +232,27 @@ def test_a_ledger_is_made_whole_or_not_at_all(victims: Victims, size: int, seed:
             ledger.close()
         else:
             assert left.killed or left.report["code"]
+
+
+@pytest.mark.soak(sample=30, full=2000)
+def test_a_ledger_that_was_made_outlives_a_power_cut(
+    victims: Victims, tmp_path: Path, size: int, seed: int
+) -> None:
+    log, draw = tmp_path / "log", random.Random(seed)
+    left = victims.live("create", log=str(log))
+    changes = read_log(log)
+    with open_stores(Home.open(victims.template)) as stores:
+        key = stores.key
+    for number in range(size):
+        moment = draw.randrange(len(changes)) if number else len(changes) - 1
+        disk = Disk(left.folder, {}, changes[: moment + 1])
+        kept = functools.partial(lambda share: draw.random() < share, draw.choice((0.0, 0.5)))
+        names = disk.after_power_loss(kept if number else lambda: False)
+        made = {Path(name).name: data for name, data in names.items()}
+        assert "new.db" in made or moment < len(changes) - 1
+        if "new.db" in made:
+            path = tmp_path / f"{number}.db"
+            path.write_bytes(made["new.db"])
+            ledger = Ledger.open(path, key)
+            assert ledger.verify({key.public}) == ledger.head
+            ledger.close()
