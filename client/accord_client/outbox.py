@@ -5,7 +5,8 @@ time, kind, receiver, size, SHA-256, place in a run, and the node key's signatur
 
 Guarantees: a line is on disk (fsync) before `append` returns, so nothing leaves without one; a
 changed, moved or removed line in the middle breaks the chain that `verify` walks; several processes
-of one node may append. A line that a crash cut short was never followed by a send, and is dropped.
+of one node may append. A last line that a crash cut short, or left with a hole where a sector never
+reached the disk, was never followed by a send, and is dropped.
 
 Not covered: lines cut off at the end by somebody who can write the file, and the node's own key:
 whoever holds it can write a new outbox.
@@ -34,6 +35,7 @@ MAX_LINE_BYTES = 4096  # every field is bounded far below
 FILE_NAME = "outbox.jsonl"
 
 _DOMAIN = b"accord outbox v1\n"
+_HOLE = b"\0"  # what a sector holds that was never written; no line has one
 
 Kind = Literal[
     "agreement-signature",
@@ -194,7 +196,7 @@ def _signed(path: Path) -> Iterator[tuple[bytes, Line, _Signed]]:
         return
     with file:
         for number, raw in enumerate(file, 1):
-            if not raw.endswith(b"\n"):
+            if not raw.endswith(b"\n") or (_HOLE in raw and not file.peek(1)):
                 return  # cut short by a crash: never followed by a send
             raw = raw[:-1]
             try:
@@ -217,6 +219,8 @@ def _last_line(file: BinaryIO) -> tuple[Line, str] | None:
             "most",
             hint="Keep the file as it is and find out who changed it.",
         )
+    if _HOLE in tail[tail.rfind(b"\n", 0, max(0, whole - 1)) + 1 : whole]:
+        whole = tail.rfind(b"\n", 0, whole - 1) + 1  # its end reached the disk, not all before it
     if start + whole != size:
         file.truncate(start + whole)
     file.seek(start + whole)

@@ -50,6 +50,23 @@ def test_a_torn_tail_is_dropped_and_the_chain_goes_on(box: Outbox, key: SigningK
     assert outbox.verify(box.path, frozenset({key.public})) == 2
 
 
+def test_a_last_line_with_a_hole_is_torn_too(box: Outbox, key: SigningKey) -> None:
+    """Power was cut when its second sector was on the disk and its first was not."""
+    for size in range(2):
+        box.append("upload", "aggregator", DIGEST, size)
+    data = box.path.read_bytes()
+    first = data.index(b"\n") + 1
+    box.path.write_bytes(data[:first] + bytes(100) + data[first + 100 :])
+    assert outbox.verify(box.path, frozenset({key.public})) == 1
+    assert box.append("upload", "aggregator", DIGEST, 2).sequence == 1
+    assert outbox.verify(box.path, frozenset({key.public})) == 2
+    holed = bytearray(box.path.read_bytes())
+    holed[10:20] = bytes(10)  # in the middle it is no crash
+    box.path.write_bytes(holed)
+    with pytest.raises(FormatError, match="line 1"):
+        outbox.verify(box.path, frozenset({key.public}))
+
+
 def test_more_than_a_crash_tears_off_is_damage_and_stays(box: Outbox) -> None:
     box.append("consent", "registry", DIGEST, 10)
     damaged = box.path.read_bytes() + b"\0" * (outbox.MAX_LINE_BYTES + 1)
