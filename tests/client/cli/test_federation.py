@@ -258,7 +258,7 @@ def test_what_privacy_cost_and_whether_joining_paid_is_found_at_the_node(
     assert charges(node) == charged
     assert federation.at(node, "outbox", "list", "--last", "0") == left
     assert refused(federation, other, "compare", private) == "no-validation-rows"
-    (budget,) = federation.at(node, "budget")["budgets"]
+    (budget,) = federation.at(node, "budget", "show")["budgets"]
     assert budget["non_private"] == 2 and 0 < float(budget["spent"])
     (row,) = [
         row
