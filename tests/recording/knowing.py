@@ -26,9 +26,9 @@ from tests.known import installing
 from tests.recording.fields import Known, field_of
 from tests.recording.reading import (
     Request,
-    acknowledged,
     body_of,
     content_of,
+    cut_off,
     envelopes,
     flat,
     leaves,
@@ -116,7 +116,6 @@ class Recorded:
         """Hashes of what this site itself sent: objects, envelopes, sealed vectors."""
         found = {envelope.hash for envelope in envelopes(self.requests[site])}
         for request in self.requests[site]:
-            found |= acknowledged(request)
             content = content_of(request)
             if content is not None:
                 found.add(hashlib.sha256(content).hexdigest())
@@ -124,7 +123,7 @@ class Recorded:
                 if path == "chunk":
                     root = b"accord upload v1" + hashlib.sha256(value).digest()
                     found.add(hashlib.sha256(root).hexdigest())
-        return found
+        return found | cut_off(self.requests[site], found)
 
     @cached_property
     def _shared(self) -> set[str]:

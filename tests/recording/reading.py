@@ -7,7 +7,7 @@ AssertionError. A leaf is (path, value); lists repeat a path, so a path names a 
 
 import json
 from base64 import b64decode
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,6 @@ from google.protobuf.message import Message as Proto
 from accord_common.api.wire import envelope_from_json
 from accord_common.canonical import canonical_bytes
 from accord_common.envelope import Envelope
-from accord_common.parcel import pack
-from accord_common.wire import Done, encode
 
 Leaf = tuple[str, Any]
 _PROTOS: dict[str, type[Proto]] = {
@@ -136,17 +134,27 @@ def envelopes(sent: Iterable[Request]) -> Iterator[Envelope]:
             yield from _inside(json.loads(request.body))
 
 
-def acknowledged(request: Request) -> set[str]:
-    """Ids of the objects in a `done` that this `push-messages` would announce.
+def cut_off(sent: Iterable[Request], objects: Collection[str]) -> set[str]:
+    """Ids that the last `push-messages` of a run announces where none of `objects` followed.
 
-    A run's end may cut it off behind the announcement; what it would hold follows from its frame.
+    A run's end cuts off what a node is saying: its acknowledgement, or why it cannot go on. What is
+    left of that are ids, once a run.
     """
-    if request.path != "/v1/fleet/push-messages":
-        return set()
-    (message,) = PushMessagesRequest.FromString(request.body).messages_list
-    message.metadata.message_id = ""
-    frame = Message(metadata=message.metadata).SerializeToString(deterministic=True)
-    return set(pack(encode(Done()), None).within("Message", frame).tree.ids())
+    last = {}
+    for request in sent:
+        if request.path == "/v1/fleet/push-messages":
+            body = PushMessagesRequest.FromString(request.body)
+            (message,) = body.messages_list
+            last[message.metadata.run_id] = message.metadata.message_id, body.message_object_trees
+    found: set[str] = set()
+    for announced, trees in last.values():
+        if announced not in objects:
+            ahead = list(trees)
+            while ahead:
+                tree = ahead.pop()
+                found.add(tree.object_id)
+                ahead += tree.children
+    return found
 
 
 def body_of(envelope: Envelope) -> Any:
