@@ -352,7 +352,10 @@ class Session:
         """Log an error, keep it for the steward, and say what of it may leave."""
         log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
         if round_ is not None and (concealed or isinstance(error, PolicyError)):
-            self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
+            try:
+                self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
+            except AccordError as failed:  # it must not keep the refusal from those who wait for it
+                log.error("refusal-not-kept", code=failed.code, detail=failed.message)
         if not concealed:
             return wire.refusal(error)
         code = error.code if error.code in TOLD else _NODE_ERROR

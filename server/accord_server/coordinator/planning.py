@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
 from accord_common.agreement import Agreement, Dataset
 from accord_common.errors import AccordError, PolicyError
@@ -42,17 +42,12 @@ from accord_server.coordinator.manifests import (
 )
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.remedies import remedies
+from accord_server.coordinator.views import View
 
 _FLOAT = 4  # bytes
 _NODE_COPIES = 5  # in a step: model as it came, update, sum in float64 (two), a layer's part
 _FIGURES = ("epsilon", "epsilon_pld", "epsilon_prv", "epsilon_rounds")
 _AGGREGATOR_IN_FLIGHT = 64 << 20  # bytes beside the masked sum: what is being sent, read, stepped
-
-
-class View(BaseModel):
-    """Base of what the dry run says."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class Reason(View):

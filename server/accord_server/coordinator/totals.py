@@ -11,19 +11,12 @@ know, and their own ledgers decide.
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict
-
 from accord_common.agreement import Agreement
 from accord_common.fields import Adjacency, Dec, Id, to_decimal
 from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import fixed_plan_epsilon
-
-
-class View(BaseModel):
-    """Base of what is shown."""
-
-    model_config = ConfigDict(frozen=True)
+from accord_server.coordinator.views import View
 
 
 class Figure(View):
