@@ -142,7 +142,7 @@ def test_privacy_costs_what_the_run_without_it_has_more(world: World) -> None:
 
 
 def test_what_else_differs_is_named_beside_the_cost(world: World) -> None:
-    local = {"steps": 5, "learning_rate": "0.1", "clipping_norm": "1"}
+    local = {"steps": 5, "learning_rate": "0.1", "clipping_norm": "1", "clipping": "flat"}
     answer = compare(
         [
             completed(world, "With", local=local),
