@@ -25,7 +25,7 @@ from accord_client.data.reading import Mark, changed
 from accord_client.data.rows import examine
 from accord_client.data.sources import Source
 from accord_client.data.split import Split
-from accord_common.errors import AccordError, DataError, NotFoundError, UsageError
+from accord_common.errors import AccordError, DataError, FormatError, NotFoundError, UsageError
 from accord_common.fields import (
     Id,
     Name,
@@ -83,8 +83,8 @@ class Datasets:
         return cls(home / "datasets")
 
     def all(self) -> list[LocalDataset]:
-        """Every registration, by name."""
-        found = [LocalDataset.from_bytes(path.read_bytes()) for path in self.folder.glob("*.json")]
+        """Every registration, by name; errors as in `LocalDataset.from_bytes`, naming the file."""
+        found = map(_registration, self.folder.glob("*.json"))
         return sorted(found, key=lambda dataset: dataset.name)
 
     def get(self, dataset_id: str) -> LocalDataset:
@@ -242,6 +242,18 @@ class Datasets:
 
     def _path(self, dataset: LocalDataset) -> Path:
         return self.folder / f"{dataset.id}.json"
+
+
+def _registration(path: Path) -> LocalDataset:
+    try:
+        return LocalDataset.from_bytes(path.read_bytes())
+    except FormatError as error:
+        raise FormatError(
+            error.code,
+            f"{path}: {error.message}",
+            hint="Restore it from a backup, or remove it and register the same source with "
+            "--population, so that its people keep their budget.",
+        ) from error
 
 
 def _refuse_outgrown(name: str, rows: int, size: int) -> None:

@@ -352,18 +352,14 @@ class Session:
         """Log an error, keep it for the steward, and say what of it may leave."""
         log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
         if round_ is not None and (concealed or isinstance(error, PolicyError)):
-            self._keep_refusal(round_, error)
+            try:
+                self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
+            except AccordError as failed:  # it must not keep the refusal from those who wait for it
+                log.error("refusal-not-kept", code=failed.code, detail=failed.message)
         if not concealed:
             return wire.refusal(error)
         code = error.code if error.code in TOLD else _NODE_ERROR
         return wire.Refusal(code=code, message=TOLD.get(code, _SILENT))
-
-    def _keep_refusal(self, round_: int, error: AccordError) -> None:
-        """Keep why for the steward; a disk that fails here does not silence the refusal."""
-        try:
-            self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
-        except AccordError as failed:
-            log.error(failed.code, run=self.manifest.id, detail=failed.message)
 
     def _release(self, answer: _Answer) -> bytes:
         """Write the outbox line, then hand the header over."""

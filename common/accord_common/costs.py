@@ -6,13 +6,12 @@ cost; what a population has spent in all, and the cap, are the node's ledger's t
 without privacy costs infinity, which a record holds as null (`privacy.words`).
 """
 
-import math
 from collections.abc import Mapping
 
 from accord_common.chain import VerifiedRun
 from accord_common.fields import Adjacency
 from accord_common.manifest import RunManifest, Site
-from accord_common.privacy.accounting import Tally, decimal_up
+from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.report import bounded_epsilon
 from accord_common.receipts import DatasetEpsilon
 
@@ -30,7 +29,7 @@ def spent(run: VerifiedRun, attempts: Mapping[str, int]) -> list[DatasetEpsilon]
                 party=site.party,
                 dataset=site.dataset,
                 attempts=count,
-                epsilon=decimal_up(epsilon) if math.isfinite(epsilon) else None,
+                epsilon=bounded_up(epsilon),
                 delta=privacy.delta,
             )
         )

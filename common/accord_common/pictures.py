@@ -16,7 +16,7 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from accord_common.errors import DataError
 from accord_common.image_schema import ImageSchema
@@ -57,9 +57,11 @@ def decode(data: bytes, name: str, schema: ImageSchema) -> NDArray[np.uint8]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(name, str(error)) from error
     except Exception as error:  # a decoder's failure, in whatever way, means the same
+        # Pillow's own words for bytes that it does not know are an address in memory.
+        reason = "neither" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DataError(
             "broken-picture",
-            f"{name} is no whole PNG or JPEG: {error}",
+            f"{name} is no whole PNG or JPEG: {reason}",
             hint="Replace the file, or take it out of the folder.",
         ) from error
     if schema.channels == 1:

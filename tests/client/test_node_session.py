@@ -396,6 +396,15 @@ def test_a_changed_table_costs_nothing_and_tells_nothing(bench: Bench) -> None:
     assert bench.charged() == []
 
 
+def test_a_refusal_leaves_though_the_state_takes_no_note_of_it(bench: Bench) -> None:
+    """Else the aggregator waits for a node that has said all it will, until the deadline."""
+    bench.stores.state._db.execute("PRAGMA query_only = ON")  # what a disk that fails looks like
+    (bench.three.folder / "table-1.csv").write_text("radius,texture,malignant\n")
+    assert bench.refusal(0, 0).code == "dataset-changed"
+    bench.stores.state._db.execute("PRAGMA query_only = OFF")
+    assert bench.charged() == []
+
+
 def test_a_device_that_is_gone_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     bench.session = Session(bench.stores, bench.run, device=DeviceChoice.CUDA)

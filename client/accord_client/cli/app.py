@@ -17,7 +17,6 @@ from accord_client.cli import (
     dataset,
     join,
     outbox,
-    overlap,
     reconcile,
     run,
     trial,
@@ -42,7 +41,6 @@ def _root() -> None:
 app.command("init", epilog=join.INIT_EXAMPLE)(join.init)
 app.command("enroll", epilog=join.ENROLL_EXAMPLE)(join.enroll)
 app.command("check", epilog=check.EXAMPLE)(check.check)
-dataset.app.command("overlap", epilog=overlap.EXAMPLE)(overlap.overlap)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(agreement.app, name="agreement")
 app.command("try", epilog=trial.EXAMPLE)(trial.try_)

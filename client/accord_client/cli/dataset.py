@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accord_client.cli import deidentify, opt_out
+from accord_client.cli import deidentify, opt_out, overlap
 from accord_client.cli.deidentify import AllowOption, reasons
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_client.cli.source import (
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from accord_client.datasets import Datasets, LocalDataset
     from accord_common.errors import AccordError
 
-app = verbs("Register tables, and say who and what is left out of them.")
-app.command("opt-out", epilog=opt_out.EXAMPLE)(opt_out.opt_out)
-app.command("report", epilog=deidentify.EXAMPLE)(deidentify.report)
+app = verbs("Register tables, pictures and texts, and say who and what is left out of them.")
 
 
 class PolicyChoice(StrEnum):
@@ -252,3 +250,9 @@ def _view(dataset: LocalDataset) -> dict[str, Any]:
         "validation": dataset.split.fraction,
         "schema_hash": dataset.table.hash,
     }
+
+
+# In the order of the group's help: what comes first in a table's life stands first.
+app.command("report", epilog=deidentify.EXAMPLE)(deidentify.report)
+app.command("opt-out", epilog=opt_out.EXAMPLE)(opt_out.opt_out)
+app.command("overlap", epilog=overlap.EXAMPLE)(overlap.overlap)

@@ -156,13 +156,12 @@ def _warning(manifest: RunManifest, dataset: str) -> list[str]:
 def _cost(manifest: RunManifest, site: Site, privacy: PrivacyTerms, before: Tally) -> list[str]:
     from accord_common.costs import attempts_tally
     from accord_common.privacy import words
-    from accord_common.privacy.accounting import decimal_up
     from accord_common.privacy.filter import Cap, RdpFilter
 
     cap = Cap(epsilon=privacy.epsilon_cap, delta=privacy.delta, non_private=True)
     rule = RdpFilter(cap)
     run = attempts_tally(manifest, site, privacy.adjacency, manifest.max_attempts_total)
-    spent = words.spent(decimal_up(rule.epsilon(before)), before.non_private)
+    spent = words.spent(words.figure(rule.epsilon(before)), before.non_private)
     if run.non_private:
         return [
             f"  costs epsilon {words.UNBOUNDED}: up to {run.non_private} non-private releases; "
@@ -170,7 +169,7 @@ def _cost(manifest: RunManifest, site: Site, privacy: PrivacyTerms, before: Tall
             f"{cap.delta}"
         ]
     lines = [
-        f"  costs at most epsilon {decimal_up(rule.epsilon(run))} at delta {cap.delta}; "
+        f"  costs at most epsilon {words.figure(rule.epsilon(run))} at delta {cap.delta}; "
         f"{spent} is spent before, the cap on both together is {cap.epsilon}"
     ]
     return lines + ([f"  {words.NO_GUARANTEE}"] if before.non_private else [])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from accord_client.data.reading import Reading, refuse_changed
+from accord_client.data.reading import Reading, refuse_changed, refuse_changing
 from accord_common.canonical import sha256_hex
 from accord_common.errors import DataError
 from accord_common.fields import Record
@@ -68,10 +68,7 @@ class FileSource(Record):
 
         format_, before = tables.format_of(Path(self.path)), self.glance()
         data = self._bytes()
-        if self.glance() != before:
-            raise DataError(
-                "dataset-changed", f"{self.path} changed while it was read", hint="Try again."
-            )
+        refuse_changing(self.path, before, self.glance())
         sha256 = sha256_hex(data)
         refuse_changed(self.path, sha256, known)
         frame = tables.decode(data, format_)

@@ -7,7 +7,7 @@ names, sizes and times of modification of all its files, also of those that `lab
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from accord_client.data.reading import Reading, changed, refuse_changed
+from accord_client.data.reading import Reading, changed, refuse_changed, refuse_changing
 from accord_common.errors import DataError, UsageError
 from accord_common.fields import Record
 from accord_common.image_schema import ImageSchema
@@ -67,10 +67,7 @@ class ImagesSource(Record):
                 raise
             raise changed(self.path) from error  # all of them met the schema when it was known
         refuse_changed(self.path, found.sha256, known)
-        if self.glance() != before:
-            raise DataError(
-                "dataset-changed", f"{self.path} changed while it was read", hint="Try again."
-            )
+        refuse_changing(self.path, before, self.glance())
         return Reading(
             table=found.table,
             people=found.people,

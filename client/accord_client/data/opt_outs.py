@@ -37,7 +37,7 @@ class OptOuts:
             listed = json.loads(self.path.read_bytes())
         except FileNotFoundError:
             return frozenset()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise _unreadable(self.path, str(error)) from error
         if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
             raise _unreadable(self.path, "it is no list of texts")

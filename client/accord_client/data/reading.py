@@ -76,6 +76,16 @@ def refuse_changed(place: str, found: str, known: str | None) -> None:
         raise changed(place)
 
 
+def refuse_changing(place: str, before: str, after: str) -> None:
+    """Compare the glances before and after all was read.
+
+    Raises:
+        DataError: `dataset-changed`.
+    """
+    if before != after:
+        raise DataError("dataset-changed", f"{place} changed while it was read", hint="Try again.")
+
+
 def changed(place: str) -> DataError:
     """The refusal of a source that is not what was checked."""
     return DataError(

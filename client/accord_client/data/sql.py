@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 MAX_QUERY_CHARACTERS = 1 << 16
 MOST_CELLS = 200_000_000  # some 2 GB of numbers
 _AT_ONCE = 10_000  # rows that are fetched and turned into columns together
+_LARGEST = 1 << 63  # what is larger is no integer column's; pandas fails on a thousand digits
 _PASSWORD_HINT = "Give --password-env VARIABLE or --password-file FILE."
 
 
@@ -142,7 +143,7 @@ class SqlSource(Record):
             for rows in result.partitions(_AT_ONCE):
                 if time.monotonic() > deadline:
                     raise late(self.place)
-                cells += len(rows) * len(names)
+                cells += len(rows) * max(1, len(names))
                 if cells > MOST_CELLS:
                     raise DataError(
                         "sql-too-large",
@@ -201,4 +202,4 @@ def _plain(value: object) -> object:
     if not isinstance(value, Decimal):
         return value
     whole = value.is_finite() and value == value.to_integral_value()
-    return int(value) if whole else float(value)
+    return int(value) if whole and abs(value) < _LARGEST else float(value)

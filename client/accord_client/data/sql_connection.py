@@ -2,7 +2,8 @@
 
 Guarantees: SQLite is opened with mode=ro and query_only; in PostgreSQL the server itself keeps both
 session and transaction read-only, and is asked whether it does before the query. A remote
-PostgreSQL is asked for TLS unless the address says how. What takes too long is stopped.
+PostgreSQL is asked for TLS unless the address says how. What takes too long is stopped, also where
+the server, or the network to it, says nothing more: a node must not wait for one for ever.
 
 Not covered: functions of the database that act outside its transactions; an account that may only
 read is the steward's to make. Other databases: none of their drivers keeps a session read-only.
@@ -10,7 +11,10 @@ read is the steward's to make. Other databases: none of their drivers keeps a se
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +35,8 @@ _READ_ONLY_SESSION = "-c default_transaction_read_only=on"
 _READ_ONLY_TRANSACTION = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 _HERE = ("", "localhost", "127.0.0.1", "::1")
 _READ_ONLY_STATE, _CANCELLED_STATE = "25006", "57014"  # PostgreSQL, appendix A
+_OUTAGES = ("08", "53", "57P", "58", "XX")  # classes of states: connection, resources, shutdown
+_GRACE_S = 5  # for the server to say itself that time is up, before the line to it is cut
 
 
 def parse(url: str) -> URL:
@@ -81,7 +87,8 @@ def reading(place: str, url: URL, password: str | None, deadline: float) -> Iter
     """
     from sqlalchemy import exc
 
-    engine = _sqlite(url, deadline) if is_sqlite(url) else _postgresql(url, password)
+    cut = threading.Event()
+    engine = _sqlite(url, deadline) if is_sqlite(url) else _postgresql(url, password, deadline, cut)
     connected = False
     try:
         with engine.connect() as connection:
@@ -90,8 +97,11 @@ def reading(place: str, url: URL, password: str | None, deadline: float) -> Iter
             connected = True
             yield connection
     except exc.DBAPIError as error:
+        if time.monotonic() > deadline:
+            raise late(place) from None
         raise _explain(place, error, connected=connected) from None
     finally:
+        cut.set()
         engine.dispose()
 
 
@@ -118,15 +128,31 @@ def _sqlite(url: URL, deadline: float) -> Engine:
     return create_engine("sqlite://", creator=open_, poolclass=NullPool)
 
 
-def _postgresql(url: URL, password: str | None) -> Engine:
-    from sqlalchemy import NullPool, create_engine
+def _postgresql(url: URL, password: str | None, deadline: float, over: threading.Event) -> Engine:
+    from sqlalchemy import NullPool, create_engine, event
 
-    return create_engine(
+    engine = create_engine(
         url.set(drivername="postgresql+psycopg", password=password),
         connect_args=_settings(url),
         poolclass=NullPool,
         execution_options=_READ_ONLY_TRANSACTION,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _record: Any, arguments: Any, settings: Any) -> Any:
+        connection = dialect.connect(*arguments, **settings)
+        line = socket.socket(fileno=os.dup(connection.fileno()))
+        threading.Thread(target=_cut, args=(line, deadline, over), daemon=True).start()
+        return connection
+
+    return engine
+
+
+def _cut(line: socket.socket, deadline: float, over: threading.Event) -> None:
+    """Shut a line down some time after the deadline, unless all is over before: readers wake up."""
+    with line:
+        if not over.wait(max(0.0, deadline + _GRACE_S - time.monotonic())):
+            line.shutdown(socket.SHUT_RDWR)
 
 
 def _settings(url: URL) -> dict[str, Any]:
@@ -170,10 +196,21 @@ def _explain(place: str, error: Any, *, connected: bool) -> AccordError:
         )
     if state == _CANCELLED_STATE or said == "interrupted":
         return late(place)
-    if not connected:
+    if not connected or _is_the_databases_fault(error.orig):
         return DataError(
             "sql-unreachable",
             f"{place}: {said}",
-            hint="Check address, account and password, and that the database is up.",
+            hint="Check address, account and password, and that the database is up and whole.",
         )
     return DataError("sql-refused", f"{place}: {said}", hint="Correct the query.")
+
+
+def _is_the_databases_fault(error: Any) -> bool:
+    """Whether the same query may work later: locked, damaged, shut down, out of memory, gone."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        return code & 0xFF != sqlite3.SQLITE_ERROR  # the low byte is the kind, the rest says more
+    import psycopg
+
+    lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+    return lost or (error.sqlstate or "").startswith(_OUTAGES)

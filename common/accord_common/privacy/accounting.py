@@ -35,6 +35,7 @@ ORDERS: tuple[float, ...] = (
 # absolute 1e-13 in its exponential moment (log-gamma at order 512). Ten times that is added.
 _RELATIVE_SLACK = 1e-12
 _MOMENT_SLACK = 1e-12
+_MOST_DECIMAL = 1e15  # well below the 16 digits that a record's decimal has before its point
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,11 @@ def rdp(spends: Tally | Iterable[Spend], orders: tuple[float, ...] = ORDERS) -> 
 def decimal_up(value: float, places: int = 4) -> str:
     """Write `value` as a decimal of at most `places`, rounded away from flattery: up."""
     return to_decimal(Decimal(value).quantize(Decimal(1).scaleb(-places), rounding=ROUND_CEILING))
+
+
+def bounded_up(epsilon: float) -> str | None:
+    """Write an epsilon rounded up; None, infinity to a record, where no decimal holds it."""
+    return decimal_up(epsilon) if epsilon < _MOST_DECIMAL else None
 
 
 @lru_cache(maxsize=4096)

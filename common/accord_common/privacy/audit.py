@@ -12,6 +12,7 @@ Not covered: whether newer entries were left out, and whether the node did what 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from accord_common.enrolment import DELEGATION, Delegation, verify_delegation
 from accord_common.envelope import MAX_ENVELOPE_BYTES, Envelope
@@ -63,6 +64,11 @@ class Exported:
         """Return the filter's epsilon of that, with the ledger's own orders."""
         rule = RdpFilter(Cap(epsilon="0", delta=delta), self.orders)
         return rule.epsilon(self.tally(population, overlapping=overlapping))
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """Yield a file's lines, none of them longer than `read_export` lets a line be, but for one."""
+    yield from iter(lambda: file.readline(MAX_ENVELOPE_BYTES + 2), b"")
 
 
 def read_export(lines: Iterable[bytes]) -> Exported:

@@ -30,7 +30,8 @@ def _positive(value: str) -> str:
     return value
 
 
-def _not_negative(value: str) -> str:
+def not_negative(value: str) -> str:
+    """Refuse a decimal below 0."""
     if Decimal(value) < 0:
         raise ValueError("must be at least 0")
     return value
@@ -57,7 +58,7 @@ class Spend(Record):
     round: Count
     attempt: Count
     mechanism: Literal["poisson-gaussian", "none"]
-    noise_multiplier: Annotated[Dec, AfterValidator(_not_negative)]
+    noise_multiplier: Annotated[Dec, AfterValidator(not_negative)]
     clipping_norm: Annotated[Dec, AfterValidator(_positive)]
     sampling_rate: Annotated[Dec, AfterValidator(_probability)]
     size: Positive

@@ -21,13 +21,7 @@ from pydantic import AfterValidator
 
 from accord_common.fields import Dec, Record
 from accord_common.privacy.accounting import ORDERS, Tally, rdp
-from accord_common.privacy.events import Spend
-
-
-def _epsilon(value: str) -> str:
-    if Decimal(value) < 0:
-        raise ValueError("must be at least 0")
-    return value
+from accord_common.privacy.events import Spend, not_negative
 
 
 def _delta(value: str) -> str:
@@ -43,7 +37,7 @@ class Cap(Record):
     the private ones alone.
     """
 
-    epsilon: Annotated[Dec, AfterValidator(_epsilon)]
+    epsilon: Annotated[Dec, AfterValidator(not_negative)]
     delta: Annotated[Dec, AfterValidator(_delta)]
     non_private: bool = False
 

@@ -20,7 +20,8 @@ from accord_common.privacy.filter import Cap, RdpFilter
 _RELATION = {"add-remove": "ADD_OR_REMOVE_ONE", "replace-one": "REPLACE_ONE"}  # theirs
 _RELATIVE_TOLERANCE = 0.02
 _ABSOLUTE_TOLERANCE = 0.01
-_HIGHEST_CAP = 100  # epsilon; no agreement can have more (`PrivacyTerms`)
+HIGHEST_CAP = 100  # epsilon; no agreement can have more (`PrivacyTerms`)
+_MOST_STEPS = 10_000_000  # 6 s at noise 1000; ten times that takes minutes and gigabytes
 _PRV_ERROR = 0.002  # of epsilon, added by PRV to its upper bound: well inside the tolerance
 
 
@@ -47,14 +48,16 @@ def report_epsilon(spends: Tally | Iterable[Spend], delta: float) -> float:
 
 
 def bounded_epsilon(spends: Tally | Iterable[Spend], delta: str) -> float:
-    """Return `report_epsilon`, or the filter's figure where that one is infinite.
+    """Return `report_epsilon`, or the filter's figure where that one is infinite or costs too much.
 
-    It is where the discretisation's tail alone exceeds delta; the filter bounds such events still.
+    It is infinite where the discretisation's tail alone exceeds delta; the filter bounds such
+    events still. It costs too much for more steps than anybody takes: events may be a stranger's.
     """
     tally = Tally.of(spends)
-    epsilon = report_epsilon(tally, float(delta))
-    if math.isfinite(epsilon):
-        return epsilon
+    if sum(count for _, _, count in tally.steps) <= _MOST_STEPS:
+        epsilon = report_epsilon(tally, float(delta))
+        if math.isfinite(epsilon):
+            return epsilon
     return RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)  # infinite without privacy
 
 
@@ -65,7 +68,7 @@ def fixed_plan_epsilon(spends: Tally | Iterable[Spend], delta: str) -> float:
     """
     tally = Tally.of(spends)
     bound = RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)
-    return bounded_epsilon(tally, delta) if bound <= _HIGHEST_CAP else bound
+    return bounded_epsilon(tally, delta) if bound <= HIGHEST_CAP else bound
 
 
 def prv_check(spends: Tally | Iterable[Spend], delta: float, prv: PrvAccountant) -> float:

@@ -2,7 +2,7 @@
 
 import math
 
-from accord_common.privacy.accounting import decimal_up
+from accord_common.privacy.accounting import bounded_up
 
 UNBOUNDED = "infinity"
 NO_GUARANTEE = "No guarantee holds against a non-private release; epsilon is of the others alone."
@@ -10,7 +10,7 @@ NO_GUARANTEE = "No guarantee holds against a non-private release; epsilon is of 
 
 def figure(epsilon: float) -> str:
     """Write an epsilon, rounded up."""
-    return decimal_up(epsilon) if math.isfinite(epsilon) else UNBOUNDED
+    return cost(bounded_up(epsilon))
 
 
 def difference(epsilon: float) -> str:

@@ -30,12 +30,12 @@ def verify(
     Exit 5 names the first entry that does not hold. Compare the identity key that is printed with
     the institution's. A missing end shows only beside the receipts that its node has posted.
     """
-    from accord_common.privacy.audit import check_receipts, read_export
+    from accord_common.privacy.audit import check_receipts, lines_of, read_export
     from accord_server.coordinator.desk import receipt_envelopes
 
     at = _delta(delta)
-    with file.open("rb") as lines:
-        exported = read_export(lines)
+    with file.open("rb") as opened:
+        exported = read_export(lines_of(opened))
     compared = None
     if receipts:
         from accord_common.home import Home

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from pydantic import BaseModel, ConfigDict
-
 from accord_common.api.schemas import RunState
 from accord_common.chain import VerifiedResult, VerifiedRun
 from accord_common.errors import UsageError
@@ -22,6 +20,7 @@ from accord_common.fields import Adjacency, Dec, Hash, Id
 from accord_common.manifest import PrivacyMode
 from accord_common.receipts import Evaluation
 from accord_server.coordinator.configuration import Difference, differences, settings
+from accord_server.coordinator.views import View
 
 FEWEST, MOST = 2, 8  # runs; more columns than 8 nobody reads
 
@@ -45,12 +44,6 @@ class Evidence:
     result: VerifiedResult | None
     evaluations: Sequence[Evaluation]
     seconds: Sequence[float]
-
-
-class View(BaseModel):
-    """Base of what a comparison says."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class SiteSpend(View):

@@ -7,20 +7,17 @@ has for itself, and bound and scale, which follow from the rest.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from accord_common.canonical import canonical_bytes
 from accord_common.chain import VerifiedRun
 from accord_common.manifest import Site
+from accord_server.coordinator.views import View
 
 _LEFT_OUT = {"id", "title", "created", "aggregator", "roster"}
 _DERIVED = frozenset({"secagg.bound", "secagg.scale"})
 
 
-class Difference(BaseModel):
+class Difference(View):
     """A field in which the manifests differ, and what each run has there: empty for nothing."""
-
-    model_config = ConfigDict(frozen=True)
 
     field: str
     values: list[str]

@@ -13,7 +13,7 @@ from datetime import datetime
 from decimal import Decimal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import computed_field
 
 from accord_common.agreement import Agreement, Dataset
 from accord_common.errors import AccordError, PolicyError
@@ -24,7 +24,12 @@ from accord_common.privacy.accounting import Tally, decimal_up
 from accord_common.privacy.calibration import calibrate
 from accord_common.privacy.events import NO_NOISE
 from accord_common.privacy.filter import Cap, RdpFilter
-from accord_common.privacy.report import PrvAccountant, bounded_epsilon, prv_check
+from accord_common.privacy.report import (
+    HIGHEST_CAP,
+    PrvAccountant,
+    fixed_plan_epsilon,
+    prv_check,
+)
 from accord_common.receipts import NodeReceipt
 from accord_common.secagg.sealing import TAG_BYTES, chunk_count
 from accord_common.terms import violations
@@ -37,18 +42,12 @@ from accord_server.coordinator.manifests import (
 )
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.remedies import remedies
+from accord_server.coordinator.views import View
 
 _FLOAT = 4  # bytes
 _NODE_COPIES = 5  # in a step: model as it came, update, sum in float64 (two), a layer's part
 _FIGURES = ("epsilon", "epsilon_pld", "epsilon_prv", "epsilon_rounds")
-_HIGHEST_CAP = 100  # no agreement can have more (`PrivacyTerms`)
 _AGGREGATOR_IN_FLIGHT = 64 << 20  # bytes beside the masked sum: what is being sent, read, stepped
-
-
-class View(BaseModel):
-    """Base of what the dry run says."""
-
-    model_config = ConfigDict(frozen=True)
 
 
 class Reason(View):
@@ -311,16 +310,12 @@ def _figures(
     """`_FIGURES` of all attempts, and of as many as there are rounds."""
     delta = rule.cap.delta
     counted = rule.epsilon(everything)
-    hopeless = counted > _HIGHEST_CAP  # then exact figures cost much, say little
-
-    def fixed(spends: Tally) -> Dec:
-        return _decimal(rule.epsilon(spends) if hopeless else bounded_epsilon(spends, delta))
-
+    hopeless = counted > HIGHEST_CAP
     return {
         "epsilon": _decimal(counted),
-        "epsilon_pld": fixed(everything),
+        "epsilon_pld": _decimal(fixed_plan_epsilon(everything, delta)),
         "epsilon_prv": None if hopeless else _checked(everything, float(delta), prv),
-        "epsilon_rounds": fixed(rounds),
+        "epsilon_rounds": _decimal(fixed_plan_epsilon(rounds, delta)),
     }
 
 

@@ -8,23 +8,15 @@ Not covered: what was charged and never reached the registry, and who overlaps w
 know, and their own ledgers decide.
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
-from pydantic import BaseModel, ConfigDict
-
 from accord_common.agreement import Agreement
 from accord_common.fields import Adjacency, Dec, Id, to_decimal
-from accord_common.privacy.accounting import Tally, decimal_up
+from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import fixed_plan_epsilon
-
-
-class View(BaseModel):
-    """Base of what is shown."""
-
-    model_config = ConfigDict(frozen=True)
+from accord_server.coordinator.views import View
 
 
 class Figure(View):
@@ -100,11 +92,7 @@ def totals(spent: Mapping[Id, Tally], agreements: Iterable[Agreement]) -> Totals
 def _figure(tally: Tally, delta: Dec) -> Figure:
     bound = RdpFilter(Cap(epsilon="0", delta=delta)).epsilon(tally)
     tighter = fixed_plan_epsilon(tally, delta)
-    return Figure(filter=_decimal(bound), fixed_plan=_decimal(tighter), delta=delta)
-
-
-def _decimal(epsilon: float) -> Dec | None:
-    return decimal_up(epsilon) if math.isfinite(epsilon) else None
+    return Figure(filter=bounded_up(bound), fixed_plan=bounded_up(tighter), delta=delta)
 
 
 def _combined(figures: list[Figure], how: Callable[[list[Decimal]], Decimal]) -> Figure:

@@ -11,8 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from accord_common.api import schemas
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
@@ -20,16 +18,13 @@ from accord_common.chain import VerifiedRun
 from accord_common.errors import AccordError, ConflictError, NotFoundError, PolicyError
 from accord_common.privacy import words
 from accord_common.receipts import DatasetEpsilon
+from accord_server.coordinator.views import View
 
 POLL_S = 25.0  # below the registry's 30 s
 Score = Callable[[bytes], dict[str, float]]
 
 
-class _Update(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class StateUpdate(_Update):
+class StateUpdate(View):
     """The run is in another state."""
 
     event: Literal["state"] = "state"
@@ -37,7 +32,7 @@ class StateUpdate(_Update):
     stop_requested: str | None
 
 
-class ConsentUpdate(_Update):
+class ConsentUpdate(View):
     """A site answered."""
 
     event: Literal["consent"] = "consent"
@@ -47,7 +42,7 @@ class ConsentUpdate(_Update):
     reason: str
 
 
-class RoundUpdate(_Update):
+class RoundUpdate(View):
     """An attempt at a round ended; `round` counts from 1; `refused` maps sites to codes.
 
     `epsilon` is the most that all attempts so far have cost: a receipt does not say of a lost node
@@ -68,7 +63,7 @@ class RoundUpdate(_Update):
     epsilon: dict[str, str]
 
 
-class LogUpdate(_Update):
+class LogUpdate(View):
     """A line of the aggregator, the coordinator or the registry."""
 
     event: Literal["log"] = "log"
@@ -77,14 +72,14 @@ class LogUpdate(_Update):
     created: str
 
 
-class RefusalUpdate(_Update):
+class RefusalUpdate(View):
     """Since which round, from 1, an accepted site has refused, and the code it gave."""
 
     round: int
     code: str
 
 
-class EndUpdate(_Update):
+class EndUpdate(View):
     """The run is over; `evaluation` is the hash of the coordinator's signed metrics.
 
     `refused_by` are the sites that refused consent, `refused` those that left the run later.

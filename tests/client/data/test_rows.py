@@ -13,7 +13,7 @@ from accord_client.data.reading import Reading
 from accord_client.data.rows import open_rows
 from accord_client.data.split import Split
 from accord_client.datasets import Datasets, LocalDataset
-from accord_common.errors import AccordError, DataError, UsageError
+from accord_common.errors import AccordError, DataError, FormatError, UsageError
 from accord_common.fields import Unit
 from accord_common.schema_file import from_document
 from accord_common.tables import Encoded
@@ -59,6 +59,14 @@ def ages(table: Encoded | None) -> list[int]:
     """The row numbers behind a table."""
     assert table is not None
     return [round(float(x) * 5000 + 5000) for x in table.features[:, 0]]
+
+
+def test_a_registration_that_a_disk_cut_short_is_named(tmp_path: Path) -> None:
+    dataset = register(tmp_path, [f"p{row}" for row in range(40)], validation="0")
+    file = tmp_path / "datasets" / f"{dataset.id}.json"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(FormatError, match=f"{file}.*--population"):
+        Datasets(tmp_path / "datasets").all()
 
 
 def test_all_rows_of_a_patient_fall_together_wherever_they_stand(tmp_path: Path) -> None:
@@ -188,7 +196,7 @@ def test_opt_outs_are_kept_private_and_whole(tmp_path: Path) -> None:
     assert len(opt_outs.read()) == 22
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b'["p1"'])
+@pytest.mark.parametrize("damage", [b"", b"{}", b"[1]", b'["p1"', b"[" * 100_000])
 def test_a_damaged_list_never_counts_as_empty(tmp_path: Path, damage: bytes) -> None:
     opt_outs = OptOuts(tmp_path / "t.opt-outs")
     opt_outs.path.write_bytes(damage)

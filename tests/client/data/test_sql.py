@@ -1,8 +1,13 @@
 """Rows from real databases: what a query may do, what a change does, how things fail."""
 
+import gc
 import os
+import re
+import signal
 import sqlite3
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -178,6 +183,68 @@ def test_what_takes_too_long_is_stopped(
     assert refusal(lambda: read(address, endless + "SELECT i FROM n")).code == "sql-timeout"
     slow = "SELECT pg_sleep(30), * FROM visits"
     assert refusal(lambda: read(clinic[1], slow)).code == "sql-timeout"
+
+
+@pytest.fixture
+def losing() -> Iterator[None]:
+    """psycopg's cursors cannot be closed without a server, and warn of it when they go."""
+    yield
+    gc.collect()
+
+
+@pytest.mark.usefixtures("losing")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_server_that_says_nothing_more_holds_up_nobody(
+    clinic: tuple[Postgres, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stopped server still acknowledges packets, so no keepalive finds it."""
+    monkeypatch.setattr(sql_connection, "QUERY_TIMEOUT_S", 1)
+    monkeypatch.setattr(sql_connection, "_GRACE_S", 0.2)
+    backends = "SELECT pid FROM pg_stat_activity WHERE usename = 'reader'"
+    stopped: list[int] = []
+    over = threading.Event()
+
+    def stop() -> None:
+        while not stopped and not over.is_set():
+            stopped.extend(map(int, re.findall(r"^ *(\d+)$", clinic[0](backends), re.MULTILINE)))
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    try:
+        began = time.monotonic()
+        slow = "SELECT pg_sleep(0.9), * FROM visits LIMIT 1"
+        assert refusal(lambda: read(clinic[1], slow)).code == "sql-timeout"
+        assert stopped and time.monotonic() - began < 10
+    finally:
+        over.set()
+        stopper.join()
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("losing")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_what_the_database_failed_at_is_no_mistake_of_the_query(
+    database: sqlite3.Connection,
+    address: str,
+    clinic: tuple[Postgres, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sql_connection, "CONNECT_TIMEOUT_S", 0.1)
+    database.execute("BEGIN EXCLUSIVE")
+    assert refusal(lambda: read(address)).code == "sql-unreachable"  # locked
+    database.rollback()
+    Path(address.removeprefix("sqlite:///")).write_bytes(b"no database" * 1000)
+    assert refusal(lambda: read(address)).code == "sql-unreachable"
+    gone = "SELECT pg_terminate_backend(pg_backend_pid()), * FROM visits"
+    assert refusal(lambda: read(clinic[1], gone)).code == "sql-unreachable"
+
+
+def test_a_number_of_a_thousand_digits_is_out_of_range(clinic: tuple[Postgres, str]) -> None:
+    query = "SELECT patient, 10::numeric ^ 1000 AS age, ill FROM visits"
+    assert refusal(lambda: read(clinic[1], query)).code == "out-of-range"
 
 
 def test_more_than_memory_should_hold_is_refused(

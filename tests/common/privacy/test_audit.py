@@ -1,13 +1,15 @@
 """An exported ledger beside the receipts that its node posted: a missing end shows only there."""
 
+import io
 from dataclasses import replace
 
 import pytest
 
-from accord_common.errors import VerificationError
+from accord_common.envelope import MAX_ENVELOPE_BYTES
+from accord_common.errors import FormatError, VerificationError
 from accord_common.fields import new_id
 from accord_common.privacy.accounting import ORDERS
-from accord_common.privacy.audit import Exported, check_receipts
+from accord_common.privacy.audit import Exported, check_receipts, lines_of, read_export
 from accord_common.privacy.events import NO_PREDECESSOR
 from accord_common.privacy.rules import Rules
 from accord_common.receipts import NodeReceipt
@@ -39,3 +41,10 @@ def test_every_receipt_of_the_node_must_name_an_entry_of_the_file() -> None:
     owed = entries[1].spend.model_copy(update={"run": receipts[1].hash})
     charged = entries[1].model_copy(update={"spend": owed})
     assert check_receipts(replace(exported, entries=(entries[0], charged)), receipts) == 2
+
+
+def test_a_line_without_an_end_is_read_no_further_than_lines_may_be() -> None:
+    file = io.BytesIO(bytes(3 * MAX_ENVELOPE_BYTES))
+    with pytest.raises(FormatError, match="line 1 is too long"):
+        read_export(lines_of(file))
+    assert file.tell() == MAX_ENVELOPE_BYTES + 2

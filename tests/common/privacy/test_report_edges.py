@@ -1,9 +1,9 @@
 """Where the report's figures stop: the tolerance between accountants, and what none can bound."""
 
 import pytest
-from opacus.accountants import PRVAccountant
 
 from accord_common.errors import VerificationError
+from accord_common.privacy import words
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import bounded_epsilon, prv_check, report_epsilon
 from tests.common.privacy.spends import spend
@@ -33,13 +33,20 @@ def test_the_tolerance_is_two_per_cent_or_a_hundredth(steps: int, off: float, ag
             prv_check(plan, DELTA, Near())
 
 
-def test_an_empty_plan_costs_nothing_with_either_accountant() -> None:
-    assert prv_check([], DELTA, PRVAccountant()) == 0
-
-
 def test_a_figure_that_the_report_cannot_bound_is_the_filters() -> None:
     small = "0.000000000000000000001"
     plan = [spend(noise_multiplier="4", sampling_rate="0.1", steps=10)]
     assert report_epsilon(plan, float(small)) == float("inf")
     assert bounded_epsilon(plan, small) == RdpFilter(Cap(epsilon="0", delta=small)).epsilon(plan)
     assert bounded_epsilon(plan, "0.00001") == report_epsilon(plan, DELTA)
+
+
+def test_events_that_a_stranger_made_up_have_figures_too() -> None:
+    """An auditor reads a file that somebody else wrote: no figure takes minutes, none ends it."""
+    endless = [spend(noise_multiplier="1000000000", sampling_rate="0.001", steps=2**53 - 1)]
+    filters = RdpFilter(Cap(epsilon="0", delta="0.00001")).epsilon(endless)
+    assert bounded_epsilon(endless, "0.00001") == filters < float("inf")
+    faint = RdpFilter(Cap(epsilon="0", delta="0.00001")).epsilon(
+        [spend(noise_multiplier="0." + "0" * 23 + "1")]
+    )
+    assert 1e40 < faint < float("inf") and words.figure(faint) == "infinity"

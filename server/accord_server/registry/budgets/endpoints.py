@@ -5,14 +5,13 @@ the run alone. Only the node's own ledger knows everything that was charged to a
 """
 
 import asyncio
-import math
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
 
 from accord_common.api.schemas import BudgetRow
 from accord_common.fields import Id
-from accord_common.privacy.accounting import decimal_up
+from accord_common.privacy.accounting import bounded_up
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.budgets.repository import Group, groups
@@ -47,7 +46,7 @@ def _row(group: Group) -> BudgetRow:
         run=group.run,
         attempts=group.attempts,
         non_private=group.non_private,
-        epsilon=decimal_up(epsilon) if math.isfinite(epsilon) else None,
+        epsilon=bounded_up(epsilon),
         delta=cap.delta,
         cap=cap.epsilon,
     )
