@@ -252,8 +252,8 @@ def _check_budget(
     def check(spends: Sequence[Spend]) -> None:
         if agreement is None:
             raise PolicyError("agreement-not-signed", "this node signed no such agreement")
-        caps = caps_of(agreement, dataset_id, stores.ledger.group)
         try:
+            caps = caps_of(agreement, dataset_id, stores.ledger.group)
             stores.ledger.check(spends, caps)
         except PolicyError as error:
             # The ledger's own words tell what other projects have spent, and what the steward

@@ -44,6 +44,7 @@ from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
     AccordError,
     ConflictError,
+    DamageError,
     DataError,
     PolicyError,
     ProtocolError,
@@ -180,7 +181,7 @@ class Session:
         except _Concealed as hidden:
             answer = self._refuse(hidden.error, place, concealed=True)
         except AccordError as error:
-            concealed = isinstance(error, DataError | ConflictError)
+            concealed = isinstance(error, DataError | ConflictError | DamageError)
             answer = self._refuse(error, place, concealed=concealed)
         except Exception as error:  # no traceback and no message of a library's leaves the node
             log.exception(_NODE_ERROR, run=self.manifest.id)
@@ -323,7 +324,8 @@ class Session:
             round_=round_,
             attempt=attempt,
         )
-        return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
+        with _concealing():
+            return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
 
     def _report(
         self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry
@@ -352,7 +354,10 @@ class Session:
         """Log an error, keep it for the steward, and say what of it may leave."""
         log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
         if round_ is not None and (concealed or isinstance(error, PolicyError)):
-            self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
+            try:
+                self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
+            except AccordError as unkept:  # the file may be what is refused for; the log has it
+                log.error("refusal-not-kept", code=unkept.code, detail=unkept.message)
         if not concealed:
             return wire.refusal(error)
         code = error.code if error.code in TOLD else _NODE_ERROR

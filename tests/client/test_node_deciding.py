@@ -145,11 +145,12 @@ def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions
     assert len(caps_of(agreement, datasets[2]["id"], alone)) == 1
 
 
+@pytest.mark.parametrize("table", ["entries", "rules"])
 def test_a_damaged_ledger_refuses_without_naming_a_path(
-    three: Institutions, stores: Stores
+    three: Institutions, stores: Stores, table: str
 ) -> None:
     with closing(sqlite3.connect(stores.home.path / LEDGER_FILE)) as db:
-        db.execute("DROP TABLE entries")
+        db.execute(f"DROP TABLE {table}")
     verdict = look(three, stores, three.manifest()).verdict
     assert (verdict.decision, verdict.code) == ("refuse", "ledger-unusable")
     assert str(stores.home.path) not in verdict.reason
