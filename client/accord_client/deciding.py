@@ -173,7 +173,7 @@ def caps_of(
     """The caps that an agreement sets for a dataset's people, the dataset's own first.
 
     Tables of one population, or of populations that overlap (`group`, the ledger's), share what is
-    spent, so a looser cap of one frees none of the other.
+    spent, so a looser cap of one frees none of the other; each counts by its own adjacency.
     """
     terms = Agreement.from_bytes(agreement.payload)
     own = terms.dataset(dataset_id)
@@ -184,6 +184,7 @@ def caps_of(
             epsilon=item.privacy.epsilon_cap,
             delta=item.privacy.delta,
             non_private=item.privacy.non_private,
+            adjacency=item.privacy.adjacency,
         )
         for item in (own, *others)
     ]

@@ -135,6 +135,7 @@ def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions
     first, second = datasets[0], datasets[1]
     second["population"] = first["population"]
     first["privacy"]["epsilon_cap"], second["privacy"]["epsilon_cap"] = "1", "50"
+    second["privacy"]["adjacency"] = "replace-one"
     agreement = three.world.amended(datasets=datasets).agreement_envelope
 
     def alone(population: str) -> list[str]:
@@ -142,6 +143,7 @@ def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions
 
     assert [cap.epsilon for cap in caps_of(agreement, first["id"], alone)] == ["1", "50"]
     assert [cap.epsilon for cap in caps_of(agreement, second["id"], alone)] == ["50", "1"]
+    assert [cap.adjacency for cap in caps_of(agreement, first["id"], alone)][1] == "replace-one"
     assert len(caps_of(agreement, datasets[2]["id"], alone)) == 1
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from accord_common.agreement import Agreement
 from accord_common.fields import Adjacency, Dec, Id, to_decimal
-from accord_common.privacy.accounting import Tally, decimal_up
+from accord_common.privacy.accounting import Tally, decimal_up, strictest
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import fixed_plan_epsilon
 
@@ -92,7 +92,7 @@ def totals(spent: Mapping[Id, Tally], agreements: Iterable[Agreement]) -> Totals
         for population, tally in sorted(spent.items())
         if population in names
     ]
-    adjacency = Tally.build({}, [one.adjacency for one in found]).adjacency
+    adjacency = strictest(one.adjacency for one in found)
     alike = [
         one.spent
         if one.adjacency == adjacency

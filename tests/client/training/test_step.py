@@ -183,8 +183,9 @@ def test_an_input_of_zero_hides_no_gradient_that_automatic_clipping_makes_infini
         def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
             return logits.flatten(1).sum(1)
 
-    module = nn.Sequential(nn.Linear(6, 6, bias=False), nn.Linear(6, 1, bias=False))
-    module[1].weight.data.fill_(1e36)
+    last = nn.Linear(6, 1, bias=False)
+    nn.init.constant_(last.weight, 1e36)
+    module = nn.Sequential(nn.Linear(6, 6, bias=False), last)
     features = np.ones((2, positions, 6), np.float32)
     features[0] = 0
     data = Encoded(features if positions > 1 else features[:, 0], np.zeros(2, np.int64))
