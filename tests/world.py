@@ -302,7 +302,7 @@ class World:
             size=self.agreement.dataset(actor.dataset).size,
             steps=run.local.steps,
             sampler="poisson",
-            adjacency="add-remove",
+            adjacency=self.agreement.dataset(actor.dataset).privacy.adjacency,
             code_version="0.1.0",
         )
         entry = LedgerEntry(sequence=round_, previous=NO_PREDECESSOR, spend=spend, recorded=_now())

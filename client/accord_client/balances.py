@@ -93,6 +93,7 @@ def balances(stores: Stores, datasets: Iterable[LocalDataset], *, but: str = "")
                         epsilon=privacy.epsilon_cap,
                         delta=privacy.delta,
                         non_private=privacy.non_private,
+                        adjacency=privacy.adjacency,
                     )
                     rule = RdpFilter(cap, stores.ledger.orders)
                     found.append(Balance(dataset, hash_, agreement.title, rule, start, promised))

@@ -173,7 +173,7 @@ def caps_of(
     """The caps that an agreement sets for a dataset's people, the dataset's own first.
 
     Tables of one population, or of populations that overlap (`group`, the ledger's), share what is
-    spent, so a looser cap of one frees none of the other.
+    spent, so a looser cap of one frees none of the other; each counts by its own adjacency.
     """
     terms = Agreement.from_bytes(agreement.payload)
     own = terms.dataset(dataset_id)
@@ -184,6 +184,7 @@ def caps_of(
             epsilon=item.privacy.epsilon_cap,
             delta=item.privacy.delta,
             non_private=item.privacy.non_private,
+            adjacency=item.privacy.adjacency,
         )
         for item in (own, *others)
     ]
@@ -252,8 +253,8 @@ def _check_budget(
     def check(spends: Sequence[Spend]) -> None:
         if agreement is None:
             raise PolicyError("agreement-not-signed", "this node signed no such agreement")
-        caps = caps_of(agreement, dataset_id, stores.ledger.group)
         try:
+            caps = caps_of(agreement, dataset_id, stores.ledger.group)
             stores.ledger.check(spends, caps)
         except PolicyError as error:
             # The ledger's own words tell what other projects have spent, and what the steward

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from accord_common.errors import ConflictError, VerificationError
+from accord_common.errors import ConflictError, DamageError
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def named_failures(what: str, path: Path) -> Iterator[None]:
 
     Raises:
         ConflictError: `<what>-unwritable`.
-        VerificationError: `<what>-broken`.
+        DamageError: `<what>-broken`.
     """
     try:
         yield
@@ -42,8 +42,8 @@ def _unwritable(what: str, path: Path, error: Exception) -> ConflictError:
     )
 
 
-def _broken(what: str, path: Path, error: Exception) -> VerificationError:
-    return VerificationError(
+def _broken(what: str, path: Path, error: Exception) -> DamageError:
+    return DamageError(
         f"{what}-broken",
         f"{path}: {error}",
         hint="Restore it from a backup, together with what lies beside it.",

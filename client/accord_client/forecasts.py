@@ -19,7 +19,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import PolicyError, UsageError
 from accord_common.fields import Adjacency, Dec
 from accord_common.manifest import RunManifest
-from accord_common.privacy.accounting import Tally
+from accord_common.privacy.accounting import Tally, strictest
 from accord_common.privacy.calibration import calibrate
 
 MANY = 1_000_000  # rounds beyond which nobody counts
@@ -142,8 +142,7 @@ def _asked(stores: Stores, proposal: Proposal) -> list[Balance]:
 
 
 def _strictest(asked: list[Balance]) -> Adjacency:
-    adjacencies = {balance.adjacency for balance in asked}
-    return "replace-one" if "replace-one" in adjacencies else "add-remove"
+    return strictest(balance.adjacency for balance in asked)
 
 
 def _foresee(balance: Balance, proposal: Proposal) -> Forecast:

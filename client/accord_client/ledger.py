@@ -294,7 +294,7 @@ class Ledger:
             people = f"population {population}"
             if len(group) > 1:
                 people += f" and {len(group) - 1} that overlap it"
-            bound = f"{cap.epsilon} at delta {cap.delta} ({total.adjacency})"
+            bound = f"{cap.epsilon} at delta {cap.delta} ({limit.priced(total).adjacency})"
             if cap in own:
                 bound += ", set by this institution's steward"
             if total.non_private and not cap.non_private:

@@ -15,7 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from accord_common.errors import ConflictError, NotFoundError, VerificationError
+from accord_common.errors import ConflictError, DamageError, NotFoundError
 from accord_common.files import sync
 
 _BUSY_TIMEOUT_S = 30  # longest wait for another process of the same node
@@ -121,7 +121,7 @@ class Store:
 
         Raises:
             NotFoundError: `no-ledger`.
-            VerificationError: `ledger-broken` where the file is no ledger or damaged.
+            DamageError: `ledger-broken` where the file is no ledger or damaged.
             ConflictError: `ledger-unwritable` where it cannot be opened for writing.
         """
         if not path.is_file():
@@ -178,9 +178,9 @@ class Store:
             raise
 
 
-def broken(path: Path, why: str) -> VerificationError:
+def broken(path: Path, why: str) -> DamageError:
     """Return the error for a ledger that does not hold together."""
-    return VerificationError(
+    return DamageError(
         "ledger-broken",
         f"{path}: {why}",
         hint="Nothing may be spent on it; restore the newest backup and compare its head with the "

@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from accord_client.disk import named_failures
-from accord_common.errors import ConflictError, VerificationError
+from accord_common.errors import ConflictError, DamageError
 from accord_common.identity import SigningKey
 
 FILE_NAME = "rounds.db"
@@ -39,7 +39,7 @@ class Rounds:
         """Open `path`, making it (mode 0600) where it is missing.
 
         Raises:
-            VerificationError: `round-secrets-broken` where the file is damaged.
+            DamageError: `round-secrets-broken` where the file is damaged.
             ConflictError: `round-secrets-unwritable`, as any other call may.
         """
         self._cipher = AESGCM(key.derive(b"accord round secrets v1"))
@@ -71,7 +71,7 @@ class Rounds:
         Raises:
             ConflictError: `round-decided` where the file holds anything else by now, or the run
                 was erased; nothing was written.
-            VerificationError: `round-secrets-broken`.
+            DamageError: `round-secrets-broken`.
         """
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._cipher.encrypt(nonce, data, run.encode())
@@ -96,7 +96,7 @@ class Rounds:
         """Return what `keep` was given last; None before that, and after `erase`.
 
         Raises:
-            VerificationError: `round-secrets-broken`.
+            DamageError: `round-secrets-broken`.
         """
         with self._lock, named_failures(_NAME, self._path):
             return self._open(run, self._sealed(run))
@@ -128,7 +128,7 @@ class Rounds:
         try:
             return self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], run.encode())
         except InvalidTag as error:
-            raise VerificationError(
+            raise DamageError(
                 "round-secrets-broken",
                 f"what rounds.db holds of run {run} does not open with this node's key",
                 hint="This node takes no further part in the run; an older copy must not be used.",

@@ -44,6 +44,7 @@ from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
     AccordError,
     ConflictError,
+    DamageError,
     DataError,
     PolicyError,
     ProtocolError,
@@ -180,7 +181,7 @@ class Session:
         except _Concealed as hidden:
             answer = self._refuse(hidden.error, place, concealed=True)
         except AccordError as error:
-            concealed = isinstance(error, DataError | ConflictError)
+            concealed = isinstance(error, DataError | ConflictError | DamageError)
             answer = self._refuse(error, place, concealed=concealed)
         except Exception as error:  # no traceback and no message of a library's leaves the node
             log.exception(_NODE_ERROR, run=self.manifest.id)
@@ -323,7 +324,8 @@ class Session:
             round_=round_,
             attempt=attempt,
         )
-        return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
+        with _concealing():
+            return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
 
     def _report(
         self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry

@@ -4,6 +4,7 @@
     |- UsageError         the caller asked for something impossible      400  exit 2
     |- FormatError        bytes that do not decode strictly              400  exit 5
     |- VerificationError  a signature, hash or chain that does not hold  422  exit 5
+    |  `- DamageError     a file of this node's own                     422  exit 5
     |- PolicyError        an agreement, budget or role forbids it        403  exit 3
     |- AuthError          no valid credential                            401  exit 3
     |- NotFoundError      no such thing                                  404  exit 1
@@ -62,6 +63,10 @@ class VerificationError(AccordError):
 
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     exit_code = 5
+
+
+class DamageError(VerificationError):
+    """A file of this node's own is damaged; the message names its path and leaves no node."""
 
 
 class PolicyError(AccordError):

@@ -218,6 +218,16 @@ def test_adjacencies_compose_at_the_stricter(ledger: Ledger) -> None:
     assert ledger.epsilon(POPULATION, "0.00001") == RdpFilter(CAP).epsilon(together)
 
 
+def test_a_cap_counts_by_the_adjacency_of_its_own_terms(ledger: Ledger) -> None:
+    """Tables of one population, one agreed under add/remove and one under replace-one."""
+    fill(ledger, [spend(steps=700)])
+    one, strict = spend(round=1, steps=200), CAP.model_copy(update={"adjacency": "replace-one"})
+    ledger.check([one], [CAP])
+    assert "(replace-one)" in refusal(ledger, one, CAP, strict).message
+    charged = spend(steps=700, adjacency="replace-one")
+    assert RdpFilter(strict).epsilon([spend(steps=700)]) == RdpFilter(CAP).epsilon([charged])
+
+
 @pytest.mark.parametrize("changes", [{}, {"steps": 1}, {"dataset": new_id(), "attempt": 0}])
 def test_an_attempt_is_charged_once(ledger: Ledger, changes: dict[str, object]) -> None:
     fill(ledger, [spend(round=3)])

@@ -135,6 +135,7 @@ def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions
     first, second = datasets[0], datasets[1]
     second["population"] = first["population"]
     first["privacy"]["epsilon_cap"], second["privacy"]["epsilon_cap"] = "1", "50"
+    second["privacy"]["adjacency"] = "replace-one"
     agreement = three.world.amended(datasets=datasets).agreement_envelope
 
     def alone(population: str) -> list[str]:
@@ -142,14 +143,16 @@ def test_a_populations_tightest_cap_holds_for_all_its_tables(three: Institutions
 
     assert [cap.epsilon for cap in caps_of(agreement, first["id"], alone)] == ["1", "50"]
     assert [cap.epsilon for cap in caps_of(agreement, second["id"], alone)] == ["50", "1"]
+    assert [cap.adjacency for cap in caps_of(agreement, first["id"], alone)][1] == "replace-one"
     assert len(caps_of(agreement, datasets[2]["id"], alone)) == 1
 
 
+@pytest.mark.parametrize("table", ["entries", "rules"])
 def test_a_damaged_ledger_refuses_without_naming_a_path(
-    three: Institutions, stores: Stores
+    three: Institutions, stores: Stores, table: str
 ) -> None:
     with closing(sqlite3.connect(stores.home.path / LEDGER_FILE)) as db:
-        db.execute("DROP TABLE entries")
+        db.execute(f"DROP TABLE {table}")
     verdict = look(three, stores, three.manifest()).verdict
     assert (verdict.decision, verdict.code) == ("refuse", "ledger-unusable")
     assert str(stores.home.path) not in verdict.reason

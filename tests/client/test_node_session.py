@@ -7,7 +7,7 @@ import os
 import sqlite3
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -507,6 +507,27 @@ def test_a_spent_budget_refuses_without_saying_what_was_spent(bench: Bench) -> N
     assert refused.code == "budget-exceeded"
     assert not any(character.isdigit() for character in refused.message)
     assert bench.charged() == [(0, 0)]
+
+
+@pytest.mark.parametrize(
+    ("file", "table"),
+    [
+        ("ledger.db", "entries"),
+        ("ledger.db", "rules"),
+        ("node.db", "runs"),
+        ("rounds.db", "rounds"),
+    ],
+)
+def test_a_damaged_file_of_the_node_is_not_named_to_the_aggregator(
+    bench: Bench, file: str, table: str
+) -> None:
+    attempt = bench.shared(0, 0)
+    with closing(sqlite3.connect(bench.stores.home.path / file)) as db:
+        db.execute(f"DROP TABLE {table}")
+    with pytest.raises(Refused) as caught:
+        bench.train(attempt)
+    told = "ledger-broken" if file == "ledger.db" else "node-error"
+    assert (caught.value.code, caught.value.message) == (told, _SILENT)
 
 
 def test_finish_needs_the_receipt_key(bench: Bench) -> None:

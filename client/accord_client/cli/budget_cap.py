@@ -69,7 +69,7 @@ def set_cap(
         {
             "recorded": record.recorded,
             "entries": record.entries,
-            "cap": None if cap is None else cap.model_dump(),
+            "cap": None if cap is None else cap.model_dump(exclude={"adjacency"}),
         }
         for record, cap in made
     ]

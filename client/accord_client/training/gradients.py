@@ -2,7 +2,8 @@
 
 Guarantees, for each form: `squares` is the squared L2 norm of the very vector of which
 `weighted_sum` takes a multiple, to 1e-5 but for coordinates below 1e-19, far below any clip; rows
-with factor 0 are left out of the sum, even those that are not finite. A product's sides may be as
+with factor 0 are left out of the sum, even those that are not finite, and so are those of which a
+product's side would overflow under a factor above 1. A product's sides may be as
 small as float32 goes; where a norm is computed from other products than the sum is, the rounding of
 the terms is added to the norm.
 
@@ -149,6 +150,11 @@ class Products(RowGradients):
         """See `RowGradients`."""
         inputs, outputs = _kept(self._inputs, factors), _kept(self._outputs, factors)
         outputs = outputs * factors.view(-1, 1, 1, 1)
+        if (factors > 1).any():
+            # A short product may have a side that overflows once it is made longer: inputs of 0
+            # hide any output from the norm. Such a row is left out, which is never above the clip.
+            whole = outputs.flatten(1).isfinite().all(1)
+            inputs, outputs = _kept(inputs, whole), _kept(outputs, whole)
         # Rows and positions are summed alike: (n, o, b T) @ (n, b T, i).
         left = outputs.permute(1, 3, 0, 2).flatten(2)
         right = inputs.transpose(0, 1).flatten(1, 2)
@@ -254,7 +260,7 @@ def _square_sums(values: Tensor) -> Tensor:
 
 
 def _kept(values: Tensor, factors: Tensor) -> Tensor:
-    """`values` (b, ...), zero in rows whose factor is 0, since 0 * infinity would be NaN."""
+    """`values` (b, ...), zero in rows whose factor is 0 or False, since 0 * infinity is NaN."""
     if factors.all():
         return values
     return values.where((factors > 0).view(-1, *[1] * (values.ndim - 1)), 0)

@@ -74,9 +74,10 @@ class Tally:
         non_private: int = 0,
     ) -> "Tally":
         """Make a tally from sums; the strictest adjacency prices all of it."""
-        adjacency: Adjacency = "replace-one" if "replace-one" in set(adjacencies) else "add-remove"
         return cls(
-            adjacency, tuple(sorted((*pair, count) for pair, count in steps.items())), non_private
+            strictest(adjacencies),
+            tuple(sorted((*pair, count) for pair, count in steps.items())),
+            non_private,
         )
 
     @property
@@ -101,6 +102,11 @@ class Tally:
         """Compose a tally with itself, `count` times in all."""
         steps = tuple((noise, rate, each * count) for noise, rate, each in self.steps)
         return replace(self, steps=steps if count else (), non_private=self.non_private * count)
+
+
+def strictest(adjacencies: Iterable[str]) -> Adjacency:
+    """Return the adjacency that bounds all of them: replace-one is never less than add/remove."""
+    return "replace-one" if "replace-one" in set(adjacencies) else "add-remove"
 
 
 def rdp(spends: Tally | Iterable[Spend], orders: tuple[float, ...] = ORDERS) -> NDArray[np.float64]:

@@ -118,7 +118,7 @@ def check_receipts(exported: Exported, envelopes: Iterable[Envelope]) -> int:
     Raises:
         VerificationError: `export-behind` naming the first receipt whose entry the file lacks.
     """
-    paid = {entry.spend.run for entry in exported.entries}  # a gap was charged under its receipt
+    paid = [entry.spend for entry in exported.entries]
     count = 0
     for envelope in envelopes:
         if envelope.signers != {exported.node_key}:
@@ -127,7 +127,9 @@ def check_receipts(exported: Exported, envelopes: Iterable[Envelope]) -> int:
         count += 1
         entry = NodeReceipt.from_bytes(envelope.payload).ledger
         place = exported.entries[entry.sequence : entry.sequence + 1]
-        if place != (entry,) and envelope.hash not in paid:
+        # A gap was charged under its receipt: that very spend, or it is not paid for.
+        owed = entry.spend.model_copy(update={"run": envelope.hash})
+        if place != (entry,) and owed not in paid:
             raise VerificationError(
                 "export-behind",
                 f"receipt {envelope.hash[:16]} names entry {entry.sequence}, which the file lacks "

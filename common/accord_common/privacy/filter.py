@@ -12,15 +12,15 @@ Not covered: what fixed plans may report, which is tighter: see `report.py`.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator
 
-from accord_common.fields import Dec, Record
-from accord_common.privacy.accounting import ORDERS, Tally, rdp
+from accord_common.fields import Adjacency, Dec, Record
+from accord_common.privacy.accounting import ORDERS, Tally, rdp, strictest
 from accord_common.privacy.events import Spend, not_negative
 
 
@@ -35,11 +35,14 @@ class Cap(Record):
 
     `non_private`: whoever set the cap permits releases without privacy too, and the cap speaks of
     the private ones alone.
+    `adjacency`: that of the terms it stands in, so that events recorded under add/remove count as
+    replace-one where it is that; null for a cap that takes events as they are.
     """
 
     epsilon: Annotated[Dec, AfterValidator(not_negative)]
     delta: Annotated[Dec, AfterValidator(_delta)]
     non_private: bool = False
+    adjacency: Adjacency | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class RdpFilter:
         Nothing spent is 0. Infinite where no order bounds it, or where something was released
         without privacy and the cap does not permit that.
         """
-        tally = Tally.of(spends)
+        tally = self.priced(spends)
         if tally.non_private and not self.cap.non_private:
             return math.inf
         if not tally.steps:
@@ -63,6 +66,13 @@ class RdpFilter:
         orders = np.array(self.orders)
         price = math.log(len(self.orders) / float(self.cap.delta)) / (orders - 1)
         return float(np.min(rdp(tally, self.orders) + price))
+
+    def priced(self, spends: Tally | Iterable[Spend]) -> Tally:
+        """Return the sum of `spends` under the adjacency by which the cap counts it."""
+        tally = Tally.of(spends)
+        if self.cap.adjacency is None:
+            return tally
+        return replace(tally, adjacency=strictest([self.cap.adjacency, tally.adjacency]))
 
     def fits(self, spends: Tally | Iterable[Spend]) -> bool:
         """Say whether all of `spends` together stay within the cap."""

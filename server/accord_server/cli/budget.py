@@ -67,11 +67,10 @@ def total(
         wanted = None if run is None else find_run(client, run).id
         agreements = [view.agreement for view in client.agreements()]
         found = totals(spent_before(node_receipts(client, wanted)), agreements)
-    several = " and ".join(found.adjacencies)
     rows = [
         *((", ".join(one.datasets), one.spent, one.adjacency) for one in found.populations),
-        ("in one of them: the greatest", found.disjoint, several),
-        ("in all of them: the sum", found.overlapping, several),
+        ("in one of them: the greatest", found.disjoint, found.adjacency),
+        ("in all of them: the sum", found.overlapping, found.adjacency),
     ]
     cells = [
         (

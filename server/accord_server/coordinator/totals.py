@@ -2,18 +2,21 @@
 
 Guarantees: the filter's figure covers everything that receipts show, whatever was chosen after
 seeing earlier results. Over populations that share nobody the greatest epsilon and delta count;
-where all of them may hold one person, epsilons add up and deltas do too (basic composition).
+where all of them may hold one person, epsilons add up and deltas do too (basic composition). Where
+populations were agreed under both adjacencies, what they come to is priced as replace-one: a figure
+for add/remove is none for it.
 
 Not covered: what was charged and never reached the registry, and who overlaps whom: institutions
 know, and their own ledgers decide.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from decimal import Decimal
 
 from accord_common.agreement import Agreement
 from accord_common.fields import Adjacency, Dec, Id, to_decimal
-from accord_common.privacy.accounting import Tally, bounded_up
+from accord_common.privacy.accounting import Tally, bounded_up, strictest
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import fixed_plan_epsilon
 from accord_server.coordinator.views import View
@@ -45,13 +48,13 @@ class Totals(View):
     """All populations, and what they come to.
 
     Attributes:
-        adjacencies: what the figures below speak of; two where populations differ.
+        adjacency: what the figures below speak of; the strictest of all populations.
         disjoint: for somebody who is in one of them: the greatest.
         overlapping: for somebody who is in all: the sum.
     """
 
     populations: list[Population]
-    adjacencies: list[Adjacency]
+    adjacency: Adjacency
     disjoint: Figure
     overlapping: Figure
 
@@ -81,11 +84,18 @@ def totals(spent: Mapping[Id, Tally], agreements: Iterable[Agreement]) -> Totals
         for population, tally in sorted(spent.items())
         if population in names
     ]
+    adjacency = strictest(one.adjacency for one in found)
+    alike = [
+        one.spent
+        if one.adjacency == adjacency
+        else _figure(replace(spent[one.population], adjacency=adjacency), one.spent.delta)
+        for one in found
+    ]
     return Totals(
         populations=found,
-        adjacencies=sorted({one.adjacency for one in found}),
-        disjoint=_combined([one.spent for one in found], _greatest),
-        overlapping=_combined([one.spent for one in found], _sum),
+        adjacency=adjacency,
+        disjoint=_combined(alike, _greatest),
+        overlapping=_combined(alike, _sum),
     )
 
 

@@ -173,6 +173,29 @@ def test_a_row_without_a_finite_gradient_counts_as_zero() -> None:
     assert np.allclose(good, both, atol=1e-7)
 
 
+@pytest.mark.parametrize("positions", [1, 2])
+def test_an_input_of_zero_hides_no_gradient_that_automatic_clipping_makes_infinite(
+    positions: int,
+) -> None:
+    """Its norm is 0, so the row is made 100 C times as long; the layer's output got 1e36 back."""
+
+    class Summed(BinaryClassification):
+        def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+            return logits.flatten(1).sum(1)
+
+    last = nn.Linear(6, 1, bias=False)
+    nn.init.constant_(last.weight, 1e36)
+    module = nn.Sequential(nn.Linear(6, 6, bias=False), last)
+    features = np.ones((2, positions, 6), np.float32)
+    features[0] = 0
+    data = Encoded(features if positions > 1 else features[:, 0], np.zeros(2, np.int64))
+    with ClippedGradients(Summed(), module, 10, "automatic") as gradients:
+        assert not gradients.sum(data, [np.array([0])]).any()
+        other = gradients.sum(data, [np.array([1])]).copy()
+        assert 0 < np.linalg.norm(other) <= 10 * (1 + 1e-5)
+        assert np.allclose(gradients.sum(data, [np.arange(2)]), other)
+
+
 def test_parts_of_a_batch_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     task, module = MODULES["mlp"][0], MODULES["mlp"][1]()
     data, rows = table(classes=3), np.arange(40)

@@ -41,6 +41,12 @@ def test_every_receipt_of_the_node_must_name_an_entry_of_the_file() -> None:
     owed = entries[1].spend.model_copy(update={"run": receipts[1].hash})
     charged = entries[1].model_copy(update={"spend": owed})
     assert check_receipts(replace(exported, entries=(entries[0], charged)), receipts) == 2
+    cheaper = charged.model_copy(
+        update={"spend": owed.model_copy(update={"noise_multiplier": "1000"})}
+    )
+    with pytest.raises(VerificationError) as caught:
+        check_receipts(replace(exported, entries=(entries[0], cheaper)), receipts)
+    assert caught.value.code == "export-behind"
 
 
 def test_a_line_without_an_end_is_read_no_further_than_lines_may_be() -> None:

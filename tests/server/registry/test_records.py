@@ -183,7 +183,13 @@ def test_node_receipts_form_one_chain_each(stack: Stack) -> None:
         post(stack, hospital, world.node_receipt(hospital, manifest, manifest.hash, 0)),
     )
     refuse("wrong-round", post(stack, hospital, world.node_receipt(hospital, manifest, head, 2)))
-    for change in ({"attempt": 1}, {"mechanism": "none", "noise_multiplier": "0"}):
+    for change in (
+        {"attempt": 1},
+        {"mechanism": "none", "noise_multiplier": "0"},
+        {"noise_multiplier": "1000"},
+        {"sampling_rate": "0.001"},
+        {"steps": body.ledger.spend.steps + 1},
+    ):
         spend = body.ledger.spend.model_copy(update=change)
         entry = body.ledger.model_copy(update={"spend": spend})
         charged = sign("node-receipt", body.model_copy(update={"ledger": entry}), hospital.node)

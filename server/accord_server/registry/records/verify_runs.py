@@ -115,12 +115,21 @@ async def node_receipt(posting: Posting) -> None:
     told = (spend.run, spend.agreement, spend.dataset, spend.round, spend.attempt)
     if told != (body.manifest, run.agreement_hash, place.dataset, body.round, body.attempt):
         raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
-    if spend.population != run.agreement.dataset(place.dataset).population:
-        raise VerificationError("wrong-spend", "the ledger entry charges another population")
-    if (spend.mechanism == "none") != (run.manifest.privacy == "none"):
-        raise VerificationError(
-            "wrong-spend", f"mechanism {spend.mechanism} in a run with {run.manifest.privacy}"
-        )
+    dataset, local = run.agreement.dataset(place.dataset), run.manifest.local
+    for name, wanted in (
+        ("population", dataset.population),
+        ("mechanism", "poisson-gaussian" if run.manifest.privacy == "dp" else "none"),
+        ("noise_multiplier", place.noise_multiplier),
+        ("clipping_norm", local.clipping_norm),
+        ("sampling_rate", place.sampling_rate),
+        ("size", dataset.size),
+        ("steps", local.steps),
+        ("adjacency", dataset.privacy.adjacency),
+    ):
+        if (found := getattr(spend, name)) != wanted:
+            raise VerificationError(
+                "wrong-spend", f"{name} {found}; {wanted} follows from manifest and agreement"
+            )
     _require_round(body.round, run)
     site = await _site(posting, row, body.party)
     await posting.require_head(body.previous, site.head, _NODE_CHAIN, row.id)
