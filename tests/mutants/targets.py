@@ -33,6 +33,7 @@ def found(patterns: tuple[str, ...]) -> list[str]:
 
 _TRAINING = "client/accord_client/training"
 _PRIVACY = "common/accord_common/privacy"
+_CHAIN = ("ledger_chain", "rules", "audit")
 
 TARGETS = {
     "consent": Target(
@@ -46,14 +47,14 @@ TARGETS = {
     "ledger": Target(
         (
             "client/accord_client/ledger*.py",
-            *(f"{_PRIVACY}/{name}.py" for name in ("ledger_chain", "rules", "audit")),
+            *(f"{_PRIVACY}/{name}.py" for name in _CHAIN),
         ),
         (
             "tests/client/test_ledger.py",
             "tests/client/test_ledger_crash_wal.py",
-            "tests/client/test_ledger_r*.py",
+            "tests/client/test_ledger_[rsw]*.py",
             "tests/client/cli/test_budget.py",
-            "tests/common/privacy/test_audit.py",
+            *(f"tests/common/privacy/test_{name}.py" for name in _CHAIN),
         ),
         ("survives_kill", "two_processes"),
     ),

@@ -1,19 +1,158 @@
-"""An exported ledger beside the receipts that its node posted: a missing end shows only there."""
+"""An exported ledger: by itself, and beside the receipts that its node posted."""
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from accord_common.envelope import MAX_ENVELOPE_BYTES
-from accord_common.errors import FormatError, VerificationError
+from accord_common.enrolment import DELEGATION, Delegation
+from accord_common.envelope import MAX_ENVELOPE_BYTES, Envelope, sign
+from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.fields import new_id
-from accord_common.privacy.accounting import ORDERS
-from accord_common.privacy.audit import Exported, check_receipts, lines_of, read_export
-from accord_common.privacy.events import NO_PREDECESSOR
-from accord_common.privacy.rules import Rules
+from accord_common.identity import SigningKey
+from accord_common.privacy.accounting import ORDERS, Tally
+from accord_common.privacy.audit import (
+    Exported,
+    check_receipts,
+    lines_of,
+    read_export,
+    write_export,
+)
+from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEntry, Spend
+from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.ledger_chain import LEDGER_HEADER, LedgerHeader
+from accord_common.privacy.rules import LEDGER_RULE, LedgerRule, OverlapRule, Rules
 from accord_common.receipts import NodeReceipt
-from tests.world import make_world
+from tests.common.privacy.spends import POPULATION, rounds, spend
+from tests.world import make_actor, make_world
+
+ACTOR = make_actor("hospital", "data-holder")
+OTHER = new_id()
+RECORDED = "2026-01-31T12:00:00Z"
+HEADER = sign(
+    LEDGER_HEADER, LedgerHeader(version=1, ledger=new_id(), orders=["2", "4", "8"]), ACTOR.node
+)
+
+
+def entries(*spends: Spend) -> list[Envelope]:
+    chain: list[Envelope] = []
+    for number, one in enumerate(spends):
+        previous = chain[-1].hash if chain else NO_PREDECESSOR
+        entry = LedgerEntry(sequence=number, previous=previous, spend=one, recorded=RECORDED)
+        chain.append(sign(LEDGER_ENTRY, entry, ACTOR.node))
+    return chain
+
+
+def overlap() -> Envelope:
+    rule = LedgerRule(
+        sequence=0,
+        previous=NO_PREDECESSOR,
+        entries=0,
+        rule=OverlapRule(type="overlap", populations=sorted([POPULATION, OTHER]), holds=True),
+        recorded=RECORDED,
+    )
+    return sign(LEDGER_RULE, rule, ACTOR.node)
+
+
+def lines(*envelopes: Envelope) -> list[bytes]:
+    return [one.to_bytes() + b"\n" for one in envelopes]
+
+
+def refusal(*given: bytes) -> tuple[str, str]:
+    with pytest.raises(AccordError) as caught:
+        read_export(given)
+    return caught.value.code, caught.value.message
+
+
+def test_an_export_says_what_was_spent_and_by_whom() -> None:
+    mine, theirs = rounds(2, steps=100), spend(population=OTHER, round=2, steps=50)
+    chain = entries(*mine, theirs)
+    written = list(write_export(HEADER, ACTOR.delegation(), [overlap(), *chain]))
+    assert written[0] == HEADER.to_bytes() + b"\n"
+    exported = read_export(written)
+    assert (exported.party, exported.identity, exported.node_key) == (
+        *(ACTOR.id, ACTOR.identity.public, ACTOR.node.public),
+    )
+    assert exported.head == chain[-1].hash
+    assert exported.orders == (2, 4, 8)
+    assert [entry.to_bytes() for entry in exported.entries] == [one.payload for one in chain]
+    assert exported.populations == sorted([POPULATION, OTHER])
+    assert exported.tally(POPULATION) == Tally.of(mine)
+    assert exported.tally(OTHER, overlapping=True) == Tally.of([*mine, theirs])
+    rule = RdpFilter(Cap(epsilon="0", delta="0.00001"), (2, 4, 8))
+    assert exported.epsilon(OTHER, "0.00001") == rule.epsilon([theirs])
+    assert exported.epsilon(OTHER, "0.00001", overlapping=True) == rule.epsilon([*mine, theirs])
+
+
+def test_an_export_of_nothing_is_one() -> None:
+    exported = read_export(lines(HEADER, ACTOR.delegation()))
+    assert (exported.entries, exported.head) == ((), NO_PREDECESSOR)
+    assert exported.rules == Rules({}, frozenset())
+
+
+def test_what_is_not_an_export_is_refused() -> None:
+    delegation, chain = ACTOR.delegation(), entries(*rounds(2))
+    stranger = replace(chain[0], kind="receipt")
+    for wrong in (
+        [],
+        [HEADER],
+        [HEADER, overlap(), *chain],
+        [delegation, HEADER, *chain],
+        [HEADER, delegation, delegation, *chain],
+        [HEADER, delegation, *chain, overlap()],
+        [HEADER, delegation, stranger],
+    ):
+        assert refusal(*lines(*wrong)) == (
+            "bad-export",
+            "not a ledger's header, its node's delegation, rules and entries, in this order",
+        )
+
+
+def test_a_line_is_one_envelope_and_ends() -> None:
+    first, second = lines(HEADER, ACTOR.delegation())
+    cut = "is too long, or has no end"
+    assert refusal(first, second[:-1]) == ("bad-export", f"line 2 {cut}")
+    assert refusal(b"x" * (MAX_ENVELOPE_BYTES + 1) + b"\n") == ("bad-export", f"line 1 {cut}")
+    code, message = refusal(b"x" * MAX_ENVELOPE_BYTES + b"\n")  # may be one, but is not
+    assert code == "bad-export" and message.startswith("line 1: ")
+
+
+def test_an_export_rests_on_one_institutions_delegation() -> None:
+    delegation, chain = ACTOR.delegation(), entries(*rounds(1))
+    body = Delegation.from_bytes(delegation.payload)
+    both = sign(DELEGATION, body, ACTOR.identity, SigningKey.generate())
+    assert refusal(*lines(HEADER, both, *chain)) == (
+        "ledger-broken",
+        "the delegation has more than one signature",
+    )
+    forged = replace(delegation, payload=delegation.payload.replace(b'"valid', b'"valud', 1))
+    for wrong in (forged, replace(delegation, signatures=HEADER.signatures)):
+        code, message = refusal(*lines(HEADER, wrong, *chain))
+        assert code == "ledger-broken" and message.startswith("delegation: ")
+
+
+def test_another_keys_header_or_entries_are_not_the_nodes() -> None:
+    other = SigningKey.generate()
+    header = sign(LEDGER_HEADER, LedgerHeader.from_bytes(HEADER.payload), other)
+    code, message = refusal(*lines(header, ACTOR.delegation()))
+    assert code == "ledger-unknown-key" and message.startswith("header is signed by")
+    (one,) = entries(spend())
+    entry = sign(LEDGER_ENTRY, LedgerEntry.from_bytes(one.payload), other)
+    code, message = refusal(*lines(HEADER, ACTOR.delegation(), entry))
+    assert code == "ledger-unknown-key" and message.startswith("entry 0 is signed by")
+
+
+@pytest.mark.parametrize("changes", [{"round": 1}, {"attempt": 1}, {"run": "c" * 64}])
+def test_one_attempt_is_charged_once(changes: dict[str, Any]) -> None:
+    delegation = ACTOR.delegation()
+    different = entries(spend(), spend(**changes))
+    assert len(read_export(lines(HEADER, delegation, *different)).entries) == 2
+    twice = entries(spend(), spend(**changes), spend(**changes, steps=1))
+    assert refusal(*lines(HEADER, delegation, *twice)) == (
+        "ledger-broken",
+        "entry 2 charges an attempt that was charged before",
+    )
 
 
 def test_every_receipt_of_the_node_must_name_an_entry_of_the_file() -> None:
@@ -33,7 +172,11 @@ def test_every_receipt_of_the_node_must_name_an_entry_of_the_file() -> None:
         head=NO_PREDECESSOR,
     )
     strangers = world.node_receipt(other, manifest, manifest.hash, 0)
-    assert check_receipts(exported, [*receipts, strangers]) == 2
+    assert check_receipts(exported, [strangers, *receipts]) == 2
+    forged = replace(receipts[0], signatures=((mine.node.public, bytes(64)),))
+    with pytest.raises(VerificationError) as caught:
+        check_receipts(exported, [forged])
+    assert caught.value.code == "bad-signature"
     earlier = replace(exported, entries=entries[:1])
     with pytest.raises(VerificationError) as caught:
         check_receipts(earlier, receipts)
