@@ -9,7 +9,7 @@ from opacus.layers import DPMultiheadAttention
 from structlog.testing import capture_logs
 from torch import Tensor, nn
 
-from accord_client.training.bookkeeping import layer_without_rule
+from accord_client.training.bookkeeping import BookKeeping, layer_without_rule
 from accord_client.training.step import ClippedGradients
 from accord_common.errors import AccordError
 from accord_common.models.tabular import BinaryClassification
@@ -134,10 +134,22 @@ class Foreign(nn.Module):
         return result - result.mean(0)
 
 
+class Steep(nn.Module):
+    """Adds a root of the batch's sum, taken where it is infinitely steep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(24, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.layer(features)
+        return result + (features - features.detach()).sum().sqrt()
+
+
 @pytest.mark.parametrize(
     "make",
-    [lambda: Centred(True), lambda: Centred(False), Shared, Shifted, Foreign],
-    ids=["before", "behind", "table", "shifted", "without a rule"],
+    [lambda: Centred(True), lambda: Centred(False), Shared, Shifted, Foreign, Steep],
+    ids=["before", "behind", "table", "shifted", "without a rule", "infinitely"],
 )
 def test_a_module_that_mixes_rows_is_refused(make: Callable[[], nn.Module]) -> None:
     with pytest.raises(AccordError, match="mixes-rows"):
@@ -216,9 +228,56 @@ def test_a_module_with_a_layer_without_rule_goes_to_opacus_and_says_so() -> None
     for odd in (
         nn.Embedding(3, 2, max_norm=1),
         nn.Embedding(3, 2, scale_grad_by_freq=True),
+        nn.Embedding(3, 2, sparse=True),
         nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
+        with_one_more(nn.Linear(3, 3)),
+        with_one_more(nn.LSTM(3, 2, batch_first=True)),
+        nn.LSTM(3, 2),
+        nn.GRU(3, 2, 2, dropout=0.5, batch_first=True),
+        nn.LSTM(3, 4, proj_size=2, batch_first=True),
     ):
         assert layer_without_rule(odd) is not None
+    single = nn.GRU(3, 2, batch_first=True)
+    single.dropout = 0.5  # between layers, of which there is one
+    assert layer_without_rule(single) is None
+
+
+def with_one_more(layer: nn.Module) -> nn.Module:
+    """A parameter that no rule knows of."""
+    layer.register_parameter("scale", nn.Parameter(torch.ones(1)))
+    return layer
+
+
+def test_book_keeping_itself_takes_no_layer_without_a_rule() -> None:
+    with pytest.raises(AccordError, match=r"unsupported-layer\] PReLU: it has no rule"):
+        BookKeeping(TASK, nn.Sequential(nn.Linear(24, 1), nn.PReLU()))
+
+
+def test_a_call_outside_a_batch_has_no_part_in_the_next() -> None:
+    module = linear()
+    with ClippedGradients(TASK, module, 1) as gradients:
+        before = gradients.sum(DATA, [np.arange(ROWS)]).copy()
+        module(torch.ones(5, 24))
+        assert distance(gradients.sum(DATA, [np.arange(ROWS)]), before) <= 1e-5
+
+
+def test_paths_through_the_graph_are_not_walked_one_by_one() -> None:
+    class Doubled(nn.Module):
+        """2^64 paths from the losses to the data."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            for _ in range(64):
+                features = (features + features) / 2
+            result: Tensor = self.layer(features)
+            return result
+
+    module = Doubled()
+    expected = row_by_row(TASK, module, DATA, np.arange(ROWS), 1)
+    assert distance(clipped(TASK, module, DATA, np.arange(ROWS), 1), expected) <= 1e-5
 
 
 def test_a_frozen_module_has_an_empty_sum() -> None:

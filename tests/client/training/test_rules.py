@@ -54,6 +54,21 @@ class Tied(nn.Module):
         return result.logsumexp(1, keepdim=True)
 
 
+class Unread(nn.Module):
+    """A layer whose output no loss reads, and calls that learn nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread, self.last = nn.Linear(24, 3), nn.Linear(24, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        self.unread(features)
+        with torch.no_grad():
+            size = self.last(features).abs()
+        result: Tensor = self.last(features) / (1 + size)
+        return result
+
+
 class Residual(nn.Module):
     """In-place work, an unused layer, a frozen one with a low-rank pair beside it."""
 
@@ -171,11 +186,14 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "gru both ways": lambda: Sequence(
         nn.GRU(3, 2, 2, batch_first=True, bidirectional=True), "both"
     ),
+    "gru on few steps": lambda: Sequence(nn.GRU(30, 40, batch_first=True), "both"),
     "attention": lambda: nn.Sequential(
         nn.Unflatten(1, (6, 4)), nn.LayerNorm(4), Attention(4, 2), nn.Flatten(), Mean()
     ),
     "in place": lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(24, 1)),
     "used twice": Twice,
+    "conv2d used twice": lambda: image(2, *[nn.Conv2d(2, 2, (3, 1), padding="same")] * 2),
+    "not read": Unread,
     "tied": Tied,
     "residual": Residual,
 }
@@ -195,6 +213,7 @@ OPACUS_CANNOT = {
     "lstm both ways",
     "gru",
     "gru both ways",
+    "gru on few steps",
 }
 
 
