@@ -156,6 +156,14 @@ def test_a_module_that_mixes_rows_is_refused(make: Callable[[], nn.Module]) -> N
         clipped(TASK, make(), DATA, np.arange(ROWS), 1)
 
 
+@pytest.mark.parametrize("make", [lambda: Centred(False), Foreign], ids=["behind", "no rule"])
+def test_a_part_of_one_row_proves_nothing_about_mixing(make: Callable[[], nn.Module]) -> None:
+    with ClippedGradients(TASK, make(), 1) as gradients:
+        gradients.sum(DATA, [np.arange(1)])
+        with pytest.raises(AccordError, match="mixes-rows"):
+            gradients.sum(DATA, [np.arange(2)])
+
+
 def test_a_row_that_is_not_finite_is_not_taken_for_mixing() -> None:
     features = DATA.features.copy()
     features[2], features[3] = np.inf, np.nan

@@ -322,6 +322,15 @@ def test_products_that_cancel_do_not_hide_from_the_clip() -> None:
     assert products.weighted_sum(factors).norm() <= 8
 
 
+@pytest.mark.parametrize("size", [4095, 4096, 4097, 12_288, 12_300])
+def test_a_norm_counts_every_coordinate_also_beyond_whole_blocks(size: int) -> None:
+    samples = torch.arange(1.0, 2 * 3 * size + 1).view(2, 3, size)
+    exact = samples.double().square().sum(2)  # (b, n)
+    assert torch.allclose(Dense(samples[:, 0]).squares(), exact[:, 0], rtol=1e-6)
+    sides = samples.unsqueeze(2), torch.ones(2, 3, 1, 1)
+    assert torch.allclose(Products(*sides).squares(), exact.sum(1), rtol=1e-6)
+
+
 def test_a_norm_from_products_has_their_rounding_on_top() -> None:
     """Two positions leave 2^-12 of terms of 1."""
     outputs = torch.tensor([1, 2**-12 - 1]).view(1, 1, 2, 1)
