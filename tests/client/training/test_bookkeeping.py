@@ -84,6 +84,39 @@ def test_other_than_one_tensor_with_a_row_for_each_row_is_refused() -> None:
             clipped(TASK, Positions(named), DATA, np.arange(3), 1)
 
 
+class Begun(nn.Module):
+    """A sequence that begins with a state of its own, given by name or as a second argument."""
+
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        self.layer, self.named = nn.GRU(4, 1, batch_first=True), named
+
+    def forward(self, features: Tensor) -> Tensor:
+        steps, state = features.view(-1, 6, 4), features.new_ones(1, len(features), 1)
+        outputs, _ = self.layer(steps, hx=state) if self.named else self.layer(steps, state)
+        result: Tensor = outputs[:, -1]
+        return result
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_state_to_begin_with_is_refused(named: bool) -> None:
+    with pytest.raises(AccordError, match=r"unsupported-layer\] GRU"):
+        clipped(TASK, Begun(named), DATA, np.arange(3), 1)
+
+
+def test_losses_that_no_layer_leads_to_have_no_gradient() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.layer(features)
+            return result.detach()
+
+    assert not clipped(TASK, Constant(), DATA, np.arange(ROWS), 1).any()
+
+
 class Centred(nn.Module):
     """Takes the batch's mean off, before its layer or behind it."""
 
@@ -314,3 +347,14 @@ def test_parts_are_as_large_as_memory_allows() -> None:
     assert first == 8
     assert second == 44  # outputs, their gradients, and what is kept of them
     assert sum(seen[3:]) == 60
+
+
+def test_what_is_frozen_takes_no_memory() -> None:
+    taken = []
+    for frozen in (True, False):
+        module = nn.Sequential(nn.Linear(24, 1000), Mean())
+        module[0].weight.requires_grad_(not frozen)
+        engine = BookKeeping(TASK, module)
+        engine.gradients(torch.ones(8, 24), torch.zeros(8, dtype=torch.int64))
+        taken.append(engine.bytes_per_row)
+    assert taken[1] - taken[0] >= 4 * (24 + 1000)
