@@ -219,7 +219,7 @@ def test_the_module_is_left_as_it_was() -> None:
 
 def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
     task, data = BinaryClassification(), table()
-    with pytest.raises(AccordError, match="mixes-rows"):
+    with pytest.raises(AccordError, match=r"\[mixes-rows"):
         ClippedGradients(task, nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)), 1)
 
     class Buffered(nn.Linear):
@@ -227,7 +227,7 @@ def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
             super().__init__(6, 1)
             self.register_buffer("seen", torch.zeros(1))
 
-    with pytest.raises(AccordError, match="unsupported-layer"):
+    with pytest.raises(AccordError, match=r"\[unsupported-layer"):
         ClippedGradients(task, Buffered(), 1)
 
     class Mean(BinaryClassification):
@@ -236,7 +236,7 @@ def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
 
     module = architectures.build("logistic-regression", {}, 6, 1)
     with (
-        pytest.raises(AccordError, match=r"bad-task.*not one a row"),
+        pytest.raises(AccordError, match=r"\[bad-task.*not one a row"),
         ClippedGradients(Mean(), module, 1) as gradients,
     ):
         gradients.sum(data, [np.arange(3)])
@@ -253,7 +253,7 @@ def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
             return result
 
     with (
-        pytest.raises(AccordError, match=r"unsupported-layer.*no gradient per row"),
+        pytest.raises(AccordError, match=r"\[unsupported-layer.*no gradient per row"),
         ClippedGradients(task, Folded(), 1) as gradients,
     ):
         gradients.sum(data, [np.arange(4)])

@@ -60,7 +60,7 @@ def test_an_update_is_new_every_time() -> None:
 def test_a_plan_without_noise_is_refused(value: str) -> None:
     module = architectures.build("logistic-regression", {}, 4, 1)
     for bad in (replace(PLAN, clipping_norm=value), replace(PLAN, noise_multiplier=value)):
-        with pytest.raises(AccordError, match="no-noise"):
+        with pytest.raises(AccordError, match=r"\[no-noise"):
             train_round(TASK, module, np.zeros(5, np.float32), table(), bad)
 
 
