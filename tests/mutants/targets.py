@@ -78,6 +78,6 @@ TARGETS = {
             "client/accord_client/data/sampling.py",
         ),
         ("tests/client/training", "tests/client/data/test_sampling.py"),
-        ("leave_no_memory_behind",),  # a hundred rounds
+        ("leave_no_memory_behind", "learnt_privately"),  # hundreds of steps
     ),
 }

@@ -189,8 +189,9 @@ def refuse_mixing_rows(losses: Tensor, calls: list[_Call], features: Tensor) -> 
             losses[row], places, retain_graph=True, allow_unused=True
         )
         for gradient in taken:
-            # Where another row is not finite, 0 times its derivative is NaN, and no dependence.
-            if gradient is not None and gradient[others].nan_to_num(0, 0, 0).any():
+            # Where another row is not finite, 0 times its derivative is NaN, and no dependence. An
+            # infinite one is: no multiple of 0 is infinite.
+            if gradient is not None and gradient[others].nan_to_num(0).any():
                 raise UsageError(
                     "mixes-rows",
                     "a row's loss depends on another row of its batch, so no clip bounds a row",

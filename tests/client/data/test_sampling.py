@@ -29,7 +29,7 @@ def test_extreme_rates() -> None:
     assert rare.draw().tolist() == [0]
     assert PoissonSampler("0.5", 3, random=words(2**64 - 1)).draw().tolist() == []
     for rate in ("0", "-0.1", "1.01", "0.00000000000000000005"):
-        with pytest.raises(AccordError, match="bad-sampling-rate"):
+        with pytest.raises(AccordError, match=r"\[bad-sampling-rate"):
             PoissonSampler(rate, 3)
 
 

@@ -9,7 +9,7 @@ from opacus.layers import DPMultiheadAttention
 from structlog.testing import capture_logs
 from torch import Tensor, nn
 
-from accord_client.training.bookkeeping import layer_without_rule
+from accord_client.training.bookkeeping import BookKeeping, layer_without_rule
 from accord_client.training.step import ClippedGradients
 from accord_common.errors import AccordError
 from accord_common.models.tabular import BinaryClassification
@@ -35,17 +35,20 @@ def linear() -> nn.Module:
     return nn.Sequential(nn.Linear(24, 9), nn.Tanh(), nn.Linear(9, 1))
 
 
-def test_a_parameter_used_outside_its_layer_is_refused() -> None:
+@pytest.mark.parametrize("first", [True, False])
+def test_a_parameter_used_outside_its_layer_is_refused(first: bool) -> None:
     class Around(nn.Module):
+        """Adds its layer's weights to the layer's output, or the other way round."""
+
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Linear(24, 24)
+            self.layer = nn.Linear(24, 1)
 
         def forward(self, features: Tensor) -> Tensor:
-            result: Tensor = self.layer(features) @ self.layer.weight
-            return result.sum(1, keepdim=True)
+            more, result = self.layer.weight.sum(), self.layer(features)
+            return more + result if first else result + more
 
-    with pytest.raises(AccordError, match=r"unsupported-layer.*outside its layer"):
+    with pytest.raises(AccordError, match=r"\[unsupported-layer.*outside its layer"):
         clipped(TASK, Around(), DATA, np.arange(3), 1)
 
 
@@ -61,7 +64,7 @@ def test_an_input_that_is_overwritten_is_refused() -> None:
             doubled.zero_()
             return result
 
-    with pytest.raises(AccordError, match=r"unsupported-layer.*overwritten"):
+    with pytest.raises(AccordError, match=r"\[unsupported-layer.*overwritten"):
         clipped(TASK, Overwrites(), DATA, np.arange(3), 1)
 
 
@@ -80,8 +83,41 @@ def test_other_than_one_tensor_with_a_row_for_each_row_is_refused() -> None:
             return result
 
     for named in (False, True):
-        with pytest.raises(AccordError, match=r"unsupported-layer\] Embedding"):
+        with pytest.raises(AccordError, match=r"\[unsupported-layer\] Embedding"):
             clipped(TASK, Positions(named), DATA, np.arange(3), 1)
+
+
+class Begun(nn.Module):
+    """A sequence that begins with a state of its own, given by name or as a second argument."""
+
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        self.layer, self.named = nn.GRU(4, 1, batch_first=True), named
+
+    def forward(self, features: Tensor) -> Tensor:
+        steps, state = features.view(-1, 6, 4), features.new_ones(1, len(features), 1)
+        outputs, _ = self.layer(steps, hx=state) if self.named else self.layer(steps, state)
+        result: Tensor = outputs[:, -1]
+        return result
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_state_to_begin_with_is_refused(named: bool) -> None:
+    with pytest.raises(AccordError, match=r"\[unsupported-layer\] GRU"):
+        clipped(TASK, Begun(named), DATA, np.arange(3), 1)
+
+
+def test_losses_that_no_layer_leads_to_have_no_gradient() -> None:
+    class Constant(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.layer(features)
+            return result.detach()
+
+    assert not clipped(TASK, Constant(), DATA, np.arange(ROWS), 1).any()
 
 
 class Centred(nn.Module):
@@ -99,15 +135,16 @@ class Centred(nn.Module):
 
 
 class Shifted(nn.Module):
-    """Lets each row but the first see the one before it."""
+    """Lets each row but the first see the one before it, or but the last the one behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, back: bool) -> None:
         super().__init__()
-        self.layer = nn.Linear(24, 1)
+        self.layer, self.back = nn.Linear(24, 1), back
 
     def forward(self, features: Tensor) -> Tensor:
         result: Tensor = self.layer(features)
-        return result + torch.cat([torch.zeros(1, 1), result[:-1]])
+        none = torch.zeros(1, 1)
+        return result + torch.cat([none, result[:-1]] if self.back else [result[1:], none])
 
 
 class Shared(nn.Module):
@@ -134,14 +171,41 @@ class Foreign(nn.Module):
         return result - result.mean(0)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [lambda: Centred(True), lambda: Centred(False), Shared, Shifted, Foreign],
-    ids=["before", "behind", "table", "shifted", "without a rule"],
-)
+class Steep(nn.Module):
+    """Adds a root of the batch's sum, taken where it is infinitely steep."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(24, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        result: Tensor = self.layer(features)
+        return result + (features - features.detach()).sum().sqrt()
+
+
+MIXING: dict[str, Callable[[], nn.Module]] = {
+    "before": lambda: Centred(True),
+    "behind": lambda: Centred(False),
+    "table": Shared,
+    "back": lambda: Shifted(True),
+    "ahead": lambda: Shifted(False),
+    "without a rule": Foreign,
+    "infinitely": Steep,
+}
+
+
+@pytest.mark.parametrize("make", MIXING.values(), ids=MIXING)
 def test_a_module_that_mixes_rows_is_refused(make: Callable[[], nn.Module]) -> None:
-    with pytest.raises(AccordError, match="mixes-rows"):
+    with pytest.raises(AccordError, match=r"\[mixes-rows"):
         clipped(TASK, make(), DATA, np.arange(ROWS), 1)
+
+
+@pytest.mark.parametrize("make", [lambda: Centred(False), Foreign], ids=["behind", "no rule"])
+def test_a_part_of_one_row_proves_nothing_about_mixing(make: Callable[[], nn.Module]) -> None:
+    with ClippedGradients(TASK, make(), 1) as gradients:
+        gradients.sum(DATA, [np.arange(1)])
+        with pytest.raises(AccordError, match=r"\[mixes-rows"):
+            gradients.sum(DATA, [np.arange(2)])
 
 
 def test_a_row_that_is_not_finite_is_not_taken_for_mixing() -> None:
@@ -200,7 +264,7 @@ def test_what_opacus_cannot_do_is_refused() -> None:
             result: Tensor = self.layer(inputs, inputs)
             return result
 
-    with pytest.raises(AccordError, match=r"unsupported-layer.*TypeError"):
+    with pytest.raises(AccordError, match=r"\[unsupported-layer.*TypeError"):
         clipped(TASK, Encoder(Pairs()), DATA, np.arange(3), 1)
 
 
@@ -216,9 +280,63 @@ def test_a_module_with_a_layer_without_rule_goes_to_opacus_and_says_so() -> None
     for odd in (
         nn.Embedding(3, 2, max_norm=1),
         nn.Embedding(3, 2, scale_grad_by_freq=True),
+        nn.Embedding(3, 2, sparse=True),
         nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)),
+        with_one_more(nn.Linear(3, 3)),
+        with_one_more(nn.LSTM(3, 2, batch_first=True)),
+        nn.LSTM(3, 2),
+        nn.GRU(3, 2, 2, dropout=0.5, batch_first=True),
+        nn.LSTM(3, 4, proj_size=2, batch_first=True),
     ):
         assert layer_without_rule(odd) is not None
+    single = nn.GRU(3, 2, batch_first=True)
+    single.dropout = 0.5  # between layers, of which there is one
+    assert layer_without_rule(single) is None
+
+
+def with_one_more(layer: nn.Module) -> nn.Module:
+    """A parameter that no rule knows of."""
+    layer.register_parameter("scale", nn.Parameter(torch.ones(1)))
+    return layer
+
+
+def test_book_keeping_itself_takes_no_layer_without_a_rule() -> None:
+    with pytest.raises(AccordError, match=r"\[unsupported-layer\] PReLU: it has no rule"):
+        BookKeeping(TASK, nn.Sequential(nn.Linear(24, 1), nn.PReLU()))
+
+
+def test_a_call_outside_a_batch_has_no_part_in_the_next() -> None:
+    module = linear()
+    with ClippedGradients(TASK, module, 1) as gradients:
+        before = gradients.sum(DATA, [np.arange(ROWS)]).copy()
+        module(torch.ones(5, 24))
+        assert distance(gradients.sum(DATA, [np.arange(ROWS)]), before) <= 1e-5
+
+
+def test_paths_through_the_graph_are_not_walked_one_by_one() -> None:
+    class Doubled(nn.Module):
+        """2^64 paths from the losses to the data."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(24, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            for _ in range(64):
+                features = (features + features) / 2
+            result: Tensor = self.layer(features)
+            return result
+
+    module = Doubled()
+    expected = row_by_row(TASK, module, DATA, np.arange(ROWS), 1)
+    assert distance(clipped(TASK, module, DATA, np.arange(ROWS), 1), expected) <= 1e-5
+
+
+def test_opacus_takes_words_as_well() -> None:
+    module = nn.Sequential(nn.Embedding(9, 4), nn.PReLU(), nn.Flatten(), nn.Linear(12, 1))
+    words = Encoded(np.random.default_rng(6).integers(0, 9, (ROWS, 3)), LABELS)
+    expected = row_by_row(TASK, module, words, np.arange(ROWS), 0.5)
+    assert distance(clipped(TASK, module, words, np.arange(ROWS), 0.5), expected) <= 1e-5
 
 
 def test_a_frozen_module_has_an_empty_sum() -> None:
@@ -247,3 +365,14 @@ def test_parts_are_as_large_as_memory_allows() -> None:
     assert first == 8
     assert second == 44  # outputs, their gradients, and what is kept of them
     assert sum(seen[3:]) == 60
+
+
+def test_what_is_frozen_takes_no_memory() -> None:
+    taken = []
+    for frozen in (True, False):
+        module = nn.Sequential(nn.Linear(24, 1000), Mean())
+        module[0].weight.requires_grad_(not frozen)
+        engine = BookKeeping(TASK, module)
+        engine.gradients(torch.ones(8, 24), torch.zeros(8, dtype=torch.int64))
+        taken.append(engine.bytes_per_row)
+    assert taken[1] - taken[0] >= 4 * (24 + 1000)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from accord_client.training.bookkeeping import layer_without_rule
-from accord_client.training.gradients import Products
+from accord_client.training.gradients import Dense, Kernels, Lookups, Products
 from accord_common.models.tabular import BinaryClassification
 from accord_common.tables import Encoded
 from tests.client.training.oracle import (
@@ -52,6 +52,21 @@ class Tied(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         result: Tensor = self.score(torch.tanh(self.mix(self.table(tokens(features))).sum(1)))
         return result.logsumexp(1, keepdim=True)
+
+
+class Unread(nn.Module):
+    """A layer whose output no loss reads, and calls that learn nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread, self.last = nn.Linear(24, 3), nn.Linear(24, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        self.unread(features)
+        with torch.no_grad():
+            size = self.last(features).abs()
+        result: Tensor = self.last(features) / (1 + size)
+        return result
 
 
 class Residual(nn.Module):
@@ -171,11 +186,14 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "gru both ways": lambda: Sequence(
         nn.GRU(3, 2, 2, batch_first=True, bidirectional=True), "both"
     ),
+    "gru on few steps": lambda: Sequence(nn.GRU(30, 40, batch_first=True), "both"),
     "attention": lambda: nn.Sequential(
         nn.Unflatten(1, (6, 4)), nn.LayerNorm(4), Attention(4, 2), nn.Flatten(), Mean()
     ),
     "in place": lambda: nn.Sequential(nn.ReLU(inplace=True), nn.Linear(24, 1)),
     "used twice": Twice,
+    "conv2d used twice": lambda: image(2, *[nn.Conv2d(2, 2, (3, 1), padding="same")] * 2),
+    "not read": Unread,
     "tied": Tied,
     "residual": Residual,
 }
@@ -195,6 +213,7 @@ OPACUS_CANNOT = {
     "lstm both ways",
     "gru",
     "gru both ways",
+    "gru on few steps",
 }
 
 
@@ -303,13 +322,52 @@ def test_products_that_cancel_do_not_hide_from_the_clip() -> None:
     assert products.weighted_sum(factors).norm() <= 8
 
 
+@pytest.mark.parametrize("size", [4095, 4096, 4097, 12_288, 12_300])
+def test_a_norm_counts_every_coordinate_also_beyond_whole_blocks(size: int) -> None:
+    samples = torch.arange(1.0, 2 * 3 * size + 1).view(2, 3, size)
+    exact = samples.double().square().sum(2)  # (b, n)
+    assert torch.allclose(Dense(samples[:, 0]).squares(), exact[:, 0], rtol=1e-6)
+    sides = samples.unsqueeze(2), torch.ones(2, 3, 1, 1)
+    assert torch.allclose(Products(*sides).squares(), exact.sum(1), rtol=1e-6)
+
+
+def test_a_norm_from_products_has_their_rounding_on_top() -> None:
+    """Two positions leave 2^-12 of terms of 1."""
+    outputs = torch.tensor([1, 2**-12 - 1]).view(1, 1, 2, 1)
+    found = Products(torch.ones(1, 1, 2, 1), outputs).squares().sqrt().item()
+    assert found == pytest.approx(2**-12 + 2 * 2**-23, rel=1e-5)
+
+
 def test_small_inputs_do_not_hide_large_gradients() -> None:
-    """|a|^2 is 0 in float32, |a| |g| is 1e5."""
-    products = Products(torch.full((1, 1, 1, 4), 5e-26), torch.full((1, 1, 1, 4), 5e29))
-    assert products.squares().sqrt().item() == pytest.approx(1e5, rel=1e-6)
+    """|a|^2 is 0 in float32 and |g|^2 infinite, |a| |g| is 1e5; the row before is ordinary."""
+    inputs, outputs = (torch.ones(2, 1, 1, 4) for _ in "ag")
+    inputs[1], outputs[1] = 5e-26, 5e29
+    found = Products(inputs, outputs).squares().sqrt()
+    assert found.tolist() == pytest.approx([4, 1e5], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("positions", "inputs", "outputs", "pays"),
+    [(1, 1, 1, True), (2, 4, 4, False), (2, 5, 5, True), (3, 9, 9, False), (3, 10, 10, True)],
+)
+def test_norms_come_from_products_where_that_takes_fewer_operations(
+    positions: int, inputs: int, outputs: int, pays: bool
+) -> None:
+    """T^2 (i + o) against i o, written and read."""
+    assert Products.pay(positions, inputs, outputs) == pays
+
+
+def test_each_form_tells_the_bytes_that_it_keeps() -> None:
+    of_words = Lookups.of(torch.tensor([[1, 1, 2], [4, 0, 4]]), torch.ones(2, 3, 5), 6, 0)
+    assert Dense(torch.ones(3, 5)).held() == 4 * 15
+    assert Kernels(torch.ones(2, 3, 4, 1, 5)).held() == 4 * 120
+    assert Products(torch.ones(3, 1, 2, 4), torch.ones(3, 1, 2, 5)).held() == 4 * (24 + 30)
+    assert of_words.held() == 4 * 3 * 5  # 1 and 2, and 4
 
 
 def test_an_input_too_large_to_be_scaled_exactly_counts_as_infinite() -> None:
     """g * c is a subnormal number, rounded by up to 2^-150, and this input would make it 1e-7."""
     products = Products(torch.full((1, 1, 1, 4), 1e38), torch.full((1, 1, 1, 4), 1e-42))
     assert products.squares().isinf().all()
+    products = Products(torch.full((1, 1, 1, 4), 1e29), torch.full((1, 1, 1, 4), 1e-29))
+    assert products.squares().item() == pytest.approx(16)

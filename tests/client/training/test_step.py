@@ -212,6 +212,13 @@ def test_parts_of_a_batch_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -
     assert np.allclose(whole, around, atol=1e-5)
 
 
+def test_gradients_are_those_of_a_module_in_training() -> None:
+    module = nn.Sequential(nn.Dropout(1), nn.Linear(6, 1)).eval()
+    with ClippedGradients(BinaryClassification(), module, 1) as gradients:
+        total = gradients.sum(table(), [np.arange(9)])
+    assert not total[:6].any() and total[6]
+
+
 def test_the_module_is_left_as_it_was() -> None:
     class Broken(MulticlassClassification):
         def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -235,7 +242,7 @@ def test_the_module_is_left_as_it_was() -> None:
 
 def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
     task, data = BinaryClassification(), table()
-    with pytest.raises(AccordError, match="mixes-rows"):
+    with pytest.raises(AccordError, match=r"\[mixes-rows"):
         ClippedGradients(task, nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)), 1)
 
     class Buffered(nn.Linear):
@@ -243,7 +250,7 @@ def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
             super().__init__(6, 1)
             self.register_buffer("seen", torch.zeros(1))
 
-    with pytest.raises(AccordError, match="unsupported-layer"):
+    with pytest.raises(AccordError, match=r"\[unsupported-layer"):
         ClippedGradients(task, Buffered(), 1)
 
     class Mean(BinaryClassification):
@@ -252,7 +259,7 @@ def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
 
     module = architectures.build("logistic-regression", {}, 6, 1)
     with (
-        pytest.raises(AccordError, match=r"bad-task.*not one a row"),
+        pytest.raises(AccordError, match=r"\[bad-task.*not one a row"),
         ClippedGradients(Mean(), module, 1) as gradients,
     ):
         gradients.sum(data, [np.arange(3)])
@@ -269,7 +276,7 @@ def test_what_cannot_be_clipped_row_by_row_is_refused() -> None:
             return result
 
     with (
-        pytest.raises(AccordError, match=r"unsupported-layer.*no gradient per row"),
+        pytest.raises(AccordError, match=r"\[unsupported-layer.*no gradient per row"),
         ClippedGradients(task, Folded(), 1) as gradients,
     ):
         gradients.sum(data, [np.arange(4)])
@@ -290,3 +297,28 @@ def test_a_parameter_without_part_in_the_output_stays_where_it_is() -> None:
         total = gradients.sum(table(), [np.arange(4)])
     assert total[:7].all()
     assert not total[7:].any()
+
+
+def test_a_part_in_which_less_learns_adds_less() -> None:
+    class Choosy(nn.Module):
+        """Uses one layer for parts of more than two rows, and both for more than four."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other = nn.Linear(6, 1), nn.Linear(6, 1)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result = features[:, :1]
+            if len(features) > 2:
+                result = result + self.one(features)
+            if len(features) > 4:
+                result = result + self.other(features)
+            return result
+
+    data, rows = table(), np.arange(8)
+    with ClippedGradients(BinaryClassification(), Choosy(), 1) as gradients:
+        of_both, of_one, of_none = (gradients.sum(data, [rows[:size]]).copy() for size in (8, 4, 2))
+        assert of_both.all() and of_one[:7].all()
+        assert not of_one[7:].any() and not of_none.any()
+        for parts in ([rows, rows[:4], rows[:2]], [rows[:2], rows[:4], rows]):
+            assert np.allclose(gradients.sum(data, parts), of_both + of_one, atol=1e-5)
