@@ -42,6 +42,9 @@ def test_every_coordinate_gets_its_own_noise_on_top_of_what_it_holds(size: int) 
     # float32 leaves coincidences: 0 about once in 4 million numbers, the same value more often.
     assert np.count_nonzero(noise) >= size - 3
     assert np.unique(noise).size > 0.9 * size
+    exact = np.zeros(size)  # float64 leaves one in a million such vectors
+    NoiseSource().add(exact, 1)
+    assert np.unique(exact).size == size and exact.all()
 
 
 def test_no_stream_is_seen_twice() -> None:
