@@ -178,10 +178,18 @@ class Bench:
             for name in [name for name in sys.modules if name.startswith(_OURS)]:
                 del sys.modules[name]
             sys.meta_path.insert(0, Mutated(source, code))
-        os._exit(self._pytest(["--tb=no", *tests], []))
+        os._exit(self._pytest(["--tb=no", *tests], [Imports()]))
 
     def _pytest(self, tests: Any, plugins: list[object]) -> int:
         return int(pytest.main([*_OPTIONS, *self._deselect, *tests], plugins=plugins))
+
+
+class Imports:
+    """A pytest plugin: a test file that a mutant lets nobody import has noticed it."""
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            os._exit(1)
 
 
 class Mutated(importlib.machinery.SourceFileLoader):

@@ -136,7 +136,7 @@ def _left_out(node: ast.AST, field: str, index: int | None, child: ast.AST) -> b
 
 def _is_type(value: ast.AST) -> bool:
     return isinstance(value, ast.Subscript) and ast.unparse(value.value) in (
-        *("Literal", "tuple", "list", "dict", "Callable", "Sequence", "Counter", "set"),
+        *("Literal", "tuple", "list", "dict", "Mapping", "Callable", "Sequence", "Counter", "set"),
     )
 
 

@@ -28,6 +28,7 @@ def test_extreme_rates() -> None:
     rare = PoissonSampler("0.00000000000000000006", 3, random=words(0, 1, 2))  # just above 2^-64
     assert rare.draw().tolist() == [0]
     assert PoissonSampler("0.5", 3, random=words(2**64 - 1)).draw().tolist() == []
+    assert PoissonSampler("0.5", 0).draw().tolist() == []
     for rate in ("0", "-0.1", "1.01", "0.00000000000000000005"):
         with pytest.raises(AccordError, match=r"\[bad-sampling-rate"):
             PoissonSampler(rate, 3)

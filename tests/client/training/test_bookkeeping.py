@@ -45,8 +45,9 @@ def test_a_parameter_used_outside_its_layer_is_refused(first: bool) -> None:
             self.layer = nn.Linear(24, 1)
 
         def forward(self, features: Tensor) -> Tensor:
-            more, result = self.layer.weight.sum(), self.layer(features)
-            return more + result if first else result + more
+            more, own = self.layer.weight.sum(), self.layer(features)
+            result: Tensor = more + own if first else own + more
+            return result
 
     with pytest.raises(AccordError, match=r"\[unsupported-layer.*outside its layer"):
         clipped(TASK, Around(), DATA, np.arange(3), 1)
@@ -105,6 +106,22 @@ class Begun(nn.Module):
 def test_a_state_to_begin_with_is_refused(named: bool) -> None:
     with pytest.raises(AccordError, match=r"\[unsupported-layer\] GRU"):
         clipped(TASK, Begun(named), DATA, np.arange(3), 1)
+
+
+def test_a_sequence_without_a_batch_is_refused() -> None:
+    class Whole(nn.Module):
+        """Reads the rows as one sequence, which one row does not show."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.GRU(24, 1, batch_first=True)
+
+        def forward(self, features: Tensor) -> Tensor:
+            result: Tensor = self.layer(features)[0]
+            return result
+
+    with pytest.raises(AccordError, match=r"\[unsupported-layer\] GRU: .* without a batch"):
+        clipped(TASK, Whole(), DATA, np.arange(1), 1)
 
 
 def test_losses_that_no_layer_leads_to_have_no_gradient() -> None:

@@ -1,7 +1,10 @@
 """The noise is Gaussian with the variance that is charged, and never repeats."""
 
+import os
+
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from scipy import stats
 
 from accord_client.training.noise import PAIRS, NoiseSource
@@ -42,6 +45,24 @@ def test_every_coordinate_gets_its_own_noise_on_top_of_what_it_holds(size: int) 
     # float32 leaves coincidences: 0 about once in 4 million numbers, the same value more often.
     assert np.count_nonzero(noise) >= size - 3
     assert np.unique(noise).size > 0.9 * size
+    exact = np.zeros(size)  # float64 leaves one in a million such vectors
+    NoiseSource().add(exact, 1)
+    assert np.unique(exact).size == size and exact.all()
+
+
+def test_the_numbers_are_box_and_mullers_of_the_ciphers_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = bytes(range(32))
+    monkeypatch.setattr(os, "urandom", lambda count: key[:count])
+    source, stream = NoiseSource(), Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+    for _ in range(2):
+        found = np.zeros(6)
+        source.add(found, 3.0)
+        words = np.frombuffer(stream.update(bytes(6 * 8)), "<u8") >> np.uint64(11)
+        radius, angle = np.sqrt(-2 * np.log((words[:3] + 1.0) / 2**53)), words[3:] / 2**53
+        halves = [radius * wave(2 * np.pi * angle) for wave in (np.cos, np.sin)]
+        assert np.allclose(found, 3 * np.concatenate(halves), rtol=1e-12, atol=0)
 
 
 def test_no_stream_is_seen_twice() -> None:

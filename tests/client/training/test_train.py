@@ -66,8 +66,9 @@ def test_a_plan_without_noise_is_refused(value: str) -> None:
 
 def test_a_model_of_another_size_is_refused() -> None:
     module = architectures.build("logistic-regression", {}, 4, 1)
-    with pytest.raises(AccordError, match="bad-vector"):
-        train_round(TASK, module, np.zeros(6, np.float32), table(), PLAN)
+    for bad in (np.zeros(6, np.float32), np.zeros((5, 1), np.float32)):
+        with pytest.raises(AccordError, match=r"\[bad-vector"):
+            train_round(TASK, module, bad, table(), PLAN)
 
 
 def test_a_step_is_cut_into_groups_by_its_public_size(monkeypatch: pytest.MonkeyPatch) -> None:
