@@ -1,4 +1,4 @@
-"""Lower a site's own cap in mid-run, so that it ends after a known number of attempts."""
+"""Lower a site's own cap below what it accepted, so that it stops after so many attempts."""
 
 import io
 import time
@@ -13,29 +13,29 @@ from accord_server.cli import run_text
 from accord_server.coordinator import desk
 from accord_server.demo.federation import Federation
 from accord_server.demo.processes import Actor
-from tests.e2e.killing import frozen
 from tests.recording.knowing import entries
 
 DELTA = "0.00001"
 PATIENCE_S, POLL_S = 60.0, 0.02
 
 
-def stop_after_two_more(federation: Federation, node: Actor, before: int) -> int:
-    """Once a run is under way, cap a site at two attempts more; returns how many in the run.
+def cap_after_consent(federation: Federation, node: Actor, run: str, attempts: int) -> None:
+    """As soon as a site has accepted a run, cap it at so many attempts.
 
-    Before the run its ledger had `before` entries, all of the run's mechanism. The aggregator
-    stands still meanwhile, so that one attempt at most is under way at the node.
+    Before the run its ledger had entries of the run's mechanism alone. The caller holds the
+    aggregator still, so that no attempt begins before.
     """
+    party = Home.open(node.home / "accord").profile.party
     until, pause = time.monotonic() + PATIENCE_S, Event()
-    while len(entries(node)) == before and time.monotonic() < until:
-        pause.wait(POLL_S)
-    with frozen(federation.services.pid(federation.aggregator)):
-        spends = [entry.spend for entry, _ in entries(node)]
-        rule, most = RdpFilter(Cap(epsilon="0", delta=DELTA)), len(spends) + 2
-        fits, one_too_many = (rule.epsilon(spends[:1] * count) for count in (most, most + 1))
-        cap = f"{(fits + one_too_many) / 2:.9f}"
-        federation.at(node, "budget", "cap", "tumours", "--epsilon", cap, "--delta", DELTA)
-    return most - before
+    with Home.open(federation.coordinator.home / "accord").registry() as client:
+        while not any(c.party == party and c.decision for c in client.run(run).consents):
+            assert time.monotonic() < until, f"no consent of {node.name} in {PATIENCE_S:g} s"
+            pause.wait(POLL_S)
+    spends = [entry.spend for entry, _ in entries(node)]
+    rule, most = RdpFilter(Cap(epsilon="0", delta=DELTA)), len(spends) + attempts
+    fits, one_too_many = (rule.epsilon(spends[:1] * count) for count in (most, most + 1))
+    cap = f"{(fits + one_too_many) / 2:.9f}"
+    federation.at(node, "budget", "cap", "tumours", "--epsilon", cap, "--delta", DELTA)
 
 
 def shown(federation: Federation, run: str) -> tuple[Any, Any, str]:

@@ -21,7 +21,8 @@ from accord_common.home import Home
 from accord_server.coordinator import desk
 from accord_server.demo.processes import CommandFailed
 from tests import federations
-from tests.e2e.capping import at_node, shown, stop_after_two_more
+from tests.e2e.capping import at_node, cap_after_consent, shown
+from tests.e2e.killing import frozen
 from tests.known import installing
 from tests.known.sums import check_sums, tables_of
 from tests.recording.fields import (
@@ -39,7 +40,8 @@ from tests.recording.reading import Request, body_of, envelopes, leaves
 
 PLAIN, CHANGED, CAPPED, NEEDED = range(4)  # runs
 BROKEN, AT_ITS_CAP, LAST = 2, 3, 1  # the site that leaves each of the later ones
-ROUNDS, MANY = 2, 20  # MANY: not over before a steward has found the terminal
+ROUNDS, MANY = 2, 5
+PAID = 2  # of MANY, by the site at its cap
 OVER_BUDGET, OTHER_FILE = "budget-exceeded", "dataset-changed"
 
 
@@ -62,6 +64,15 @@ def start(recorded: Recorded, **changes: Any) -> str:
     federation = recorded.federation
     recorded.runs.append(federation.start_run(federations.plan(federation, **changes)))
     return recorded.runs[-1]
+
+
+def start_capped(recorded: Recorded, site: int, **changes: Any) -> str:
+    """Start a run of MANY rounds that a site accepts; then its steward allows PAID attempts."""
+    federation = recorded.federation
+    with frozen(federation.services.pid(federation.aggregator)):
+        run = start(recorded, rounds=MANY, **changes)
+        cap_after_consent(federation, federation.nodes[site], run, PAID)
+    return run
 
 
 def three(recorded: Recorded) -> list[str]:
@@ -99,23 +110,22 @@ def test_a_changed_file_is_told_without_any_of_it(recorded: Recorded) -> None:
 
 def test_a_run_goes_on_without_a_node_whose_cap_is_lowered(recorded: Recorded) -> None:
     federation, node = recorded.federation, recorded.federation.nodes[AT_ITS_CAP]
-    run = start(recorded, rounds=MANY, task=installing.TASK)
-    charged = stop_after_two_more(federation, node, 2 * ROUNDS)
+    run = start_capped(recorded, AT_ITS_CAP, task=installing.TASK)
     updates = federations.follow(federation, run)
     assert (updates[-1]["state"], updates[-1]["rounds"]) == ("completed", MANY), updates[-1]
-    assert updates[-1]["refused"] == {node.name: {"round": charged + 1, "code": OVER_BUDGET}}
+    assert updates[-1]["refused"] == {node.name: {"round": PAID + 1, "code": OVER_BUDGET}}
     view, rounds, text = shown(federation, run)
     refusals = {item.party: item.refusal for item in view.consents if item.refusal is not None}
     party = recorded.home(AT_ITS_CAP).profile.party
     assert {who: (at.round, at.code) for who, at in refusals.items()} == {
-        party: (charged, OVER_BUDGET)
+        party: (PAID, OVER_BUDGET)
     }
     told = [(party in attempt.cohort, attempt.refused) for attempt in rounds]
-    left = MANY - charged
-    assert told == [(True, {})] * charged + [(False, {party: OVER_BUDGET})] * left
-    assert f"not from round {charged + 1} [{OVER_BUDGET}]" in text
+    left = MANY - PAID
+    assert told == [(True, {})] * PAID + [(False, {party: OVER_BUDGET})] * left
+    assert f"not from round {PAID + 1} [{OVER_BUDGET}]" in text
     told_here = at_node(federation, node, run)
-    assert (told_here["round"], told_here["code"]) == (charged, OVER_BUDGET)
+    assert (told_here["round"], told_here["code"]) == (PAID, OVER_BUDGET)
     assert "would reach" in told_here["reason"]  # figures: for the steward alone
     assert "would reach" not in str(updates) + text
     both = 2 * ROUNDS  # the runs before; one of them without the site whose file had changed
@@ -123,26 +133,25 @@ def test_a_run_goes_on_without_a_node_whose_cap_is_lowered(recorded: Recorded) -
         both + MANY,
         both + MANY,
         ROUNDS + MANY,
-        both + charged,
+        both + PAID,
     ]
 
 
 def test_a_run_that_needs_a_node_at_its_cap_ends_and_says_why(recorded: Recorded) -> None:
     federation, node = recorded.federation, recorded.federation.nodes[LAST]
     before = [len(recorded.entries(site)) for site in range(AT_ITS_CAP)]
-    run = start(recorded, rounds=MANY, datasets=three(recorded))
-    charged = stop_after_two_more(federation, node, before[LAST])
+    run = start_capped(recorded, LAST, datasets=three(recorded))
     end = ended(recorded)
-    assert (end["state"], end["code"], end["rounds"]) == ("failed", "too-few-nodes", charged), end
+    assert (end["state"], end["code"], end["rounds"]) == ("failed", "too-few-nodes", PAID), end
     assert node.name in end["cause"] and f"[{OVER_BUDGET}]" in end["cause"]
-    assert end["refused"] == {node.name: {"round": charged + 1, "code": OVER_BUDGET}}
+    assert end["refused"] == {node.name: {"round": PAID + 1, "code": OVER_BUDGET}}
     # It said so before the round: nobody was charged for an attempt that could not succeed.
     after = [len(recorded.entries(site)) for site in range(AT_ITS_CAP)]
-    assert after == [count + charged for count in before]
+    assert after == [count + PAID for count in before]
     view, _, text = shown(federation, run)
     assert (view.state, view.code) == ("failed", "too-few-nodes")
     assert node.name in view.cause and f"[{OVER_BUDGET}]" in view.cause
-    assert f"not from round {charged + 1} [{OVER_BUDGET}]" in text
+    assert f"not from round {PAID + 1} [{OVER_BUDGET}]" in text
     assert at_node(federation, node, run)["code"] == OVER_BUDGET
     federation.at(recorded.federation.nodes[0], "check")
 
