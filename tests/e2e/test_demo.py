@@ -107,7 +107,10 @@ def test_a_second_demo_needs_reset_and_touches_nothing_foreign(
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.soak(sample=0, full=1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, HANG_UP])
 def test_an_interrupted_demo_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
     home = tmp_path / "demo"
     with subprocess.Popen(

@@ -33,7 +33,7 @@ def spends(federation: Federation, index: int) -> list[Spend]:
         ledger.close()
 
 
-@pytest.mark.soak(sample=12, full=100)
+@pytest.mark.soak(sample=0, full=100)
 def test_a_long_run_with_two_node_restarts(size: int) -> None:
     with federations.temporary() as federation:
         run = federation.start_run(

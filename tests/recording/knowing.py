@@ -113,17 +113,20 @@ class Recorded:
         return known
 
     def _made(self, site: int) -> set[str]:
-        """Hashes of what this site itself sent: objects, envelopes, sealed vectors."""
-        found = {envelope.hash for envelope in envelopes(self.requests[site])}
+        """Hashes of what this site sent: envelopes, sealed vectors, and any site's objects."""
+        found = self._objects | {envelope.hash for envelope in envelopes(self.requests[site])}
         for request in self.requests[site]:
-            content = content_of(request)
-            if content is not None:
-                found.add(hashlib.sha256(content).hexdigest())
             for path, value in leaves(request):
                 if path == "chunk":
                     root = b"accord upload v1" + hashlib.sha256(value).digest()
                     found.add(hashlib.sha256(root).hexdigest())
         return found | cut_off(self.requests[site], found)
+
+    @cached_property
+    def _objects(self) -> set[str]:
+        """Ids of all objects; one that several sites have alike is taken from the first."""
+        contents = (content_of(request) for sent in self.requests for request in sent)
+        return {hashlib.sha256(one).hexdigest() for one in contents if one is not None}
 
     @cached_property
     def _shared(self) -> set[str]:

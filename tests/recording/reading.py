@@ -7,7 +7,7 @@ AssertionError. A leaf is (path, value); lists repeat a path, so a path names a 
 
 import json
 from base64 import b64decode
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +134,8 @@ def envelopes(sent: Iterable[Request]) -> Iterator[Envelope]:
             yield from _inside(json.loads(request.body))
 
 
-def cut_off(sent: Iterable[Request], objects: Collection[str]) -> set[str]:
-    """Ids that the last `push-messages` of a run announces where none of `objects` followed.
+def cut_off(sent: Iterable[Request], objects: Set[str]) -> set[str]:
+    """Ids that the last `push-messages` of a run announces where some of `objects` never followed.
 
     A run's end cuts off what a node is saying: its acknowledgement, or why it cannot go on. What is
     left of that are ids, once a run.
@@ -145,16 +145,13 @@ def cut_off(sent: Iterable[Request], objects: Collection[str]) -> set[str]:
         if request.path == "/v1/fleet/push-messages":
             body = PushMessagesRequest.FromString(request.body)
             (message,) = body.messages_list
-            last[message.metadata.run_id] = message.metadata.message_id, body.message_object_trees
-    found: set[str] = set()
-    for announced, trees in last.values():
-        if announced not in objects:
-            ahead = list(trees)
+            ids, ahead = {message.metadata.message_id}, list(body.message_object_trees)
             while ahead:
                 tree = ahead.pop()
-                found.add(tree.object_id)
+                ids.add(tree.object_id)
                 ahead += tree.children
-    return found
+            last[message.metadata.run_id] = ids
+    return {id_ for ids in last.values() if not ids <= objects for id_ in ids}
 
 
 def body_of(envelope: Envelope) -> Any:

@@ -300,6 +300,7 @@ def draw(folder: Path, rows: slice) -> Path:
     return folder
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_pictures_are_agreed_on_trained_on_and_scored(
     federation: Federation, tmp_path: Path
 ) -> None:
