@@ -15,7 +15,7 @@ from accord_server.logs import log_as_json
 from accord_server.registry import settings as stored
 from accord_server.registry.server import Server, listen
 from accord_server.registry.settings import Settings
-from accord_server.registry.setup import initialise, migrate, rebuild_projections
+from accord_server.registry.setup import check, initialise, migrate, rebuild_projections
 
 app = verbs("Set up and start the registry.")
 
@@ -39,6 +39,14 @@ def init(
     url: Annotated[
         str, typer.Option(help="Address that partners use; https://HOST:PORT where not given.")
     ] = "",
+    database_url: Annotated[
+        str,
+        typer.Option(
+            envvar="ACCORD_REGISTRY_DATABASE_URL",
+            help="postgresql://USER@HOST:PORT/NAME, without a password: that goes into "
+            "passfile=/path, ~/.pgpass or $PGPASSWORD. A file in the folder where not given.",
+        ),
+    ] = "",
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Make a registry and print the first coordinator's one-time invitation."""
@@ -55,6 +63,7 @@ def init(
         certificate=certificate.absolute(),
         key=key.absolute(),
         ca=ca.absolute(),
+        database_url=database_url,
     )
     log_as_json()
     invitation = asyncio.run(initialise(settings))
@@ -88,7 +97,7 @@ def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None
             f"Listening on {settings.url}",
         )
 
-    asyncio.run(migrate(settings))
+    asyncio.run(check(settings))
     with listen(settings) as bound:
         Server(settings, listening).run(sockets=[bound])
 
@@ -104,6 +113,21 @@ def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> Non
         {"status": "ready", "url": settings.url} | info.model_dump(),
         format_,
         f"Ready at {settings.url}: release {info.version}, protocol {info.protocol}",
+    )
+
+
+@app.command("migrate", epilog="Example: accord registry migrate")
+def migrate_(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+    """Bring the database of an older release to this one; stop the registry and back up first."""
+    settings = stored.load(home.expanduser().absolute())
+    log_as_json()
+    found = asyncio.run(migrate(settings))
+    emit(
+        {"before": found.revision, "release": found.release, "changed": found.state == "older"},
+        format_,
+        f"Brought from schema {found.revision} to this release's"
+        if found.state == "older"
+        else "The database has this release's schema already",
     )
 
 

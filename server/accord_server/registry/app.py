@@ -22,7 +22,6 @@ from accord_server.registry.budgets.endpoints import router as budgets
 from accord_server.registry.changes import Changes
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.datasets.endpoints import router as datasets
-from accord_server.registry.db import Database
 from accord_server.registry.limits import Limits
 from accord_server.registry.offers.endpoints import router as offers
 from accord_server.registry.partners.endpoints import router as partners
@@ -86,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
     _require_allow()
     parts = Registry(
         settings=settings,
-        database=Database(settings.database),
+        database=settings.open_database(),
         changes=Changes(),
         runs=RunCache(),
         log_key=settings.read_log_key(),

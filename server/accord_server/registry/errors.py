@@ -19,6 +19,7 @@ from accord_common.errors import (
     TransportError,
     UsageError,
 )
+from accord_server.registry.faults import DatabaseFault
 
 _log = structlog.get_logger("accord.registry")
 
@@ -54,6 +55,16 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, AccordError)
         return problem(error, error.status)
 
+    async def database(request: Request, error: Exception) -> Response:
+        assert isinstance(error, DatabaseFault)
+        _log.error("database", path=request.url.path, code=error.code, cause=error.message)
+        shown = TransportError(
+            error.code,
+            "the registry's database does not answer as it should",
+            hint="Try again; whoever runs the registry finds the cause in its log.",
+        )
+        return problem(shown, shown.status)
+
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code, kind = _CODES.get(error.status_code, ("bad-request", UsageError))
@@ -72,6 +83,7 @@ def install(app: FastAPI) -> None:
         return problem(shown, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     app.add_exception_handler(AccordError, accord)
+    app.add_exception_handler(DatabaseFault, database)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, unexpected)

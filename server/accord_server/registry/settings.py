@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from accord_common.errors import UsageError
 from accord_common.files import replace_file
 from accord_common.identity import SigningKey
-from accord_server.registry.db import sqlite_url
+from accord_server.registry.db import Database
+from accord_server.registry.engines import Bounds, check_url, sqlite_url
 
 SETTINGS = "registry.json"
 
@@ -19,9 +20,12 @@ class Settings(BaseSettings):
     """Where the registry keeps its data, and where it listens; ACCORD_REGISTRY_* overrides a field.
 
     `url` is the address that invitations carry; `certificate`, `key` and `ca` are PEM files.
+    `database_url` is PostgreSQL's address; empty is a file in `home`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ACCORD_REGISTRY_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="ACCORD_REGISTRY_", extra="forbid", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path
     host: str
@@ -30,11 +34,33 @@ class Settings(BaseSettings):
     certificate: Path
     key: Path
     ca: Path
+    database_url: str = ""
+    database_connections: Annotated[int, Field(ge=1, le=100)] = 10
+    database_statement_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30
+    database_lock_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10
+
+    @field_validator("database_url")
+    @classmethod
+    def _without_password(cls, value: str) -> str:
+        return check_url(value) if value else value
 
     @property
     def database(self) -> str:
-        """SQLAlchemy's address of the database."""
-        return sqlite_url(self.home / "registry.db")
+        """The database's address; it holds no password."""
+        return self.database_url or sqlite_url(self.home / "registry.db")
+
+    def open_database(self) -> Database:
+        """The database, within the bounds that serving needs."""
+        bounds = Bounds(
+            self.database_connections,
+            self.database_statement_timeout_s,
+            self.database_lock_timeout_s,
+        )
+        return Database(self.database, bounds)
+
+    def open_patiently(self) -> Database:
+        """The database for one long piece of work: statements take what they need."""
+        return Database(self.database, Bounds(2, 0, self.database_lock_timeout_s))
 
     @property
     def blobs(self) -> Path:

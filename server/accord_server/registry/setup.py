@@ -1,6 +1,8 @@
 """Making a registry, and repairing one: what is done before it serves."""
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from sqlalchemy import func, select
@@ -14,6 +16,7 @@ from accord_server.ca import fingerprint
 from accord_server.registry.db import Database
 from accord_server.registry.partners.service import invite
 from accord_server.registry.records.rebuild import rebuild
+from accord_server.registry.schema import Found, refusal
 from accord_server.registry.settings import SETTINGS, Settings, load
 from accord_server.registry.tables import MemberRow
 
@@ -24,18 +27,20 @@ async def initialise(settings: Settings) -> Invitation:
     Again, while nobody has joined: a new invitation, everything else stays.
 
     Raises:
-        UsageError: `registry-exists`, `bad-certificate`.
+        UsageError: `registry-exists`, `bad-certificate`, `foreign-database`, `wrong-schema`.
     """
-    _check_certificate(settings)
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    settings.home.chmod(0o700)
-    if (settings.home / SETTINGS).exists():
+    check_certificate(settings)
+    again = (settings.home / SETTINGS).exists()
+    if again:
         settings = load(settings.home)
     else:
-        write_secret(settings.log_key, SigningKey.generate().to_pem())
-        settings.save()
-    database = Database(settings.database)
-    try:
+        make_home(settings)
+    async with using(settings.open_patiently()) as database:
+        if not again:
+            await require_empty(database, settings)
+            if not settings.log_key.exists():
+                write_secret(settings.log_key, SigningKey.generate().to_pem())
+            settings.save()
         await database.migrate()
         async with database.write() as session:
             if (await session.execute(select(func.count(MemberRow.party)))).scalar_one():
@@ -46,31 +51,65 @@ async def initialise(settings: Settings) -> Invitation:
                 )
             pinned = fingerprint(settings.ca.read_bytes())
             return invite(session, settings.url, pinned, None, None, now())
-    finally:
-        await database.close()
 
 
-async def migrate(settings: Settings) -> None:
-    """Bring the database to this release's schema; UsageError `wrong-schema` if it is newer."""
-    database = Database(settings.database)
-    try:
-        await database.migrate()
-    finally:
-        await database.close()
+async def migrate(settings: Settings) -> Found:
+    """Bring the database to this release's schema; return what was found.
+
+    Raises:
+        UsageError: `wrong-schema` where it is newer, or empty; `foreign-database`.
+    """
+    async with using(settings.open_patiently()) as database:
+        found = await database.look()
+        if found.state == "empty":
+            raise refusal(found)
+        return await database.migrate()
+
+
+async def check(settings: Settings) -> None:
+    """Raise UsageError unless the database has this release's schema."""
+    async with using(settings.open_database()) as database:
+        await database.check()
 
 
 async def rebuild_projections(settings: Settings) -> int:
     """Derive all projections anew; return the number of records."""
-    database = Database(settings.database)
-    try:
-        await database.migrate()
+    async with using(settings.open_patiently()) as database:
+        await database.check()
         async with database.write() as session:
             return await rebuild(session)
+
+
+@asynccontextmanager
+async def using(database: Database) -> AsyncIterator[Database]:
+    """Close a database at the end of a block."""
+    try:
+        yield database
     finally:
         await database.close()
 
 
-def _check_certificate(settings: Settings) -> None:
+async def require_empty(database: Database, settings: Settings) -> None:
+    """Raise UsageError `registry-exists`, or `schema`'s, unless nothing is in the database."""
+    found = await database.look()
+    if found.state == "foreign":
+        raise refusal(found)
+    if found.state != "empty":
+        raise UsageError(
+            "registry-exists",
+            "the database holds a registry already",
+            hint=f"Name the folder that belongs to it, not {settings.home}, or another database.",
+        )
+
+
+def make_home(settings: Settings) -> None:
+    """Make the registry's folder, for its owner alone."""
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    settings.home.chmod(0o700)
+
+
+def check_certificate(settings: Settings) -> None:
+    """Raise UsageError `no-file`, `bad-certificate` unless the three PEM files fit."""
     for path in (settings.certificate, settings.key, settings.ca):
         _require_file(path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

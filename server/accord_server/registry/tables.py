@@ -200,6 +200,15 @@ class SpendRow(Base):
 # Operational
 
 
+class ReleaseRow(Base):
+    """Which release brought the schema to a revision."""
+
+    __tablename__ = "releases"
+    revision: Mapped[str] = mapped_column(String(64), primary_key=True)
+    release: Mapped[str] = mapped_column(Word)
+    applied: Mapped[datetime] = mapped_column(Moment)
+
+
 class InvitationRow(Base):
     """A one-time invitation, by its code's hash; kept after use: who invited whom."""
 

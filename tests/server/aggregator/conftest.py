@@ -1,5 +1,13 @@
 """The real registry, in this process, with a world that has joined it and signed."""
 
-from tests.server.registry.conftest import certificates, stack, template
+import pytest
 
-__all__ = ["certificates", "stack", "template"]
+from tests.server.registry.conftest import certificates, databases, stack, template
+
+__all__ = ["certificates", "databases", "stack", "template"]
+
+
+@pytest.fixture(scope="session")
+def engine() -> str:
+    """Which database it has is the registry's own tests' business."""
+    return "sqlite"

@@ -127,7 +127,9 @@ def complete(stack: Stack, keys: RunKeys, manifest: Envelope) -> Envelope:
     return result
 
 
-def settings_in(home: Path, certificates: Path, port: int = 8443) -> Settings:
+def settings_in(
+    home: Path, certificates: Path, port: int = 8443, database_url: str = ""
+) -> Settings:
     return Settings(
         home=home,
         host="127.0.0.1",
@@ -136,6 +138,7 @@ def settings_in(home: Path, certificates: Path, port: int = 8443) -> Settings:
         certificate=certificates / "server.pem",
         key=certificates / "server.key",
         ca=certificates / "ca.pem",
+        database_url=database_url,
     )
 
 

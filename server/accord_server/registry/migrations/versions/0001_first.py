@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from accord_server.registry.db import append_only
+from accord_server.registry.schema import append_only
 
 revision = "0001"
 down_revision = None
@@ -287,3 +287,5 @@ def downgrade() -> None:
     op.drop_table("blobs")
     op.drop_index(op.f("ix_agreements_id"), table_name="agreements")
     op.drop_table("agreements")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("DROP FUNCTION records_append_only")

@@ -1,0 +1,141 @@
+"""The two databases that a registry may have: where they are, and how one connects.
+
+Guarantees: an address never holds a password (libpq's places do: `passfile`, `$PGPASSFILE`,
+`$PGPASSWORD`, `~/.pgpass`), so it may be shown; over a network the server must prove its name
+unless `sslmode` says otherwise; every statement and every wait for a lock is bounded; a connection
+that died is replaced before it is used. No SQL parameter gets into an error or a log.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import asyncpg
+from sqlalchemy import Connection, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from accord_common.errors import UsageError
+
+WRITES = "accord_writes"  # execution option of sessions that may write
+CONNECT_TIMEOUT_S = 10.0
+_SCHEMES = frozenset({"postgresql", "postgres"})
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a process may take of its database; 0 s is without end.
+
+    `statement_s` is PostgreSQL's alone. `lock_s` also says how long a writer waits for the writer
+    of another process.
+    """
+
+    connections: int = 10
+    statement_s: float = 30.0
+    lock_s: float = 10.0
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the address of a database in a file."""
+    return f"sqlite:///{path}"
+
+
+def check_url(url: str) -> str:
+    """Return a PostgreSQL address that may be kept and shown.
+
+    Raises:
+        UsageError: `bad-database-url`, `password-in-url`; neither quotes the address.
+    """
+    try:
+        parts = urlsplit(url)
+        secret = parts.password is not None or "password" in parse_qs(parts.query)
+    except ValueError:
+        raise _bad_url() from None
+    if parts.scheme not in _SCHEMES or not parts.path.strip("/"):
+        raise _bad_url()
+    if secret:
+        raise UsageError(
+            "password-in-url",
+            "the database's address holds a password",
+            hint="Keep it in a file of mode 0600, with passfile=/path in the address, "
+            "in ~/.pgpass, or in $PGPASSWORD.",
+        )
+    return url
+
+
+def make_engine(url: str, bounds: Bounds) -> AsyncEngine:
+    """Make an engine; nothing connects yet."""
+    if not url.startswith("sqlite"):
+        return _postgresql(_verified(url), bounds)
+    engine = create_async_engine(
+        url.replace("sqlite", "sqlite+aiosqlite", 1),
+        hide_parameters=True,
+        pool_size=bounds.connections,
+        max_overflow=0,
+    )
+
+    def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # the driver begins nothing by itself: see "begin"
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout = {round(bounds.lock_s * 1000)}",
+            "journal_mode = WAL",
+            "synchronous = FULL",  # an answered append survives a power cut
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        return await asyncpg.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            # What the server does not end by itself, a cut network does not keep for ever.
+            command_timeout=bounds.statement_s + CONNECT_TIMEOUT_S if bounds.statement_s else None,
+            server_settings={
+                "application_name": "accord-registry",
+                "statement_timeout": f"{round(bounds.statement_s * 1000)}",
+                "lock_timeout": f"{round(bounds.lock_s * 1000)}",
+            },
+        )
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        hide_parameters=True,
+        pool_size=bounds.connections,
+        max_overflow=0,
+        pool_pre_ping=True,
+    )
+
+
+def _verified(url: str) -> str:
+    """Ask for the server's proof of its name where the address says nothing about TLS."""
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    host = parts.hostname or query.get("host", [""])[0]
+    if "sslmode" in query or not host or host.startswith("/") or host in _LOOPBACK:
+        return url
+    extra = urlencode({"sslmode": "verify-full"})
+    return parts._replace(query=f"{parts.query}&{extra}" if parts.query else extra).geturl()
+
+
+def _bad_url() -> UsageError:
+    return UsageError(
+        "bad-database-url",
+        "the database's address is not of the form postgresql://USER@HOST:PORT/NAME",
+        hint="Example: postgresql://accord@db.example.org/accord?sslrootcert=/etc/accord/db-ca.pem",
+    )
