@@ -45,7 +45,7 @@ class Postgres:
     def run(self, statement: str, name: str = "postgres") -> list[tuple[Any, ...]]:
         """Run a statement as the owner; return its rows."""
         with psycopg.connect(self.url(name), autocommit=True) as connection:
-            cursor = connection.execute(sql.SQL(statement))  # type: ignore[arg-type]  # not literal
+            cursor = connection.execute(sql.SQL(statement))
             return cursor.fetchall() if cursor.description else []
 
     @contextmanager
@@ -61,6 +61,7 @@ class Postgres:
     def kill(self) -> None:
         """End it as a power cut does: connections break, nothing is said."""
         process = self._server.get_postmaster_info().process
+        assert process is not None
         os.kill(process.pid, signal.SIGQUIT)  # immediate shutdown, no checkpoint
         process.wait(30)
 

@@ -77,16 +77,20 @@ def make_engine(url: str, bounds: Bounds) -> AsyncEngine:
     )
 
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
-        connection.isolation_level = None  # the driver begins nothing by itself: see "begin"
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout = {round(bounds.lock_s * 1000)}",
-            "journal_mode = WAL",
-            "synchronous = FULL",  # an answered append survives a power cut
-            "foreign_keys = ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+        try:
+            connection.isolation_level = None  # the driver begins nothing by itself: see "begin"
+            cursor = connection.cursor()
+            for pragma in (
+                f"busy_timeout = {round(bounds.lock_s * 1000)}",
+                "journal_mode = WAL",
+                "synchronous = FULL",  # an answered append survives a power cut
+                "foreign_keys = ON",
+            ):
+                cursor.execute(f"PRAGMA {pragma}")
+            cursor.close()
+        except BaseException:  # the pool would leave it open, and its thread would not end
+            connection.close()
+            raise
 
     event.listen(engine.sync_engine, "connect", prepare)
     event.listen(engine.sync_engine, "begin", _begin_sqlite)
@@ -99,7 +103,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+    async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(
             url,
             timeout=CONNECT_TIMEOUT_S,

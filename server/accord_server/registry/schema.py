@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, select, text
+from sqlalchemy import Connection, insert, inspect, select, text
 
 from accord_common.errors import UsageError
 from accord_common.fields import now
@@ -108,9 +108,7 @@ def migrate(connection: Connection) -> Found:
         command.upgrade(alembic_config(connection), "head")
         head = MigrationContext.configure(connection).get_current_revision()
         connection.execute(
-            ReleaseRow.__table__.insert().values(
-                revision=head, release=version("accord"), applied=now()
-            )
+            insert(ReleaseRow).values(revision=head, release=version("accord"), applied=now())
         )
     return found
 

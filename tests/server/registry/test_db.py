@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.fields import now
 from accord_server.registry.db import Database
+from accord_server.registry.engines import sqlite_url
+from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.setup import rebuild_projections
 from accord_server.registry.tables import PROJECTIONS, RecordRow
 from tests.server.registry.stack import Stack, complete
@@ -79,13 +81,12 @@ def test_a_reader_sees_one_state_while_others_write(empty: Stack) -> None:
     assert on(empty.settings.database, race) == (0, 0, 1)
 
 
-def test_a_folder_that_is_gone_is_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
-    from accord_server.registry.engines import sqlite_url
-    from accord_server.registry.faults import DatabaseFault
-
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "registry.db").write_bytes(b"not a database" * 100)
     with pytest.raises(DatabaseFault) as error:
-        on(sqlite_url(tmp_path / "nowhere" / "registry.db"), Database.check)
-    assert error.value.code == "database-unreachable"
+        on(sqlite_url(tmp_path / "registry.db"), Database.check)
+    assert error.value.code == "database-damaged"
+    assert str(tmp_path) in error.value.message
 
 
 async def _add(session: AsyncSession, sequence: int) -> None:
