@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,20 +151,29 @@ def opened(settings: Settings, invitation: str, world: World) -> Iterator[Stack]
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[Server]:
-    """Run the real server, TLS and all, for the length of a block."""
-    ready = threading.Event()
-    with listen(settings) as bound:
-        server = Server(settings, ready.set)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-        thread.start()
-        try:
+def serving(*registries: Settings) -> Iterator[None]:
+    """Run real servers, TLS and all, for the length of a block.
+
+    All are made before the first one runs: FastAPI sets Python's warnings aside as it makes one,
+    which two threads cannot do at once.
+    """
+    with ExitStack() as running:
+        servers = []
+        for settings in registries:
+            bound, ready = running.enter_context(listen(settings)), threading.Event()
+            servers.append((Server(settings, ready.set), bound, ready))
+        for server, bound, ready in servers:
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+            thread.start()
+            running.callback(_stop, server, thread)
             assert ready.wait(20), "the registry did not start"
-            yield server
-        finally:
-            server.should_exit = True
-            thread.join(20)
-            assert not thread.is_alive(), "the registry did not stop"
+        yield
+
+
+def _stop(server: Server, thread: threading.Thread) -> None:
+    server.should_exit = True
+    thread.join(20)
+    assert not thread.is_alive(), "the registry did not stop"
 
 
 def free_port() -> int:

@@ -48,10 +48,8 @@ class Doors:
 
 @pytest.fixture
 def doors(stack: Stack) -> Iterator[Doors]:
-    with ExitStack() as closing:
-        found = [at_port(stack.settings, free_port()) for _ in range(DOORS)]
-        for settings in found:
-            closing.enter_context(serving(settings))
+    found = [at_port(stack.settings, free_port()) for _ in range(DOORS)]
+    with serving(*found), ExitStack() as closing:
         yield Doors(stack, [settings.url for settings in found], closing)
 
 
