@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import DatasetDraft
 from accord_common.envelope import Envelope
 from accord_common.joining import parse_invitation
+from accord_common.tls import trusting
 from accord_server.registry.app import create_app
 from accord_server.registry.server import Server, listen
 from accord_server.registry.settings import Settings
@@ -151,29 +152,23 @@ def opened(settings: Settings, invitation: str, world: World) -> Iterator[Stack]
 
 
 @contextmanager
-def serving(*registries: Settings) -> Iterator[None]:
-    """Run real servers, TLS and all, for the length of a block.
-
-    All are made before the first one runs: FastAPI sets Python's warnings aside as it makes one,
-    which two threads cannot do at once.
-    """
-    with ExitStack() as running:
-        servers = []
-        for settings in registries:
-            bound, ready = running.enter_context(listen(settings)), threading.Event()
-            servers.append((Server(settings, ready.set), bound, ready))
-        for server, bound, ready in servers:
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-            thread.start()
-            running.callback(_stop, server, thread)
+def serving(settings: Settings) -> Iterator[None]:
+    """Run the real server, TLS and all, for the length of a block."""
+    ready = threading.Event()
+    with listen(settings) as bound:
+        server = Server(settings, ready.set)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
             assert ready.wait(20), "the registry did not start"
-        yield
-
-
-def _stop(server: Server, thread: threading.Thread) -> None:
-    server.should_exit = True
-    thread.join(20)
-    assert not thread.is_alive(), "the registry did not stop"
+            # FastAPI finishes its routes as a request passes them, and two threads of one process
+            # must not do so at once: a path that is nowhere passes all.
+            httpx.get(f"{settings.url}/nowhere", verify=trusting(settings.ca.read_bytes()))
+            yield
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive(), "the registry did not stop"
 
 
 def free_port() -> int:

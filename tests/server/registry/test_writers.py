@@ -49,7 +49,10 @@ class Doors:
 @pytest.fixture
 def doors(stack: Stack) -> Iterator[Doors]:
     found = [at_port(stack.settings, free_port()) for _ in range(DOORS)]
-    with serving(*found), ExitStack() as closing:
+    assert stack.http.get("/nowhere").status_code == 404
+    with ExitStack() as closing:
+        for settings in found:
+            closing.enter_context(serving(settings))
         yield Doors(stack, [settings.url for settings in found], closing)
 
 
