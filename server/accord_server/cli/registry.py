@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,15 @@ from accord_common.api.client import RegistryClient
 from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import UsageError
 from accord_server.ca import fingerprint
+from accord_server.cli.registry_backup import backup, restore
+from accord_server.cli.registry_options import (
+    HOME,
+    CaOption,
+    CertificateOption,
+    DatabaseOption,
+    HomeOption,
+    KeyOption,
+)
 from accord_server.logs import log_as_json
 from accord_server.registry import settings as stored
 from accord_server.registry.server import Server, listen
@@ -19,34 +27,22 @@ from accord_server.registry.setup import check, initialise, migrate, rebuild_pro
 
 app = verbs("Set up and start the registry.")
 
-_HOME = Path("~/.accord-registry")
-HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="ACCORD_REGISTRY_HOME", help="The registry's folder.")
-]
-
 
 @app.command(
     epilog="Example: accord registry init --host 0.0.0.0 --url https://registry.example.org:8443 "
     "--cert registry.pem --key registry.key --ca ca.pem"
 )
 def init(
-    certificate: Annotated[Path, typer.Option("--cert", help="Server certificate, PEM.")],
-    key: Annotated[Path, typer.Option("--key", help="The certificate's key, PEM.")],
-    ca: Annotated[Path, typer.Option("--ca", help="CA certificate, PEM; invitations pin it.")],
-    home: HomeOption = _HOME,
+    certificate: CertificateOption,
+    key: KeyOption,
+    ca: CaOption,
+    home: HomeOption = HOME,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 picks a free one.", min=0, max=65535)] = 8443,
     url: Annotated[
         str, typer.Option(help="Address that partners use; https://HOST:PORT where not given.")
     ] = "",
-    database_url: Annotated[
-        str,
-        typer.Option(
-            envvar="ACCORD_REGISTRY_DATABASE_URL",
-            help="postgresql://USER@HOST:PORT/NAME, without a password: that goes into "
-            "passfile=/path, ~/.pgpass or $PGPASSWORD. A file in the folder where not given.",
-        ),
-    ] = "",
+    database_url: DatabaseOption = "",
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Make a registry and print the first coordinator's one-time invitation."""
@@ -80,12 +76,13 @@ def init(
         format_,
         f"Registry in {settings.home}, to serve {settings.url}\n\n"
         f"The coordinator's invitation, for one use, until {invitation.expires}:\n\n"
-        f"{invitation.text}\n\nNext: accord registry start --home {settings.home}",
+        f"{invitation.text}\n\nKeep a copy of {settings.log_key} apart: no backup holds it, and "
+        f"none is restored without it.\n\nNext: accord registry start --home {settings.home}",
     )
 
 
 @app.command(epilog="Example: accord registry start")
-def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+def start(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
     """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
     settings = stored.load(home.expanduser().absolute())
     log_as_json()
@@ -103,7 +100,7 @@ def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None
 
 
 @app.command(epilog="Example: accord registry status")
-def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+def status(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
     """Ask the running registry whether it can serve."""
     settings = stored.load(home.expanduser().absolute())
     with RegistryClient(settings.url, settings.ca.read_bytes(), timeout_s=5) as client:
@@ -117,7 +114,7 @@ def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> Non
 
 
 @app.command("migrate", epilog="Example: accord registry migrate")
-def migrate_(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+def migrate_(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
     """Bring the database of an older release to this one; stop the registry and back up first."""
     settings = stored.load(home.expanduser().absolute())
     log_as_json()
@@ -132,12 +129,21 @@ def migrate_(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> N
 
 
 @app.command(epilog="Example: accord registry rebuild")
-def rebuild(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
+def rebuild(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
     """Derive everything that follows from the signed records anew."""
     settings = stored.load(home.expanduser().absolute())
     log_as_json()
     count = asyncio.run(rebuild_projections(settings))
     emit({"records": count}, format_, f"Rebuilt from {count} records")
+
+
+app.command(
+    epilog="Example: accord registry backup registry-2026-11-22.tar",
+)(backup)
+app.command(
+    epilog="Example: accord registry restore registry-2026-11-22.tar --log-key log.pem "
+    "--cert registry.pem --key registry.key --ca ca.pem"
+)(restore)
 
 
 def _free_port(host: str) -> int:

@@ -1,8 +1,9 @@
 """The registry's settings: one typed object, read once from its folder and the environment."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
@@ -89,7 +90,7 @@ def load(home: Path) -> Settings:
     """
     try:
         stored = json.loads((home / SETTINGS).read_text(encoding="utf-8"))
-        return Settings.model_validate(stored | EnvSettingsSource(Settings)())
+        return overridden(stored)
     except OSError as error:
         raise UsageError(
             "no-registry",
@@ -98,3 +99,8 @@ def load(home: Path) -> Settings:
         ) from error
     except (ValidationError, ValueError) as error:
         raise UsageError("bad-settings", f"{home / SETTINGS}: {error}") from error
+
+
+def overridden(stored: Mapping[str, Any], **given: Any) -> Settings:
+    """Return `stored` settings, the environment's instead where it has some, and what is given."""
+    return Settings.model_validate({**stored, **EnvSettingsSource(Settings)(), **given})

@@ -1,0 +1,1 @@
+"""Backups: one file that restores a registry, on either database."""
