@@ -4,7 +4,10 @@ import itertools
 import os
 import shutil
 import signal
+import socket
+import ssl
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +19,7 @@ import psycopg
 from psycopg import sql
 
 # No power cut is tested here, and each of these costs a wait for the disk.
-_FAST = ("fsync = off", "synchronous_commit = off", "full_page_writes = off")
+_FAST = ("fsync = off", "full_page_writes = off")
 
 
 class Postgres:
@@ -69,7 +72,57 @@ class Postgres:
         """Start it again, on the same socket."""
         self._server.ensure_postgres_running()
 
+    @contextmanager
+    def behind_tls(self, context: ssl.SSLContext | None) -> Iterator[int]:
+        """A port of 127.0.0.1 that speaks TLS as a server does, or says that it cannot.
+
+        The wheel's server is built without; what a client checks happens before it is reached.
+        """
+        (path,) = self.folder.glob(".s.PGSQL.*[0-9]")
+
+        def serve(listener: socket.socket) -> None:
+            while True:
+                try:
+                    raw, _ = listener.accept()
+                except OSError:
+                    return
+                with raw:
+                    raw.recv(8)  # SSLRequest
+                    raw.sendall(b"S" if context else b"N")
+                    if context is None:
+                        continue
+                    try:
+                        with context.wrap_socket(raw, server_side=True) as client:
+                            _relay(client, path)
+                    except OSError:
+                        continue
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            thread = threading.Thread(target=serve, args=(listener,))
+            thread.start()
+            yield int(listener.getsockname()[1])
+            listener.shutdown(socket.SHUT_RDWR)
+        thread.join(20)
+
     def close(self) -> None:
         """Stop it, and remove its folder."""
         self._server.cleanup()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _relay(client: socket.socket, path: Path) -> None:
+    """Carry bytes both ways until one side ends."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(str(path))
+
+        def answers() -> None:
+            while data := server.recv(1 << 16):
+                client.sendall(data)
+            client.shutdown(socket.SHUT_RDWR)
+
+        thread = threading.Thread(target=answers)
+        thread.start()
+        while data := client.recv(1 << 16):
+            server.sendall(data)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join(20)

@@ -28,8 +28,8 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class Bounds:
     """What a process may take of its database; 0 s is without end.
 
-    `statement_s` is PostgreSQL's alone. `lock_s` also says how long a writer waits for the writer
-    of another process.
+    `statement_s` is PostgreSQL's alone. `lock_s` bounds the wait for a connection, and for the
+    writer of another process.
     """
 
     connections: int = 10
@@ -68,12 +68,13 @@ def check_url(url: str) -> str:
 def make_engine(url: str, bounds: Bounds) -> AsyncEngine:
     """Make an engine; nothing connects yet."""
     if not url.startswith("sqlite"):
-        return _postgresql(_verified(url), bounds)
+        return _postgresql(verified(url), bounds)
     engine = create_async_engine(
         url.replace("sqlite", "sqlite+aiosqlite", 1),
         hide_parameters=True,
         pool_size=bounds.connections,
         max_overflow=0,
+        pool_timeout=bounds.lock_s,
     )
 
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -103,6 +104,8 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
+    _require_files(url)
+
     async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(
             url,
@@ -122,11 +125,12 @@ def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
         hide_parameters=True,
         pool_size=bounds.connections,
         max_overflow=0,
+        pool_timeout=bounds.lock_s,
         pool_pre_ping=True,
     )
 
 
-def _verified(url: str) -> str:
+def verified(url: str) -> str:
     """Ask for the server's proof of its name where the address says nothing about TLS."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
@@ -135,6 +139,15 @@ def _verified(url: str) -> str:
         return url
     extra = urlencode({"sslmode": "verify-full"})
     return parts._replace(query=f"{parts.query}&{extra}" if parts.query else extra).geturl()
+
+
+def _require_files(url: str) -> None:
+    """Name a missing file: the driver would say that a password is wrong, or nothing is there."""
+    query = parse_qs(urlsplit(url).query)
+    for name in ("passfile", "sslrootcert", "sslcert", "sslkey"):
+        for path in query.get(name, []):
+            if not Path(path).is_file():
+                raise UsageError("no-file", f"the database's {name}, {path}, is not there")
 
 
 def _bad_url() -> UsageError:
