@@ -138,7 +138,7 @@ def _agreements(stores: Stores) -> str:
 
 
 def _aggregator(home: Home, manifest: RunManifest) -> str:
-    endpoint = endpoint_of(manifest, home.ca_path)
+    endpoint = endpoint_of(manifest, home)
     wire = Wire(endpoint, trusting(endpoint.ca_pem), dict)
     try:
         wire.connect()
