@@ -1,15 +1,20 @@
-"""Machines between two others: a CONNECT proxy with failure modes and slow lines, an SNI gateway.
+"""Machines on the way, and at a wrong end of it: a CONNECT proxy with failure modes and slow lines,
+a gateway that tells TLS servers apart by name, a server that is not the one that was wanted.
 
-Each runs in a thread of its own, passes bytes on unread, and remembers where it was asked to go.
+Each runs in a thread of its own and remembers what it was asked for.
 """
 
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from pathlib import Path
 from typing import Self
 
 HOST = "127.0.0.1"
@@ -68,6 +73,7 @@ class Machine:
         self._listening = socket.create_server((address, 0))
         self.port: int = self._listening.getsockname()[1]
         self.seen: list[str] = []
+        self.tls: ssl.SSLContext | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -86,7 +92,7 @@ class Machine:
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._guarded, sock=self._listening)
+        server = await asyncio.start_server(self._guarded, sock=self._listening, ssl=self.tls)
         self._ready.set()
         await self._stop.wait()
         server.close()
@@ -202,3 +208,34 @@ def server_name(hello: bytes) -> str:
             return hello[at + 9 : at + 4 + size].decode("ascii")
         at += 4 + size
     raise ValueError("no server name")
+
+
+class TlsServer(Machine):
+    """A TLS server that gives the same answer to every request.
+
+    Args:
+        certificate: its PEM file, with the key beside it (`.key`).
+        answers: what to say for a path, `{"/livez": b"HTTP/1.1 200 ..."}`; else it hangs up.
+    """
+
+    def __init__(self, certificate: Path, answers: Mapping[str, bytes] | None = None) -> None:
+        super().__init__()
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
+        self._answers = answers or {}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            path = head.decode("ascii").split(" ")[1]
+            self.seen.append(path)
+            if path not in self._answers:
+                return
+            writer.write(self._answers[path])
+            await writer.drain()
+
+
+def say(body: str, *, number: int = 200, date: datetime | None = None) -> bytes:
+    """An HTTP answer with a body."""
+    when = format_datetime(date or datetime.now(UTC), usegmt=True)
+    head = f"HTTP/1.1 {number} X\r\nDate: {when}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return (head + body).encode()
