@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -73,6 +73,7 @@ class Machine:
         self._listening = socket.create_server((address, 0))
         self.port: int = self._listening.getsockname()[1]
         self.seen: list[str] = []
+        self.heads: list[str] = []  # what they were asked with, in lower case
         self.tls: ssl.SSLContext | None = None
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -120,7 +121,8 @@ class ConnectProxy(Machine):
     Args:
         login: user and password that it wants.
         answer: bytes that it says to every CONNECT instead of doing it; empty for silence.
-        names: where a host name leads, which nobody else need know.
+        names: the machine that a host name leads to, which nobody else need know; with a port
+            where it is not the one that was asked for.
         line: how it carries.
     """
 
@@ -129,7 +131,7 @@ class ConnectProxy(Machine):
         *,
         login: tuple[str, str] | None = None,
         answer: bytes | None = None,
-        names: Mapping[str, Place] | None = None,
+        names: Mapping[str, str | Place] | None = None,
         line: Line | None = None,
     ) -> None:
         super().__init__()
@@ -144,7 +146,9 @@ class ConnectProxy(Machine):
         return f"http://{HOST}:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("ascii").split("\r\n")
+        text = (await reader.readuntil(b"\r\n\r\n")).decode("ascii")
+        self.heads.append(text.lower())
+        head = text.split("\r\n")
         method, target, _ = head[0].split(" ")
         assert method == "CONNECT"
         headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
@@ -161,7 +165,8 @@ class ConnectProxy(Machine):
                 return
         self.seen.append(target)
         host, _, port = target.rpartition(":")
-        place = self._names.get(host, (host.strip("[]"), int(port)))
+        found = self._names.get(host, host.strip("[]"))
+        place = (found, int(port)) if isinstance(found, str) else found
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         await join(self._line, reader, writer, place)
 
@@ -177,16 +182,16 @@ class SniGateway(Machine):
     What nginx does with `stream` and `ssl_preread`.
     """
 
-    def __init__(self, servers: Mapping[str, Place], address: str = HOST) -> None:
-        super().__init__(address)
-        self.servers = dict(servers)
+    def __init__(self, servers: Mapping[str, Callable[[], Place]]) -> None:
+        super().__init__()
+        self._servers = servers
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         record = await reader.readexactly(5)
         hello = await reader.readexactly(int.from_bytes(record[3:5], "big"))
         name = server_name(hello)
         self.seen.append(name)
-        there, back = await asyncio.open_connection(*self.servers[name])
+        there, back = await asyncio.open_connection(*self._servers[name]())
         back.write(record + hello)
         line = Line()
         try:
@@ -226,6 +231,7 @@ class TlsServer(Machine):
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
+            self.heads.append(head.decode("ascii").lower())
             path = head.decode("ascii").split(" ")[1]
             self.seen.append(path)
             if path not in self._answers:

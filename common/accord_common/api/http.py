@@ -230,7 +230,9 @@ def _unreachable(url: str, proxy: Proxy | None, error: Exception | None) -> Tran
     if error is None:  # closed while it waited
         return TransportError("registry-unreachable", f"{url}: closed here")
     cause: Exception = error
-    stage: Layer = "tcp" if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) else "http"
+    stage: Layer = "http"
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        stage = "tls" if "handshake" in str(error) else "tcp"  # what a silent handshake is called
     if isinstance(error, httpx.ProxyError) and (said := _STATUS.match(str(error))):
         cause = ProxyRefused(int(said[1]), said[2])
     elif proxy is not None and stage == "tcp" and not _in_tls(error):
