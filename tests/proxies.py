@@ -124,6 +124,7 @@ class ConnectProxy(Machine):
         names: the machine that a host name leads to, which nobody else need know; with a port
             where it is not the one that was asked for.
         line: how it carries.
+        address: where it listens.
     """
 
     def __init__(
@@ -133,8 +134,10 @@ class ConnectProxy(Machine):
         answer: bytes | None = None,
         names: Mapping[str, str | Place] | None = None,
         line: Line | None = None,
+        address: str = HOST,
     ) -> None:
-        super().__init__()
+        super().__init__(address)
+        self._address = address
         self._login = login
         self._answer = answer
         self._names = names or {}
@@ -143,7 +146,7 @@ class ConnectProxy(Machine):
     @property
     def url(self) -> str:
         """Its address, without a login."""
-        return f"http://{HOST}:{self.port}"
+        return f"http://{self._address}:{self.port}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         text = (await reader.readuntil(b"\r\n\r\n")).decode("ascii")

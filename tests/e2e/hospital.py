@@ -27,10 +27,12 @@ class Network:
     Attributes:
         name: the name space; empty where there is none.
         gate: this machine's address on the line.
+        shaped: whether the kernel keeps the line to its rate.
     """
 
     name: str
     gate: str
+    shaped: bool = False
 
     @property
     def apart(self) -> bool:
@@ -44,8 +46,8 @@ class Network:
 
 
 @contextmanager
-def network() -> Iterator[Network]:
-    """Make the name space; gone at the end."""
+def network(kbit: int | None = None) -> Iterator[Network]:
+    """Make the name space, with a line of so many kbit/s each way; gone at the end."""
     name, line = f"accord-{os.getpid()}", f"ac{os.getpid()}"
     two = f"10.213.{os.getpid() % 256}"  # a net of two addresses; another run has another
     gate = f"{two}.1"
@@ -61,14 +63,29 @@ def network() -> Iterator[Network]:
             and _ip("-n", name, "link", "set", "out", "up")
             and _ip("-n", name, "link", "set", "lo", "up")
         )
-        yield Network(name, gate) if made else Network("", "127.0.0.1")
+        if made:
+            yield Network(name, gate, kbit is not None and _shape(name, line, kbit))
+        else:
+            yield Network("", "127.0.0.1")
     finally:
         _ip("netns", "del", name)  # the line goes with it
 
 
+def _shape(name: str, line: str, kbit: int) -> bool:
+    """Let the kernel send no faster, behind a queue of 8 s at 256 kbit/s, as cheap routers have."""
+    rate = ("root", "tbf", "rate", f"{kbit}kbit", "burst", "16kb", "limit", "256kb")
+    return _run("tc", "qdisc", "add", "dev", line, *rate) and _run(
+        "tc", "-n", name, "qdisc", "add", "dev", "out", *rate
+    )
+
+
 def _ip(*arguments: str) -> bool:
+    return _run("ip", *arguments)
+
+
+def _run(*command: str) -> bool:
     try:
-        return subprocess.run(["ip", *arguments], capture_output=True, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
 

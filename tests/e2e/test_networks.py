@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tests.e2e import hospital
 from tests.proxies import HOST, ConnectProxy, Line, SniGateway
 from tests.server.registry.stack import free_port
 
+KBIT = 256
 REGISTRY, AGGREGATOR = "registry.accord.test", "aggregator.accord.test"
 Way = Callable[[list[str]], list[str]]
 
@@ -134,14 +135,17 @@ def logged(folder: Path) -> str:
 def test_a_run_over_a_slow_line(tmp_path: Path) -> None:
     """256 kbit/s each way for all sites together, 300 ms there and back: minutes for an update."""
     names = {REGISTRY: HOST, AGGREGATOR: HOST}
-    line = Line(rate=32_000, delay_s=0.15)
-    with ConnectProxy(names=names, line=line) as slow, ConnectProxy(names=names) as quick:
+    with ExitStack() as stack:
+        network = stack.enter_context(hospital.network(KBIT))
+        line = Line(rate=None if network.shaped else KBIT * 125, delay_s=0.15)
+        slow = stack.enter_context(ConnectProxy(names=names, line=line, address=network.gate))
+        quick = stack.enter_context(ConnectProxy(names=names))
         with outside(
             tmp_path / "f",
-            lambda _: lambda command: ["env", f"HTTPS_PROXY={slow.url}", *command],
+            lambda _: lambda command: network.wrap(command, f"HTTPS_PROXY={slow.url}"),
             lambda _: lambda command: ["env", f"HTTPS_PROXY={quick.url}", *command],
         ) as (federation, _):
-            wide = {"name": "mlp", "args": {"hidden": [1024, 256]}}
+            wide = {"name": "mlp", "hidden": [1024, 256]}
             updates = federations.complete(
                 federation,
                 rounds=1,
