@@ -72,11 +72,13 @@ class Connection:
             raise errors.UsageError(
                 "not-https", f"{url} is not an https:// address", hint="Use the registry's address."
             )
+        self._tls = network.trusting_registry(ca_pem)
         self._proxy = network.route(*_place(parsed))
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._client = httpx.Client(
             base_url=self.url,
-            headers={} if token is None else {"Authorization": f"Bearer {token}"},
-            transport=transport or _transport(network.trusting_registry(ca_pem), self._proxy),
+            headers=headers,
+            transport=transport or _transport(self._tls, self._proxy),
         )
 
     def close(self) -> None:
