@@ -1,12 +1,12 @@
 """The two others a node knows: when the registry was last heard, where a run's aggregator is."""
 
 import time
-from pathlib import Path
 
 from accord_client.stores import Stores
 from accord_client.wire import Endpoint
 from accord_common.errors import TransportError
 from accord_common.fields import format_time, now
+from accord_common.home import Home
 from accord_common.manifest import RunManifest
 
 REGISTRY_GRACE_S = 900.0
@@ -45,7 +45,8 @@ class RegistryContact:
             )
 
 
-def endpoint_of(manifest: RunManifest, ca_path: Path) -> Endpoint:
-    """Where the manifest says the aggregator is, and how it is recognised."""
-    host, _, port = manifest.aggregator.address.rpartition(":")
-    return Endpoint(host, int(port), ca_path.read_bytes(), manifest.aggregator.tls_spki)
+def endpoint_of(manifest: RunManifest, home: Home) -> Endpoint:
+    """Where the manifest says the aggregator is, how it is recognised, and the way to it."""
+    host, _, number = manifest.aggregator.address.rpartition(":")
+    port, proxy = int(number), home.network().route(host, int(number))
+    return Endpoint(host, port, home.ca_path.read_bytes(), manifest.aggregator.tls_spki, proxy)

@@ -20,6 +20,7 @@ from accord_client.wire import Endpoint, Wire
 from accord_common.bulk import Bulk
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
+from accord_common.network.route import authority
 from accord_common.parcel import pack, pack_bulk
 from accord_common.tls import trusting
 
@@ -61,6 +62,7 @@ class FleetLink:
         self._attempt: Session | None = None
         self._session: Session | None = None
         self._error: TransportError | None = None
+        self._why, self._remedy = "no attempt has ended yet", ""
         self._received: tuple[Session, Asked] | None = None
         self._thread = threading.Thread(target=self._stay, name="fleet-line", daemon=True)
         self._thread.start()
@@ -145,11 +147,11 @@ class FleetLink:
             if session is None:
                 down_s = time.monotonic() - self._down_since
                 if down_s > self._unreachable_after_s:
-                    where = f"{self._endpoint.host}:{self._endpoint.port}"
+                    where = authority(self._endpoint.host, self._endpoint.port)
                     raise TransportError(
                         "aggregator-unreachable",
-                        f"{where} has not answered for {down_s:.0f} s",
-                        hint="The node goes on trying; is the aggregator running?",
+                        f"{where} has not answered for {down_s:.0f} s; {self._why}",
+                        hint=f"The node goes on trying. {self._remedy}".rstrip(),
                     )
             elif session.waiting:
                 session.waiting = False
@@ -169,6 +171,7 @@ class FleetLink:
             try:
                 self._hold_line()
             except TransportError as error:
+                self._why, self._remedy = error.message, error.hint
                 if error.code not in ("aggregator-unreachable", "no-run"):
                     with self._changed:
                         self._error = error

@@ -250,7 +250,7 @@ class Node:
             return
         session = Session(self.stores, run_id, check_registry=contact.check, device=self.device)
         link = FleetLink(
-            endpoint_of(session.manifest, self.stores.home.ca_path), self.stores.home.flower_key()
+            endpoint_of(session.manifest, self.stores.home), self.stores.home.flower_key()
         )
         thread = threading.Thread(
             target=self._answer, args=(session, link), name=f"run-{run_id[-6:]}", daemon=True

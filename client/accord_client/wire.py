@@ -2,12 +2,12 @@
 
 Guarantees: nothing is sent before the server has shown a certificate that the given authority
 signed for this host and whose public key has the given hash; every way in which the connection
-fails is a TransportError with a stable code; a response is read up to the largest legal object.
-No proxy is used, whatever the environment says.
+fails is a TransportError with a stable code that names the layer; a response is read up to the
+largest legal object. Through a proxy all of this holds between node and aggregator: it carries
+bytes. Time limits are for each step, never for a whole body: a line that is slow but moves is kept.
 """
 
 import contextlib
-import hashlib
 import http.client
 import json
 import math
@@ -18,14 +18,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
 from accord_common.errors import TransportError
+from accord_common.network.certificates import read
+from accord_common.network.connect import Unconnected, connect
+from accord_common.network.faults import Layer, key_fault
+from accord_common.network.route import Proxy, authority
 from accord_common.parcel import MAX_OBJECT_BYTES
 
-_CONNECT_S = 10.0
-_CALL_S = 60.0  # one request, at most 16 MiB
+_CALL_S = 60.0  # without a byte taken or given
+_PIECE_BYTES = 64 << 10  # one write; its time limit is for the whole of it: 2 s at 256 kbit/s
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,14 @@ class Endpoint:
         port: its only port.
         ca_pem: the authority that signs its certificate.
         tls_spki: SHA-256, in hex, of its certificate's SubjectPublicKeyInfo.
+        proxy: the proxy on the way, if any.
     """
 
     host: str
     port: int
     ca_pem: bytes
     tls_spki: str
+    proxy: Proxy | None = None
 
 
 Headers = Callable[[], Mapping[str, str]]
@@ -60,7 +63,7 @@ class Wire:
         self._http = http.client.HTTPSConnection(endpoint.host, endpoint.port, context=tls)
         self._http.auto_open = 0  # a connection that http.client reopens would be nobody's
         self._response: http.client.HTTPResponse | None = None
-        self._socket: ssl.SSLSocket | None = None
+        self._socket: socket.socket | None = None
         self._cut = False
         self._used = time.monotonic()
 
@@ -71,27 +74,25 @@ class Wire:
             TransportError: `aggregator-unreachable`, `aggregator-certificate-refused`,
                 `aggregator-spki-mismatch`.
         """
-        host, port = self._endpoint.host, self._endpoint.port
-        with unreachable():
-            plain = socket.create_connection((host, port), _CONNECT_S)
-            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            secure = self._tls.wrap_socket(
-                plain, server_hostname=host, do_handshake_on_connect=False
-            )
-            self._socket = self._http.sock = secure  # from here on, `cut` ends it
-            if self._cut:
-                raise ConnectionAbortedError("closed here")
-            secure.do_handshake()
-        shown = _spki(secure.getpeercert(binary_form=True))
-        if shown != self._endpoint.tls_spki:
+        at = self._endpoint
+        try:
+            secure = connect(at.host, at.port, at.proxy, self._tls, self._reached)
+        except Unconnected as error:
+            code = "aggregator-certificate-refused" if error.refused else "aggregator-unreachable"
+            raise TransportError(code, str(error.fault), hint=error.fault.remedy) from error
+        self._http.sock = secure
+        certificate = secure.getpeercert(binary_form=True)
+        assert certificate is not None  # the context asks for one
+        if (shown := read(certificate).spki) != at.tls_spki:
             self.close()
-            raise TransportError(
-                "aggregator-spki-mismatch",
-                f"{host}:{port} shows the key {shown[:16]}..., the manifest names"
-                f" {self._endpoint.tls_spki[:16]}...",
-                hint="Somebody may be in between; ask the coordinator. Nothing was sent.",
-            )
+            fault = key_fault(authority(at.host, at.port), shown, at.tls_spki)
+            raise TransportError("aggregator-spki-mismatch", str(fault), hint=fault.remedy)
         self.set_timeout(_CALL_S)
+
+    def _reached(self, _: Layer, connected: socket.socket) -> None:
+        self._socket = connected  # from here on, `cut` ends it
+        if self._cut:
+            raise ConnectionAbortedError("closed here")
 
     @property
     def idle_s(self) -> float:
@@ -123,7 +124,7 @@ class Wire:
             **self._headers(),
         }
         with unreachable():
-            self._http.request("POST", path, body=iter(pieces), headers=headers)
+            self._http.request("POST", path, body=_cut_small(pieces), headers=headers)
             response = self._response = self._http.getresponse()
             if response.status == http.HTTPStatus.OK:
                 return response
@@ -153,8 +154,6 @@ def unreachable() -> Iterator[None]:
     """Turn every way in which a connection fails into a TransportError."""
     try:
         yield
-    except ssl.SSLCertVerificationError as error:
-        raise TransportError("aggregator-certificate-refused", error.verify_message) from error
     except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
         # The last two are what a read sees when `cut` closes the socket under it.
         raise TransportError(
@@ -162,13 +161,11 @@ def unreachable() -> Iterator[None]:
         ) from error
 
 
-def _spki(certificate: bytes | None) -> str:
-    if certificate is None:
-        return ""
-    key = x509.load_der_x509_certificate(certificate).public_key()
-    return hashlib.sha256(
-        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    ).hexdigest()
+def _cut_small(pieces: Sequence[bytes]) -> Iterator[memoryview]:
+    for piece in pieces:
+        view = memoryview(piece)
+        for start in range(0, len(view), _PIECE_BYTES):
+            yield view[start : start + _PIECE_BYTES]
 
 
 def _code(body: bytes) -> str:

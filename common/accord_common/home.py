@@ -6,6 +6,7 @@
     delegation.json  the institution's word for the two keys above
     profile.json     party id, name, role, registry
     ca.pem, token    pinned at enrolment                token 0600
+    network.json     proxy and further authorities, if any
 
 Guarantees: the folder is made with mode 0700 and whole or not at all; a folder that others can read
 is refused.
@@ -23,6 +24,7 @@ from accord_common.errors import FormatError, UsageError
 from accord_common.fields import Id, Name, PublicKey, Record, format_time, new_id, now
 from accord_common.files import make_folder, replace_file, write_secret
 from accord_common.identity import FlowerKey, SigningKey
+from accord_common.network.settings import Network
 from accord_common.sealed_key import seal, unseal
 
 DELEGATION_DAYS = 365
@@ -161,8 +163,15 @@ class Home:
                 hint="Ask the coordinator for a new invitation and run enroll again.",
             ) from error
         return RegistryClient(
-            self.profile.registry_url, ca_pem=self.ca_path.read_bytes(), token=token
+            self.profile.registry_url,
+            ca_pem=self.ca_path.read_bytes(),
+            token=token,
+            network=self.network(),
         )
+
+    def network(self) -> Network:
+        """How this party goes out."""
+        return Network.of(self.path)
 
     def joined(self, url: str, ca_pem: bytes, token: str) -> "Home":
         """Store what enrolment gave; the profile last, so that a crash leaves `not-enrolled`."""

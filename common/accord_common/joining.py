@@ -72,7 +72,8 @@ def enrol(home: Home, invitation: str, passphrase: str) -> Home:
             "wrong-role", f"the invitation is for a {told.role}, this folder is a {profile.role}"
         )
     identity = home.identity(passphrase)
-    ca_pem = fetch_ca(told.url, told.ca)
+    network = home.network()
+    ca_pem = fetch_ca(told.url, told.ca, network)
     enrolment = Enrolment(
         party=profile.party,
         name=profile.name,
@@ -82,6 +83,6 @@ def enrol(home: Home, invitation: str, passphrase: str) -> Home:
         contact=profile.contact,
         created=format_time(now()),
     )
-    with RegistryClient(told.url, ca_pem=ca_pem, token=None) as client:
+    with RegistryClient(told.url, ca_pem=ca_pem, token=None, network=network) as client:
         token = client.enrol(told.code, sign(ENROLMENT, enrolment, identity), home.delegation())
     return home.joined(told.url, ca_pem, token.token)

@@ -16,6 +16,7 @@ from accord_client.cli import (
     daemon,
     dataset,
     join,
+    network,
     outbox,
     reconcile,
     run,
@@ -29,7 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # it prints local variables, a passphrase among them
     help="Your institution's node: it trains on your data, under agreements that you signed, "
     "within budgets that it enforces itself.",
-    epilog="Order of things: init, enroll, dataset add, agreement sign, check, start.",
+    epilog="Order of things: init, network (behind a proxy), enroll, dataset add, agreement sign, "
+    "check, start.",
 )
 
 
@@ -40,6 +42,7 @@ def _root() -> None:
 
 app.command("init", epilog=join.INIT_EXAMPLE)(join.init)
 app.command("enroll", epilog=join.ENROLL_EXAMPLE)(join.enroll)
+app.command("network", epilog=network.EXAMPLE)(network.network)
 app.command("check", epilog=check.EXAMPLE)(check.check)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(agreement.app, name="agreement")

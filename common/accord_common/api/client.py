@@ -19,6 +19,7 @@ from accord_common.api.http import Connection
 from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
+from accord_common.network.settings import Network, NetworkFile
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _ITEMS = TypeAdapter(list[dict[str, Any]])
@@ -35,6 +36,7 @@ class RegistryClient:
         url: `https://host:port`.
         ca_pem: PEM of the CA certificate pinned at enrolment.
         token: bearer token; None for `info` and `enrol`.
+        network: how this party goes out; as the environment says where it is None.
         timeout_s: how long an answer may take, beyond a long poll's own wait.
         transport: replaces the network, for a registry in the same process.
     """
@@ -45,10 +47,18 @@ class RegistryClient:
         ca_pem: bytes,
         token: str | None = None,
         *,
+        network: Network | None = None,
         timeout_s: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = Connection(url, ca_pem, token, timeout_s=timeout_s, transport=transport)
+        self._http = Connection(
+            url,
+            ca_pem,
+            token,
+            network=Network.made(NetworkFile()) if network is None else network,
+            timeout_s=timeout_s,
+            transport=transport,
+        )
 
     @property
     def url(self) -> str:

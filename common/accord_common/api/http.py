@@ -1,11 +1,14 @@
-"""One connection to a registry: TLS with the pinned CA only, retries, problems as AccordErrors.
+"""One connection to a registry: TLS with the pinned CA, retries, problems as AccordErrors.
 
-Guarantees: no certificate but one from the pinned CA is accepted; only calls that may be repeated
-without harm are repeated, with growing random pauses; every failure is an `AccordError` with the
-registry's code and hint, or `registry-unreachable`.
+Guarantees: no certificate is accepted but one from the pinned CA, or from those that the party's
+own folder adds (`network.settings`); only calls that may be repeated without harm are repeated,
+with growing random pauses; every failure is an `AccordError` with the registry's code and hint, or
+`registry-unreachable`, which names the layer that failed. Time limits are for each step, a connect,
+a write, a read, never for a whole body.
 """
 
 import random
+import re
 import ssl
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,14 +23,18 @@ from accord_common.api.schemas import Problem
 from accord_common.bulk import Body
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
-from accord_common.tls import trusting
+from accord_common.network.dial import ANSWER_S, SOCKET_OPTIONS, ProxyRefused, ProxyUnreachable
+from accord_common.network.faults import Layer, fault_of
+from accord_common.network.route import Proxy
+from accord_common.network.settings import Network
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2  # then doubled: 1.4 s at most in all, a restart of the registry
 CONNECT_TIMEOUT_S = 5.0
 PIECE_BYTES = 1 << 18  # of a body that is sent
 _AGAIN = frozenset({502, 503, 504})
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_HTTPS = 443
+_STATUS = re.compile(r"([0-9]{3}) (.*)")  # of httpx' ProxyError
 _BY_NAME = {
     name: value
     for name, value in vars(errors).items()
@@ -40,8 +47,9 @@ class Connection:
 
     Args:
         url: `https://host:port`.
-        ca_pem: the registry's CA certificate, the only one trusted.
+        ca_pem: the registry's CA certificate.
         token: bearer token, or None for the public calls.
+        network: how this party goes out.
         timeout_s: how long an answer may take, beyond a long poll's own wait.
         transport: replaces the network, for a registry in the same process.
     """
@@ -52,6 +60,7 @@ class Connection:
         ca_pem: bytes,
         token: str | None,
         *,
+        network: Network,
         timeout_s: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
@@ -63,13 +72,13 @@ class Connection:
             raise errors.UsageError(
                 "not-https", f"{url} is not an https:// address", hint="Use the registry's address."
             )
+        self._tls = network.trusting_registry(ca_pem)
+        self._proxy = network.route(*_place(parsed))
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._client = httpx.Client(
             base_url=self.url,
             headers=headers,
-            verify=trusting(ca_pem),
-            transport=transport,
-            trust_env=_proxied(parsed),
+            transport=transport or _transport(self._tls, self._proxy),
         )
 
     def close(self) -> None:
@@ -151,15 +160,11 @@ class Connection:
         """Wait before the next attempt; True where the connection was closed meanwhile."""
         return self._closed.wait(FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0))
 
-    def _unreachable(self, error: Exception | None) -> TransportError:
-        reason = str(error) if error is not None and str(error) else type(error).__name__
-        hint = "Check that the registry runs, and that this address and port can be reached."
-        if "CERTIFICATE_VERIFY_FAILED" in reason:
-            hint = "Its certificate is not from the CA pinned at enrolment; ask whoever runs it."
-        return TransportError("registry-unreachable", f"{self.url}: {reason}", hint=hint)
+    def _unreachable(self, error: httpx.TransportError | None) -> TransportError:
+        return _unreachable(self.url, self._proxy, error)
 
 
-def fetch_ca(url: str, fingerprint: str) -> bytes:
+def fetch_ca(url: str, fingerprint: str, network: Network) -> bytes:
     """Fetch a registry's CA certificate (PEM) by the fingerprint that an invitation gave.
 
     Nothing is sent but this one request, to whoever answers: the fingerprint (SHA-256 of the DER)
@@ -172,12 +177,13 @@ def fetch_ca(url: str, fingerprint: str) -> bytes:
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    hint = "Check the address in the invitation, and that the registry runs."
+    proxy = network.route(*_place(httpx.URL(url)))
     try:
-        with httpx.Client(verify=context, trust_env=_proxied(httpx.URL(url))) as client:
-            response = client.get(f"{url.rstrip('/')}/v1/ca.pem", timeout=CONNECT_TIMEOUT_S)
+        with httpx.Client(transport=_transport(context, proxy)) as client:
+            timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_TIMEOUT_S)
+            response = client.get(f"{url.rstrip('/')}/v1/ca.pem", timeout=timeout)
     except httpx.TransportError as error:
-        raise TransportError("registry-unreachable", f"{url}: {error}", hint=hint) from error
+        raise _unreachable(url, proxy, error) from error
     if response.is_error:
         raise problem(response)
     try:
@@ -209,6 +215,36 @@ def problem(response: httpx.Response) -> AccordError:
     return error(told.code, told.detail, hint=told.hint)
 
 
-def _proxied(url: httpx.URL) -> bool:
-    """Whether the environment's proxy may serve; it cannot reach this machine's loopback."""
-    return url.host not in _LOOPBACK
+def _place(url: httpx.URL) -> tuple[str, int]:
+    return url.host, url.port or _HTTPS
+
+
+def _transport(context: ssl.SSLContext, proxy: Proxy | None) -> httpx.HTTPTransport:
+    """A way to the registry that asks nobody else: neither the environment nor ~/.netrc."""
+    through = None if proxy is None else httpx.Proxy(proxy.address, auth=proxy.login)
+    return httpx.HTTPTransport(
+        verify=context, trust_env=False, proxy=through, socket_options=SOCKET_OPTIONS
+    )
+
+
+def _unreachable(url: str, proxy: Proxy | None, error: Exception | None) -> TransportError:
+    """Name the layer; the hint is its remedy."""
+    if error is None:  # closed while it waited
+        return TransportError("registry-unreachable", f"{url}: closed here")
+    cause: Exception = error
+    stage: Layer = "http"
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        stage = "tls" if "handshake" in str(error) else "tcp"  # what a silent handshake is called
+    if isinstance(error, httpx.ProxyError) and (said := _STATUS.match(str(error))):
+        cause = ProxyRefused(int(said[1]), said[2])
+    elif proxy is not None and stage == "tcp" and not _in_tls(error):
+        cause = ProxyUnreachable(str(error))
+        cause.__cause__ = error
+    fault = fault_of(cause, *_place(httpx.URL(url)), proxy, stage=stage)
+    return TransportError("registry-unreachable", f"{url}: {fault}", hint=fault.remedy)
+
+
+def _in_tls(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return error is not None

@@ -28,6 +28,8 @@ VERBS = {
     "demo": Verb("demo:app", "Watch three institutions train one model on this machine.", "dev"),
     "init": Verb("join:init_app", "Make this party's keys and folder.", "coordinator"),
     "enroll": Verb("join:enroll_app", "Join a registry with an invitation.", "coordinator"),
+    "network": Verb("network:app", "Show or set proxy and authorities.", "coordinator"),
+    "doctor": Verb("doctor:app", "Find what is wrong, and what helps.", "coordinator"),
     "partner": Verb("partner:app", "Invite, list and approve partners.", "coordinator"),
     "agreement": Verb("agreement:app", "Draft, propose, show and sign agreements.", "coordinator"),
     "task": Verb("task:app", "List installed tasks, or start your own.", "coordinator"),

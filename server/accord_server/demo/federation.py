@@ -8,7 +8,7 @@ Used by the demonstration, the end-to-end tests and the benchmarks.
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,6 +47,8 @@ class Federation:
         separation: how institutions run as their own users.
         report: told each step, in words.
         dataset: what every institution calls its table.
+        addresses: HOST:PORT at which `registry` and `aggregator` are reached, where something else
+            than themselves listens there.
     """
 
     folder: Path
@@ -58,6 +60,7 @@ class Federation:
     registry_url: str = ""
     agreement: str = ""
     dataset: str = DATASET
+    addresses: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.registry = self._actor("Registry", "accord")
@@ -76,6 +79,7 @@ class Federation:
             "registry", "init", "--home", registry.home / "registry", "--host", "127.0.0.1",
             "--port", "0", "--cert", registry.home / "registry.pem",
             "--key", registry.home / "registry.key", "--ca", registry.home / "ca" / "ca.pem",
+            *(["--url", f"https://{address}"] if (address := self._address("registry")) else []),
         )  # fmt: skip
         ready = self.services.start(
             registry, "registry", "start", "--home", registry.home / "registry"
@@ -92,7 +96,8 @@ class Federation:
     def certificate(self, actor: Actor, name: str) -> None:
         """Let the certificate authority issue NAME.pem and NAME.key into an actor's folder."""
         self.registry.run(
-            "ca", "issue", "127.0.0.1", "localhost", "--name", name,
+            "ca", "issue", "127.0.0.1", "localhost", *self._address(name).split(":")[:-1],
+            "--name", name,
             "--out", actor.home, "--home", self.registry.home / "ca",
         )  # fmt: skip
 
@@ -129,6 +134,7 @@ class Federation:
             self.aggregator, "aggregator", "start", "--home", home / "accord", "--listen", listen,
             "--cert", home / "aggregator.pem", "--key", home / "aggregator.key",
             "--ca", home / "accord" / "ca.pem",
+            *(["--address", address] if (address := self._address("aggregator")) else []),
         )  # fmt: skip
 
     def start_nodes(self) -> None:
@@ -157,6 +163,9 @@ class Federation:
     def at(self, node: Actor, *arguments: str | Path) -> Any:
         """Run a verb at one institution."""
         return node.run(*arguments, "--home", node.home / "accord")
+
+    def _address(self, name: str) -> str:
+        return self.addresses.get(name, "")
 
     def _actor(self, name: str, script: str, index: int | None = None) -> Actor:
         home = self.folder / name.lower().replace(" ", "-")

@@ -58,6 +58,7 @@ def test_help_is_quick_and_imports_nothing_heavy() -> None:
         ["init"],
         ["enroll"],
         ["check"],
+        ["network"],
         ["dataset", "add"],
         ["dataset", "opt-out"],
         ["dataset", "report"],
@@ -125,6 +126,39 @@ def test_check_tells_all_that_fails_at_once(node: Run) -> None:
     assert "enroll" in checks["registry"]["remedy"]
     lines = node("check", text=True).out.splitlines()
     assert any(line.startswith("failed  registry") for line in lines)
+
+
+def test_the_way_out_is_set_field_by_field_and_shown(
+    node: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://anna:hidden@outside:8080")
+    told = node("network").json
+    assert (told["proxy"], told["source"], told["login"]) == (
+        "http://outside:8080",
+        "$HTTPS_PROXY",
+        True,
+    )
+    told = node("network", "--proxy", "http://own:3128", "--no-proxy", "10.0.0.0/8, .lan").json
+    assert (told["proxy"], told["login"], told["no_proxy"]) == (
+        "http://own:3128",
+        False,
+        ["10.0.0.0/8", ".lan"],
+    )
+    (tmp_path / "login").write_text("bea:hidden")
+    (tmp_path / "login").chmod(0o600)
+    text = node("network", "--proxy-login-file", tmp_path / "login", text=True).out
+    assert "http://own:3128 as bea" in text and "10.0.0.0/8, .lan" in text
+    assert "hidden" not in text + (tmp_path / "node" / "network.json").read_text()
+    assert node("network", "--ca-bundle", "system").json["ca_bundle"] == "system"
+    assert node("network", "--proxy", "", "--no-proxy", "", "--ca-bundle", "").json == {
+        "proxy": "http://outside:8080",
+        "source": "$HTTPS_PROXY",
+        "login": True,
+        "no_proxy": [],
+        "ca_bundle": None,
+    }
+    refused = node("network", "--proxy", "socks5://own:1")
+    assert (refused.status, refused.code) == (2, "bad-proxy")
 
 
 def test_a_strangers_folder_is_refused(accord_node: Run, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from accord_common.api.schemas import FINAL_STATES, AgreementView, Problem
 from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
 from accord_common.fields import new_id, now
 from accord_common.identity import SigningKey
+from accord_common.network.settings import Network
 from accord_server.ca import create_ca, fingerprint, issue
 from accord_server.registry.setup import initialise
 from tests.common.api.conftest import Live
@@ -45,7 +46,7 @@ def test_only_the_pinned_ca_is_trusted(live: Live, tmp_path: Path) -> None:
     ):
         client.info()
     assert code_of(error) == "registry-unreachable"
-    assert "pinned at enrolment" in error.value.hint
+    assert "[tls-intercepted]" in error.value.message and "'Test CA'" in error.value.message
 
 
 def test_the_host_name_is_checked(live: Live) -> None:
@@ -72,12 +73,12 @@ def test_plain_http_and_old_tls_are_refused(live: Live) -> None:
 
 def test_the_ca_is_fetched_by_its_fingerprint(live: Live) -> None:
     pinned = fingerprint(live.ca_pem)
-    assert fetch_ca(live.settings.url, pinned) == live.ca_pem
+    assert fetch_ca(live.settings.url, pinned, Network()) == live.ca_pem
     with pytest.raises(VerificationError) as wrong:
-        fetch_ca(live.settings.url, "ab" * 32)
+        fetch_ca(live.settings.url, "ab" * 32, Network())
     assert code_of(wrong) == "wrong-ca"
     with pytest.raises(TransportError) as nobody:
-        fetch_ca(f"https://127.0.0.1:{free_port()}", pinned)
+        fetch_ca(f"https://127.0.0.1:{free_port()}", pinned, Network())
     assert code_of(nobody) == "registry-unreachable"
 
 
@@ -93,7 +94,7 @@ def test_no_second_certificate_rides_on_the_fingerprint(tmp_path: Path) -> None:
     asyncio.run(initialise(settings))
     settings.ca.write_bytes(real + (tmp_path / "other" / "ca.pem").read_bytes())
     with serving(settings):
-        assert fetch_ca(settings.url, fingerprint(real)) == real
+        assert fetch_ca(settings.url, fingerprint(real), Network()) == real
 
 
 def test_a_problem_becomes_the_error_that_it_was(live: Live) -> None:
@@ -279,4 +280,7 @@ def test_a_connection_can_be_used_by_several_threads(live: Live) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: live.coordinator.info().protocol, range(12)))
     assert found == [1] * 12
-    assert Connection(live.settings.url + "/", live.ca_pem, None).url == live.settings.url
+    assert (
+        Connection(live.settings.url + "/", live.ca_pem, None, network=Network()).url
+        == live.settings.url
+    )
