@@ -48,7 +48,7 @@ def examine(home: Home) -> Iterator[Check]:
 
 
 def _local(stores: Stores) -> Iterator[Check]:
-    keys = frozenset({stores.key.public})
+    keys = stores.keys
     yield _ask("ledger", lambda: f"every entry holds; head {stores.ledger.verify(keys)[:16]}")
     yield _ask("receipts", lambda: _receipts(stores))
     yield _ask("outbox", lambda: f"{outbox.verify(stores.outbox.path, keys)} lines hold")

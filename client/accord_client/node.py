@@ -28,7 +28,7 @@ from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.devices import DeviceChoice
 from accord_client.link import FleetLink, Message
-from accord_client.reconciling import behind, compare, compare_run
+from accord_client.reconciling import answered_elsewhere, behind, compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
 from accord_client.state import SERVED_STATES
@@ -188,6 +188,8 @@ class Node:
             if view.state == "awaiting-consent":
                 self._decide(view)
             return
+        if known.decision == "refuse":
+            self._leave(view.id, known.reason)
         self.stores.state.follow(view.id, view.state, now())
         if FINAL_STATES & {view.state, known.state}:
             self._leave(view.id, f"the run is {view.state}")
@@ -201,6 +203,10 @@ class Node:
 
     def _decide(self, view: RunView) -> None:
         if self._unanswerable.get(view.id) == view.manifest_hash or behind(self.stores):
+            return
+        if answered_elsewhere(self.stores, view):
+            self._unanswerable[view.id] = view.manifest_hash
+            log.error("answered-elsewhere", run=view.id, hint="Does a second copy of it run?")
             return
         try:
             considered = consider(self.stores, self.registry.record, view.manifest_hash, now())

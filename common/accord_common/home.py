@@ -4,6 +4,7 @@
     node.pem         the daemon's signing key           0600
     flower.pem       the node's P-384 key               0600, data holders only
     delegation.json  the institution's word for the two keys above
+    delegations/     its earlier ones: whose keys may have signed what this folder keeps
     profile.json     party id, name, role, registry
     ca.pem, token    pinned at enrolment                token 0600
 
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from accord_common.agreement import Country, Role
 from accord_common.api.client import RegistryClient
-from accord_common.enrolment import DELEGATION, Delegation
+from accord_common.enrolment import DELEGATION, Delegation, verify_delegation
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import FormatError, UsageError
 from accord_common.fields import Id, Name, PublicKey, Record, format_time, new_id, now
@@ -138,6 +139,24 @@ class Home:
     def delegation(self) -> Envelope:
         """The institution's delegation of the two keys above."""
         return Envelope.from_bytes((self.path / "delegation.json").read_bytes())
+
+    def delegations(self) -> list[Envelope]:
+        """Every delegation that this folder had, under its own identity key; the newest last."""
+        paths = (self.path / "delegations").glob("*.json")
+        former = [Envelope.from_bytes(path.read_bytes()) for path in paths]
+        bodies = {envelope: self._given(envelope) for envelope in former}
+        former.sort(key=lambda envelope: (bodies[envelope].valid_from, envelope.hash))
+        present = self.delegation()
+        return [one for one in former if one.hash != present.hash] + [present]
+
+    def node_keys(self) -> frozenset[str]:
+        """The public keys that may have signed here: the present one and those before it."""
+        given = (self._given(envelope).node_key for envelope in self.delegations())
+        return frozenset({self.node_key().public, *given})
+
+    def _given(self, envelope: Envelope) -> Delegation:
+        profile = self.profile
+        return verify_delegation(envelope, identity_key=profile.identity_key, party=profile.party)
 
     @property
     def ca_path(self) -> Path:

@@ -45,6 +45,7 @@ class Registry:
         self.stored: list[Envelope] = []
         self.run_id = ""
         self.manifest = ""
+        self.delegation: Envelope | None = None  # the party's newest
         self.lies = False  # it says `forked-chain` to whatever comes
 
     @property
@@ -61,7 +62,14 @@ class Registry:
                 raise ConflictError("forked-chain", "the chain goes on from elsewhere")
         else:
             assert envelope.kind == CONSENT
+            if any(
+                e.kind == CONSENT and manifest_of(e) == manifest_of(envelope) for e in self.stored
+            ):
+                raise ConflictError("forked-chain", "this party answered before")
         self.stored.append(envelope)
+
+    def partner(self, party: str) -> Any:
+        return SimpleNamespace(delegation=self.delegation)
 
     def run(self, run: str) -> Any:
         if run != self.run_id:

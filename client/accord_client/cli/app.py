@@ -10,6 +10,7 @@ import typer
 
 from accord_client.cli import (
     agreement,
+    backup,
     budget,
     check,
     compare,
@@ -50,6 +51,8 @@ app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
 app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
+app.command("backup", epilog=backup.BACKUP_EXAMPLE)(backup.backup)
+app.command("restore", epilog=backup.RESTORE_EXAMPLE)(backup.restore)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(outbox.app, name="outbox")
 
