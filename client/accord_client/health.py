@@ -16,6 +16,7 @@ from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores, open_stores
 from accord_client.wire import Wire
 from accord_common.agreement import Agreement
+from accord_common.delegating import check_not_revoked
 from accord_common.enrolment import Delegation
 from accord_common.errors import AccordError, AuthError, PolicyError, UsageError
 from accord_common.fields import CLOCK_TOLERANCE_S, now, parse_time
@@ -107,12 +108,13 @@ def _membership(home: Home) -> str:
         raise PolicyError(
             "not-approved",
             f"{partner.name} is {partner.status}",
-            hint="The coordinator must run: accord partner approve",
+            hint="The coordinator must run: accord partner approve, or readmit",
         )
     return f"{partner.name} is {partner.status}"
 
 
 def _delegation(home: Home) -> str:
+    check_not_revoked(home)
     delegation = Delegation.from_bytes(home.delegation().payload)
     delegation.check_valid_at(now())
     if delegation.node_key != home.node_key().public:

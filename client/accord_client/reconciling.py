@@ -27,7 +27,7 @@ from accord_client.state import State
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RunView
-from accord_common.enrolment import verify_delegation
+from accord_common.enrolment import REVOCATION, verify_delegation, verify_revocation
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError, PolicyError, VerificationError
 from accord_common.receipts import NODE_RECEIPT, NodeReceipt
@@ -268,15 +268,19 @@ def _own(stores: Stores, registry: RegistryClient, envelope: Envelope) -> Known 
 def _delegated_later(stores: Stores, registry: RegistryClient, signer: str) -> bool:
     """Whether a delegation that this folder lacks names a key: the folder is older than it."""
     profile = stores.home.profile
-    envelope = registry.partner(profile.party).delegation
+    known = registry.partner(profile.party)
+    envelope = known.delegation if known.revoked is None else registry.record(known.revoked)
+    own = {"identity_key": profile.identity_key, "party": profile.party}
     while envelope is not None:
         try:
-            given = verify_delegation(
-                envelope, identity_key=profile.identity_key, party=profile.party
-            )
+            if envelope.kind == REVOCATION:
+                previous: str | None = verify_revocation(envelope, **own).previous
+            else:
+                given = verify_delegation(envelope, **own)
+                if given.node_key == signer:
+                    return True
+                previous = given.previous
         except AccordError:
             return False  # the registry's word alone
-        if given.node_key == signer:
-            return True
-        envelope = None if given.previous is None else registry.record(given.previous)
+        envelope = None if previous is None else registry.record(previous)
     return False

@@ -66,6 +66,10 @@ PassphraseOption = Annotated[
         help=f"File with the identity key's passphrase; else ${PASSPHRASE_VARIABLE}, else asked.",
     ),
 ]
+RotateKeyOption = Annotated[
+    bool, typer.Option("--rotate-key", help="Make new keys; the present ones end.")
+]
+ReasonOption = Annotated[str, typer.Option(help="Why; every member can read it.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

@@ -17,6 +17,7 @@ from accord_client.cli import (
     daemon,
     dataset,
     join,
+    keys,
     outbox,
     reconcile,
     run,
@@ -51,6 +52,8 @@ app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
 app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
+app.command("renew", epilog=keys.RENEW_EXAMPLE)(keys.renew)
+app.command("revoke", epilog=keys.REVOKE_EXAMPLE)(keys.revoke)
 app.command("backup", epilog=backup.BACKUP_EXAMPLE)(backup.backup)
 app.command("restore", epilog=backup.RESTORE_EXAMPLE)(backup.restore)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)

@@ -131,7 +131,7 @@ def export(
         entries = [envelope for _, envelope in stores.ledger.entries()]
         with replacing(file) as target:
             target.writelines(
-                write_export(stores.ledger.header, opened.delegation(), [*rules, *entries])
+                write_export(stores.ledger.header, opened.delegations(), [*rules, *entries])
             )
     emit(
         {"file": str(file), "entries": len(entries), "rules": len(rules), "head": head},

@@ -108,6 +108,20 @@ class RegistryClient:
         """Admit a pending party; coordinator."""
         return self._post(s.Partner, f"/v1/partners/{party}/approve", None, again=True)
 
+    def suspend(self, party: str, reason: str) -> s.Partner:
+        """Shut a party out until it is readmitted; coordinator."""
+        body = s.SuspensionRequest(reason=reason)
+        return self._post(s.Partner, f"/v1/partners/{party}/suspend", body, again=True)
+
+    def readmit(self, party: str) -> s.Partner:
+        """End a suspension; coordinator."""
+        return self._post(s.Partner, f"/v1/partners/{party}/readmit", None, again=True)
+
+    def revoke(self, envelope: Envelope) -> s.Stored:
+        """Post a revocation, without a token: its signature is enough, and ends the tokens."""
+        body = s.EnvelopeRequest(envelope=envelope)
+        return self._post(s.Stored, "/v1/revocations", body, again=True)
+
     # Datasets and agreements
 
     def register_dataset(self, draft: s.DatasetDraft) -> s.DatasetView:

@@ -41,7 +41,7 @@ from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.history import History
 from accord_server.aggregator.journal import Concluded, Journal
 from accord_server.aggregator.offers import Endpoint, Offers
-from accord_server.aggregator.registry_client import Courier, Watcher, fetch
+from accord_server.aggregator.registry_client import Courier, Watcher, barred, fetch
 from accord_server.aggregator.transport import Transport
 
 RETRY_S = 2.0  # how often a registry that is away at the start is asked again
@@ -86,6 +86,7 @@ class Service:
     _told: dict[str, str] = field(default_factory=dict)
     _control: Control = field(default_factory=Control)
     _terminating: bool = False
+    _offered: str = ""
 
     def __post_init__(self) -> None:
         self._offers = Offers(self.home)
@@ -96,6 +97,7 @@ class Service:
         while not self._terminating:
             try:
                 self.client.post(offer)
+                self._offered = offer.hash
                 break
             except TransportError as error:
                 log.warning("registry-away", code=error.code, why=error.message)
@@ -135,12 +137,14 @@ class Service:
         for view in inbox.runs:
             if view.manifest_hash not in self._keys:
                 manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
-                offer = manifest.aggregator.offer
-                keys = self._offers.claim(offer, view.manifest_hash)
+                keys = self._offers.claim(manifest.aggregator.offer, view.manifest_hash)
                 if keys is None and manifest.aggregator.party == self.home.profile.party:
                     self._tell(view.id, "the aggregator has no keys for the offer of this run")
                 self._keys[view.manifest_hash] = keys
-                self.client.post(self._offers.unused(self.endpoint))
+        offer = self._offers.unused(self.endpoint)
+        if offer.hash != self._offered:  # taken by a run, or its delegation was renewed
+            self.client.post(offer)
+            self._offered = offer.hash
         self._runs = {view.id: view for view in inbox.runs}
         if self._mail.empty():
             self._mail.put(True)
@@ -187,6 +191,7 @@ class Service:
         folder.checkpoints.require_space(space(run.manifest))  # before a site is charged
         self._control = control = Control(view.stop_requested)
         control.interrupted = self._terminating
+        control.barred = barred(view)
         # Before the lease, for that is what calls the nodes.
         transport = self.open_transport(run, folder.path)
         try:

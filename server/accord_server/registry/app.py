@@ -32,7 +32,9 @@ from accord_server.registry.runs.endpoints import router as runs
 from accord_server.registry.runs.inbox import router as inbox
 from accord_server.registry.settings import Settings
 
-PUBLIC = frozenset({"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments"})
+PUBLIC = frozenset(
+    {"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments", "/v1/revocations"}
+)
 OPENAPI = "/v1/openapi.json"
 
 health = APIRouter(tags=["health"])

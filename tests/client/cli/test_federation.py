@@ -367,7 +367,7 @@ def test_a_backup_taken_beside_the_daemon_brings_the_node_back(federation: Feder
     saved = federation.at(node, "backup", *options)
     federation.services.kill(node)
     before = charges(node)
-    assert saved["entries"] == len(before) > 0
+    assert saved["entries"] == len(before)
     assert refused(federation, node, "restore", *options) == "home-exists"
     shutil.rmtree(folder(node))
     assert federation.at(node, "restore", *options)["head"] == saved["head"]
