@@ -44,6 +44,8 @@ from accord_common.errors import (
     VerificationError,
 )
 from accord_common.fields import now
+from accord_common.trust import REFRESH_EVERY
+from accord_common.trust import refresh as refresh_authorities
 
 log = structlog.get_logger(__name__)
 
@@ -136,6 +138,7 @@ class Node:
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
         withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+        authorities = monotonic()
         while not self._stop.is_set():
             try:
                 inbox = self.registry.inbox(cursor, wait_s)
@@ -144,6 +147,9 @@ class Node:
                 contact.heard()
                 if monotonic() >= anew:
                     withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+                if monotonic() >= authorities:
+                    refresh_authorities(self.stores.home.ca_path, self.registry, now())
+                    authorities = monotonic() + REFRESH_EVERY.total_seconds()
                 withdrawals = refresh(self.stores, self.registry, withdrawals)
                 for view in inbox.runs:
                     try:

@@ -39,6 +39,7 @@ from accord_common.fields import (
 from accord_common.files import make_folder, replace_file, write_secret
 from accord_common.identity import FlowerKey, SigningKey
 from accord_common.sealed_key import seal, unseal
+from accord_common.trust import is_stale, refresh
 
 DELEGATION_DAYS = 365
 NEXT, POSTED = "next", "posted"
@@ -195,7 +196,10 @@ class Home:
         return self.path / "ca.pem"
 
     def registry(self) -> RegistryClient:
-        """An authenticated client; `not-enrolled` before enrolment."""
+        """An authenticated client; `not-enrolled` before enrolment.
+
+        Once a day it asks which authorities the registry offers.
+        """
         if self.profile.registry_url is None:
             raise UsageError(
                 "not-enrolled",
@@ -210,9 +214,12 @@ class Home:
                 f"{self.path / 'token'} holds no token",
                 hint="Ask the coordinator for a new invitation and run enroll again.",
             ) from error
-        return RegistryClient(
+        client = RegistryClient(
             self.profile.registry_url, ca_pem=self.ca_path.read_bytes(), token=token
         )
+        if is_stale(self.ca_path, now()):
+            refresh(self.ca_path, client, now())
+        return client
 
     def joined(self, url: str, ca_pem: bytes, token: str) -> "Home":
         """Store what enrolment gave; the profile last, so that a crash leaves `not-enrolled`."""

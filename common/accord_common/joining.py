@@ -75,7 +75,7 @@ def enrol(home: Home, invitation: str, passphrase: str) -> Home:
         )
     check_not_revoked(home)
     identity = home.identity(passphrase)
-    ca_pem = fetch_ca(told.url, told.ca)
+    ca_pem = fetch_ca(told.url, told.ca, now())
     enrolment = Enrolment(
         party=profile.party,
         name=profile.name,

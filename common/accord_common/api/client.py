@@ -85,6 +85,23 @@ class RegistryClient:
                 "bad-answer", f"{self.url} does not say what time it is"
             ) from error
 
+    def ca_bundle(self) -> bytes:
+        """The authorities that the registry offers, PEM; see `authorities.follow`."""
+        return self._http.request("GET", "/v1/ca.pem").content
+
+    def trust(self, ca_pem: bytes) -> None:
+        """Trust these authorities too, from the next connection on."""
+        self._http.trust(ca_pem)
+
+    def tell_trust(self, fingerprints: list[str]) -> None:
+        """Say which authorities the caller trusts."""
+        body = s.TrustRequest(ca=fingerprints).model_dump(mode="json")
+        self._http.request("PUT", "/v1/trust", json=body)
+
+    def trusts(self) -> list[s.TrustView]:
+        """Which authorities each member has said that it trusts; coordinator."""
+        return self._all(s.TrustView, "/v1/trust", lambda item: item.party)
+
     def invite(self, role: Role, name: str) -> s.Invitation:
         """Make a one-time invitation; coordinator."""
         return self._post(

@@ -133,6 +133,21 @@ class Partner(View):
     last_seen: Time | None
 
 
+class TrustRequest(Request):
+    """The authorities that the caller trusts, by fingerprint."""
+
+    ca: Annotated[list[Hash], Field(min_length=1, max_length=8)]
+
+
+class TrustView(View):
+    """What a member has said; empty and null where it has said nothing yet."""
+
+    party: Id
+    name: Name
+    ca: list[Hash]
+    told: Time | None
+
+
 class DatasetDraft(Request):
     """A dataset that its holder registers; `id` and `population` are made at the node."""
 

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from socket import gethostname
@@ -34,6 +35,7 @@ from accord_common.files import put_in_place
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
+from accord_common.trust import REFRESH_EVERY, refresh
 from accord_server.aggregator.checkpoints import Checkpoints, open_verified, space
 from accord_server.aggregator.conclusion import Ending, conclude, plain, warm_up
 from accord_server.aggregator.control import Control, Interrupted
@@ -71,12 +73,14 @@ class Service:
         client: its registry.
         endpoint: where nodes reach it; what its offers say.
         open_transport: makes the way to a run's roster; may keep files in the run's folder.
+        reload_certificate: has the listener show the certificate that is in its file now.
     """
 
     home: Home
     client: RegistryClient
     endpoint: Endpoint
     open_transport: OpenTransport
+    reload_certificate: Callable[[], None] = lambda: None
     _offers: Offers = field(init=False)
     _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _runs: dict[str, RunView] = field(default_factory=dict)
@@ -87,6 +91,7 @@ class Service:
     _control: Control = field(default_factory=Control)
     _terminating: bool = False
     _offered: str = ""
+    _refresh_at: datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         self._offers = Offers(self.home)
@@ -132,8 +137,20 @@ class Service:
         self._control.interrupted = True
         self._mail.put(False)
 
+    def reload(self) -> None:
+        """Take up a renewed certificate, from a signal handler; one that does not fit is told."""
+        try:
+            self.reload_certificate()
+        except AccordError as error:
+            log.error(error.code, why=error.message, hint=error.hint)
+        else:
+            log.info("certificate-reloaded")
+
     def _receive(self, inbox: Inbox) -> None:
         """In the watcher's thread: claim the offers of new runs and replace them."""
+        if (moment := now()) >= self._refresh_at:
+            refresh(self.home.ca_path, self.client, moment)
+            self._refresh_at = moment + REFRESH_EVERY
         for view in inbox.runs:
             if view.manifest_hash not in self._keys:
                 manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)

@@ -107,7 +107,10 @@ def start(
     home: HomeOption = _HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Serve runs until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
+    """Serve runs until SIGTERM or Ctrl-C; logs go to stderr as JSON lines.
+
+    SIGHUP reads the certificate again, after `accord ca renew`.
+    """
     opened = _open(home)
     os.environ["FLWR_HOME"] = str(opened.path / "flower")  # flwr looks when it is imported
 
@@ -118,6 +121,7 @@ def start(
     ) as service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.terminate())
+        signal.signal(signal.SIGHUP, lambda *_: service.reload())
         offer = service.publish()
         where = service.endpoint
         answer = {

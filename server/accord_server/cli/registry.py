@@ -1,6 +1,7 @@
 """`accord registry`: set up, start, look at and repair the registry."""
 
 import asyncio
+import signal
 import socket
 from pathlib import Path
 from typing import Annotated
@@ -77,7 +78,10 @@ def init(
 
 @app.command(epilog="Example: accord registry start")
 def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
-    """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
+    """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines.
+
+    SIGHUP reads the certificate again, after `accord ca renew`.
+    """
     settings = stored.load(home.expanduser().absolute())
     log_as_json()
 
@@ -90,7 +94,9 @@ def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None
 
     asyncio.run(migrate(settings))
     with listen(settings) as bound:
-        Server(settings, listening).run(sockets=[bound])
+        server = Server(settings, listening)
+        signal.signal(signal.SIGHUP, lambda *_: server.reload())
+        server.run(sockets=[bound])
 
 
 @app.command(epilog="Example: accord registry status")

@@ -244,6 +244,15 @@ class SuspensionRow(Base):
     created: Mapped[datetime] = mapped_column(Moment)
 
 
+class TrustRow(Base):
+    """Which certificate authorities a party has said that it trusts, by fingerprint."""
+
+    __tablename__ = "trusts"
+    party: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    ca: Mapped[list[str]] = mapped_column(JSON)
+    told: Mapped[datetime] = mapped_column(Moment)
+
+
 class DatasetRow(Base):
     """A registered dataset; unsigned until an agreement names it."""
 

@@ -1,4 +1,4 @@
-"""Keys that were revoked, and parties that are suspended."""
+"""Keys that were revoked, parties that are suspended, authorities that parties trust."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,9 +22,17 @@ def upgrade() -> None:
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("party", name=op.f("pk_suspensions")),
     )
+    op.create_table(
+        "trusts",
+        sa.Column("party", sa.String(length=36), nullable=False),
+        sa.Column("ca", sa.JSON(), nullable=False),
+        sa.Column("told", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("party", name=op.f("pk_trusts")),
+    )
 
 
 def downgrade() -> None:
     """Undo."""
+    op.drop_table("trusts")
     op.drop_table("suspensions")
     op.drop_column("run_sites", "revoked")
