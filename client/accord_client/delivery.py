@@ -5,7 +5,9 @@ registry has it or has refused it for good; records are idempotent by hash, so s
 after a crash changes nothing. No receipt leaves whose entry the ledger lacks: that freezes the
 ledger (`reconciling`), and receipts wait while it is frozen. `forked-chain` is the registry's bare
 word: it freezes only where the chain's head proves it under this node's key. Otherwise the run's
-receipts wait, and are sent again at the next delivery; what other runs have queued goes on.
+receipts wait, and are sent again at the next delivery; what other runs have queued goes on. A
+consent that the registry has otherwise was given by another copy of this node, which then has the
+run to itself.
 """
 
 import structlog
@@ -17,6 +19,7 @@ from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, AuthError, TransportError
+from accord_common.fields import now
 from accord_common.receipts import CONSENT, NodeReceipt
 
 log = structlog.get_logger(__name__)
@@ -53,6 +56,14 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
                 continue
             if type(error) is AccordError:  # an internal error of the registry's: it may pass
                 raise TransportError(error.code, error.message, hint=error.hint) from error
+            if kind == "consent" and error.code == "forked-chain":
+                stores.state.disown(
+                    item.run,
+                    "answered-elsewhere",
+                    "the registry has another consent of this institution: an older copy of this "
+                    "folder, or a second copy of this node, gave it",
+                    now(),
+                )
             log.warning(
                 "registry-refused-record",
                 kind=kind,

@@ -38,7 +38,7 @@ def examine(home: Home) -> Iterator[Check]:
 
 
 def _local(stores: Stores) -> Iterator[Check]:
-    keys = frozenset({stores.key.public})
+    keys = stores.keys
     yield ask(
         "ledger", "state", lambda: f"every entry holds; head {stores.ledger.verify(keys)[:16]}"
     )

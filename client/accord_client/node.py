@@ -28,7 +28,7 @@ from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.devices import DeviceChoice
 from accord_client.link import FleetLink, Message
-from accord_client.reconciling import behind, compare, compare_run
+from accord_client.reconciling import answered_elsewhere, behind, compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
 from accord_client.state import SERVED_STATES
@@ -44,6 +44,8 @@ from accord_common.errors import (
     VerificationError,
 )
 from accord_common.fields import now
+from accord_common.trust import REFRESH_EVERY
+from accord_common.trust import refresh as refresh_authorities
 
 log = structlog.get_logger(__name__)
 
@@ -136,6 +138,7 @@ class Node:
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
         withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+        authorities = monotonic()
         while not self._stop.is_set():
             try:
                 inbox = self.registry.inbox(cursor, wait_s)
@@ -144,6 +147,9 @@ class Node:
                 contact.heard()
                 if monotonic() >= anew:
                     withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+                if monotonic() >= authorities:
+                    refresh_authorities(self.stores.home.ca_path, self.registry, now())
+                    authorities = monotonic() + REFRESH_EVERY.total_seconds()
                 withdrawals = refresh(self.stores, self.registry, withdrawals)
                 for view in inbox.runs:
                     try:
@@ -188,6 +194,8 @@ class Node:
             if view.state == "awaiting-consent":
                 self._decide(view)
             return
+        if known.decision == "refuse":
+            self._leave(view.id, known.reason)
         self.stores.state.follow(view.id, view.state, now())
         if FINAL_STATES & {view.state, known.state}:
             self._leave(view.id, f"the run is {view.state}")
@@ -201,6 +209,10 @@ class Node:
 
     def _decide(self, view: RunView) -> None:
         if self._unanswerable.get(view.id) == view.manifest_hash or behind(self.stores):
+            return
+        if answered_elsewhere(self.stores, view):
+            self._unanswerable[view.id] = view.manifest_hash
+            log.error("answered-elsewhere", run=view.id, hint="Does a second copy of it run?")
             return
         try:
             considered = consider(self.stores, self.registry.record, view.manifest_hash, now())

@@ -5,12 +5,14 @@ at the registry stand outside of the folder, each under this node's key and with
 those that wait in the node's own queue stand outside of the ledger's file.
 
 Guarantees: from the moment that a receipt shows a gap, nothing is charged or answered
-(`check_not_behind`), over restarts, until `reconcile` has charged it; only this node's own
-signature can show one. Charging it twice is possible, forgetting it is not.
+(`check_not_behind`), over restarts, until `reconcile` has charged it; a folder that was restored
+from a backup begins frozen, and stays so until one comparison succeeded (`freeze_restored`). Only
+signatures under this institution's own delegations can show a gap, later delegations that the
+folder lacks among them. Charging it twice is possible, forgetting it is not.
 
-Not covered: receipts that never reached the registry, or that it withholds; receipts under a node
-key of before; two copies that write the very same entry within one second, which is paid for once,
-and whose receipts the registry refuses.
+Not covered: receipts that never reached the registry, or that it withholds; two copies that write
+the very same entry within one second, which is paid for once, and whose receipts the registry
+refuses.
 """
 
 from collections.abc import Callable
@@ -21,16 +23,20 @@ from datetime import datetime
 import structlog
 
 from accord_client.secagg_memory import Begun
+from accord_client.state import State
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RunView
+from accord_common.enrolment import REVOCATION, verify_delegation, verify_revocation
 from accord_common.envelope import Envelope, sign
-from accord_common.errors import PolicyError, VerificationError
+from accord_common.errors import AccordError, PolicyError, VerificationError
 from accord_common.receipts import NODE_RECEIPT, NodeReceipt
 
 log = structlog.get_logger(__name__)
 
 _BEHIND = "ledger-behind"  # in the node's memory; empty once it was reconciled
+_RESTORED = "ledger-restored"  # of when the backup is; empty once the ledger was compared
+_LEFT = "node-restored"  # the code of runs that a restored node has left
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,15 @@ def behind(stores: Stores) -> PolicyError | None:
     """Why the ledger is frozen, for the steward; None where it is not."""
     told = stores.state.get(_BEHIND)
     if not told:
-        return None
+        made = stores.state.get(_RESTORED)
+        if not made:
+            return None
+        return PolicyError(
+            _RESTORED,
+            f"this node was restored from a backup of {made} and has not compared its ledger with "
+            "the registry's receipts yet",
+            hint="It does so when it starts and reaches the registry: accord-node start",
+        )
     entry, count = told.split()
     return PolicyError(
         "ledger-behind",
@@ -66,13 +80,29 @@ def behind(stores: Stores) -> PolicyError | None:
 
 
 def check_not_behind(stores: Stores) -> None:
-    """Raise PolicyError `ledger-behind`, in words that may leave, while the ledger is frozen."""
-    if behind(stores) is not None:
-        raise PolicyError(
-            "ledger-behind",
-            "this node's ledger lacks what its receipts show",
-            hint="Stop the node, then: accord-node reconcile",
-        )
+    """Raise PolicyError, in words that may leave, while the ledger is frozen.
+
+    Raises:
+        PolicyError: `ledger-behind`, or `ledger-restored` before the first comparison.
+    """
+    if (frozen := behind(stores)) is None:
+        return
+    if frozen.code == _RESTORED:
+        raise PolicyError(_RESTORED, "this node's ledger has yet to be compared", hint=frozen.hint)
+    raise PolicyError(
+        "ledger-behind",
+        "this node's ledger lacks what its receipts show",
+        hint="Stop the node, then: accord-node reconcile",
+    )
+
+
+def freeze_restored(memory: State, made: str, now: datetime) -> None:
+    """Freeze what a backup of the time `made` gave back, and leave the runs that were under way.
+
+    What a round of theirs had decided is not in a backup, so that this node cannot keep to it.
+    """
+    memory.put(_RESTORED, made)
+    memory.leave(_LEFT, f"the node was restored from a backup of {made}", now)
 
 
 def freeze(stores: Stores, receipt: NodeReceipt) -> None:
@@ -93,12 +123,15 @@ def compare(stores: Stores, registry: RegistryClient) -> None:
             freeze(stores, known.receipt)
     for view in registry.runs():
         compare_run(stores, registry, view)
+    if stores.state.get(_RESTORED):
+        stores.state.put(_RESTORED, "")
+        log.info("restored-ledger-compared", behind=behind(stores) is not None)
 
 
 def compare_run(stores: Stores, registry: RegistryClient, view: RunView) -> None:
     """Likewise for one run."""
     head = _head(stores, view)
-    known = None if head is None else _own(stores, registry.record(head))
+    known = None if head is None else _own(stores, registry, registry.record(head))
     if known is not None and not _holds(stores, known):
         freeze(stores, known.receipt)
 
@@ -111,7 +144,7 @@ def chains(stores: Stores, registry: RegistryClient) -> list[Chain]:
             continue
         receipts, after = [], 0
         while page := registry.records(after, kind=NODE_RECEIPT, run=view.id):
-            receipts += [known for item in page if (known := _own(stores, item.envelope))]
+            receipts += [known for item in page if (known := _own(stores, registry, item.envelope))]
             if page[-1].sequence <= after:
                 raise VerificationError("bad-answer", "the registry lists records out of order")
             after = page[-1].sequence
@@ -205,15 +238,49 @@ def _holds(stores: Stores, known: Known) -> bool:
     return stores.ledger.holds(known.receipt.ledger, known.hash)
 
 
+def answered_elsewhere(stores: Stores, view: RunView) -> bool:
+    """Whether the registry has this institution's consent to a run that is undecided here.
+
+    The folder is an older copy, or a second copy of this node is at work: two must not serve one
+    run.
+    """
+    known = stores.state.run(view.id)
+    return (known is None or known.decision == "ask") and _head(stores, view) is not None
+
+
 def _head(stores: Stores, view: RunView) -> str | None:
     return next((site.head for site in view.consents if site.party == stores.party), None)
 
 
-def _own(stores: Stores, envelope: Envelope) -> Known | None:
-    """The receipt in an envelope that this node signed; None for anything else."""
-    if envelope.kind != NODE_RECEIPT:
+def _own(stores: Stores, registry: RegistryClient, envelope: Envelope) -> Known | None:
+    """The receipt in an envelope that this institution's node signed; None for anything else."""
+    if envelope.kind != NODE_RECEIPT or len(envelope.signers) != 1:
+        return None
+    (signer,) = envelope.signers
+    if signer not in stores.keys and not _delegated_later(stores, registry, signer):
         return None
     with suppress(VerificationError):
-        envelope.verify([stores.key.public])
+        envelope.verify([signer])
         return Known(NodeReceipt.from_bytes(envelope.payload), envelope.hash)
     return None
+
+
+def _delegated_later(stores: Stores, registry: RegistryClient, signer: str) -> bool:
+    """Whether a delegation that this folder lacks names a key: the folder is older than it."""
+    profile = stores.home.profile
+    known = registry.partner(profile.party)
+    envelope = known.delegation if known.revoked is None else registry.record(known.revoked)
+    own = {"identity_key": profile.identity_key, "party": profile.party}
+    while envelope is not None:
+        try:
+            if envelope.kind == REVOCATION:
+                previous: str | None = verify_revocation(envelope, **own).previous
+            else:
+                given = verify_delegation(envelope, **own)
+                if given.node_key == signer:
+                    return True
+                previous = given.previous
+        except AccordError:
+            return False  # the registry's word alone
+        envelope = None if previous is None else registry.record(previous)
+    return False

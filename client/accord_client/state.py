@@ -257,6 +257,30 @@ class State:
             )
             db.execute("UPDATE runs SET head = ? WHERE id = ?", (head, run_id))
 
+    def leave(self, code: str, reason: str, now: datetime) -> None:
+        """Take no further part in any run under way; one whose consent never left is undecided."""
+        final = ", ".join("?" * len(FINAL_STATES))
+        with self._transaction() as db:
+            db.execute(
+                "DELETE FROM runs WHERE decision = 'ask'"
+                " OR id IN (SELECT run FROM queue WHERE round IS NULL)"
+            )
+            db.execute("DELETE FROM queue WHERE round IS NULL")  # consents
+            db.execute(
+                "UPDATE runs SET decision = 'refuse', code = ?, reason = ?, updated = ?"
+                f" WHERE decision = 'accept' AND state NOT IN ({final})",
+                (code, reason, format_time(now), *sorted(FINAL_STATES)),
+            )
+
+    def disown(self, run_id: str, code: str, reason: str, now: datetime) -> None:
+        """Take no part in a run, whatever was decided about it here."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE runs SET decision = 'refuse', code = ?, reason = ?, updated = ?"
+                " WHERE id = ?",
+                (code, reason, format_time(now), run_id),
+            )
+
     def record(self, hash_: str) -> Envelope:
         """Return a record that an accepted run rests on; `unknown-record`."""
         rows = self._all("SELECT envelope FROM records WHERE hash = ?", hash_)

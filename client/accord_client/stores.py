@@ -29,10 +29,16 @@ LEDGER_FILE = "ledger.db"
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """One node's opened folder. Any thread may use it."""
+    """One node's opened folder. Any thread may use it.
+
+    Attributes:
+        key: signs whatever is written from now on.
+        keys: public keys that may have signed what is there, `key`'s among them.
+    """
 
     home: Home
     key: SigningKey
+    keys: frozenset[str]
     agreements: Agreements
     datasets: Datasets
     state: State
@@ -66,6 +72,7 @@ def open_stores(home: Home) -> Iterator[Stores]:
         yield Stores(
             home=home,
             key=key,
+            keys=home.node_keys(),
             agreements=Agreements.of(home),
             datasets=Datasets.of(home.path),
             state=memory,

@@ -66,6 +66,10 @@ PassphraseOption = Annotated[
         help=f"File with the identity key's passphrase; else ${PASSPHRASE_VARIABLE}, else asked.",
     ),
 ]
+RotateKeyOption = Annotated[
+    bool, typer.Option("--rotate-key", help="Make new keys; the present ones end.")
+]
+ReasonOption = Annotated[str, typer.Option(help="Why; every member can read it.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -158,8 +162,20 @@ def run_app(app: typer.Typer) -> NoReturn:
         sys.exit(1)
 
 
-def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
+def read_passphrase(
+    file: Path | None,
+    *,
+    confirm: bool = False,
+    variable: str = PASSPHRASE_VARIABLE,
+    of: str = "identity key",
+) -> str:
     """Return the passphrase from a file, the environment, or a prompt on the terminal.
+
+    Args:
+        file: holds it, if given.
+        confirm: ask twice.
+        variable: the environment's.
+        of: what it seals, for people.
 
     Raises:
         UsageError: `no-passphrase` without any of the three, `passphrases-differ`.
@@ -171,15 +187,15 @@ def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
             raise UsageError("no-passphrase", f"cannot read {file}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise UsageError("no-passphrase", f"{file} is not UTF-8 text") from error
-    if value := os.environ.get(PASSPHRASE_VARIABLE):
+    if value := os.environ.get(variable):
         return value
     if not sys.stdin.isatty():
         raise UsageError(
             "no-passphrase",
-            "the identity key is sealed and there is no terminal to ask for its passphrase",
-            hint=f"Give --passphrase-file or set {PASSPHRASE_VARIABLE}.",
+            f"the {of} is sealed and there is no terminal to ask for its passphrase",
+            hint=f"Give --passphrase-file or set {variable}.",
         )
-    first: str = typer.prompt("Passphrase of the identity key", hide_input=True, err=True)
+    first: str = typer.prompt(f"Passphrase of the {of}", hide_input=True, err=True)
     if confirm and typer.prompt("Once more", hide_input=True, err=True) != first:
         raise UsageError("passphrases-differ", "the two passphrases differ")
     return first

@@ -1,8 +1,9 @@
 """Who a party is and which daemon may act for it: enrolments, delegations, aggregator offers.
 
 Guarantees: an enrolment proves possession of the institution key it names; a delegation is an
-institution key's word that a node key (and, for nodes, a Flower key) may act until it expires; an
-offer is the aggregator's word for the keys of one run.
+institution key's word that a node key (and, for nodes, a Flower key) may act until it expires, a
+later one names another, or a revocation takes it back; an offer is the aggregator's word for the
+keys of one run.
 """
 
 from datetime import datetime
@@ -21,12 +22,14 @@ from accord_common.fields import (
     Name,
     PublicKey,
     Record,
+    Text,
     Time,
     parse_time,
 )
 
 ENROLMENT = "enrolment"
 DELEGATION = "delegation"
+REVOCATION = "revocation"
 OFFER = "aggregator-offer"
 
 Address = Annotated[
@@ -70,8 +73,17 @@ class Delegation(Record):
             raise PolicyError(
                 "delegation-expired",
                 f"the node key of {self.party} was valid until {self.valid_until}",
-                hint="The institution must delegate a node key again.",
+                hint="The institution must renew it: accord-node renew; accord aggregator renew",
             )
+
+
+class Revocation(Record):
+    """An institution key takes back all it has delegated so far; `previous` is the newest."""
+
+    previous: Hash
+    party: Id
+    reason: Text
+    created: Time
 
 
 class Offer(Record):
@@ -104,6 +116,19 @@ def verify_delegation(envelope: Envelope, *, identity_key: str, party: str) -> D
     if delegation.party != party:
         raise VerificationError("wrong-party", f"the delegation is for {delegation.party}")
     return delegation
+
+
+def verify_revocation(envelope: Envelope, *, identity_key: str, party: str) -> Revocation:
+    """Decode a revocation and check that `identity_key` made it for `party`.
+
+    Raises:
+        VerificationError: `wrong-party`, or the signature does not hold.
+    """
+    revocation = Revocation.from_bytes(_payload(envelope, REVOCATION))
+    envelope.verify([identity_key])
+    if revocation.party != party:
+        raise VerificationError("wrong-party", f"the revocation is {revocation.party}'s")
+    return revocation
 
 
 def verify_offer(envelope: Envelope, delegation: Delegation, delegation_hash: str) -> Offer:

@@ -4,30 +4,47 @@
     node.pem         the daemon's signing key           0600
     flower.pem       the node's P-384 key               0600, data holders only
     delegation.json  the institution's word for the two keys above
+    delegations/     its earlier ones: whose keys may have signed what this folder keeps
+    revocation.json  the institution's word that none of them holds any more
+    next/            a delegation, and its keys, on the way to the registry (`delegating`)
     profile.json     party id, name, role, registry
     ca.pem, token    pinned at enrolment                token 0600
     network.json     proxy and further authorities, if any
 
 Guarantees: the folder is made with mode 0700 and whole or not at all; a folder that others can read
-is refused.
+is refused; a delegation that the registry has is in force here with the next opening, whenever the
+process that renewed it died.
 """
 
+import shutil
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from accord_common.agreement import Country, Role
 from accord_common.api.client import RegistryClient
-from accord_common.enrolment import DELEGATION, Delegation
+from accord_common.enrolment import DELEGATION, Delegation, verify_delegation
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import FormatError, UsageError
-from accord_common.fields import Id, Name, PublicKey, Record, format_time, new_id, now
+from accord_common.fields import (
+    FlowerPublicKey,
+    Hash,
+    Id,
+    Name,
+    PublicKey,
+    Record,
+    format_time,
+    new_id,
+    now,
+)
 from accord_common.files import make_folder, replace_file, write_secret
 from accord_common.identity import FlowerKey, SigningKey
 from accord_common.network.settings import Network
 from accord_common.sealed_key import seal, unseal
+from accord_common.trust import is_stale, refresh
 
 DELEGATION_DAYS = 365
+NEXT, POSTED = "next", "posted"
 
 
 class Profile(Record):
@@ -88,7 +105,14 @@ class Home:
             write_secret(folder / "node.pem", node.to_pem())
             if flower is not None:
                 write_secret(folder / "flower.pem", flower.to_pem())
-            delegation = _delegate(profile.party, identity, node, flower)
+            delegation = delegate(
+                profile.party,
+                identity,
+                node_key=node.public,
+                flower_key=None if flower is None else flower.public,
+                previous=None,
+                moment=now(),
+            )
             write_secret(folder / "delegation.json", delegation.to_bytes())
             write_secret(folder / "profile.json", profile.to_bytes())
 
@@ -118,6 +142,8 @@ class Home:
                 f"{path} is open to others (mode ..{mode:02o})",
                 hint="chmod 700.",
             )
+        if (path / NEXT / POSTED).exists():
+            install_next(path)
         try:
             return cls(path, Profile.from_bytes(data))
         except FormatError as error:
@@ -141,13 +167,41 @@ class Home:
         """The institution's delegation of the two keys above."""
         return Envelope.from_bytes((self.path / "delegation.json").read_bytes())
 
+    def delegations(self) -> list[Envelope]:
+        """Every delegation that this folder had, under its own identity key; the newest last."""
+        paths = (self.path / "delegations").glob("*.json")
+        former = [Envelope.from_bytes(path.read_bytes()) for path in paths]
+        bodies = {envelope: self._given(envelope) for envelope in former}
+        former.sort(key=lambda envelope: (bodies[envelope].valid_from, envelope.hash))
+        present = self.delegation()
+        return [one for one in former if one.hash != present.hash] + [present]
+
+    def node_keys(self) -> frozenset[str]:
+        """The public keys that may have signed here: the present one and those before it."""
+        given = (self._given(envelope).node_key for envelope in self.delegations())
+        return frozenset({self.node_key().public, *given})
+
+    def _given(self, envelope: Envelope) -> Delegation:
+        profile = self.profile
+        return verify_delegation(envelope, identity_key=profile.identity_key, party=profile.party)
+
+    def revocation(self) -> Envelope | None:
+        """The institution's revocation of all that was delegated so far, if there is one."""
+        try:
+            return Envelope.from_bytes((self.path / "revocation.json").read_bytes())
+        except FileNotFoundError:
+            return None
+
     @property
     def ca_path(self) -> Path:
         """The registry's CA certificate, pinned at enrolment."""
         return self.path / "ca.pem"
 
     def registry(self) -> RegistryClient:
-        """An authenticated client; `not-enrolled` before enrolment."""
+        """An authenticated client; `not-enrolled` before enrolment.
+
+        Once a day it asks which authorities the registry offers.
+        """
         if self.profile.registry_url is None:
             raise UsageError(
                 "not-enrolled",
@@ -162,12 +216,15 @@ class Home:
                 f"{self.path / 'token'} holds no token",
                 hint="Ask the coordinator for a new invitation and run enroll again.",
             ) from error
-        return RegistryClient(
+        client = RegistryClient(
             self.profile.registry_url,
             ca_pem=self.ca_path.read_bytes(),
             token=token,
             network=self.network(),
         )
+        if is_stale(self.ca_path, now()):
+            refresh(self.ca_path, client, now())
+        return client
 
     def network(self) -> Network:
         """How this party goes out."""
@@ -182,16 +239,38 @@ class Home:
         return Home(self.path, profile)
 
 
-def _delegate(
-    party: str, identity: SigningKey, node: SigningKey, flower: FlowerKey | None
+def delegate(
+    party: str,
+    identity: SigningKey,
+    *,
+    node_key: PublicKey,
+    flower_key: FlowerPublicKey | None,
+    previous: Hash | None,
+    moment: datetime,
 ) -> Envelope:
-    start = now()
+    """Sign a delegation that begins now and lasts `DELEGATION_DAYS`."""
     delegation = Delegation(
-        previous=None,
+        previous=previous,
         party=party,
-        node_key=node.public,
-        flower_key=flower.public if flower is not None else None,
-        valid_from=format_time(start),
-        valid_until=format_time(start + timedelta(days=DELEGATION_DAYS)),
+        node_key=node_key,
+        flower_key=flower_key,
+        valid_from=format_time(moment),
+        valid_until=format_time(moment + timedelta(days=DELEGATION_DAYS)),
     )
     return sign(DELEGATION, delegation, identity)
+
+
+def install_next(path: Path) -> None:
+    """Put what `next/` holds in force; again after a crash, with the same end."""
+    present = path / "delegation.json"
+    former = Envelope.from_bytes(present.read_bytes())
+    coming = path / NEXT
+    if (coming / present.name).exists():
+        if former.to_bytes() != (coming / present.name).read_bytes():
+            (path / "delegations").mkdir(mode=0o700, exist_ok=True)
+            replace_file(path / "delegations" / f"{former.hash}.json", former.to_bytes())
+        for name in ("node.pem", "flower.pem", present.name):  # the delegation last
+            if (coming / name).exists():
+                replace_file(path / name, (coming / name).read_bytes())
+    (path / "revocation.json").unlink(missing_ok=True)
+    shutil.rmtree(coming, ignore_errors=True)

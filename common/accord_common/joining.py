@@ -17,6 +17,7 @@ from accord_common.agreement import Role
 from accord_common.api.client import RegistryClient
 from accord_common.api.http import fetch_ca
 from accord_common.canonical import canonical_bytes
+from accord_common.delegating import check_not_revoked
 from accord_common.enrolment import ENROLMENT, Enrolment
 from accord_common.envelope import sign
 from accord_common.errors import FormatError, PolicyError
@@ -60,7 +61,8 @@ def enrol(home: Home, invitation: str, passphrase: str) -> Home:
     """Join the registry that the invitation names.
 
     Raises:
-        PolicyError: `wrong-role` where the invitation is for another role than the folder's.
+        PolicyError: `wrong-role` where the invitation is for another role than the folder's,
+            `key-revoked` where the folder's keys are revoked and not exchanged yet.
         TransportError: `registry-unreachable`.
         VerificationError: `wrong-ca` where the fingerprint differs.
         UsageError: `wrong-passphrase`.
@@ -71,9 +73,10 @@ def enrol(home: Home, invitation: str, passphrase: str) -> Home:
         raise PolicyError(
             "wrong-role", f"the invitation is for a {told.role}, this folder is a {profile.role}"
         )
+    check_not_revoked(home)
     identity = home.identity(passphrase)
     network = home.network()
-    ca_pem = fetch_ca(told.url, told.ca, network)
+    ca_pem = fetch_ca(told.url, told.ca, network, now())
     enrolment = Enrolment(
         party=profile.party,
         name=profile.name,

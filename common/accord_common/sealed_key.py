@@ -27,7 +27,7 @@ MIN_PASSPHRASE = 12  # characters; a typed secret that seals an institution's id
 _LOG2_N: Final = 16  # with r = 8, p = 2: OWASP's password storage table, 2024: 64 MiB, about 0.3 s
 _R: Final = 8
 _P: Final = 2
-_SALT_BYTES, _NONCE_BYTES, _KEY_BYTES, _TAG_BYTES = 16, 12, 32, 16
+SALT_BYTES, _NONCE_BYTES, _KEY_BYTES, _TAG_BYTES = 16, 12, 32, 16
 _MAX_BYTES = 4096
 
 
@@ -54,18 +54,14 @@ def seal(key: SigningKey, passphrase: str) -> bytes:
     Raises:
         UsageError: `short-passphrase` under 12 characters.
     """
-    if len(passphrase) < MIN_PASSPHRASE:
-        raise UsageError(
-            "short-passphrase",
-            f"the passphrase has {len(passphrase)} characters, {MIN_PASSPHRASE} is the least",
-        )
+    check_passphrase(passphrase)
     header = _Header(
         format="accord-sealed-key-v1",
         public=key.public,
         log2_n=_LOG2_N,
         r=_R,
         p=_P,
-        salt=os.urandom(_SALT_BYTES).hex(),
+        salt=os.urandom(SALT_BYTES).hex(),
         nonce=os.urandom(_NONCE_BYTES).hex(),
     )
     sealed = _cipher(header, passphrase).encrypt(
@@ -98,7 +94,20 @@ def unseal(data: bytes, passphrase: str) -> SigningKey:
     return key
 
 
-def _cipher(header: _Header, passphrase: str) -> AESGCM:
+def check_passphrase(passphrase: str) -> None:
+    """Refuse one that is too short to seal anything: UsageError `short-passphrase`."""
+    if len(passphrase) < MIN_PASSPHRASE:
+        raise UsageError(
+            "short-passphrase",
+            f"the passphrase has {len(passphrase)} characters, {MIN_PASSPHRASE} is the least",
+        )
+
+
+def stretch(passphrase: str, salt: bytes) -> bytes:
+    """Derive a 32-byte key from a passphrase, at the cost that the module names."""
     secret = unicodedata.normalize("NFKC", passphrase).encode()
-    kdf = Scrypt(bytes.fromhex(header.salt), _KEY_BYTES, 2**header.log2_n, header.r, header.p)
-    return AESGCM(kdf.derive(secret))
+    return Scrypt(salt, _KEY_BYTES, 2**_LOG2_N, _R, _P).derive(secret)
+
+
+def _cipher(header: _Header, passphrase: str) -> AESGCM:
+    return AESGCM(stretch(passphrase, bytes.fromhex(header.salt)))

@@ -1,16 +1,21 @@
-"""The consortium's certificate authority: one key, and certificates for its servers.
+"""The consortium's certificate authority: one key, which signs certificates for its servers.
 
-Guarantees: the CA signs server certificates only, below itself, with every name spelled out; its
-key and the servers' keys lie in files with mode 0600. All keys are P-256, which every TLS stack
-speaks.
+    ca.pem         what registry and parties get: the present authority; while it is exchanged
+                   (`rotation`), the former one, the present one, and the present one as signed by
+                   the former
+    ca.key         the present one's key, 0600
+    next.key       on its way to being that
+    issued.jsonl   what was issued (`certificates`)
 
-Not covered: revocation. A server certificate lasts 397 days; a stolen key means a new CA and new
-invitations. Nodes and records need no certificate: their keys stand in the agreement.
+Guarantees: the authority signs server certificates, and its successor; keys lie in files with mode
+0600. All keys are P-256, which every TLS stack speaks.
+
+Not covered: revocation of one certificate. A stolen server key means a new certificate with a new
+key, and a new authority where the old certificate must not pass. Nodes and records need no
+certificate: their keys stand in the agreement.
 """
 
 import hashlib
-import ipaddress
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,16 +23,16 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import NameOID
 
+from accord_common.authorities import fingerprint_of, issued_by, read_bundle, write_bundle
 from accord_common.errors import FormatError, UsageError
-from accord_common.files import write_secret
+from accord_common.files import put_in_place, replace_file, write_secret
 
 CA_CERTIFICATE = "ca.pem"
 CA_KEY = "ca.key"
 CA_YEARS = 10
-SERVER_DAYS = 397  # the longest that browsers accept
-_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
+NEXT_KEY = "next.key"
 _BACKDATED = timedelta(minutes=5)  # clocks of other machines may be late
 
 
@@ -36,7 +41,7 @@ class Issued:
     """Where a certificate and its key lie, and what identifies them."""
 
     certificate: Path
-    key: Path
+    key: Path | None
     fingerprint: str  # SHA-256 of the certificate's DER
     spki: str  # SHA-256 of the public key's DER
     expires: datetime
@@ -50,72 +55,65 @@ def create_ca(folder: Path, name: str, moment: datetime) -> Issued:
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    certificate = (
-        _builder(subject, subject, key.public_key(), moment, timedelta(days=365 * CA_YEARS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return _write(folder / CA_CERTIFICATE, folder / CA_KEY, certificate, key)
+    certificate = make_authority(name, key, moment)
+    write_secret(folder / CA_KEY, key_pem(key))
+    put_certificates(folder / CA_CERTIFICATE, [certificate])
+    return describe(folder / CA_CERTIFICATE, folder / CA_KEY, certificate)
 
 
-def issue(
-    folder: Path, hosts: list[str], certificate_path: Path, key_path: Path, moment: datetime
-) -> Issued:
-    """Issue a server certificate for `hosts` (DNS names and IP addresses) with a new key.
-
-    Raises:
-        UsageError: `no-ca`, `no-hosts`, `bad-host`, or `key-exists` for the key's path.
-    """
-    if not hosts:
-        raise UsageError("no-hosts", "a server certificate needs at least one host name or address")
-    names = [_name(host) for host in hosts]
-    authority, signer = _open(folder)
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0][:64])])
-    certificate = (
-        _builder(subject, authority.subject, key.public_key(), moment, timedelta(days=SERVER_DAYS))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(ca=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .sign(signer, hashes.SHA256())
-    )
-    for path in (certificate_path, key_path):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return _write(certificate_path, key_path, certificate, key)
+def authorities(folder: Path) -> list[x509.Certificate]:
+    """The authorities that hold, the present one last; UsageError `no-ca`."""
+    open_ca(folder)
+    bundle = read_bundle((folder / CA_CERTIFICATE).read_bytes())
+    return [certificate for certificate in bundle if issued_by(certificate, certificate)]
 
 
-def fingerprint(certificate_pem: bytes) -> str:
-    """SHA-256 (hex) of the certificate's DER: what an invitation pins."""
-    der = load_certificate(certificate_pem).public_bytes(serialization.Encoding.DER)
-    return hashlib.sha256(der).hexdigest()
+def put_certificates(path: Path, certificates: list[x509.Certificate]) -> None:
+    """Write a file of certificates, in the place of what was there; anybody may read it."""
+    replace_file(path, write_bundle(certificates))
+    path.chmod(0o644)
+
+
+def fingerprint(bundle_pem: bytes) -> str:
+    """SHA-256 (hex) of the first certificate's DER: what an invitation pins."""
+    return fingerprint_of(read_bundle(bundle_pem)[0])
 
 
 def spki_hash(certificate_pem: bytes) -> str:
-    """SHA-256 (hex) of the certificate's SubjectPublicKeyInfo: what an offer pins."""
+    """SHA-256 (hex) of the first certificate's SubjectPublicKeyInfo: what an offer pins."""
     return _spki(load_certificate(certificate_pem))
 
 
 def load_certificate(pem: bytes) -> x509.Certificate:
-    """Read one PEM certificate; `bad-certificate` where it is none."""
+    """Read the first PEM certificate; `bad-certificate` where it is none."""
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
         raise FormatError("bad-certificate", f"not a PEM certificate: {error}") from error
 
 
-def _builder(
+def make_authority(
+    name: str, key: ec.EllipticCurvePrivateKey, moment: datetime
+) -> x509.Certificate:
+    """Make an authority's own certificate."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return (
+        builder(subject, subject, key.public_key(), moment, timedelta(days=365 * CA_YEARS))
+        # 1: its successor's certificate may stand between it and a server's.
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
+        .add_extension(usage(ca=True), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def builder(
     subject: x509.Name,
     issuer: x509.Name,
     public: ec.EllipticCurvePublicKey,
     moment: datetime,
     span: timedelta,
 ) -> x509.CertificateBuilder:
+    """Begin a certificate of `public`, good for `span` from `moment` on."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -128,7 +126,8 @@ def _builder(
     )
 
 
-def _usage(*, ca: bool) -> x509.KeyUsage:
+def usage(*, ca: bool) -> x509.KeyUsage:
+    """What an authority's key, or a server's, is for."""
     return x509.KeyUsage(
         digital_signature=not ca,
         key_cert_sign=ca,
@@ -142,52 +141,50 @@ def _usage(*, ca: bool) -> x509.KeyUsage:
     )
 
 
-def _name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    try:
-        name = host.encode("idna").decode("ascii")
-    except UnicodeError:
-        name = ""
-    if not _HOST_NAME.fullmatch(name):
-        raise UsageError("bad-host", f"{host!r} is no host name or address")
-    return x509.DNSName(name)
+def signed_by(signer: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    """Name the key that signs."""
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
 
 
-def _open(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+def open_ca(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """The present authority and its key; a rotation that died half way is made good."""
     try:
-        certificate = load_certificate((folder / CA_CERTIFICATE).read_bytes())
-        key = serialization.load_pem_private_key((folder / CA_KEY).read_bytes(), None)
+        bundle = read_bundle((folder / CA_CERTIFICATE).read_bytes())
+        for path in (folder / NEXT_KEY, folder / CA_KEY):
+            if not path.exists() and path.name == NEXT_KEY:
+                continue
+            key = serialization.load_pem_private_key(path.read_bytes(), None)
+            if not isinstance(key, ec.EllipticCurvePrivateKey):
+                raise FormatError("bad-certificate", f"{path} holds a {type(key).__name__}")
+            for certificate in bundle:
+                if certificate.public_key() == key.public_key() and issued_by(
+                    certificate, certificate
+                ):
+                    if path.name == NEXT_KEY:
+                        put_in_place(path, folder / CA_KEY)
+                    return certificate, key
     except OSError as error:
         raise UsageError(
             "no-ca", f"no CA in {folder}: {error.strerror}", hint="Make one with `accord ca init`."
         ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise FormatError("bad-certificate", f"{folder / CA_KEY} holds a {type(key).__name__}")
-    return certificate, key
+    raise FormatError("bad-certificate", f"{folder / CA_KEY} is not the key of any authority there")
 
 
-def _write(
-    certificate_path: Path,
-    key_path: Path,
-    certificate: x509.Certificate,
-    key: ec.EllipticCurvePrivateKey,
-) -> Issued:
-    write_secret(
-        key_path,
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Write PKCS#8, in clear: for files of mode 0600."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
     )
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def describe(path: Path, key: Path | None, certificate: x509.Certificate) -> Issued:
+    """Say what was made."""
     return Issued(
-        certificate=certificate_path,
-        key=key_path,
-        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        certificate=path,
+        key=key,
+        fingerprint=fingerprint_of(certificate),
         spki=_spki(certificate),
         expires=certificate.not_valid_after_utc,
     )

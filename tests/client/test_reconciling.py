@@ -45,6 +45,9 @@ class Registry:
         self.stored: list[Envelope] = []
         self.run_id = ""
         self.manifest = ""
+        self.delegation: Envelope | None = None  # the party's newest
+        self.revocation: Envelope | None = None
+        self.known: list[Envelope] = []  # records that are no run's
         self.lies = False  # it says `forked-chain` to whatever comes
 
     @property
@@ -61,7 +64,15 @@ class Registry:
                 raise ConflictError("forked-chain", "the chain goes on from elsewhere")
         else:
             assert envelope.kind == CONSENT
+            if any(
+                e.kind == CONSENT and manifest_of(e) == manifest_of(envelope) for e in self.stored
+            ):
+                raise ConflictError("forked-chain", "this party answered before")
         self.stored.append(envelope)
+
+    def partner(self, party: str) -> Any:
+        revoked = None if self.revocation is None else self.revocation.hash
+        return SimpleNamespace(delegation=self.delegation, revoked=revoked)
 
     def run(self, run: str) -> Any:
         if run != self.run_id:
@@ -76,7 +87,7 @@ class Registry:
         return SimpleNamespace(cursor=cursor, runs=[])
 
     def record(self, hash_: str) -> Envelope:
-        (found,) = (envelope for envelope in self.stored if envelope.hash == hash_)
+        (found,) = (e for e in (*self.stored, *self.known) if e.hash == hash_)
         return found
 
     def records(self, after: int, kind: str, run: str) -> list[Any]:

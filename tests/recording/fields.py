@@ -161,6 +161,7 @@ def _type(name: str) -> dict[str, Rule]:
 
 FIELDS: dict[str, Rule] = {
     # Joining
+    "ca": Rule("public", lambda v, k: v in k.named["ca"]),
     "code": Rule("secret", _text("[A-Za-z0-9_-]{43}")),
     **_of(
         "enrolment",
@@ -291,6 +292,7 @@ def rule_of(path: str) -> Rule:
 
 ENDPOINTS: dict[str, frozenset[str]] = {
     "GET /v1/ca.pem": frozenset(),
+    "PUT /v1/trust": frozenset({"ca"}),
     "POST /v1/enrolments": frozenset({"code", "enrolment", "delegation", "signature"}),
     "POST /v1/datasets": frozenset({"id", "name", "population", "table", "size", "unit"}),
     "GET /v1/agreements/#": frozenset(),
@@ -326,6 +328,7 @@ POLLS = frozenset(name for name in ENDPOINTS if name.startswith("GET ")) | {
     "POST /v1/fleet/pull-object",
     "POST /v1/fleet/activate-node",
     "POST /v1/accord/line",
+    "PUT /v1/trust",
 }
 """How often these come is a matter of timing."""
 

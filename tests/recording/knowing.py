@@ -14,6 +14,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
 from accord_client.ledger import Ledger
 from accord_common.agreement import AGREEMENT, Agreement
+from accord_common.authorities import fingerprint_of, read_bundle
 from accord_common.envelope import Envelope
 from accord_common.home import Home
 from accord_common.manifest import MANIFEST, RunManifest
@@ -87,6 +88,7 @@ class Recorded:
         key = home.flower_key().private.public_key()
         known.named["flower.public_key"] = {b64encode(public_key_to_bytes(key)).decode()}
         known.named["own.key"] = {home.node_key().public, home.profile.identity_key}
+        known.named["ca"] = {fingerprint_of(read_bundle(home.ca_path.read_bytes())[0])}
         name("agreement", self.agreement.to_json())
         (own,) = [d for d in self.agreement.datasets if d.owner == home.profile.party]
         name("dataset", own.to_json())

@@ -11,7 +11,8 @@ from cryptography.x509.verification import PolicyBuilder, Store, VerificationErr
 
 from accord_common.errors import AccordError
 from accord_common.fields import now
-from accord_server.ca import create_ca, fingerprint, issue, load_certificate, spki_hash
+from accord_server.ca import create_ca, fingerprint, load_certificate, spki_hash
+from accord_server.certificates import issue
 
 
 @pytest.fixture

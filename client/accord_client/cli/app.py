@@ -10,12 +10,14 @@ import typer
 
 from accord_client.cli import (
     agreement,
+    backup,
     budget,
     check,
     compare,
     daemon,
     dataset,
     join,
+    keys,
     network,
     outbox,
     reconcile,
@@ -53,6 +55,10 @@ app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
 app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
+app.command("renew", epilog=keys.RENEW_EXAMPLE)(keys.renew)
+app.command("revoke", epilog=keys.REVOKE_EXAMPLE)(keys.revoke)
+app.command("backup", epilog=backup.BACKUP_EXAMPLE)(backup.backup)
+app.command("restore", epilog=backup.RESTORE_EXAMPLE)(backup.restore)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(outbox.app, name="outbox")
 

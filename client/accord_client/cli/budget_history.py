@@ -98,7 +98,7 @@ def verify(
     from accord_client.stores import open_stores
 
     with open_stores(open_home(home)) as stores:
-        head = stores.ledger.verify({stores.key.public, *(key or [])})
+        head = stores.ledger.verify({*stores.keys, *(key or [])})
         entries, rules = stores.ledger.length, len(stores.ledger.rulings())
     emit(
         {"entries": entries, "rules": rules, "head": head, "ok": True},
@@ -124,14 +124,14 @@ def export(
 
     opened = open_home(home)
     with open_stores(opened) as stores:
-        head = stores.ledger.verify({stores.key.public})
+        head = stores.ledger.verify(stores.keys)
         if file.exists():
             raise UsageError("file-exists", f"{file} exists", hint="Name another file.")
         rules = [envelope for _, envelope in stores.ledger.rulings()]
         entries = [envelope for _, envelope in stores.ledger.entries()]
         with replacing(file) as target:
             target.writelines(
-                write_export(stores.ledger.header, opened.delegation(), [*rules, *entries])
+                write_export(stores.ledger.header, opened.delegations(), [*rules, *entries])
             )
     emit(
         {"file": str(file), "entries": len(entries), "rules": len(rules), "head": head},

@@ -51,6 +51,5 @@ def verify(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     from accord_client import outbox
 
     opened = open_home(home)
-    keys = frozenset({opened.node_key().public})
-    count = outbox.verify(opened.path / outbox.FILE_NAME, keys)
+    count = outbox.verify(opened.path / outbox.FILE_NAME, opened.node_keys())
     emit({"lines": count, "ok": True}, format_, f"{count} lines, each signed and in its place.")

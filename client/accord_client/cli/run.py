@@ -81,6 +81,7 @@ def _decide(
     from accord_client.bases import fetch_base
     from accord_client.deciding import answer, consider
     from accord_client.delivery import deliver
+    from accord_client.reconciling import answered_elsewhere
     from accord_client.registry_sync import refresh
     from accord_client.stores import open_stores
     from accord_common.api.finding import find_run
@@ -96,6 +97,13 @@ def _decide(
         view = registry.run(run_id)
         if view.state != "awaiting-consent":
             raise ConflictError("not-awaiting-consent", f"run {run_id} is {view.state}")
+        if answered_elsewhere(stores, view):
+            raise ConflictError(
+                "answered-elsewhere",
+                f"the registry has this institution's answer to run {run_id} already",
+                hint="This folder is an older copy, or a second copy of this node runs: it takes "
+                "no part in the run.",
+            )
         refresh(stores, registry)
         considered = consider(stores, registry.record, view.manifest_hash, now())
         verdict = decide(considered, stores)

@@ -95,6 +95,23 @@ class RegistryClient:
                 "bad-answer", f"{self.url} does not say what time it is"
             ) from error
 
+    def ca_bundle(self) -> bytes:
+        """The authorities that the registry offers, PEM; see `authorities.follow`."""
+        return self._http.request("GET", "/v1/ca.pem").content
+
+    def trust(self, ca_pem: bytes) -> None:
+        """Trust these authorities too, from the next connection on."""
+        self._http.trust(ca_pem)
+
+    def tell_trust(self, fingerprints: list[str]) -> None:
+        """Say which authorities the caller trusts."""
+        body = s.TrustRequest(ca=fingerprints).model_dump(mode="json")
+        self._http.request("PUT", "/v1/trust", json=body)
+
+    def trusts(self) -> list[s.TrustView]:
+        """Which authorities each member has said that it trusts; coordinator."""
+        return self._all(s.TrustView, "/v1/trust", lambda item: item.party)
+
     def invite(self, role: Role, name: str) -> s.Invitation:
         """Make a one-time invitation; coordinator."""
         return self._post(
@@ -117,6 +134,20 @@ class RegistryClient:
     def approve(self, party: str) -> s.Partner:
         """Admit a pending party; coordinator."""
         return self._post(s.Partner, f"/v1/partners/{party}/approve", None, again=True)
+
+    def suspend(self, party: str, reason: str) -> s.Partner:
+        """Shut a party out until it is readmitted; coordinator."""
+        body = s.SuspensionRequest(reason=reason)
+        return self._post(s.Partner, f"/v1/partners/{party}/suspend", body, again=True)
+
+    def readmit(self, party: str) -> s.Partner:
+        """End a suspension; coordinator."""
+        return self._post(s.Partner, f"/v1/partners/{party}/readmit", None, again=True)
+
+    def revoke(self, envelope: Envelope) -> s.Stored:
+        """Post a revocation, without a token: its signature is enough, and ends the tokens."""
+        body = s.EnvelopeRequest(envelope=envelope)
+        return self._post(s.Stored, "/v1/revocations", body, again=True)
 
     # Datasets and agreements
 

@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -20,9 +21,9 @@ from pydantic import ValidationError
 
 from accord_common import errors
 from accord_common.api.schemas import Problem
+from accord_common.authorities import fingerprint_of, follow, read_bundle, write_bundle
 from accord_common.bulk import Body
-from accord_common.canonical import sha256_hex
-from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
+from accord_common.errors import AccordError, TransportError, VerificationError
 from accord_common.network.dial import ANSWER_S, SOCKET_OPTIONS, ProxyRefused, ProxyUnreachable
 from accord_common.network.faults import Layer, fault_of
 from accord_common.network.route import Proxy
@@ -85,6 +86,10 @@ class Connection:
         """Close the connection; a pause between attempts ends at once."""
         self._closed.set()
         self._client.close()
+
+    def trust(self, ca_pem: bytes) -> None:
+        """Trust these authorities too, from the next handshake on."""
+        self._tls.load_verify_locations(cadata=ca_pem.decode("ascii"))
 
     def request(
         self,
@@ -164,11 +169,12 @@ class Connection:
         return _unreachable(self.url, self._proxy, error)
 
 
-def fetch_ca(url: str, fingerprint: str, network: Network) -> bytes:
+def fetch_ca(url: str, fingerprint: str, network: Network, moment: datetime) -> bytes:
     """Fetch a registry's CA certificate (PEM) by the fingerprint that an invitation gave.
 
     Nothing is sent but this one request, to whoever answers: the fingerprint (SHA-256 of the DER)
-    is what makes the certificate the right one. Returns that one certificate and nothing else.
+    is what makes the certificate the right one. Returns that one, and while authorities are
+    exchanged the one that it vouches for, and nothing else.
 
     Raises:
         VerificationError: `wrong-ca`.
@@ -186,19 +192,17 @@ def fetch_ca(url: str, fingerprint: str, network: Network) -> bytes:
         raise _unreachable(url, proxy, error) from error
     if response.is_error:
         raise problem(response)
-    try:
-        der = ssl.PEM_cert_to_DER_cert(response.text.strip())
-    except ValueError as error:
-        raise FormatError("bad-certificate", f"{url} sent no certificate: {error}") from error
-    if (found := sha256_hex(der)) != fingerprint:
+    offered = read_bundle(response.content)
+    pinned = [c for c in offered if fingerprint_of(c) == fingerprint]
+    if not pinned:
+        shown = ", ".join(fingerprint_of(c)[:16] for c in offered)
         raise VerificationError(
             "wrong-ca",
-            f"{url} shows the CA {found[:16]}, the invitation says {fingerprint[:16]}",
+            f"{url} shows the CA {shown}, the invitation says {fingerprint[:16]}",
             hint="Do not go on; ask the coordinator whether the invitation is current.",
         )
-    # Never the bytes as sent: Python's decoder stops at the first certificate's padding, OpenSSL
-    # goes on and would trust every further one that somebody in between appended.
-    return ssl.DER_cert_to_PEM_cert(der).encode("ascii")
+    # Never the bytes as sent: somebody in between may have appended a certificate of his own.
+    return follow(write_bundle(pinned), response.content, moment)
 
 
 def problem(response: httpx.Response) -> AccordError:

@@ -41,7 +41,7 @@ RunState = Literal[
 ]
 FINAL_STATES: frozenset[RunState] = frozenset({"completed", "failed", "stopped", "refused"})
 AgreementStatus = Literal["proposed", "active", "superseded", "expired", "withdrawn"]
-PartnerStatus = Literal["pending", "approved"]
+PartnerStatus = Literal["pending", "approved", "suspended"]
 Level = Literal["info", "warning", "error"]
 Secret = Annotated[str, StringConstraints(min_length=16, max_length=128)]
 
@@ -116,7 +116,10 @@ class Token(View):
 
 
 class Partner(View):
-    """An enrolled party; `delegation` is its newest, `last_seen` to about 15 s."""
+    """An enrolled party; `delegation` is its newest, `last_seen` to about 15 s.
+
+    `revoked` is the revocation, by hash, where the party has taken its last delegation back.
+    """
 
     id: Id
     name: Name
@@ -126,7 +129,23 @@ class Partner(View):
     contact: Name
     status: PartnerStatus
     delegation: WireEnvelope | None
+    revoked: Hash | None
     last_seen: Time | None
+
+
+class TrustRequest(Request):
+    """The authorities that the caller trusts, by fingerprint."""
+
+    ca: Annotated[list[Hash], Field(min_length=1, max_length=8)]
+
+
+class TrustView(View):
+    """What a member has said; empty and null where it has said nothing yet."""
+
+    party: Id
+    name: Name
+    ca: list[Hash]
+    told: Time | None
 
 
 class DatasetDraft(Request):
@@ -228,7 +247,8 @@ class ConsentView(View):
     """A site's answer; `decision` is null while it has not answered.
 
     `head` is its newest record in the run: the consent, then its receipts. `refusal` is the
-    aggregator's word; null while the site takes part.
+    aggregator's word; null while the site takes part. `barred` is the registry's: the site's key
+    was revoked (`key-revoked`), or its party is suspended (`party-suspended`).
     """
 
     party: Id
@@ -238,6 +258,7 @@ class ConsentView(View):
     reason: Text
     head: Hash | None
     refusal: RefusalView | None
+    barred: Slug | None
 
 
 class RunView(View):
@@ -277,6 +298,12 @@ class RoundView(View):
     model_after: Hash | None
     seconds: float
     created: Time
+
+
+class SuspensionRequest(Request):
+    """Why a party is shut out for now; its members can read it."""
+
+    reason: Annotated[Text, Field(min_length=1)]
 
 
 class StopRequest(Request):

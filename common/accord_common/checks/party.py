@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from accord_common.api.client import RegistryClient
 from accord_common.checks.check import Check, ask, failed
 from accord_common.checks.connection import walk
+from accord_common.delegating import check_not_revoked
 from accord_common.enrolment import Delegation
 from accord_common.errors import (
     AccordError,
@@ -156,12 +157,13 @@ def _membership(home: Home, registry: RegistryClient) -> str:
         raise PolicyError(
             "not-approved",
             f"{partner.name} is {partner.status}",
-            hint="The coordinator must run: accord partner approve",
+            hint="The coordinator must run: accord partner approve, or readmit",
         )
     return f"{partner.name} is {partner.status}"
 
 
 def _delegation(home: Home) -> str:
+    check_not_revoked(home)
     delegation = Delegation.from_bytes(home.delegation().payload)
     delegation.check_valid_at(now())
     if delegation.node_key != home.node_key().public:

@@ -1,9 +1,9 @@
 """An exported ledger, read by somebody who does not have it: does it hold, and what was spent?
 
-The file: one envelope a line (canonical JSON, line feed), in this order: the `ledger-header`, the
-node's `delegation`, every `ledger-rule`, every `ledger-entry`.
+The file: one envelope a line (canonical JSON, line feed), in this order: the `ledger-header`, each
+`delegation` that the node has had, every `ledger-rule`, every `ledger-entry`.
 
-Guarantees: the institution's key named the node's key, which signed header, rules and entries;
+Guarantees: the institution's key named the node's keys, which signed header, rules and entries;
 nothing is missing before the newest of each; one attempt is charged once; figures follow from the
 events alone.
 
@@ -38,13 +38,14 @@ class Exported:
 
     Attributes:
         identity: the institution key that the file rests on; compare it with the partner's.
+        node_keys: the node's, the present one last.
         head: hash of the newest entry, 64 zeros where there is none.
     """
 
     ledger: Id
     party: Id
     identity: PublicKey
-    node_key: PublicKey
+    node_keys: tuple[PublicKey, ...]
     orders: tuple[float, ...]
     rules: Rules
     entries: tuple[LedgerEntry, ...]
@@ -83,7 +84,7 @@ def read_export(lines: Iterable[bytes]) -> Exported:
     kinds = [envelope.kind for envelope in envelopes]
     if (
         kinds[:2] != order[:2]
-        or not set(kinds[2:]) <= set(order[2:])
+        or not set(kinds[2:]) <= set(order[1:])
         or kinds != sorted(kinds, key=order.index)
     ):
         raise FormatError(
@@ -91,10 +92,9 @@ def read_export(lines: Iterable[bytes]) -> Exported:
             "not a ledger's header, its node's delegation, rules and entries, in this order",
             hint="The file comes from: accord-node budget export FILE",
         )
-    head_envelope, delegation_envelope, *records = envelopes
-    header, delegation = read_header(head_envelope), _delegation(delegation_envelope)
-    (identity,) = delegation_envelope.signers
-    keys = {delegation.node_key}
+    head_envelope, header = envelopes[0], read_header(envelopes[0])
+    (identity, party), keys = _delegated(one for one in envelopes if one.kind == DELEGATION)
+    records = envelopes[1 + kinds.count(DELEGATION) :]
     check_signer("header", head_envelope, keys)
     rules = [envelope for envelope in records if envelope.kind == LEDGER_RULE]
     chain = list(follow(records[len(rules) :], LedgerEntry, keys))
@@ -102,9 +102,9 @@ def read_export(lines: Iterable[bytes]) -> Exported:
     _charged_once(entries)
     return Exported(
         ledger=header.ledger,
-        party=delegation.party,
+        party=party,
         identity=identity,
-        node_key=delegation.node_key,
+        node_keys=keys,
         orders=tuple(float(order) for order in header.orders),
         rules=Rules.of(rule for rule, _ in follow(rules, LedgerRule, keys)),
         entries=entries,
@@ -113,7 +113,7 @@ def read_export(lines: Iterable[bytes]) -> Exported:
 
 
 def check_receipts(exported: Exported, envelopes: Iterable[Envelope]) -> int:
-    """Compare with the receipts that the same node key signed; returns how many there were.
+    """Compare with the receipts that the node's keys signed; returns how many there were.
 
     Raises:
         VerificationError: `export-behind` naming the first receipt whose entry the file lacks.
@@ -121,9 +121,9 @@ def check_receipts(exported: Exported, envelopes: Iterable[Envelope]) -> int:
     paid = [entry.spend for entry in exported.entries]
     count = 0
     for envelope in envelopes:
-        if envelope.signers != {exported.node_key}:
+        if len(envelope.signers) != 1 or not envelope.signers <= set(exported.node_keys):
             continue
-        envelope.verify([exported.node_key])
+        envelope.verify(envelope.signers)
         count += 1
         entry = NodeReceipt.from_bytes(envelope.payload).ledger
         place = exported.entries[entry.sequence : entry.sequence + 1]
@@ -140,10 +140,10 @@ def check_receipts(exported: Exported, envelopes: Iterable[Envelope]) -> int:
 
 
 def write_export(
-    header: Envelope, delegation: Envelope, records: Iterable[Envelope]
+    header: Envelope, delegations: Iterable[Envelope], records: Iterable[Envelope]
 ) -> Iterator[bytes]:
-    """Yield an export's lines; `records` are rules, then entries."""
-    for envelope in (header, delegation, *records):
+    """Yield an export's lines; `delegations` the newest last, `records` rules, then entries."""
+    for envelope in (header, *delegations, *records):
         yield envelope.to_bytes() + b"\n"
 
 
@@ -154,6 +154,22 @@ def _envelope(number: int, line: bytes) -> Envelope:
         return Envelope.from_bytes(line[:-1])
     except FormatError as error:
         raise FormatError("bad-export", f"line {number}: {error.message}") from error
+
+
+def _delegated(
+    envelopes: Iterable[Envelope],
+) -> tuple[tuple[PublicKey, Id], tuple[PublicKey, ...]]:
+    """Return whose delegations these are, by one identity key, and the keys they name."""
+    whose: set[tuple[PublicKey, Id]] = set()
+    keys = []
+    for envelope in envelopes:
+        delegation = _delegation(envelope)
+        (identity,) = envelope.signers
+        whose.add((identity, delegation.party))
+        keys.append(delegation.node_key)
+    if len(whose) != 1:
+        raise broken("the delegations are not one institution's")
+    return whose.pop(), tuple(keys)
 
 
 def _delegation(envelope: Envelope) -> Delegation:

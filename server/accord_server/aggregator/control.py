@@ -1,6 +1,7 @@
 """What ends a run from outside, whichever thread it comes from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 class Interrupted(Exception):
@@ -17,6 +18,7 @@ class Control:
 
     stop_reason: str | None = None
     interrupted: bool = False
+    barred: Mapping[str, str] = field(default_factory=dict)  # party -> code; the registry's word
 
     def check(self) -> None:
         """Raise what was asked for."""

@@ -47,6 +47,7 @@ from accord_server.aggregator.bodies import (
     pieces_of,
     respond,
 )
+from accord_server.certificates import reload_certificate
 
 LINE = "/v1/accord/line"
 ACTIVATE = "/v1/fleet/activate-node"
@@ -143,6 +144,7 @@ class Listener:
             TransportError: `address-in-use` or `certificate-unusable`.
         """
         self._application: Application | None = None
+        self._files = certificate, key
         self._lanes = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(LANES))
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
@@ -188,6 +190,10 @@ class Listener:
     def unmount(self) -> None:
         """Serve no run; the run ends its own lines."""
         self._application = None
+
+    def reload(self) -> None:
+        """Show the certificate that is in its file now; `certificate-unusable`."""
+        reload_certificate(self._server.config.ssl, *self._files)
 
     def close(self) -> None:
         """Close port and connections."""

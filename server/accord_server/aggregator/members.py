@@ -5,7 +5,8 @@ node only; each wait ends by the manifest's deadlines; a stop is heeded meanwhil
 
 A node that is lost is waited for once, `rejoin_s`; after that it is left alone until it connects
 again. A node that refuses, or answers wrongly, is left out until it connects again: asked once
-more, it would refuse once more.
+more, it would refuse once more. A node that the registry shuts out (its key was revoked, its party
+is suspended) is lost at once, and nothing it says is heard until the registry lets it in again.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,6 +23,11 @@ from accord_server.aggregator.secagg import Attempt
 from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing, Transport
 
 POLL_S = 0.5  # how soon a stop is heeded; nodes' events end a wait at once
+
+_BARRED = {
+    "key-revoked": "its institution has revoked the key that this run names",
+    "party-suspended": "the coordinator has suspended its institution",
+}
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +58,7 @@ class Members:
     clock: Callable[[], float]
     refused: dict[str, Refused] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    _barred: set[str] = field(default_factory=set)
 
     def name(self, party: str) -> str:
         """The party's name in the agreement."""
@@ -67,8 +74,10 @@ class Members:
         while True:
             self.control.check()
             left = max(0.0, until - self.clock())
-            event = self.transport.receive(min(left, POLL_S))
+            event = self._shut_out() or self.transport.receive(min(left, POLL_S))
             if event is None and self.clock() < until:
+                continue
+            if event is not None and event.party in self._barred and not isinstance(event, Lost):
                 continue
             match event:
                 case Joined(party):
@@ -80,6 +89,19 @@ class Members:
                 case Incoming(party):
                     self.absent.pop(party, None)
             return event
+
+    def _shut_out(self) -> Lost | None:
+        """Lose a party that the registry has shut out since the last look."""
+        barred = self.control.barred
+        for party in self._barred - barred.keys():  # a copy
+            self._barred.discard(party)
+            self.refused.pop(party, None)
+        for party, code in barred.items():
+            if party not in self._barred:
+                self._barred.add(party)
+                self.refuse(party, code, _BARRED.get(code, "the registry shuts it out"))
+                return Lost(party, code)
+        return None
 
     def refuse(self, party: str, code: str, message: str) -> None:
         """Leave a node out until it connects again."""

@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-
 from accord_common.chain import VerifiedRun
-from accord_common.errors import TransportError, UsageError
+from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
 from accord_common.secagg.sealing import chunk_count, sealed_bytes
@@ -24,7 +22,8 @@ from accord_server.aggregator.listener import Listener
 from accord_server.aggregator.offers import Endpoint
 from accord_server.aggregator.service import Service, lock
 from accord_server.aggregator.transport import Transport
-from accord_server.ca import load_certificate, spki_hash
+from accord_server.ca import spki_hash
+from accord_server.certificates import issued_under
 from accord_server.logs import log_as_json
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
@@ -57,6 +56,17 @@ def open_service(
             hint="Add --address HOST:PORT, as the certificate names it.",
         )
     spki = _check_certificate(certificate, ca)
+
+    def reload() -> None:
+        if _check_certificate(certificate, ca) != spki:
+            raise TransportError(
+                "other-key",
+                f"{certificate} has another key than the one that offers and runs name",
+                hint="Renew it with the same key (accord ca renew); a new key takes a restart, "
+                "and no run under way.",
+            )
+        listener.reload()
+
     with ExitStack() as stack:
         stack.callback(os.close, lock(home))
         client = stack.enter_context(home.registry())
@@ -79,7 +89,7 @@ def open_service(
                 max_reply_bytes=sealed_bytes(*size),
             )
 
-        yield Service(home, client, endpoint, open_transport)
+        yield Service(home, client, endpoint, open_transport, reload_certificate=reload)
 
 
 def _return_large_blocks() -> None:
@@ -106,11 +116,17 @@ def _check_certificate(certificate: Path, ca: Path) -> str:
     except OSError as error:
         raise UsageError("unreadable-file", f"{error.filename}: {error.strerror}") from error
     try:
-        load_certificate(pem).verify_directly_issued_by(load_certificate(authority))
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise TransportError(
-            "wrong-certificate",
-            f"{certificate} was not issued by the authority in {ca}",
-            hint="Let the coordinator's `accord ca issue` make one; nodes trust no other.",
-        ) from error
+        known = issued_under(pem, authority)
+    except FormatError as error:
+        raise _wrong(certificate, ca) from error
+    if not known:
+        raise _wrong(certificate, ca)
     return spki_hash(pem)
+
+
+def _wrong(certificate: Path, ca: Path) -> TransportError:
+    return TransportError(
+        "wrong-certificate",
+        f"{certificate} was not issued by the authority in {ca}",
+        hint="Let the coordinator's `accord ca issue` make one; nodes trust no other.",
+    )

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import structlog
 
 from accord_common.api.client import RegistryClient
-from accord_common.api.schemas import FINAL_STATES, Inbox
+from accord_common.api.schemas import FINAL_STATES, Inbox, RunView
 from accord_common.chain import VerifiedRun, check_dates, fetch_run, verify_consent
 from accord_common.envelope import Envelope
 from accord_common.errors import (
@@ -73,6 +73,11 @@ def fetch(client: RegistryClient, manifest_hash: str, home: Home) -> VerifiedRun
         name = run.agreement.party(missing[0]).name
         raise PolicyError("consent-missing", f"{name} has not consented")
     return run
+
+
+def barred(view: RunView) -> dict[str, str]:
+    """Party -> code of the sites that the registry shuts out."""
+    return {site.party: site.barred for site in view.consents if site.barred is not None}
 
 
 class Pause:
@@ -254,6 +259,7 @@ class Watcher:
             return
         run, control = active
         view = next((view for view in inbox.runs if view.id == run), None) or self._client.run(run)
+        control.barred = barred(view)
         if view.stop_requested is not None:
             control.stop_reason = view.stop_requested
         elif view.state in FINAL_STATES:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from socket import gethostname
@@ -34,6 +35,7 @@ from accord_common.files import put_in_place
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
+from accord_common.trust import REFRESH_EVERY, refresh
 from accord_server.aggregator.checkpoints import Checkpoints, open_verified, space
 from accord_server.aggregator.conclusion import Ending, conclude, plain, warm_up
 from accord_server.aggregator.control import Control, Interrupted
@@ -41,7 +43,7 @@ from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.history import History
 from accord_server.aggregator.journal import Concluded, Journal
 from accord_server.aggregator.offers import Endpoint, Offers
-from accord_server.aggregator.registry_client import Courier, Watcher, fetch
+from accord_server.aggregator.registry_client import Courier, Watcher, barred, fetch
 from accord_server.aggregator.transport import Transport
 
 RETRY_S = 2.0  # how often a registry that is away at the start is asked again
@@ -71,12 +73,14 @@ class Service:
         client: its registry.
         endpoint: where nodes reach it; what its offers say.
         open_transport: makes the way to a run's roster; may keep files in the run's folder.
+        reload_certificate: has the listener show the certificate that is in its file now.
     """
 
     home: Home
     client: RegistryClient
     endpoint: Endpoint
     open_transport: OpenTransport
+    reload_certificate: Callable[[], None] = lambda: None
     _offers: Offers = field(init=False)
     _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _runs: dict[str, RunView] = field(default_factory=dict)
@@ -86,6 +90,8 @@ class Service:
     _told: dict[str, str] = field(default_factory=dict)
     _control: Control = field(default_factory=Control)
     _terminating: bool = False
+    _offered: str = ""
+    _refresh_at: datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         self._offers = Offers(self.home)
@@ -96,6 +102,7 @@ class Service:
         while not self._terminating:
             try:
                 self.client.post(offer)
+                self._offered = offer.hash
                 break
             except TransportError as error:
                 log.warning("registry-away", code=error.code, why=error.message)
@@ -130,17 +137,31 @@ class Service:
         self._control.interrupted = True
         self._mail.put(False)
 
+    def reload(self) -> None:
+        """Take up a renewed certificate, from a signal handler; one that does not fit is told."""
+        try:
+            self.reload_certificate()
+        except AccordError as error:
+            log.error(error.code, why=error.message, hint=error.hint)
+        else:
+            log.info("certificate-reloaded")
+
     def _receive(self, inbox: Inbox) -> None:
         """In the watcher's thread: claim the offers of new runs and replace them."""
+        if (moment := now()) >= self._refresh_at:
+            refresh(self.home.ca_path, self.client, moment)
+            self._refresh_at = moment + REFRESH_EVERY
         for view in inbox.runs:
             if view.manifest_hash not in self._keys:
                 manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
-                offer = manifest.aggregator.offer
-                keys = self._offers.claim(offer, view.manifest_hash)
+                keys = self._offers.claim(manifest.aggregator.offer, view.manifest_hash)
                 if keys is None and manifest.aggregator.party == self.home.profile.party:
                     self._tell(view.id, "the aggregator has no keys for the offer of this run")
                 self._keys[view.manifest_hash] = keys
-                self.client.post(self._offers.unused(self.endpoint))
+        offer = self._offers.unused(self.endpoint)
+        if offer.hash != self._offered:  # taken by a run, or its delegation was renewed
+            self.client.post(offer)
+            self._offered = offer.hash
         self._runs = {view.id: view for view in inbox.runs}
         if self._mail.empty():
             self._mail.put(True)
@@ -187,6 +208,7 @@ class Service:
         folder.checkpoints.require_space(space(run.manifest))  # before a site is charged
         self._control = control = Control(view.stop_requested)
         control.interrupted = self._terminating
+        control.barred = barred(view)
         # Before the lease, for that is what calls the nodes.
         transport = self.open_transport(run, folder.path)
         try:

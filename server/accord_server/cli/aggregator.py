@@ -1,22 +1,30 @@
 """`accord aggregator`: set up, sign, start and look at the aggregator."""
 
+import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from accord_common import delegating
 from accord_common.cli import (
     Format,
     FormatOption,
     PassphraseOption,
+    ReasonOption,
+    RotateKeyOption,
     YesOption,
+    confirm,
     emit,
     note,
+    read_passphrase,
     table,
     verbs,
 )
 from accord_common.errors import ConflictError, UsageError
+from accord_common.fields import now
 from accord_common.home import Home
 from accord_server.cli.join import join, make_home
 from accord_server.cli.options import (
@@ -99,9 +107,10 @@ def start(
     home: HomeOption = _HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Serve runs until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
-    import os
+    """Serve runs until SIGTERM or Ctrl-C; logs go to stderr as JSON lines.
 
+    SIGHUP reads the certificate again, after `accord ca renew`.
+    """
     opened = _open(home)
     os.environ["FLWR_HOME"] = str(opened.path / "flower")  # flwr looks when it is imported
 
@@ -112,6 +121,7 @@ def start(
     ) as service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.terminate())
+        signal.signal(signal.SIGHUP, lambda *_: service.reload())
         offer = service.publish()
         where = service.endpoint
         answer = {
@@ -125,11 +135,60 @@ def start(
         service.serve()
 
 
+@app.command(epilog="Example: accord aggregator renew (yearly; it may run meanwhile)")
+def renew(
+    rotate_key: RotateKeyOption = False,
+    home: HomeOption = _HOME,
+    passphrase_file: PassphraseOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Delegate the aggregator's key for another year; runs go on, and new offers follow.
+
+    With --rotate-key it gets a new key, and the old one ends: stop it first. Runs rest on keys of
+    their own, and go on when it is started again.
+    """
+    opened = _open(home)
+    with ExitStack() as stack:
+        if rotate_key:
+            from accord_server.aggregator.service import lock
+
+            stack.callback(os.close, lock(opened))
+        done = delegating.renew(
+            opened,
+            stack.enter_context(opened.registry()),
+            read_passphrase(passphrase_file),
+            rotate_key=rotate_key,
+            before_rotating=lambda: None,
+            moment=now(),
+        )
+    emit(*delegating.describe(done, "accord aggregator enroll INVITATION", format_))
+
+
+@app.command(epilog="Example: accord aggregator revoke --reason 'the server was stolen'")
+def revoke(
+    reason: ReasonOption,
+    home: HomeOption = _HOME,
+    passphrase_file: PassphraseOption = None,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Take back the aggregator's key and tokens, at once: its server was lost, or broken into."""
+    opened = _open(home)
+    confirm(f"Revoke every key that {opened.profile.name} has delegated?", yes=yes)
+    passphrase = read_passphrase(passphrase_file)
+    with opened.registry() as client:
+        envelope = delegating.revoke(opened, client, passphrase, reason, now())
+    emit(
+        {"party": opened.profile.party, "revocation": envelope.hash},
+        format_,
+        f"{opened.profile.name} may do nothing any more.\n"
+        "Next: accord aggregator renew --rotate-key, and enroll with a new invitation",
+    )
+
+
 @app.command(epilog="Example: accord aggregator status --format json")
 def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
     """Show whether the aggregator runs, and the runs that name it."""
-    import os
-
     from accord_server.aggregator.service import lock
 
     opened = _open(home)

@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from accord_common.api.schemas import Partner
-from accord_common.cli import Format, FormatOption, emit, table, verbs
+from accord_common.cli import Format, FormatOption, ReasonOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError
 from accord_common.home import Home
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
-app = verbs("Invite, list and approve partners.")
+app = verbs("Invite, list, approve and suspend partners.")
 
 
 class InvitedRole(StrEnum):
@@ -72,6 +72,35 @@ def approve(
     """Admit a partner that has enrolled; agreements can then name it."""
     with Home.open(home.expanduser()).registry() as client:
         found = client.approve(_find(client.partners(), partner).id)
+    emit(found, format_, _describe(found))
+
+
+@app.command(epilog="Example: accord partner suspend 'Hospital North' --reason 'server stolen'")
+def suspend(
+    partner: Annotated[str, typer.Argument(help="Name or id.")],
+    reason: ReasonOption,
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Shut a partner out, at once: the registry takes nothing of it, runs go on without it.
+
+    This is for the telephone call at night. The institution's own word is a revocation
+    (accord-node revoke); a suspension is nobody's signature, and lasts until: partner readmit
+    """
+    with Home.open(home.expanduser()).registry() as client:
+        found = client.suspend(_find(client.partners(), partner).id, reason)
+    emit(found, format_, _describe(found))
+
+
+@app.command(epilog="Example: accord partner readmit 'Hospital North'")
+def readmit(
+    partner: Annotated[str, typer.Argument(help="Name or id.")],
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Let a suspended partner in again; open runs take it back when it connects."""
+    with Home.open(home.expanduser()).registry() as client:
+        found = client.readmit(_find(client.partners(), partner).id)
     emit(found, format_, _describe(found))
 
 

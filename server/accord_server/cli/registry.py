@@ -1,6 +1,7 @@
 """`accord registry`: set up, start, look at and repair the registry."""
 
 import asyncio
+import signal
 import socket
 from typing import Annotated
 
@@ -83,7 +84,10 @@ def init(
 
 @app.command(epilog="Example: accord registry start")
 def start(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
-    """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
+    """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines.
+
+    SIGHUP reads the certificate again, after `accord ca renew`.
+    """
     settings = stored.load(home.expanduser().absolute())
     log_as_json()
 
@@ -96,7 +100,9 @@ def start(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
 
     asyncio.run(check(settings))
     with listen(settings) as bound:
-        Server(settings, listening).run(sockets=[bound])
+        server = Server(settings, listening)
+        signal.signal(signal.SIGHUP, lambda *_: server.reload())
+        server.run(sockets=[bound])
 
 
 @app.command(epilog="Example: accord registry status")

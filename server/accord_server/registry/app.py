@@ -10,7 +10,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
-from starlette.responses import PlainTextResponse
 
 from accord_common.api.schemas import Health, Info, Problem
 from accord_common.manifest import PROTOCOL
@@ -30,8 +29,11 @@ from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.runs.endpoints import router as runs
 from accord_server.registry.runs.inbox import router as inbox
 from accord_server.registry.settings import Settings
+from accord_server.registry.trust.endpoints import router as trust
 
-PUBLIC = frozenset({"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments"})
+PUBLIC = frozenset(
+    {"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments", "/v1/revocations"}
+)
 OPENAPI = "/v1/openapi.json"
 
 health = APIRouter(tags=["health"])
@@ -56,12 +58,6 @@ async def info(registry: Annotated[Registry, Depends(registry)]) -> Info:
     return Info(protocol=PROTOCOL, version=version("accord"), log_key=registry.log_key.public)
 
 
-@health.get("/v1/ca.pem", summary="The CA certificate", response_class=PlainTextResponse)
-async def ca(registry: Annotated[Registry, Depends(registry)]) -> str:
-    """The certificate to pin, once its fingerprint matched the invitation's."""
-    return registry.ca_pem.decode("ascii")
-
-
 ROUTERS = (
     health,
     partners,
@@ -73,6 +69,7 @@ ROUTERS = (
     runs,
     inbox,
     budgets,
+    trust,
 )
 
 
@@ -89,7 +86,6 @@ def create_app(settings: Settings) -> FastAPI:
         changes=Changes(),
         runs=RunCache(),
         log_key=settings.read_log_key(),
-        ca_pem=settings.ca.read_bytes(),
     )
 
     @asynccontextmanager

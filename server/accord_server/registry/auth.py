@@ -21,7 +21,7 @@ from accord_common.agreement import Role
 from accord_common.errors import AuthError, PolicyError
 from accord_common.fields import now
 from accord_server.registry.context import Registry, registry
-from accord_server.registry.tables import MemberRow, PartnerRow, TokenRow
+from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, TokenRow
 
 TOKEN_PREFIX = "accord_"  # lets scanners for leaked secrets know one
 SEEN_EVERY = timedelta(seconds=15)  # a request writes `last_seen` no more often
@@ -37,6 +37,8 @@ class Caller:
     name: str
     role: Role
     approved: bool
+    suspended: str | None
+    token: str  # its hash
 
 
 class Allow:
@@ -55,6 +57,12 @@ class Allow:
         """Return the caller, or raise AuthError or PolicyError."""
         caller = await identify(registry, credentials.credentials if credentials else "")
         request.state.party = caller.party
+        if caller.suspended is not None and not self.pending:
+            raise PolicyError(
+                "party-suspended",
+                f"{caller.name} is suspended: {caller.suspended}",
+                hint="Speak to the coordinator, who ends it with `accord partner readmit`.",
+            )
         if not caller.approved and not self.pending:
             raise PolicyError(
                 "pending-approval",
@@ -78,23 +86,29 @@ async def identify(registry: Registry, token: str) -> Caller:
         )
     digest = digest_of(token)
     query = (
-        select(TokenRow, PartnerRow, MemberRow)
+        select(TokenRow, PartnerRow, MemberRow, SuspensionRow.reason)
         .join(PartnerRow, PartnerRow.id == TokenRow.party)
         .outerjoin(MemberRow, MemberRow.party == TokenRow.party)
+        .outerjoin(SuspensionRow, SuspensionRow.party == TokenRow.party)
         .where(TokenRow.hash == digest)
     )
     async with registry.database.read() as session:
         found = (await session.execute(query)).one_or_none()
     if found is None or not hmac.compare_digest(found[0].hash, digest):
-        raise AuthError("bad-token", "the bearer token is not known", hint="Enrol again.")
-    row, partner, member = found
+        raise AuthError(
+            "bad-token",
+            "the bearer token is not known, or has ended",
+            hint="Enrol again, with a new invitation.",
+        )
+    row, partner, member, suspended = found
     moment = now()
     if moment - row.last_seen >= SEEN_EVERY:
         async with registry.database.write() as session:
             await session.execute(
                 update(TokenRow).where(TokenRow.hash == digest).values(last_seen=moment)
             )
-    return Caller(partner.id, partner.name, cast(Role, partner.role), member is not None)
+    role = cast(Role, partner.role)
+    return Caller(partner.id, partner.name, role, member is not None, suspended, digest)
 
 
 def new_secret() -> str:

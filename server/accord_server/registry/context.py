@@ -20,7 +20,11 @@ class Registry:
     changes: Changes
     runs: RunCache
     log_key: SigningKey
-    ca_pem: bytes
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The authorities that parties get: one, or a bundle while it is exchanged."""
+        return self.settings.ca.read_bytes()
 
 
 def registry(request: Request) -> Registry:

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from socket import AF_INET, AF_INET6, AddressFamily, create_server, socket
 from types import FrameType
 
+import structlog
 import uvicorn
 
-from accord_common.errors import UsageError
+from accord_common.errors import AccordError, UsageError
+from accord_server.certificates import reload_certificate
 from accord_server.registry.app import create_app
 from accord_server.registry.context import Registry
 from accord_server.registry.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 _DRAIN_S = 10  # how long requests in flight may take once a stop was asked for
 _KEEP_ALIVE_S = 75  # above a long poll's 30 s, so that clients keep their connection
@@ -42,6 +46,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         registry = app.state.registry
         assert isinstance(registry, Registry)
+        self._settings = settings
         self._changes = registry.changes
         self._listening = listening
 
@@ -64,6 +69,15 @@ class Server(uvicorn.Server):
             if not transport.get_write_buffer_size():
                 transport.abort()
         await super().shutdown(sockets)
+
+    def reload(self) -> None:
+        """Show the certificate that is in its file now, from the next connection on; SIGHUP."""
+        try:
+            reload_certificate(self.config.ssl, self._settings.certificate, self._settings.key)
+        except AccordError as error:
+            log.error(error.code, detail=error.message, hint=error.hint)
+        else:
+            log.info("certificate-reloaded", file=str(self._settings.certificate))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop; a second signal does not wait. The process ends with exit code 0."""

@@ -77,7 +77,7 @@ class RecordRow(Base):
 
 
 class PartnerRow(Base):
-    """A party, from its enrolment; `delegation` is the head of its chain."""
+    """A party, from its enrolment; `delegation` is its chain's head, which may be a revocation."""
 
     __tablename__ = "partners"
     id: Mapped[str] = mapped_column(Uuid, primary_key=True)
@@ -162,6 +162,7 @@ class SiteRow(Base):
     head: Mapped[str | None] = mapped_column(Hex)
     refused_round: Mapped[int | None] = mapped_column(BigInteger)  # null: it takes part
     refused_code: Mapped[str | None] = mapped_column(String(64))
+    revoked: Mapped[bool]  # the key that the manifest names holds no more
 
 
 class RoundRow(Base):
@@ -240,6 +241,25 @@ class TokenRow(Base):
     party: Mapped[str] = mapped_column(Uuid, index=True)
     created: Mapped[datetime] = mapped_column(Moment)
     last_seen: Mapped[datetime] = mapped_column(Moment)
+
+
+class SuspensionRow(Base):
+    """A party that the coordinator has shut out for now; unsigned."""
+
+    __tablename__ = "suspensions"
+    party: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    reason: Mapped[str] = mapped_column(Text)
+    coordinator: Mapped[str] = mapped_column(Uuid)
+    created: Mapped[datetime] = mapped_column(Moment)
+
+
+class TrustRow(Base):
+    """Which certificate authorities a party has said that it trusts, by fingerprint."""
+
+    __tablename__ = "trusts"
+    party: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    ca: Mapped[list[str]] = mapped_column(JSON)
+    told: Mapped[datetime] = mapped_column(Moment)
 
 
 class DatasetRow(Base):

@@ -4,6 +4,7 @@ One federation of two institutions serves all tests of this file, in order.
 """
 
 import os
+import shutil
 import signal
 import sqlite3
 import threading
@@ -357,6 +358,25 @@ def test_an_auditor_checks_a_ledger_beside_the_receipts_of_its_node(
     with pytest.raises(CommandFailed) as caught:
         federation.office("budget", "verify", file, "--receipts")
     assert caught.value.code == "export-behind"
+
+
+def test_a_backup_taken_beside_the_daemon_brings_the_node_back(federation: Federation) -> None:
+    node = federation.nodes[0]
+    (node.home / "secret").write_text("of the backup alone\n")
+    options = (node.home / "node.backup", "--passphrase-file", node.home / "secret")
+    saved = federation.at(node, "backup", *options)
+    federation.services.kill(node)
+    before = charges(node)
+    assert saved["entries"] == len(before)
+    assert refused(federation, node, "restore", *options) == "home-exists"
+    shutil.rmtree(folder(node))
+    assert federation.at(node, "restore", *options)["head"] == saved["head"]
+    frozen = "SELECT value FROM meta WHERE key = 'ledger-restored'"
+    assert read(node, "node.db", frozen) == [(saved["made"],)]
+    federation.start_node(node)
+    until(lambda: read(node, "node.db", frozen) == [("",)])
+    assert charges(node) == before
+    assert federation.at(node, "status")["ledger_behind"] is None
 
 
 def test_sigterm_ends_the_daemon_cleanly(federation: Federation) -> None:

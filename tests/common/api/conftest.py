@@ -10,7 +10,8 @@ import pytest
 from accord_common.api.client import RegistryClient
 from accord_common.fields import now
 from accord_common.joining import parse_invitation
-from accord_server.ca import create_ca, issue
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import initialise
 from tests.server.registry.stack import free_port, serving, settings_in

@@ -23,7 +23,8 @@ from accord_common.errors import AccordError, FormatError, TransportError, Verif
 from accord_common.fields import new_id, now
 from accord_common.identity import SigningKey
 from accord_common.network.settings import Network
-from accord_server.ca import create_ca, fingerprint, issue
+from accord_server.ca import create_ca, fingerprint
+from accord_server.certificates import issue
 from accord_server.registry.setup import initialise
 from tests.common.api.conftest import Live
 from tests.server.registry.stack import free_port, serving, settings_in
@@ -73,12 +74,12 @@ def test_plain_http_and_old_tls_are_refused(live: Live) -> None:
 
 def test_the_ca_is_fetched_by_its_fingerprint(live: Live) -> None:
     pinned = fingerprint(live.ca_pem)
-    assert fetch_ca(live.settings.url, pinned, Network()) == live.ca_pem
+    assert fetch_ca(live.settings.url, pinned, Network(), now()) == live.ca_pem
     with pytest.raises(VerificationError) as wrong:
-        fetch_ca(live.settings.url, "ab" * 32, Network())
+        fetch_ca(live.settings.url, "ab" * 32, Network(), now())
     assert code_of(wrong) == "wrong-ca"
     with pytest.raises(TransportError) as nobody:
-        fetch_ca(f"https://127.0.0.1:{free_port()}", pinned, Network())
+        fetch_ca(f"https://127.0.0.1:{free_port()}", pinned, Network(), now())
     assert code_of(nobody) == "registry-unreachable"
 
 
@@ -94,7 +95,7 @@ def test_no_second_certificate_rides_on_the_fingerprint(tmp_path: Path) -> None:
     asyncio.run(initialise(settings))
     settings.ca.write_bytes(real + (tmp_path / "other" / "ca.pem").read_bytes())
     with serving(settings):
-        assert fetch_ca(settings.url, fingerprint(real), Network()) == real
+        assert fetch_ca(settings.url, fingerprint(real), Network(), now()) == real
 
 
 def test_a_problem_becomes_the_error_that_it_was(live: Live) -> None:

@@ -14,7 +14,8 @@ from accord_common.errors import TransportError
 from accord_common.fields import now
 from accord_common.network.route import parse_proxy
 from accord_common.network.settings import Network
-from accord_server.ca import create_ca, issue
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
 from tests.proxies import HOST, ConnectProxy, TlsServer, status
 from tests.server.registry.stack import free_port
 
@@ -106,7 +107,7 @@ def test_the_layer_is_named(
 def test_the_first_contact_goes_through_the_proxy_too(tmp_path: Path) -> None:
     with ConnectProxy(answer=status(403, "Forbidden")) as proxy:
         with pytest.raises(TransportError, match="proxy-forbids"):
-            fetch_ca(f"https://{NAME}", "ab" * 32, through(proxy.url))
+            fetch_ca(f"https://{NAME}", "ab" * 32, through(proxy.url), now())
         assert proxy.seen == [f"{NAME}:443"]
 
 

@@ -68,11 +68,11 @@ def refusal(*given: bytes) -> tuple[str, str]:
 def test_an_export_says_what_was_spent_and_by_whom() -> None:
     mine, theirs = rounds(2, steps=100), spend(population=OTHER, round=2, steps=50)
     chain = entries(*mine, theirs)
-    written = list(write_export(HEADER, ACTOR.delegation(), [overlap(), *chain]))
+    written = list(write_export(HEADER, [ACTOR.delegation()], [overlap(), *chain]))
     assert written[0] == HEADER.to_bytes() + b"\n"
     exported = read_export(written)
-    assert (exported.party, exported.identity, exported.node_key) == (
-        *(ACTOR.id, ACTOR.identity.public, ACTOR.node.public),
+    assert (exported.party, exported.identity, exported.node_keys) == (
+        *(ACTOR.id, ACTOR.identity.public, (ACTOR.node.public,)),
     )
     assert exported.head == chain[-1].hash
     assert exported.orders == (2, 4, 8)

@@ -332,3 +332,49 @@ def test_a_disk_that_is_full_keeps_no_half_sum(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_node_whose_key_is_revoked_is_lost_at_once_and_not_heard_again(tmp_path: Path) -> None:
+    simulation = simulate(tmp_path, n=5)
+    node = simulation.order[1]
+
+    def revoked(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        simulation.control.barred = {node.party: "key-revoked"}
+        simulation.transport.later(1, lambda: simulation.transport.connect(node.party))
+        return (
+            answer  # its update is on the way, and comes too late; whoever has the key comes again
+        )
+
+    node.faults["train", 1, 0] = revoked
+    result = result_of(simulation.drive())
+    assert (result.status, result.refused) == ("completed", {node.party: "key-revoked"})
+    first, *others = simulation.receipts()
+    assert node.party in first.cohort
+    assert all(node.party not in receipt.cohort for receipt in others)
+    assert [request.type for request in node.seen][-2:] == ["train", "finish"]
+
+
+def test_a_suspended_node_comes_back_when_it_is_readmitted(tmp_path: Path) -> None:
+    simulation = simulate(tmp_path, n=5, rounds=4)
+    node, other = simulation.order[1], simulation.order[2]
+    simulation.control.barred = {node.party: "party-suspended"}
+
+    def readmitted(_: SimNode, __: wire.Request, answer: Answer) -> Answer:
+        simulation.control.barred = {}
+        simulation.transport.connect(node.party)
+        return answer
+
+    other.faults["train", 1, 0] = readmitted
+    result = result_of(simulation.drive())
+    assert (result.status, result.refused) == ("completed", {})
+    took = [node.party in receipt.cohort for receipt in simulation.receipts()]
+    assert took[:2] == [False, False] and took[-1]
+
+
+def test_too_few_nodes_name_the_revoked_one(tmp_path: Path) -> None:
+    simulation = simulate(tmp_path)
+    node = simulation.order[1]
+    simulation.control.barred = {node.party: "key-revoked"}
+    result = result_of(simulation.drive())
+    assert (result.status, result.code) == ("failed", "too-few-nodes")
+    assert "revoked" in result.cause and "[key-revoked]" in result.cause

@@ -119,6 +119,7 @@ class Office:
     world: World
     url: str
     ca_pem: bytes
+    pid: int  # the registry's
     tokens: dict[str, str] = field(default_factory=dict)
     clients: dict[str, RegistryClient] = field(default_factory=dict)
 
@@ -244,7 +245,7 @@ def registry(folder: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline(), log.read_text()
-            yield made, (ca / "ca.pem").read_bytes()
+            yield made | {"pid": process.pid}, (ca / "ca.pem").read_bytes()
         finally:
             process.terminate()
 
@@ -255,7 +256,7 @@ def opened(folder: Path) -> Iterator[Office]:
     world = make_world()
     variables = {"ACCORD_PASSPHRASE": PASSPHRASE}
     with registry(folder) as (made, ca_pem), mock.patch.dict(os.environ, variables):
-        office = Office(folder, world, made["url"], ca_pem)
+        office = Office(folder, world, made["url"], ca_pem, made["pid"])
         office.ok("init", "--name", "Trial office", "--jurisdiction", "DE")
         office.ok("enroll", made["invitation"])
         home = Home.open(office.home)

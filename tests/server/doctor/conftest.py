@@ -12,7 +12,8 @@ import pytest
 from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.joining import enrol
-from accord_server.ca import create_ca, issue
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import initialise
 from tests.proxies import HOST

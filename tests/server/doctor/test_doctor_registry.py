@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from accord_common.fields import now
-from accord_server.ca import issue
+from accord_server.certificates import issue
 from accord_server.registry import doctor as registry
 from accord_server.registry.settings import Settings
 from tests.proxies import HOST

@@ -13,7 +13,8 @@ from typing import Protocol
 import pytest
 
 from accord_common.fields import now
-from accord_server.ca import create_ca, issue
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
 from accord_server.registry.setup import initialise
 from tests.postgres import Postgres
 from tests.server.registry.stack import Stack, opened, settings_in

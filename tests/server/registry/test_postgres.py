@@ -14,7 +14,8 @@ from sqlalchemy import text
 from accord_common.errors import AccordError, UsageError
 from accord_common.fields import now
 from accord_common.joining import parse_invitation
-from accord_server.ca import create_ca, issue
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
 from accord_server.registry.db import Database
 from accord_server.registry.engines import Bounds, check_url, verified
 from accord_server.registry.faults import DatabaseFault

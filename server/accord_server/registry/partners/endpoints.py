@@ -3,12 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.schemas import (
     EnrolmentRequest,
+    EnvelopeRequest,
     Invitation,
     InvitationRequest,
     Partner,
+    Stored,
+    SuspensionRequest,
     Token,
 )
 from accord_common.errors import PolicyError
@@ -40,6 +44,15 @@ async def enrol(body: EnrolmentRequest, registry: Annotated[Registry, Depends(re
     """Prove possession of the identity key; the token is shown only here."""
     async with registry.database.write() as session:
         return await service.enrol(registry, session, body, now())
+
+
+@router.post("/v1/revocations", summary="Take a delegation back")
+async def revoke(body: EnvelopeRequest, registry: Annotated[Registry, Depends(registry)]) -> Stored:
+    """The identity key's signature is enough: whoever lost a server may have no token left."""
+    async with registry.database.write() as session:
+        stored, topics = await service.revoke(registry, session, body.envelope, now())
+    await registry.changes.announce(topics)
+    return stored
 
 
 @router.get("/v1/partners", summary="List parties")
@@ -79,8 +92,41 @@ async def approve(
     """Let a pending party take part; again is no change."""
     async with registry.database.write() as session:
         await service.approve(session, party, caller.party, now())
-        row = await repository.partner_row(session, party)
-        await session.flush()
-        shown = (await repository.views(session, [row]))[0]
+        shown = await _show(session, party)
     await registry.changes.announce([party_topic(party)])
     return shown
+
+
+@router.post("/v1/partners/{party}/suspend", summary="Shut a party out")
+async def suspend(
+    party: Id,
+    body: SuspensionRequest,
+    caller: Annotated[Caller, Depends(Allow("coordinator"))],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Partner:
+    """Nothing of it is taken, and runs go on without it, until it is readmitted."""
+    async with registry.database.write() as session:
+        topics = await service.suspend(session, party, body.reason, caller.party, now())
+        shown = await _show(session, party)
+    await registry.changes.announce({party_topic(party), *topics})
+    return shown
+
+
+@router.post("/v1/partners/{party}/readmit", summary="End a suspension")
+async def readmit(
+    party: Id,
+    caller: Annotated[Caller, Depends(Allow("coordinator"))],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Partner:
+    """Let a suspended party in again."""
+    async with registry.database.write() as session:
+        topics = await service.readmit(session, party, caller.party, now())
+        shown = await _show(session, party)
+    await registry.changes.announce({party_topic(party), *topics})
+    return shown
+
+
+async def _show(session: AsyncSession, party: str) -> Partner:
+    await session.flush()
+    row = await repository.partner_row(session, party)
+    return (await repository.views(session, [row]))[0]

@@ -4,10 +4,12 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.schemas import Partner
+from accord_common.enrolment import DELEGATION, REVOCATION
+from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
 from accord_server.registry.records.lookup import load
-from accord_server.registry.tables import MemberRow, PartnerRow, TokenRow
+from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, TokenRow
 
 
 async def partner_row(session: AsyncSession, party: str) -> PartnerRow:
@@ -38,7 +40,19 @@ async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
         .group_by(TokenRow.party)
     )
     seen = {party: moment for party, moment in (await session.execute(query)).all()}
-    delegations = await load(session, [row.delegation for row in rows if row.delegation])
+    heads = await load(session, [row.delegation for row in rows if row.delegation])
+    query_out = select(SuspensionRow.party).where(SuspensionRow.party.in_(ids))
+    out = set((await session.execute(query_out)).scalars())
+
+    def head(row: PartnerRow, kind: str) -> Envelope | None:
+        found = heads.get(row.delegation) if row.delegation else None
+        return found if found is not None and found.kind == kind else None
+
+    def status(party: str) -> str:
+        if party in out:
+            return "suspended"
+        return "approved" if party in admitted else "pending"
+
     return [
         Partner.model_validate(
             {
@@ -48,8 +62,9 @@ async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
                 "identity_key": row.identity_key,
                 "jurisdiction": row.jurisdiction,
                 "contact": row.contact,
-                "status": "approved" if row.id in admitted else "pending",
-                "delegation": delegations.get(row.delegation) if row.delegation else None,
+                "status": status(row.id),
+                "delegation": head(row, DELEGATION),
+                "revoked": row.delegation if head(row, REVOCATION) else None,
                 "last_seen": format_time(seen[row.id]) if row.id in seen else None,
             }
         )

@@ -7,18 +7,33 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import Role
-from accord_common.api.schemas import EnrolmentRequest, Invitation, InvitationRequest, Token
-from accord_common.enrolment import Enrolment, verify_enrolment
-from accord_common.errors import AuthError, ConflictError, PolicyError
+from accord_common.api.schemas import EnrolmentRequest, Invitation, InvitationRequest, Stored, Token
+from accord_common.enrolment import (
+    DELEGATION,
+    REVOCATION,
+    Delegation,
+    Enrolment,
+    Revocation,
+    verify_enrolment,
+)
+from accord_common.envelope import Envelope
+from accord_common.errors import AuthError, ConflictError, PolicyError, VerificationError
 from accord_common.fields import format_time
 from accord_common.joining import InvitationText, format_invitation
 from accord_server.registry.auth import TOKEN_PREFIX, digest_of, new_secret
 from accord_server.registry.context import Registry
 from accord_server.registry.partners.repository import partner_row
+from accord_server.registry.records.announce import LEFT_OUT, announce, tell_of_barred
 from accord_server.registry.records.append import append, store
 from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.tables import InvitationRow, MemberRow, PartnerRow, TokenRow
+from accord_server.registry.tables import (
+    InvitationRow,
+    MemberRow,
+    PartnerRow,
+    SuspensionRow,
+    TokenRow,
+)
 
 INVITATION_DAYS = 7
 FIRST_NAME = "coordinator"  # shown in the first invitation; the invitee names itself
@@ -84,7 +99,7 @@ async def enrol(
     if request.delegation is not None:
         posting = Posting(session, registry.runs, request.delegation, body.party, body.role, moment)
         await append(posting)
-    await session.execute(delete(TokenRow).where(TokenRow.party == body.party))
+    await end_tokens(session, body.party)
     invitation.used, invitation.party = moment, body.party
     approved = await session.get(MemberRow, body.party) is not None
     if invitation.name is None and not approved:
@@ -94,6 +109,82 @@ async def enrol(
     session.add(TokenRow(hash=digest_of(token), party=body.party, created=moment, last_seen=moment))
     _audit.info("enrolled", party=body.party, name=body.name, role=body.role, approved=approved)
     return Token(token=token, party=body.party, status="approved" if approved else "pending")
+
+
+async def revoke(
+    registry: Registry, session: AsyncSession, envelope: Envelope, moment: datetime
+) -> tuple[Stored, set[str]]:
+    """Store a revocation and end the party's tokens; returns also the topics to wake.
+
+    Raises:
+        VerificationError: the signature does not hold, `wrong-kind`.
+        ConflictError: `forked-chain` where it does not take back the newest delegation.
+    """
+    if envelope.kind != REVOCATION:
+        raise VerificationError("wrong-kind", f"a {envelope.kind} is no {REVOCATION}")
+    party = await partner_row(session, Revocation.from_bytes(envelope.payload).party)
+    posting = Posting(session, registry.runs, envelope, party.id, party.role, moment)
+    stored, new = await append(posting)
+    if not new:
+        return stored, set()  # tokens of a later enrolment stay
+    await end_tokens(session, party.id)
+    _audit.info("revoked", party=party.id, name=party.name)
+    return stored, await announce(posting, None)
+
+
+async def exchanges_key(session: AsyncSession, envelope: Envelope) -> bool:
+    """Whether a record would put another node key in the place of the one that holds now."""
+    if envelope.kind != DELEGATION:
+        return False
+    body = Delegation.from_bytes(envelope.payload)
+    before = None if body.previous is None else await find(session, body.previous)
+    if before is None or before.kind != DELEGATION:
+        return False
+    old = Delegation.from_bytes(Envelope.from_bytes(before.envelope).payload)
+    return old.node_key != body.node_key
+
+
+async def end_tokens(session: AsyncSession, party: str, *, but: str | None = None) -> None:
+    """End a party's tokens, but for one, by its hash."""
+    query = delete(TokenRow).where(TokenRow.party == party)
+    await session.execute(query if but is None else query.where(TokenRow.hash != but))
+
+
+async def suspend(
+    session: AsyncSession, party: str, reason: str, coordinator: str, moment: datetime
+) -> set[str]:
+    """Shut a party out; again replaces the reason. Returns the topics to wake.
+
+    Raises:
+        NotFoundError: `unknown-party`.
+        ConflictError: `own-party`.
+    """
+    row = await partner_row(session, party)
+    if party == coordinator:
+        raise ConflictError("own-party", "a coordinator cannot suspend itself")
+    found = await session.get(SuspensionRow, party)
+    if found is None:
+        found = SuspensionRow(party=party, coordinator=coordinator, created=moment)
+        session.add(found)
+    found.reason = reason
+    await session.flush()
+    _audit.info("suspended", party=party, name=row.name, coordinator=coordinator, reason=reason)
+    return await tell_of_barred(session, party, LEFT_OUT, moment)
+
+
+async def readmit(
+    session: AsyncSession, party: str, coordinator: str, moment: datetime
+) -> set[str]:
+    """End a suspension; without one, nothing changes. Returns the topics to wake.
+
+    Raises:
+        NotFoundError: `unknown-party`.
+    """
+    row = await partner_row(session, party)
+    topics = await tell_of_barred(session, party, "was readmitted, after", moment)
+    await session.execute(delete(SuspensionRow).where(SuspensionRow.party == party))
+    _audit.info("readmitted", party=party, name=row.name, coordinator=coordinator)
+    return topics
 
 
 async def approve(session: AsyncSession, party: str, approver: str, moment: datetime) -> None:

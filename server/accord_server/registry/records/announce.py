@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
 from accord_common.api.schemas import Level
+from accord_common.enrolment import DELEGATION, REVOCATION
 from accord_common.envelope import Envelope
 from accord_common.manifest import MANIFEST
 from accord_common.receipts import (
@@ -26,8 +27,10 @@ from accord_server.registry.changes import party_topic, run_topic
 from accord_server.registry.records.lookup import run_row
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.records.projections import OPEN
-from accord_server.registry.tables import AgreementPartyRow, EventRow, PartnerRow, RunRow
+from accord_server.registry.runs.bars import bars
+from accord_server.registry.tables import AgreementPartyRow, EventRow, PartnerRow, RunRow, SiteRow
 
+LEFT_OUT = "is left out from now on"
 _IN_INBOX = frozenset({MANIFEST, CONSENT, RESULT, EVALUATION})
 
 
@@ -39,6 +42,8 @@ async def announce(posting: Posting, run: str | None) -> set[str]:
         return {party_topic(party) for party in parties}
     if envelope.kind == WITHDRAWAL:
         return await _withdrawal(posting)
+    if envelope.kind in (DELEGATION, REVOCATION):
+        return await tell_of_barred(session, posting.party, LEFT_OUT, posting.moment)
     if run is None:
         return set()
     row = await run_row(session, run)
@@ -69,6 +74,26 @@ async def party_topics(session: AsyncSession, agreement: str) -> set[str]:
     """The inboxes of an agreement's parties."""
     query = select(AgreementPartyRow.party).where(AgreementPartyRow.agreement == agreement)
     return {party_topic(party) for party in (await session.execute(query)).scalars()}
+
+
+async def tell_of_barred(
+    session: AsyncSession, party: str, words: str, moment: datetime
+) -> set[str]:
+    """Write a line into open runs of which this party is shut out; return the topics to wake."""
+    query = (
+        select(RunRow)
+        .join(SiteRow, SiteRow.run == RunRow.id)
+        .where(SiteRow.party == party, RunRow.state.in_(OPEN))
+    )
+    rows = {row.id: row for row in (await session.execute(query)).scalars()}
+    barred = await bars(session, rows)
+    (name,) = await _names(session, [party])
+    topics: set[str] = set()
+    for row in rows.values():
+        if (code := barred.get((row.id, party))) is not None:
+            write_event(session, row.id, "warning", f"{name} {words} [{code}]", moment)
+            topics |= {run_topic(row.id)} | await party_topics(session, row.agreement)
+    return topics
 
 
 async def _withdrawal(posting: Posting) -> set[str]:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, WITHDRAWAL
 from accord_common.api.schemas import Stored
-from accord_common.enrolment import DELEGATION, OFFER
+from accord_common.enrolment import DELEGATION, OFFER, REVOCATION
 from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, VerificationError
 from accord_common.manifest import MANIFEST, RunManifest
@@ -37,6 +37,7 @@ from accord_server.registry.tables import RecordRow
 
 _CHECKS: dict[str, Callable[[Posting], Awaitable[None]]] = {
     DELEGATION: verify_parties.delegation,
+    REVOCATION: verify_parties.revocation,
     WITHDRAWAL: verify_parties.withdrawal,
     OFFER: verify_parties.offer,
     AGREEMENT: verify_parties.agreement,

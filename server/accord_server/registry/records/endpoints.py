@@ -6,11 +6,13 @@ from fastapi import APIRouter, Depends, Path
 
 from accord_common.agreement import AGREEMENT
 from accord_common.api.schemas import EnvelopeRequest, RecordView, Stored
+from accord_common.enrolment import REVOCATION
 from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Hash, Id, Slug, now
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterSequence, Limit
+from accord_server.registry.partners.service import end_tokens, exchanges_key
 from accord_server.registry.records import repository
 from accord_server.registry.records.announce import announce
 from accord_server.registry.records.append import append
@@ -31,11 +33,18 @@ async def post(
         raise VerificationError(
             "wrong-kind", "agreements collect signatures", hint="Post it to /v1/agreements."
         )
+    if body.envelope.kind == REVOCATION:
+        raise VerificationError(
+            "wrong-kind", "a revocation ends tokens too", hint="Post it to /v1/revocations."
+        )
     topics: set[str] = set()
     async with registry.database.write() as session:
         posting = Posting(session, registry.runs, body.envelope, caller.party, caller.role, now())
+        exchanged = await exchanges_key(session, body.envelope)
         stored, new = await append(posting)
         if new:
+            if exchanged:
+                await end_tokens(session, caller.party, but=caller.token)
             row = await find(session, stored.hash)
             topics = await announce(posting, row.run if row else None)
     await registry.changes.announce(topics)

@@ -10,7 +10,16 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
-from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, Enrolment, Offer
+from accord_common.enrolment import (
+    DELEGATION,
+    ENROLMENT,
+    OFFER,
+    REVOCATION,
+    Delegation,
+    Enrolment,
+    Offer,
+    Revocation,
+)
 from accord_common.envelope import Envelope
 from accord_common.fields import parse_time
 from accord_common.manifest import MANIFEST, RunManifest
@@ -26,7 +35,7 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
-from accord_server.registry.records.lookup import run_row
+from accord_server.registry.records.lookup import load_one, run_row
 from accord_server.registry.tables import (
     AgreementPartyRow,
     AgreementRow,
@@ -63,9 +72,26 @@ async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) ->
 
 async def _delegation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
     body = Delegation.from_bytes(envelope.payload)
+    before = None if body.previous is None else await load_one(session, body.previous)
+    if before is not None and before.kind == DELEGATION:
+        if Delegation.from_bytes(before.payload).node_key != body.node_key:
+            await _bar_sites(session, body.party)
     await session.execute(
         update(PartnerRow).where(PartnerRow.id == body.party).values(delegation=row.hash)
     )
+
+
+async def _revocation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Revocation.from_bytes(envelope.payload)
+    await _bar_sites(session, body.party)
+    await session.execute(
+        update(PartnerRow).where(PartnerRow.id == body.party).values(delegation=row.hash)
+    )
+
+
+async def _bar_sites(session: AsyncSession, party: str) -> None:
+    """Every manifest so far names a key of the party's that no longer holds."""
+    await session.execute(update(SiteRow).where(SiteRow.party == party).values(revoked=True))
 
 
 async def _agreement(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
@@ -140,7 +166,9 @@ async def _manifest(session: AsyncSession, row: RecordRow, envelope: Envelope) -
     )
     await session.flush()
     session.add_all(
-        SiteRow(run=body.id, party=site.party, dataset=site.dataset, code="", reason="")
+        SiteRow(
+            run=body.id, party=site.party, dataset=site.dataset, code="", reason="", revoked=False
+        )
         for site in body.roster
     )
     await session.execute(
@@ -267,6 +295,7 @@ async def _run_of(session: AsyncSession, row: RecordRow) -> RunRow:
 _BY_KIND: dict[str, _Project] = {
     ENROLMENT: _enrolment,
     DELEGATION: _delegation,
+    REVOCATION: _revocation,
     AGREEMENT: _agreement,
     WITHDRAWAL: _withdrawal,
     OFFER: _offer,

@@ -1,13 +1,24 @@
 """Checks of the records about parties and agreements, before they are appended."""
 
 from accord_common.agreement import Agreement, Withdrawal
-from accord_common.enrolment import DELEGATION, Delegation, Offer, verify_delegation, verify_offer
+from accord_common.enrolment import (
+    DELEGATION,
+    REVOCATION,
+    Delegation,
+    Offer,
+    Revocation,
+    verify_delegation,
+    verify_offer,
+    verify_revocation,
+)
 from accord_common.errors import ConflictError, VerificationError
 from accord_common.identity import flower_public_key
 from accord_server.registry.partners.repository import partner_row
 from accord_server.registry.records.lookup import load_agreement, load_one
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.tables import AgreementPartyRow, AgreementRow
+
+_DELEGATED = frozenset({DELEGATION, REVOCATION})  # one chain: what holds is its newest record
 
 
 async def delegation(posting: Posting) -> None:
@@ -23,7 +34,15 @@ async def delegation(posting: Posting) -> None:
             "no-flower-key", f"the delegation of data holder {partner.name} lacks a Flower key"
         )
     body.check_valid_at(posting.moment)
-    await posting.require_head(body.previous, partner.delegation, frozenset({DELEGATION}), None)
+    await posting.require_head(body.previous, partner.delegation, _DELEGATED, None)
+
+
+async def revocation(posting: Posting) -> None:
+    """The party's identity key takes back its newest delegation."""
+    body = Revocation.from_bytes(posting.envelope.payload)
+    partner = await partner_row(posting.session, body.party)
+    verify_revocation(posting.envelope, identity_key=partner.identity_key, party=partner.id)
+    await posting.require_head(body.previous, partner.delegation, _DELEGATED, None)
 
 
 async def withdrawal(posting: Posting) -> None:

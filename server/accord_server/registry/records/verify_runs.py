@@ -27,6 +27,7 @@ from accord_server.registry.agreements.status import require_active
 from accord_server.registry.blobs.repository import has_blob
 from accord_server.registry.records.lookup import load_one, run_row, verify_run
 from accord_server.registry.records.posting import Posting
+from accord_server.registry.runs.bars import require_admitted, require_key
 from accord_server.registry.tables import (
     LeaseRow,
     OfferRow,
@@ -70,6 +71,8 @@ async def manifest(posting: Posting) -> None:
                 f"{site.party} has a newer delegation than the manifest names",
                 hint="Sign the manifest again with the party's present delegation.",
             )
+    parties = [body.aggregator.party, *(site.party for site in body.roster)]
+    await require_admitted(posting.session, parties)
     wanted = {"initial model": body.initial_model}
     if body.adaptation is not None:
         wanted["base"] = body.adaptation.base
@@ -91,6 +94,7 @@ async def consent(posting: Posting) -> None:
     run.delegations[body.party].check_valid_at(posting.moment)
     row = await run_row(posting.session, run.manifest.id)
     site = await _site(posting, row, body.party)
+    require_key(site)
     if site.decision is not None:
         raise ConflictError("forked-chain", f"{body.party} answered {site.decision} before")
     if row.state not in {"awaiting-consent", "refused"}:
@@ -132,6 +136,7 @@ async def node_receipt(posting: Posting) -> None:
             )
     _require_round(body.round, run)
     site = await _site(posting, row, body.party)
+    require_key(site)
     await posting.require_head(body.previous, site.head, _NODE_CHAIN, row.id)
 
 

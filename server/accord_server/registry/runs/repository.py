@@ -1,5 +1,7 @@
 """Reading runs: projections, joined with what is operational (lease, stop request)."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -7,6 +9,7 @@ from accord_common.api.schemas import EventView, RoundView, RunState, RunView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
 from accord_server.registry.records.projections import OPEN
+from accord_server.registry.runs.bars import bars
 from accord_server.registry.tables import (
     AgreementPartyRow,
     EventRow,
@@ -128,10 +131,17 @@ async def _views(session: AsyncSession, rows: list[RunRow]) -> list[RunView]:
     )
     asked = await session.execute(select(StopRow.run, StopRow.reason).where(StopRow.run.in_(ids)))
     stops: dict[str, str] = {run: reason for run, reason in asked.all()}
-    return [_view(row, sites[row.id], row.id in leased, stops.get(row.id)) for row in rows]
+    barred = await bars(session, [row.id for row in rows if row.state in OPEN])
+    return [_view(row, sites[row.id], barred, row.id in leased, stops.get(row.id)) for row in rows]
 
 
-def _view(row: RunRow, sites: list[SiteRow], leased: bool, stop: str | None) -> RunView:
+def _view(
+    row: RunRow,
+    sites: list[SiteRow],
+    barred: Mapping[tuple[str, str], str],
+    leased: bool,
+    stop: str | None,
+) -> RunView:
     return RunView.model_validate(
         {
             "id": row.id,
@@ -155,6 +165,7 @@ def _view(row: RunRow, sites: list[SiteRow], leased: bool, stop: str | None) -> 
                     "refusal": None
                     if site.refused_round is None
                     else {"round": site.refused_round, "code": site.refused_code},
+                    "barred": barred.get((site.run, site.party)),
                 }
                 for site in sites
             ],

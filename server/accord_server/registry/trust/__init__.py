@@ -1,0 +1,1 @@
+"""Certificate authorities: what is offered, and who trusts what."""
