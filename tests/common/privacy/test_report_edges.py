@@ -56,20 +56,20 @@ def test_events_that_a_stranger_made_up_have_figures_too() -> None:
     assert 1e40 < faint < float("inf") and words.figure(faint) == "infinity"
 
 
-def test_the_report_prices_as_many_steps_as_it_can_afford_and_no_more(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(report, "_MOST_STEPS", 1000)
-    assert bounded_epsilon([spend(steps=1000)], "0.00001") == report_epsilon([spend()], DELTA)
-    dear = [spend(steps=1000), spend(noise_multiplier="2", steps=1)]
+def test_the_report_prices_ten_million_steps_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    dear = [spend(noise_multiplier="1000000", sampling_rate="1", steps=10_000_001)]
     assert bounded_epsilon(dear, "0.00001") == RULE.epsilon(dear)
+    monkeypatch.setattr(report, "_MOST_STEPS", 1000)  # what ten million cost is seconds
+    assert bounded_epsilon([spend(steps=1000)], "0.00001") == report_epsilon([spend()], DELTA)
 
 
 def test_a_fixed_plan_has_the_reports_figure_as_far_as_a_cap_may_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert fixed_plan_epsilon([spend()], "0.00001") == report_epsilon([spend()], DELTA)
-    loud = [spend(noise_multiplier="0.5", sampling_rate="1", steps=30)]  # 106 by the report
-    assert fixed_plan_epsilon(loud, "0.00001") == RULE.epsilon(loud) > 134
+    loud = [spend(noise_multiplier="0.5", sampling_rate="1", steps=21)]
+    filters = RdpFilter(Cap(epsilon="0", delta="0.000002")).epsilon(loud)
+    assert fixed_plan_epsilon(loud, "0.000002") == filters
+    assert 100 < filters < 101
     monkeypatch.setattr(report, "HIGHEST_CAP", RULE.epsilon([spend()]))
     assert fixed_plan_epsilon([spend()], "0.00001") == report_epsilon([spend()], DELTA)
