@@ -19,7 +19,7 @@ from accord_common.errors import (
     TransportError,
     UsageError,
 )
-from accord_server.registry.faults import DatabaseFault
+from accord_server.registry.faults import FULL, DatabaseFault
 
 _log = structlog.get_logger("accord.registry")
 
@@ -58,12 +58,8 @@ def install(app: FastAPI) -> None:
     async def database(request: Request, error: Exception) -> Response:
         assert isinstance(error, DatabaseFault)
         _log.error("database", path=request.url.path, code=error.code, cause=error.message)
-        shown = TransportError(
-            error.code,
-            "the registry's database does not answer as it should",
-            hint="Try again; whoever runs the registry finds the cause in its log.",
-        )
-        return problem(shown, shown.status)
+        full = error.code == FULL
+        return problem(error.told, HTTPStatus.INSUFFICIENT_STORAGE if full else error.status)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
