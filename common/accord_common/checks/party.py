@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import Info
 from accord_common.checks.check import Check, ask, failed
 from accord_common.checks.connection import walk
 from accord_common.enrolment import Delegation
@@ -47,11 +48,12 @@ def registry_checks(home: Home) -> Iterator[Check]:
                 yield check
                 if not check.ok:
                     return
-            answers = ask("registry", "http", partial(_answers, registry))
+            told: list[Info] = []
+            answers = ask("registry", "http", partial(_answers, registry, told))
             yield answers
             if not answers.ok:
                 return
-            yield ask("registry", "version", partial(_protocol, registry))
+            yield ask("registry", "version", partial(_protocol, told[0]))
             yield ask("clock", "clock", partial(_clock, registry))
             yield ask("membership", "key", partial(_membership, home, registry))
     except AccordError as error:
@@ -108,13 +110,12 @@ def _walk(home: Home, url: str) -> Iterator[Check]:
     yield from walk("registry", host, port, network.route(host, port), trusted, now())
 
 
-def _answers(registry: RegistryClient) -> str:
-    registry.ready()
-    return f"{registry.url} is ready"
+def _answers(registry: RegistryClient, told: list[Info]) -> str:
+    told.append(registry.info())
+    return f"{registry.url} is a registry"
 
 
-def _protocol(registry: RegistryClient) -> str:
-    info = registry.info()
+def _protocol(info: Info) -> str:
     if info.protocol != PROTOCOL:
         older = "this machine" if info.protocol > PROTOCOL else "the registry"
         raise VerificationError(

@@ -113,7 +113,7 @@ def served(patient: Patient, days: int) -> None:
 
 def spoken(patient: Patient, **answers: bytes) -> None:
     certificate = patient.place.certificate("genuine", HOST)
-    patient.server(certificate, **{"readyz": READY, "livez": READY, **answers})
+    patient.server(certificate, **{"livez": READY, **answers})
 
 
 def expired(patient: Patient) -> None:
@@ -187,7 +187,7 @@ PLANTED: list[tuple[str, Callable[[Patient], object], list[tuple[str, str, str]]
     ("a port that says nothing of TLS", plain_http, [("registry", "tls", "tls-failed")]),
     (
         "a login page",
-        lambda p: spoken(p, readyz=say("<html>", number=404)),
+        lambda p: spoken(p, v1_info=say("<html>", number=404)),
         [("registry", "http", "bad-answer")],
     ),
     (
@@ -248,9 +248,7 @@ def test_who_signed_the_certificate_is_said(patient: Patient) -> None:
 def test_an_authority_that_the_folder_adds_is_trusted_for_the_registry(patient: Patient) -> None:
     """An institution's own proxy may open what goes to the registry, where its folder says so."""
     forged = patient.place.certificate("forged-too", NAME, ca="inspecting")
-    server = patient.open.enter_context(
-        TlsServer(forged, {"/readyz": READY, "/v1/info": info(1), "/livez": READY})
-    )
+    server = patient.open.enter_context(TlsServer(forged, {"/v1/info": info(1), "/livez": READY}))
     proxy = patient.proxy(names={NAME: (HOST, server.port)})
     bundle = patient.place.folder / "inspecting" / "ca.pem"
     NetworkFile(proxy=proxy.url, ca_bundle=str(bundle)).save(patient.home.path)
