@@ -56,10 +56,8 @@ def registry_checks(home: Home) -> Iterator[Check]:
             yield ask("registry", "version", partial(_protocol, told[0]))
             yield ask("clock", "clock", partial(_clock, registry))
             yield ask("membership", "key", partial(_membership, home, registry))
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("registry", "setting", error)
-    except OSError as error:
-        yield ask("registry", "setting", partial(_raise, error))
 
 
 def private(paths: list[Path]) -> str:
@@ -173,7 +171,3 @@ def _delegation(home: Home) -> str:
         )
     days = (parse_time(delegation.valid_until) - now()).days
     return f"the daemon's keys may act until {delegation.valid_until} ({days} days)"
-
-
-def _raise(error: OSError) -> str:
-    raise error
