@@ -33,7 +33,7 @@ def examine(home: Home) -> Iterator[Check]:
     try:
         with open_stores(home) as stores:
             yield from _local(stores)
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("ledger", "state", error)
 
 
@@ -71,7 +71,7 @@ def _aggregator(home: Home, manifest: RunManifest) -> Iterator[Check]:
     try:
         at = endpoint_of(manifest, home)
         trusted = trusting(at.ca_pem)
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("aggregator", "setting", error)
         return
     yield from walk("aggregator", at.host, at.port, at.proxy, trusted, now(), at.tls_spki)

@@ -141,7 +141,7 @@ def _address(settings: Settings) -> Iterator[Check]:
                 if not check.ok:
                     return
             yield ask("registry", "http", lambda: _serves(client))
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("registry", "setting", error)
 
 
