@@ -41,6 +41,9 @@ def examine(home: Home) -> Iterator[Check]:
     yield _ask("clock", lambda: _clock(home))
     yield _ask("membership", lambda: _membership(home))
     yield _ask("delegation", lambda: _delegation(home))
+    for term in home.terms("accord-node renew"):
+        if (trouble := term.trouble(now())) is not None:
+            yield Check("expiry", now() < term.until, trouble, term.renew)
     try:
         with open_stores(home) as stores:
             yield from _local(stores)

@@ -25,6 +25,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.enrolment import DELEGATION, Delegation, verify_delegation
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import FormatError, UsageError
+from accord_common.expiry import ROTATE_CA, Term, of_certificates, of_delegation
 from accord_common.fields import (
     FlowerPublicKey,
     Hash,
@@ -182,6 +183,14 @@ class Home:
     def _given(self, envelope: Envelope) -> Delegation:
         profile = self.profile
         return verify_delegation(envelope, identity_key=profile.identity_key, party=profile.party)
+
+    def terms(self, renew: str) -> list[Term]:
+        """What ends here: the delegation, which `renew` renews, and the pinned authorities."""
+        body = Delegation.from_bytes(self.delegation().payload)
+        found = [of_delegation(body, self.profile.name, renew)]
+        if self.ca_path.exists():
+            found += of_certificates(self.ca_path, "the authority in", ROTATE_CA)
+        return found
 
     def revocation(self) -> Envelope | None:
         """The institution's revocation of all that was delegated so far, if there is one."""

@@ -1,10 +1,14 @@
 """`accord-node check`: what it says is so was looked at."""
 
+from datetime import timedelta
 from pathlib import Path
 
 from accord_client.health import Check, examine
 from accord_common.enrolment import OFFER, Offer
 from accord_common.envelope import sign
+from accord_common.fields import format_time, now
+from accord_common.files import replace_file
+from accord_common.home import Home
 from tests.client.institutions import Institutions, make_institutions
 from tests.fleet import HOST, Certificates
 from tests.world import RunKeys
@@ -44,3 +48,22 @@ def test_an_aggregator_with_another_key_is_not_called_well(tmp_path: Path) -> No
         other = Certificates(certificates.folder, "ab" * 32)
         found = checked(make_institutions(tmp_path), listener.port, other)
     assert not found.ok and "[aggregator-spki-mismatch]" in found.detail
+
+
+def test_a_delegation_that_ends_is_told_of_before_and_after(tmp_path: Path) -> None:
+    three = make_institutions(tmp_path)
+    party = three.parties[0]
+    home, actor = three.homes[party], three.actor(party)
+    assert expiry(home) == []
+    for days, ok in ((12, True), (-1, False)):
+        until = format_time(now() + timedelta(days=days))
+        begin = format_time(now() - timedelta(days=300))
+        changed = actor.delegation(valid_from=begin, valid_until=until)
+        replace_file(home.path / "delegation.json", changed.to_bytes())
+        (found,) = expiry(home)
+        assert (found.ok, found.remedy) == (ok, "accord-node renew")
+        assert until in found.detail and actor.name in found.detail
+
+
+def expiry(home: Home) -> list[Check]:
+    return [check for check in examine(home) if check.name == "expiry"]

@@ -11,7 +11,9 @@ import typer
 from accord_common.api.client import RegistryClient
 from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import UsageError
+from accord_common.fields import now
 from accord_server.ca import fingerprint
+from accord_server.certificates import check_dates
 from accord_server.logs import log_as_json
 from accord_server.registry import settings as stored
 from accord_server.registry.server import Server, listen
@@ -92,6 +94,7 @@ def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None
             f"Listening on {settings.url}",
         )
 
+    check_dates(settings.certificate, now())
     asyncio.run(migrate(settings))
     with listen(settings) as bound:
         server = Server(settings, listening)
