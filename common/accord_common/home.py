@@ -15,7 +15,10 @@ is refused; a delegation that the registry has is in force here with the next op
 process that renewed it died.
 """
 
+import os
+import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -273,4 +276,7 @@ def install_next(path: Path) -> None:
             if (coming / name).exists():
                 replace_file(path / name, (coming / name).read_bytes())
     (path / "revocation.json").unlink(missing_ok=True)
-    shutil.rmtree(coming, ignore_errors=True)
+    gone = path / f".{NEXT}.{secrets.token_hex(8)}"
+    with suppress(FileNotFoundError):  # another process of this party was faster
+        os.replace(coming, gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -25,9 +25,10 @@ from tests.server.registry.stack import free_port, serving, settings_in
 @pytest.fixture
 def ca(tmp_path: Path) -> Path:
     create_ca(tmp_path / "ca", "Test CA", now())
-    made = ("server.pem", "server.key")
-    issue(tmp_path / "ca", ["127.0.0.1", "a.example"], *(tmp_path / "ca" / n for n in made), now())
-    return tmp_path / "ca"
+    folder = tmp_path / "ca"
+    hosts = ["127.0.0.1", "a.example"]
+    issue(folder, hosts, folder / "server.pem", folder / "server.key", now())
+    return folder
 
 
 def refusal(call: object) -> str:
