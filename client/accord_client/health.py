@@ -30,6 +30,10 @@ def examine(home: Home) -> Iterator[Check]:
     yield from registry_checks(home)
     yield from folder_checks(home)
     yield ask("daemon", "lock", lambda: _daemon(home))
+    for term in home.terms("accord-node renew"):
+        if (trouble := term.trouble(now())) is not None:
+            ok = now() < term.until
+            yield Check("expiry", "key", ok, trouble, "" if ok else "expired", term.renew)
     try:
         with open_stores(home) as stores:
             yield from _local(stores)

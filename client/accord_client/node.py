@@ -43,6 +43,7 @@ from accord_common.errors import (
     TransportError,
     VerificationError,
 )
+from accord_common.expiry import Daily, Term
 from accord_common.fields import now
 from accord_common.trust import REFRESH_EVERY
 from accord_common.trust import refresh as refresh_authorities
@@ -90,6 +91,7 @@ class Node:
     _asked: threading.Event = field(default_factory=threading.Event)
     _resumed: threading.Event = field(default_factory=threading.Event)
     _compared: threading.Event = field(default_factory=threading.Event)
+    _expiry: Daily = field(default_factory=Daily)
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -158,6 +160,7 @@ class Node:
                         raise
                     except Exception:  # one run's trouble is not the others'
                         log.exception("run-trouble", run=view.id)
+                self._expiry.look(self._terms, now())
                 self._follow_absent({view.id for view in inbox.runs})
                 if self.stores.state.queued():
                     self._queued.set()
@@ -179,6 +182,9 @@ class Node:
                 self._queued.clear()
             except Exception as error:  # the queue outlives whatever the registry answers
                 pause.after("courier", error)
+
+    def _terms(self) -> list[Term]:
+        return self.stores.home.terms("accord-node renew")
 
     def _compare(self) -> None:
         """Once: what a restored ledger has forgotten is known before anything rests on it."""

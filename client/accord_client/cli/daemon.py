@@ -8,6 +8,8 @@ from accord_client.cli.options import DEFAULT_HOME, DeviceOption, HomeOption, op
 from accord_client.devices import DeviceChoice
 from accord_common.cli import Format, FormatOption, emit, table
 
+RENEW = "accord-node renew"
+
 if TYPE_CHECKING:
     from accord_client.stores import Stores
 
@@ -72,6 +74,7 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         f"registry {view['registry'] or 'not joined'}, last heard {seen}",
         f"{view['queued']} records wait to be posted; {len(view['datasets'])} datasets",
         *([f"FROZEN: {view['ledger_behind']}: accord-node check"] if view["ledger_behind"] else []),
+        *(f"{one['trouble']}: {one['renew']}" for one in view["expiring"]),
         *(f"waits for you: accord-node approve {run['id']}   ({run['title']})" for run in asked),
     ]
     keys = ("id", "title", "dataset", "decision", "state", "round", "code")
@@ -102,6 +105,7 @@ def _from_one(round_: int | None) -> int | None:
 def _view(stores: Stores) -> dict[str, Any]:
     from accord_client.contact import REGISTRY_SEEN
     from accord_client.reconciling import behind
+    from accord_common.fields import format_time, now
 
     frozen = behind(stores)
     profile = stores.home.profile
@@ -111,6 +115,11 @@ def _view(stores: Stores) -> dict[str, Any]:
         "registry": profile.registry_url,
         "registry_seen": stores.state.get(REGISTRY_SEEN),
         "queued": stores.state.queued(),
+        "expiring": [
+            {"trouble": trouble, "until": format_time(term.until), "renew": term.renew}
+            for term in stores.home.terms(RENEW)
+            if (trouble := term.trouble(now())) is not None
+        ],
         "datasets": [dataset.name for dataset in stores.datasets.all()],
         "ledger_head": stores.ledger.head,
         "ledger_behind": None if frozen is None else frozen.message,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from accord_common.chain import VerifiedRun
 from accord_common.errors import FormatError, TransportError, UsageError
+from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
 from accord_common.secagg.sealing import chunk_count, sealed_bytes
@@ -23,7 +24,7 @@ from accord_server.aggregator.offers import Endpoint
 from accord_server.aggregator.service import Service, lock
 from accord_server.aggregator.transport import Transport
 from accord_server.ca import spki_hash
-from accord_server.certificates import issued_under
+from accord_server.certificates import check_dates, issued_under
 from accord_server.logs import log_as_json
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
@@ -40,7 +41,8 @@ def open_service(
 
     Raises:
         UsageError: `bad-listen`, `no-address`, `unreadable-file`, `not-enrolled`.
-        TransportError: `wrong-certificate`, `certificate-unusable`, `address-in-use`.
+        TransportError: `wrong-certificate`, `certificate-expired`, `certificate-unusable`,
+            `address-in-use`.
         ConflictError: `already-running`.
     """
     log_as_json()
@@ -56,6 +58,7 @@ def open_service(
             hint="Add --address HOST:PORT, as the certificate names it.",
         )
     spki = _check_certificate(certificate, ca)
+    check_dates(certificate, now())
 
     def reload() -> None:
         if _check_certificate(certificate, ca) != spki:
@@ -89,7 +92,14 @@ def open_service(
                 max_reply_bytes=sealed_bytes(*size),
             )
 
-        yield Service(home, client, endpoint, open_transport, reload_certificate=reload)
+        yield Service(
+            home,
+            client,
+            endpoint,
+            open_transport,
+            reload_certificate=reload,
+            certificate=certificate,
+        )
 
 
 def _return_large_blocks() -> None:

@@ -30,6 +30,7 @@ from accord_common.bulk import Body
 from accord_common.chain import VerifiedRun
 from accord_common.envelope import sign
 from accord_common.errors import AccordError, ConflictError, TransportError
+from accord_common.expiry import Daily, Term, of_certificates
 from accord_common.fields import format_time, now
 from accord_common.files import put_in_place
 from accord_common.home import Home
@@ -45,6 +46,7 @@ from accord_server.aggregator.journal import Concluded, Journal
 from accord_server.aggregator.offers import Endpoint, Offers
 from accord_server.aggregator.registry_client import Courier, Watcher, barred, fetch
 from accord_server.aggregator.transport import Transport
+from accord_server.certificates import RENEW
 
 RETRY_S = 2.0  # how often a registry that is away at the start is asked again
 GOODBYE_S = 3.0  # what a courier may still deliver after SIGTERM; the rest goes out next time
@@ -74,6 +76,7 @@ class Service:
         endpoint: where nodes reach it; what its offers say.
         open_transport: makes the way to a run's roster; may keep files in the run's folder.
         reload_certificate: has the listener show the certificate that is in its file now.
+        certificate: that file.
     """
 
     home: Home
@@ -81,6 +84,8 @@ class Service:
     endpoint: Endpoint
     open_transport: OpenTransport
     reload_certificate: Callable[[], None] = lambda: None
+    certificate: Path | None = None
+    _expiry: Daily = field(default_factory=Daily)
     _offers: Offers = field(init=False)
     _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _runs: dict[str, RunView] = field(default_factory=dict)
@@ -146,9 +151,18 @@ class Service:
         else:
             log.info("certificate-reloaded")
 
+    def terms(self) -> list[Term]:
+        """What ends here by a date."""
+        found = self.home.terms("accord aggregator renew")
+        if self.certificate is not None:
+            found += of_certificates(self.certificate, "the certificate", f"{RENEW} FILE")
+        return found
+
     def _receive(self, inbox: Inbox) -> None:
         """In the watcher's thread: claim the offers of new runs and replace them."""
-        if (moment := now()) >= self._refresh_at:
+        moment = now()
+        self._expiry.look(self.terms, moment)
+        if moment >= self._refresh_at:
             refresh(self.home.ca_path, self.client, moment)
             self._refresh_at = moment + REFRESH_EVERY
         for view in inbox.runs:

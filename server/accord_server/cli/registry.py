@@ -10,7 +10,9 @@ import typer
 from accord_common.api.client import RegistryClient
 from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import UsageError
+from accord_common.fields import now
 from accord_server.ca import fingerprint
+from accord_server.certificates import check_dates
 from accord_server.cli.registry_backup import backup, restore
 from accord_server.cli.registry_options import (
     HOME,
@@ -98,6 +100,7 @@ def start(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
             f"Listening on {settings.url}",
         )
 
+    check_dates(settings.certificate, now())
     asyncio.run(check(settings))
     with listen(settings) as bound:
         server = Server(settings, listening)

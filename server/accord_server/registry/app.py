@@ -30,6 +30,7 @@ from accord_server.registry.runs.endpoints import router as runs
 from accord_server.registry.runs.inbox import router as inbox
 from accord_server.registry.settings import Settings
 from accord_server.registry.trust.endpoints import router as trust
+from accord_server.registry.trust.expiry import told
 
 PUBLIC = frozenset(
     {"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments", "/v1/revocations"}
@@ -91,7 +92,8 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.database.check()
-        yield
+        async with told(parts):
+            yield
         await parts.changes.close()
         await parts.database.close()
 

@@ -368,7 +368,7 @@ def test_a_backup_taken_beside_the_daemon_brings_the_node_back(federation: Feder
     federation.services.kill(node)
     before = charges(node)
     assert saved["entries"] == len(before)
-    assert refused(federation, node, "restore", *options) == "home-exists"
+    assert refused(federation, node, "restore", *map(str, options)) == "home-exists"
     shutil.rmtree(folder(node))
     assert federation.at(node, "restore", *options)["head"] == saved["head"]
     frozen = "SELECT value FROM meta WHERE key = 'ledger-restored'"
