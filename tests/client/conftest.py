@@ -1,4 +1,4 @@
-"""Fixtures of nodes' tests: cheap passphrases; for the ledger a key, a place, and an empty ledger."""
+"""Fixtures of nodes' tests: cheap passphrases; a key, a place, and an empty ledger there."""
 
 from collections.abc import Iterator
 from hashlib import sha256
