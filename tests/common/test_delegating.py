@@ -10,7 +10,7 @@ import pytest
 
 from accord_common import delegating, joining
 from accord_common.api.client import RegistryClient
-from accord_common.delegating import Renewed, revoke
+from accord_common.delegating import Renewed, is_exchanging, revoke
 from accord_common.enrolment import DELEGATION, Delegation, verify_delegation, verify_revocation
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, AuthError, ConflictError, TransportError
@@ -135,7 +135,7 @@ def test_an_answer_that_was_lost_is_asked_for_again(home: Home, registry: Regist
     before = keys(home)
     registry.deaf = True
     assert refusal(lambda: renew(home, registry, rotate_key=True)) == "registry-unreachable"
-    assert keys(home) == before
+    assert keys(home) == before and is_exchanging(home)
     registry.away = True
     assert refusal(lambda: renew(home, registry)) == "registry-unreachable"
     registry.away = False

@@ -88,7 +88,7 @@ def test_a_run_through_a_proxy_that_is_the_only_way(
                 lambda _: lambda command: network.wrap(command, *apart),
                 lambda _: lambda command: ["env", in_url, *command],
             ) as (federation, gateway):
-                end = federations.complete(federation, rounds=2)[-1]
+                end = federations.complete(federation, rounds=1)[-1]
                 node = federation.nodes[0]
                 checked = federation.at(node, "check")
                 doctored = federation.office("doctor")

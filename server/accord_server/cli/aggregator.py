@@ -149,7 +149,7 @@ def renew(
     """
     opened = _open(home)
     with ExitStack() as stack:
-        if rotate_key:
+        if rotate_key or delegating.is_exchanging(opened):
             from accord_server.aggregator.service import lock
 
             stack.callback(os.close, lock(opened))

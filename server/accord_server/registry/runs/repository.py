@@ -9,7 +9,7 @@ from accord_common.api.schemas import EventView, RoundView, RunState, RunView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
 from accord_server.registry.records.projections import OPEN
-from accord_server.registry.runs.bars import bars
+from accord_server.registry.runs.bars import aggregator_bars, bars
 from accord_server.registry.tables import (
     AgreementPartyRow,
     EventRow,
@@ -132,6 +132,10 @@ async def _views(session: AsyncSession, rows: list[RunRow]) -> list[RunView]:
     asked = await session.execute(select(StopRow.run, StopRow.reason).where(StopRow.run.in_(ids)))
     stops: dict[str, str] = {run: reason for run, reason in asked.all()}
     barred = await bars(session, [row.id for row in rows if row.state in OPEN])
+    out = await aggregator_bars(session, {row.aggregator for row in rows if row.state in OPEN})
+    for row in rows:
+        if row.state in OPEN and row.aggregator in out:
+            stops.setdefault(row.id, out[row.aggregator][1])
     return [_view(row, sites[row.id], barred, row.id in leased, stops.get(row.id)) for row in rows]
 
 
