@@ -58,6 +58,7 @@ class Federation:
     registry_url: str = ""
     agreement: str = ""
     dataset: str = DATASET
+    aggregator_at: str = "127.0.0.1:0"
 
     def __post_init__(self) -> None:
         self.registry = self._actor("Registry", "accord")
@@ -77,10 +78,7 @@ class Federation:
             "--port", "0", "--cert", registry.home / "registry.pem",
             "--key", registry.home / "registry.key", "--ca", registry.home / "ca" / "ca.pem",
         )  # fmt: skip
-        ready = self.services.start(
-            registry, "registry", "start", "--home", registry.home / "registry"
-        )
-        self.registry_url = ready["url"]
+        self.registry_url = self.start_registry()["url"]
         self.report(f"registry listens at {self.registry_url}")
         home = self.coordinator.home / "accord"
         self.coordinator.run(
@@ -122,14 +120,22 @@ class Federation:
         self.start_aggregator()
         self.start_nodes()
 
-    def start_aggregator(self, listen: str = "127.0.0.1:0") -> dict[str, Any]:
-        """Start the aggregator; returns what it says when it is ready."""
+    def start_registry(self) -> dict[str, Any]:
+        """Start the registry."""
+        home = self.registry.home / "registry"
+        return self.services.start(self.registry, "registry", "start", "--home", home)
+
+    def start_aggregator(self) -> dict[str, Any]:
+        """Start the aggregator; when it comes back, where nodes look for it."""
         home = self.aggregator.home
-        return self.services.start(
-            self.aggregator, "aggregator", "start", "--home", home / "accord", "--listen", listen,
+        ready = self.services.start(
+            self.aggregator, "aggregator", "start", "--home", home / "accord",
+            "--listen", self.aggregator_at,
             "--cert", home / "aggregator.pem", "--key", home / "aggregator.key",
             "--ca", home / "accord" / "ca.pem",
         )  # fmt: skip
+        self.aggregator_at = ready["address"]
+        return ready
 
     def start_nodes(self) -> None:
         """Start every institution's daemon."""
