@@ -42,7 +42,7 @@ class FleetLink:
     """See the module. One thread receives and replies; any thread may close."""
 
     def __init__(
-        self, endpoint: Endpoint, key: FlowerKey, *, unreachable_after_s: float = 120.0
+        self, endpoint: Endpoint, key: FlowerKey, *, unreachable_after_s: float = 30.0
     ) -> None:
         """Start connecting; `receive` says how it went.
 
@@ -192,11 +192,7 @@ class FleetLink:
             with self._changed:
                 self._session = session
             log.info("aggregator-connected", host=self._endpoint.host, port=self._endpoint.port)
-            while (frame := session.next_frame()) not in (b"", _END):
-                if frame == _WAKE:
-                    with self._changed:
-                        session.waiting = True
-                        self._changed.notify_all()
+            self._read(session)
         finally:
             with self._changed:
                 if self._session is session:
@@ -204,3 +200,16 @@ class FleetLink:
                     self._down_since = time.monotonic()
             session.dispose()
         log.info("aggregator-hung-up", host=self._endpoint.host, port=self._endpoint.port)
+
+    def _read(self, session: Session) -> None:
+        """Read the line until it ends; that it is lost is in the log at once."""
+        try:
+            while (frame := session.next_frame()) not in (b"", _END):
+                if frame == _WAKE:
+                    with self._changed:
+                        session.waiting = True
+                        self._changed.notify_all()
+        except TransportError as error:
+            if not self._closing.is_set():
+                log.warning("aggregator-line-lost", detail=error.message, hint="It connects again.")
+            raise

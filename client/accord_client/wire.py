@@ -22,10 +22,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from accord_common.errors import TransportError
+from accord_common.fields import CLOCK_TOLERANCE_S
 from accord_common.parcel import MAX_OBJECT_BYTES
 
 _CONNECT_S = 10.0
 _CALL_S = 60.0  # one request, at most 16 MiB
+_HINTS = {
+    "node-clock-skew": f"This machine's clock is more than {CLOCK_TOLERANCE_S} s from the "
+    "aggregator's: set it, best by NTP; the node then comes in by itself.",
+    "aggregator-disk-full": "Whoever runs the aggregator must make room; the node tries again.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +135,8 @@ class Wire:
                 return response
             code = _code(response.read(1 << 10))
         self.close()
-        raise TransportError(code, f"the aggregator answers {path} with {response.status}")
+        told = f"the aggregator answers {path} with {response.status}"
+        raise TransportError(code, told, hint=_HINTS.get(code, ""))
 
     def cut(self) -> None:
         """Hang up, also under a read in another thread."""

@@ -1,8 +1,12 @@
-"""A relay between nodes and an aggregator that counts what passes, and changes nothing."""
+"""A relay between nodes and an aggregator that counts what passes, and changes nothing.
+
+It may be `cut`: then it takes connections and bytes, as a network's buffers do, and passes on none.
+"""
 
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Self
 
 _READ_BYTES = 1 << 18
@@ -23,11 +27,22 @@ class Relay:
         self.down = self.up = 0
         self._target = 0
         self._lock = threading.Lock()
+        self._flowing = threading.Event()
+        self._flowing.set()
 
     def open(self, target: int) -> None:
         """Pass on to this port from now."""
         self._target = target
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """Pass on nothing meanwhile; what was on its way arrives afterwards."""
+        self._flowing.clear()
+        try:
+            yield
+        finally:
+            self._flowing.set()
 
     def __enter__(self) -> Self:
         return self
@@ -57,6 +72,7 @@ class Relay:
     def _pass(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
         with suppress(OSError):
             while data := source.recv(_READ_BYTES):
+                self._flowing.wait()
                 with self._lock:
                     if up:
                         self.up += len(data)

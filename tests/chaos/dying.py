@@ -2,9 +2,9 @@
 
 As `sitecustomize` of a process (see `ordering`), this file is run before anything else. It waits
 for the modules that STEPS names, and puts itself before or behind the function with which a step
-begins or ends. A process that comes to the step which the file ORDER names removes that file and is
-gone: SIGKILL, from the thread that took the step. Nothing else changes, and the product knows
-nothing of it.
+begins or ends. A process that comes to the step which the file ORDER names removes that file and
+sends itself the signal that stands there too: SIGKILL, or SIGSTOP. Nothing else changes, and the
+product knows nothing of it.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import importlib.abc
 import importlib.machinery
 import json
 import os
-import signal
 import sys
 import types
 from collections.abc import Sequence
@@ -125,14 +124,14 @@ def _guarded(function: Any, steps: Sequence[Step], order: str) -> Any:
     def reach(when: str, arguments: tuple[Any, ...]) -> None:
         try:
             with open(order) as file:
-                wanted = file.read()
+                number, wanted = file.read().split(" ", 1)
         except FileNotFoundError:
             return
         for step in steps:
             if (step.when, str(step)) == (when, wanted):
                 if step.about in ("", _subject(arguments)):
                     os.remove(order)
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    os.kill(os.getpid(), int(number))
 
     if asyncio.iscoroutinefunction(function):
 

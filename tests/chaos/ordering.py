@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import time
 from pathlib import Path
 from threading import Event
@@ -24,17 +25,24 @@ def make_mortal(federation: Federation, *installed: Path) -> None:
     federation.nodes = [_mortal(node, *installed) for node in federation.nodes]
 
 
-def order(actor: Actor, step: Step) -> None:
-    """Have an actor's process die when it next comes to a step."""
+def order(actor: Actor, step: Step, signal_: signal.Signals = signal.SIGKILL) -> None:
+    """Have an actor's process die, or stop, when it next comes to a step."""
     new = _place(actor) / "new"
-    new.write_text(str(step))
+    new.write_text(f"{signal_:d} {step}")
     new.replace(_place(actor) / ORDER)
 
 
 def await_death(federation: Federation, actor: Actor) -> None:
     """Wait until an actor's process is gone."""
-    what = (_place(actor) / ORDER).read_text() if (_place(actor) / ORDER).exists() else "its end"
-    until(lambda: not federation.services.alive(actor), f"{actor.name} at {what}")
+    until(lambda: not federation.services.alive(actor), f"{actor.name} to die as ordered")
+
+
+def await_stop(federation: Federation, actor: Actor) -> int:
+    """Wait until an actor's process stands still; return its id."""
+    pid = federation.services.pid(actor)
+    status = Path(f"/proc/{pid}/status")
+    until(lambda: "State:\tT" in status.read_text(), f"{actor.name} to stop as ordered")
+    return pid
 
 
 def restart(federation: Federation, actor: Actor) -> dict[str, Any]:

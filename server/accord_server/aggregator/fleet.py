@@ -44,6 +44,7 @@ from accord_server.aggregator.listener import (
 )
 from accord_server.aggregator.superlink import (
     MALFORMED,
+    ClockSkew,
     Request,
     SuperLink,
     expecting,
@@ -207,8 +208,14 @@ class SuperLinkTransport:
     # The listener's side: see `Application`.
 
     def identify(self, headers: Headers) -> str:
-        """See `Application`."""
-        return self._superlink.identify(headers)
+        """See `Application`. That a node cannot come in for its clock is the engine's to know."""
+        try:
+            return self._superlink.identify(headers)
+        except ClockSkew as skew:
+            with self._lock:
+                if skew.party not in self._lines:
+                    self._events.put(Lost(skew.party, skew.detail))
+            raise
 
     def answer(self, party: str, path: str, body: bytes) -> Sequence[Piece]:
         """See `Application`."""

@@ -44,6 +44,7 @@ class Members:
     Attributes:
         refused: party -> why it will not take part.
         absent: party -> why it is not waited for any more.
+        gone: party -> why it has no connection, as far as it is known.
     """
 
     run: VerifiedRun
@@ -52,6 +53,7 @@ class Members:
     clock: Callable[[], float]
     refused: dict[str, Refused] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
 
     def name(self, party: str) -> str:
         """The party's name in the agreement."""
@@ -74,8 +76,10 @@ class Members:
                 case Joined(party):
                     self.refused.pop(party, None)
                     self.absent.pop(party, None)
+                    self.gone.pop(party, None)
                     log.info("node-joined", party=party, name=self.name(party))
                 case Lost(party, reason):
+                    self.gone[party] = reason
                     log.warning("node-lost", party=party, name=self.name(party), reason=reason)
                 case Incoming(party):
                     self.absent.pop(party, None)
@@ -153,7 +157,8 @@ class _Gathering:
                 for party in [party for party, end in self.due.items() if end <= now]:
                     del self.due[party]
                     here = party in members.transport.connected()
-                    members.absent[party] = "gives no answer" if here else "not connected"
+                    why = "gives no answer" if here else members.gone.get(party, "not connected")
+                    members.absent[party] = why
             case Joined(party):
                 self.attempt.withdraw(party)
                 advertise_s = members.run.manifest.deadlines.advertise_s
