@@ -51,6 +51,7 @@ from accord_server.aggregator.superlink import (
     stored,
 )
 from accord_server.aggregator.transport import (
+    NOT_CONNECTED,
     Event,
     Incoming,
     Joined,
@@ -173,7 +174,7 @@ class SuperLinkTransport:
             self._forget(party)
             line = self._lines.get(party)
             if line is None:
-                self._events.put(Lost(party, "not connected"))
+                self._events.put(Lost(party, NOT_CONNECTED))
                 return
             tree = self._superlink.post(party, parcel)
             self._exchanges[party] = _Exchange(party, tree.object_id, frozenset(tree.ids()))

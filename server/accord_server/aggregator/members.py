@@ -19,7 +19,15 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
 from accord_server.aggregator.control import Control
 from accord_server.aggregator.secagg import Attempt
-from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing, Transport
+from accord_server.aggregator.transport import (
+    NOT_CONNECTED,
+    Event,
+    Incoming,
+    Joined,
+    Lost,
+    Outgoing,
+    Transport,
+)
 
 POLL_S = 0.5  # how soon a stop is heeded; nodes' events end a wait at once
 
@@ -79,7 +87,8 @@ class Members:
                     self.gone.pop(party, None)
                     log.info("node-joined", party=party, name=self.name(party))
                 case Lost(party, reason):
-                    self.gone[party] = reason
+                    if reason != NOT_CONNECTED:
+                        self.gone[party] = reason
                     log.warning("node-lost", party=party, name=self.name(party), reason=reason)
                 case Incoming(party):
                     self.absent.pop(party, None)
@@ -157,8 +166,9 @@ class _Gathering:
                 for party in [party for party, end in self.due.items() if end <= now]:
                     del self.due[party]
                     here = party in members.transport.connected()
-                    why = "gives no answer" if here else members.gone.get(party, "not connected")
-                    members.absent[party] = why
+                    gone = members.gone.get(party)
+                    away = f"{NOT_CONNECTED}: {gone}" if gone else NOT_CONNECTED
+                    members.absent[party] = "gives no answer" if here else away
             case Joined(party):
                 self.attempt.withdraw(party)
                 advertise_s = members.run.manifest.deadlines.advertise_s
