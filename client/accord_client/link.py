@@ -9,7 +9,7 @@ one connection guarantees.
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 _WAKE, _END = b"w", b"e"
 _CLOSE_S = 2.0  # a TCP connect that nobody answers cannot be cut; its thread ends by itself
+_ASKED_EVERY_S = 2.0  # whether a node that left may come again
 _FIRST_DELAY_S, _MOST_DELAY_S = 0.1, 5.0
 
 
@@ -62,6 +63,7 @@ class FleetLink:
         self._session: Session | None = None
         self._error: TransportError | None = None
         self._received: tuple[Session, Asked] | None = None
+        self._may_come: Callable[[], bool] | None = None
         self._thread = threading.Thread(target=self._stay, name="fleet-line", daemon=True)
         self._thread.start()
 
@@ -116,6 +118,14 @@ class FleetLink:
             session.give_up(error)
             raise
 
+    def leave_until(self, may_come: Callable[[], bool]) -> None:
+        """Hang up, and connect again once `may_come`, which the link's thread asks, says so."""
+        self._may_come = may_come
+        with self._changed:
+            attempt = self._attempt
+        if attempt is not None:
+            attempt.close()
+
     def close(self) -> None:
         """Hang up. The aggregator learns it at once."""
         self._closing.set()
@@ -165,6 +175,11 @@ class FleetLink:
         """Keep a line open until the link is closed."""
         delay_s = _FIRST_DELAY_S
         while not self._closing.is_set():
+            if self._may_come is not None:
+                if not self._may_come():
+                    self._closing.wait(_ASKED_EVERY_S)
+                    continue
+                self._may_come = None
             began = time.monotonic()
             try:
                 self._hold_line()

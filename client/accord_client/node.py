@@ -33,6 +33,7 @@ from accord_client.contact import (
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.devices import DeviceChoice
+from accord_client.disk import has_room, is_unwritable
 from accord_client.link import FleetLink, Message
 from accord_client.reconciling import behind, compare, compare_run
 from accord_client.registry_sync import refresh
@@ -295,7 +296,9 @@ class Node:
                         heard = False
                 said = error.code
             except AccordError as error:  # the outbox takes no line: then nothing leaves
-                log.error("not-answered", run=session.manifest.id, code=error.code)
+                log.error("not-answered", run=run, code=error.code, detail=error.message)
+                if is_unwritable(error):
+                    self._leave_for_room(link)
             except Exception:
                 log.exception("session-error", run=session.manifest.id)
 
@@ -304,6 +307,14 @@ class Node:
         header, bulk = session.answer(message.header, message.bulk)
         self._queued.set()
         link.reply(header, bulk)
+        if session.starved:
+            self._leave_for_room(link)
+
+    def _leave_for_room(self, link: FleetLink) -> None:
+        """Hang up, so that nobody waits for this node, until its disk takes something again."""
+        folder = self.stores.home.path
+        log.error("disk-full", folder=str(folder), hint="Make room; the node comes back by itself.")
+        link.leave_until(lambda: has_room(folder))
 
     def _follow_absent(self, listed: set[str]) -> None:
         """The inbox lists runs that are not final: ask about those that it no longer lists."""
