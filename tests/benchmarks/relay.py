@@ -63,11 +63,15 @@ class Relay:
                     continue
                 for side in (node, aggregator):
                     side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for source, sink in ((node, aggregator), (aggregator, node)):
-                    up = source is node
-                    threading.Thread(
-                        target=self._pass, args=(source, sink, up), daemon=True
-                    ).start()
+                threading.Thread(target=self._join, args=(node, aggregator), daemon=True).start()
+
+    def _join(self, node: socket.socket, aggregator: socket.socket) -> None:
+        """Pass both ways until both have ended."""
+        with node, aggregator:
+            down = threading.Thread(target=self._pass, args=(aggregator, node, False), daemon=True)
+            down.start()
+            self._pass(node, aggregator, True)
+            down.join()
 
     def _pass(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
         with suppress(OSError):
