@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from accord_server.coordinator.watching import log_lines
 from accord_server.demo.federation import Federation
 from accord_server.demo.processes import Actor, CommandFailed
 from tests import federations
@@ -170,7 +171,7 @@ def step_of(process: str, name: str) -> Step:
 def told(federation: Federation, run: str) -> str:
     """What `accord run logs` shows."""
     with office(federation) as client:
-        return "\n".join(line.message for line in client.events(run))
+        return "\n".join(line.message for line in log_lines(client, run, follow=False))
 
 
 def begun(federation: Federation, run: str) -> None:
