@@ -160,8 +160,6 @@ class Service:
                 self._over.add(view.id)
             except (TransportError, ConflictError) as error:
                 log.warning("run-waits", run=view.id, code=error.code, why=error.message)
-                if isinstance(error, ConflictError):
-                    self._tell(view.id, f"the aggregator waits: {error.message} [{error.code}]")
                 continue  # the next inbox, 20 s from now at most, tries again
             except OSError as error:
                 self._tell(view.id, f"the aggregator's disk: {error.strerror or error}")

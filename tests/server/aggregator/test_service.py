@@ -303,20 +303,6 @@ def test_an_unused_offer_is_kept_over_restarts(site: Site) -> None:
     assert site.service().publish() not in (first, moved)  # the newest must be the right one
 
 
-def test_an_aggregator_that_has_moved_says_that_it_waits(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with site.serving():
-        manifest = site.start(accept=False)
-    monkeypatch.setitem(globals(), "ENDPOINT", ELSEWHERE)
-    with site.serving():
-        site.stack.accept(manifest)
-        client = site.stack.client(site.stack.world.coordinator)
-        (run,) = client.runs()
-        while "[aggregator-moved]" not in (last := client.events(run.id)[-1]).message:
-            client.events(run.id, last.sequence, wait_s=5)
-
-
 def test_keys_serve_one_manifest(site: Site) -> None:
     service = site.service()
     offer = service.publish()
