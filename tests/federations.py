@@ -15,6 +15,7 @@ import yaml
 
 from accord_server.demo.federation import Federation, Share
 from accord_server.demo.processes import Services
+from tests.chaos.ordering import make_mortal
 from tests.known import installing
 
 FEATURES = 10
@@ -102,6 +103,7 @@ def running(
     nodes: int = 3,
     *,
     known: bool = False,
+    mortal: bool = False,
     policy: str = "auto-within-agreement",
     **changes: Any,
 ) -> Iterator[Federation]:
@@ -111,6 +113,7 @@ def running(
         folder: made, for everything.
         nodes: how many sites.
         known: install the task `known-vectors` for those who load tasks; runs may then name it.
+        mortal: have `known`'s task, and processes that die where `chaos.ordering` says.
         policy: who decides on runs, at every site.
         changes: of the agreement's terms.
     """
@@ -121,8 +124,10 @@ def running(
     ]
     with Services(logs) as services:
         federation = Federation(folder / "parties", services, shares, synthetic_schema())
-        if known:
+        if known or mortal:
             _install_known(federation, folder / "installed")
+        if mortal:
+            make_mortal(federation, folder / "installed")
         federation.found()
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
@@ -132,10 +137,13 @@ def running(
 
 
 @contextmanager
-def temporary(nodes: int = 3, *, known: bool = False, **changes: Any) -> Iterator[Federation]:
+def temporary(
+    nodes: int = 3, *, known: bool = False, mortal: bool = False, **changes: Any
+) -> Iterator[Federation]:
     """The same in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="accord-") as name:
-        with running(Path(name) / "federation", nodes, known=known, **changes) as federation:
+        folder = Path(name) / "federation"
+        with running(folder, nodes, known=known, mortal=mortal, **changes) as federation:
             yield federation
 
 

@@ -23,10 +23,17 @@ from time import monotonic
 import structlog
 
 from accord_client.bases import fetch_base
-from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
+from accord_client.contact import (
+    REGISTRY_GRACE_S,
+    RegistryContact,
+    endpoint_of,
+    forget_trouble,
+    note_trouble,
+)
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
 from accord_client.devices import DeviceChoice
+from accord_client.disk import has_room, is_unwritable
 from accord_client.link import FleetLink, Message
 from accord_client.reconciling import answered_elsewhere, behind, compare, compare_run
 from accord_client.registry_sync import refresh
@@ -52,7 +59,7 @@ log = structlog.get_logger(__name__)
 
 
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
-_RECEIVE_WAIT_S = 60.0  # a link wakes by itself for a message and when it is closed
+_RECEIVE_WAIT_S = 15.0  # a link wakes by itself but where nothing comes: then it is asked why
 _WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
@@ -285,22 +292,31 @@ class Node:
             self._served.pop(session.manifest.id, None)
 
     def _talk(self, session: Session, link: FleetLink) -> None:
-        said: str | None = None  # a trouble that lasts is told once
+        said, run = "", session.manifest.id  # a trouble that lasts is told once
+        heard = False
         while not (session.over or self._stop.is_set()):
             try:
                 message = link.receive(_RECEIVE_WAIT_S)
                 if message is None:
                     continue
-                said = None
+                if not heard:
+                    forget_trouble(self.stores, run)
+                said, heard = "", True
                 self._reply(session, link, message)
             except TransportError as error:
                 if error.code == "link-closed":
                     return
                 if error.code != said:
-                    log.warning("aggregator-trouble", code=error.code, detail=error.message)
+                    told = {"code": error.code, "detail": error.message, "hint": error.hint}
+                    log.warning("aggregator-trouble", run=run, **told)
+                    if not link.connected:
+                        note_trouble(self.stores, run, error)
+                        heard = False
                 said = error.code
             except AccordError as error:  # the outbox takes no line: then nothing leaves
-                log.error("not-answered", run=session.manifest.id, code=error.code)
+                log.error("not-answered", run=run, code=error.code, detail=error.message)
+                if is_unwritable(error):
+                    self._leave_for_room(link)
             except Exception:
                 log.exception("session-error", run=session.manifest.id)
 
@@ -309,6 +325,14 @@ class Node:
         header, bulk = session.answer(message.header, message.bulk)
         self._queued.set()
         link.reply(header, bulk)
+        if session.starved:
+            self._leave_for_room(link)
+
+    def _leave_for_room(self, link: FleetLink) -> None:
+        """Hang up, so that nobody waits for this node, until its disk takes something again."""
+        folder = self.stores.home.path
+        log.error("disk-full", folder=str(folder), hint="Make room; the node comes back by itself.")
+        link.leave_until(lambda: has_room(folder))
 
     def _follow_absent(self, listed: set[str]) -> None:
         """The inbox lists runs that are not final: ask about those that it no longer lists."""

@@ -31,6 +31,7 @@ from accord_client.consent import spend_for
 from accord_client.contribution import Contribution, open_model
 from accord_client.deciding import caps_of, own_agreement
 from accord_client.devices import DeviceChoice
+from accord_client.disk import is_unwritable
 from accord_client.outbox import Kind, Place
 from accord_client.secagg import NodeSecAgg
 from accord_client.standing import Standing
@@ -120,6 +121,10 @@ class Session:
         check_registry: raises where the registry has been out of reach for too long.
         clock: the node's clock.
         device: where to train.
+
+    Attributes:
+        over: the aggregator said so.
+        starved: the last answer is what it is because the node's disk took no more.
     """
 
     def __init__(
@@ -165,6 +170,7 @@ class Session:
             charged=stores.ledger.count(run=self.manifest_hash),
         )
         self.over = False
+        self.starved = False
 
     def stop(self, reason: str) -> None:
         """Refuse every further attempt."""
@@ -172,7 +178,7 @@ class Session:
 
     def answer(self, header: bytes, bulk: Bulk) -> tuple[bytes, tuple[bytes, ...]]:
         """Answer one message; never raises for what the aggregator or the data did."""
-        place = Place(self.manifest.id)
+        place, self.starved = Place(self.manifest.id), False
         try:
             request = wire.decode_request(header)
             if not isinstance(request, wire.Finish):
@@ -352,6 +358,7 @@ class Session:
 
     def _told(self, error: AccordError, round_: int | None, *, concealed: bool) -> wire.Refusal:
         """Log an error, keep it for the steward, and say what of it may leave."""
+        self.starved = is_unwritable(error)
         log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
         if round_ is not None and (concealed or isinstance(error, PolicyError)):
             try:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from accord_common.errors import TransportError
+from accord_common.fields import CLOCK_TOLERANCE_S
 from accord_common.network.certificates import read
 from accord_common.network.connect import Unconnected, connect
 from accord_common.network.faults import Layer, key_fault
@@ -27,6 +28,11 @@ from accord_common.parcel import MAX_OBJECT_BYTES
 
 _CALL_S = 60.0  # without a byte taken or given
 _PIECE_BYTES = 64 << 10  # one write; its time limit is for the whole of it: 2 s at 256 kbit/s
+_HINTS = {
+    "node-clock-skew": f"This machine's clock is more than {CLOCK_TOLERANCE_S} s from the "
+    "aggregator's: set it, best by NTP; the node then comes in by itself.",
+    "aggregator-disk-full": "Whoever runs the aggregator must make room; the node tries again.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +136,8 @@ class Wire:
                 return response
             code = _code(response.read(1 << 10))
         self.close()
-        raise TransportError(code, f"the aggregator answers {path} with {response.status}")
+        told = f"the aggregator answers {path} with {response.status}"
+        raise TransportError(code, told, hint=_HINTS.get(code, ""))
 
     def cut(self) -> None:
         """Hang up, also under a read in another thread."""

@@ -17,7 +17,7 @@ from accord_client.wire import Endpoint
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import MAX_HEADER_BYTES
-from accord_server.aggregator.transport import Joined, Outgoing
+from accord_server.aggregator.transport import Joined, Lost, Outgoing
 from tests.fleet import HOST, Certificates, answer, echo, site, until
 
 
@@ -196,6 +196,26 @@ def test_a_line_that_falls_silent_is_given_up(
     monkeypatch.setattr("accord_server.aggregator.listener.ALIVE_S", 60.0)
     with site(tmp_path, ("a",)) as made, made.node("a"):
         until(made.transport, lambda event: event != Joined("a"))
+        until(made.transport, lambda event: event == Joined("a"))
+
+
+def test_a_node_may_leave_until_it_can_answer_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accord_client.link._ASKED_EVERY_S", 0.01)
+    asked, may_come = threading.Semaphore(0), threading.Event()
+
+    def may() -> bool:
+        asked.release()
+        return may_come.is_set()
+
+    with site(tmp_path, ("a",)) as made, made.node("a") as link:
+        link.leave_until(may)
+        until(made.transport, lambda event: isinstance(event, Lost))
+        for _ in range(3):
+            assert asked.acquire(timeout=10)
+        assert not link.connected
+        may_come.set()
         until(made.transport, lambda event: event == Joined("a"))
 
 

@@ -405,6 +405,15 @@ def test_a_refusal_leaves_though_the_state_takes_no_note_of_it(bench: Bench) -> 
     assert bench.charged() == []
 
 
+def test_a_disk_that_takes_nothing_is_known_until_it_does(bench: Bench) -> None:
+    bench.stores.state._db.execute("PRAGMA query_only = ON")
+    assert bench.refusal(0, 0).code == "state-unwritable"
+    assert bench.session.starved
+    bench.stores.state._db.execute("PRAGMA query_only = OFF")
+    bench.serve(0, 1)
+    assert not bench.session.starved
+
+
 def test_a_device_that_is_gone_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     bench.session = Session(bench.stores, bench.run, device=DeviceChoice.CUDA)

@@ -56,6 +56,7 @@ def outside(
             shares,
             federations.synthetic_schema(),
             addresses={name: f"{host}:{gateway.port}" for name, host in at.items()},
+            aggregator_at=f"{HOST}:{port}",
         )
         through, around = inside(gateway.port), here(gateway.port)
         federation.nodes = [replace(node, wrap=through) for node in federation.nodes]
@@ -65,7 +66,7 @@ def outside(
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
         federation.agree({**federations.terms(), "datasets": datasets})
-        federation.start_aggregator(f"{HOST}:{port}")
+        federation.start_aggregator()
         federation.start_nodes()
         yield federation, gateway
 

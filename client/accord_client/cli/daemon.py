@@ -89,6 +89,12 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         for run in view["runs"]
         if run["refusal"] is not None and run["state"] not in FINAL_STATES
     ]
+    lines += [
+        f"{run['title']}: no way to the aggregator since {run['aggregator']['since']}: "
+        f"{run['aggregator']['message']} [{run['aggregator']['code']}] {run['aggregator']['hint']}"
+        for run in view["runs"]
+        if run["aggregator"] is not None
+    ]
     runs = table(*headers, rows=[[run[key] for key in keys] for run in shown])
     emit(view, format_, "\n".join([*lines, *([runs] if view["runs"] else [])]))
 
@@ -103,7 +109,7 @@ def _from_one(round_: int | None) -> int | None:
 
 
 def _view(stores: Stores) -> dict[str, Any]:
-    from accord_client.contact import REGISTRY_SEEN
+    from accord_client.contact import REGISTRY_SEEN, trouble_of
     from accord_client.reconciling import behind
     from accord_common.fields import format_time, now
 
@@ -135,6 +141,7 @@ def _view(stores: Stores) -> dict[str, Any]:
                 "state": run.state,
                 "round": None if run.round < 0 else run.round,
                 "attempt": None if run.attempt < 0 else run.attempt,
+                "aggregator": trouble_of(stores, run.id) if run.state == "running" else None,
                 "refusal": None
                 if run.refused_round is None
                 else {

@@ -20,7 +20,15 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
 from accord_server.aggregator.control import Control
 from accord_server.aggregator.secagg import Attempt
-from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing, Transport
+from accord_server.aggregator.transport import (
+    NOT_CONNECTED,
+    Event,
+    Incoming,
+    Joined,
+    Lost,
+    Outgoing,
+    Transport,
+)
 
 POLL_S = 0.5  # how soon a stop is heeded; nodes' events end a wait at once
 
@@ -50,6 +58,7 @@ class Members:
     Attributes:
         refused: party -> why it will not take part.
         absent: party -> why it is not waited for any more.
+        gone: party -> why it has no connection, as far as it is known.
     """
 
     run: VerifiedRun
@@ -59,6 +68,7 @@ class Members:
     refused: dict[str, Refused] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     _barred: set[str] = field(default_factory=set)
+    gone: dict[str, str] = field(default_factory=dict)
 
     def name(self, party: str) -> str:
         """The party's name in the agreement."""
@@ -83,8 +93,11 @@ class Members:
                 case Joined(party):
                     self.refused.pop(party, None)
                     self.absent.pop(party, None)
+                    self.gone.pop(party, None)
                     log.info("node-joined", party=party, name=self.name(party))
                 case Lost(party, reason):
+                    if reason != NOT_CONNECTED:
+                        self.gone[party] = reason
                     log.warning("node-lost", party=party, name=self.name(party), reason=reason)
                 case Incoming(party):
                     self.absent.pop(party, None)
@@ -175,7 +188,9 @@ class _Gathering:
                 for party in [party for party, end in self.due.items() if end <= now]:
                     del self.due[party]
                     here = party in members.transport.connected()
-                    members.absent[party] = "gives no answer" if here else "not connected"
+                    gone = members.gone.get(party)
+                    away = f"{NOT_CONNECTED}: {gone}" if gone else NOT_CONNECTED
+                    members.absent[party] = "gives no answer" if here else away
             case Joined(party):
                 self.attempt.withdraw(party)
                 advertise_s = members.run.manifest.deadlines.advertise_s

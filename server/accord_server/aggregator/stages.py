@@ -5,7 +5,7 @@ is wrong with an answer concerns its sender alone; a stage that returns has at l
 
 A node whose connection ends in mid-stage is lost. Where the stage has enough without it, nobody
 waits; where it has not, and the node can repeat what it said before it died (`again`), it is asked
-once more when it is back.
+once more when it is back. Such a stage waits as long for a node that is here and late.
 """
 
 from collections.abc import Callable, Sequence
@@ -77,7 +77,7 @@ class Stage:
             if event is not None:
                 self.aside(event)
                 self._take(event)
-            elif not self._end_late():
+            elif not self._end_late(rejoin_until):
                 break
         if len(self.answered) < self.need:
             raise Short(self.lost)
@@ -87,10 +87,14 @@ class Stage:
         """Parties that may still work on the request, and until when."""
         return dict(self._due)
 
-    def _end_late(self) -> bool:
+    def _end_late(self, rejoin_until: float) -> bool:
         """Give up those that are late; False where none is: the wait for lost ones has ended."""
         now = self.members.clock()
         late = [party for party, until in self._due.items() if until <= now]
+        left = len(self.answered) + len(self._due) + len(self._gone) - len(late)
+        if self.again is not None and left < self.need and now < rejoin_until:
+            self._due |= dict.fromkeys(late, rejoin_until)
+            return True
         for party in late:
             self._lose(party, f"no {self.what} within {self.seconds:g} s")
         return bool(late)

@@ -61,6 +61,7 @@ class Federation:
     agreement: str = ""
     dataset: str = DATASET
     addresses: Mapping[str, str] = field(default_factory=dict)
+    aggregator_at: str = "127.0.0.1:0"
 
     def __post_init__(self) -> None:
         self.registry = self._actor("Registry", "accord")
@@ -81,10 +82,7 @@ class Federation:
             "--key", registry.home / "registry.key", "--ca", registry.home / "ca" / "ca.pem",
             *(["--url", f"https://{address}"] if (address := self._address("registry")) else []),
         )  # fmt: skip
-        ready = self.services.start(
-            registry, "registry", "start", "--home", registry.home / "registry"
-        )
-        self.registry_url = ready["url"]
+        self.registry_url = self.start_registry()["url"]
         self.report(f"registry listens at {self.registry_url}")
         home = self.coordinator.home / "accord"
         self.coordinator.run(
@@ -127,15 +125,24 @@ class Federation:
         self.start_aggregator()
         self.start_nodes()
 
-    def start_aggregator(self, listen: str = "127.0.0.1:0") -> dict[str, Any]:
-        """Start the aggregator; returns what it says when it is ready."""
+    def start_registry(self) -> dict[str, Any]:
+        """Start the registry."""
+        home = self.registry.home / "registry"
+        return self.services.start(self.registry, "registry", "start", "--home", home)
+
+    def start_aggregator(self) -> dict[str, Any]:
+        """Start the aggregator; when it comes back, where nodes look for it."""
         home = self.aggregator.home
-        return self.services.start(
-            self.aggregator, "aggregator", "start", "--home", home / "accord", "--listen", listen,
+        ready = self.services.start(
+            self.aggregator, "aggregator", "start", "--home", home / "accord",
+            "--listen", self.aggregator_at,
             "--cert", home / "aggregator.pem", "--key", home / "aggregator.key",
             "--ca", home / "accord" / "ca.pem",
             *(["--address", address] if (address := self._address("aggregator")) else []),
         )  # fmt: skip
+        if not address:
+            self.aggregator_at = ready["address"]
+        return ready
 
     def start_nodes(self) -> None:
         """Start every institution's daemon."""

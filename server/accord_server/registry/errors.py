@@ -1,10 +1,13 @@
 """Every failure leaves as an RFC 9457 problem with a stable code; none leaves with a traceback."""
 
+import errno
+import sqlite3
 from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -36,6 +39,8 @@ _CODES: dict[int, tuple[str, type[AccordError]]] = {
     422: ("bad-request", UsageError),
     503: ("unavailable", TransportError),
 }
+
+_PG_DISK_FULL = "53100"  # PostgreSQL's errcodes, class 53: insufficient resources
 
 EXAMPLE = Problem(
     type="urn:accord:problem:leased",
@@ -73,6 +78,17 @@ def install(app: FastAPI) -> None:
         shown = UsageError("bad-request", f"{where}: {first['msg']}")  # never the value: a secret?
         return problem(shown, HTTPStatus.UNPROCESSABLE_ENTITY)
 
+    async def storing(request: Request, error: Exception) -> Response:
+        if not _disk_is_full(error):
+            return await unexpected(request, error)
+        _log.error("disk-full", path=request.url.path, why=str(error).splitlines()[0])
+        shown = TransportError(
+            "registry-disk-full",
+            "the registry's disk takes nothing more; nothing of this was kept",
+            hint="Whoever runs the registry must make room. Nodes and aggregator send again.",
+        )
+        return problem(shown, HTTPStatus.INSUFFICIENT_STORAGE)
+
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("failed", path=request.url.path, exc_info=error)
         shown = AccordError("internal-error", "the registry failed", hint="See its log.")
@@ -82,7 +98,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DatabaseFault, database)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(DBAPIError, storing)
+    app.add_exception_handler(OSError, storing)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _disk_is_full(error: Exception) -> bool:
+    """Whether the file system, SQLite or PostgreSQL says so."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return True
+    return getattr(cause, "sqlstate", None) == _PG_DISK_FULL
 
 
 def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> Response:

@@ -119,7 +119,7 @@ def test_too_few_nodes_fail_the_run_by_name(tmp_path: Path) -> None:
     body = result_of(result)
     assert (body.status, body.code, body.rounds) == ("failed", "too-few-nodes", 1)
     name = simulation.run.agreement.party(node.party).name
-    assert f"{name}: not connected" in body.cause
+    assert f"{name}: not connected: connection reset" in body.cause
     assert body.model == simulation.receipts()[0].model_after
     check_chain(simulation, result)
 
