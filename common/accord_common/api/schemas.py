@@ -154,9 +154,10 @@ class DatasetView(View):
 
 
 class EnvelopeRequest(Request):
-    """A signed record."""
+    """A signed record; an aggregator names its lease's `fence` beside receipts and results."""
 
     envelope: WireEnvelope
+    fence: Positive | None = None
 
 
 class AgreementView(View):
@@ -240,8 +241,29 @@ class ConsentView(View):
     refusal: RefusalView | None
 
 
+class StandingView(View):
+    """What a run that is not over waits for, and since when."""
+
+    code: Slug
+    message: Text
+    since: Time
+
+
+class ContinuedView(View):
+    """The run whose model another one started from, after so many of its `rounds`."""
+
+    run: Id
+    rounds: Positive
+
+
 class RunView(View):
-    """A run as its records tell; `round` counts completed rounds."""
+    """A run as its records tell; `round` counts completed rounds.
+
+    Attributes:
+        unsigned: the end is the registry's own finding; no signed result says so yet.
+        standing: null where the run goes on, or is over.
+        continues: null where its initial model is no earlier run's.
+    """
 
     id: Id
     manifest_hash: Hash
@@ -251,6 +273,9 @@ class RunView(View):
     state: RunState
     cause: Text
     code: str
+    unsigned: bool
+    standing: StandingView | None
+    continues: ContinuedView | None
     round: Count
     rounds: Positive
     consents: list[ConsentView]
@@ -286,19 +311,31 @@ class StopRequest(Request):
 
 
 class LeaseRequest(Request):
-    """An aggregator process claims a run; `holder` names the process, not the party."""
+    """An aggregator process claims a run, or with the `fence` that it was given renews the claim.
+
+    Attributes:
+        holder: names the aggregator's folder, not the party.
+        ttl_s: how long the claim is to last; 0 lays it down.
+        waiting: for which nodes the run waits now, for people.
+    """
 
     holder: Name
-    ttl_s: Annotated[int, Field(ge=1, le=MAX_LEASE_S)]
+    ttl_s: Annotated[int, Field(ge=0, le=MAX_LEASE_S)]
+    fence: Positive | None = None
+    waiting: Annotated[Text, Field(min_length=1)] | None = None
 
 
 class Lease(View):
-    """Who drives a run; `fence` grows by one with every new holder."""
+    """Who drives a run; `fence` grows by one with every process that claims it.
+
+    `renew_s` is how often the registry wants to hear of it.
+    """
 
     run: Id
     holder: Name
     fence: Positive
     expires: Time
+    renew_s: Annotated[float, Field(gt=0)]
 
 
 class EventRequest(Request):

@@ -11,14 +11,17 @@ from accord_common.errors import UsageError
 from accord_common.files import replace_file
 from accord_common.identity import SigningKey
 from accord_server.registry.db import sqlite_url
+from accord_server.registry.runs.standing import Bounds
 
 SETTINGS = "registry.json"
+Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
 
 
 class Settings(BaseSettings):
     """Where the registry keeps its data, and where it listens; ACCORD_REGISTRY_* overrides a field.
 
-    `url` is the address that invitations carry; `certificate`, `key` and `ca` are PEM files.
+    `url` is the address that invitations carry; `certificate`, `key` and `ca` are PEM files. The
+    seconds are `runs.standing.Bounds`.
     """
 
     model_config = SettingsConfigDict(env_prefix="ACCORD_REGISTRY_", extra="forbid", frozen=True)
@@ -30,6 +33,14 @@ class Settings(BaseSettings):
     certificate: Path
     key: Path
     ca: Path
+    silent_s: Seconds = 60
+    consents_s: Seconds = 7 * 86_400
+    abandoned_s: Seconds = 86_400
+
+    @property
+    def bounds(self) -> Bounds:
+        """How long a run may wait for whom."""
+        return Bounds(self.silent_s, self.consents_s, self.abandoned_s)
 
     @property
     def database(self) -> str:

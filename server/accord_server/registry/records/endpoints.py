@@ -33,7 +33,15 @@ async def post(
         )
     topics: set[str] = set()
     async with registry.database.write() as session:
-        posting = Posting(session, registry.runs, body.envelope, caller.party, caller.role, now())
+        posting = Posting(
+            session,
+            registry.runs,
+            body.envelope,
+            caller.party,
+            caller.role,
+            now(),
+            body.fence,
+        )
         stored, new = await append(posting)
         if new:
             row = await find(session, stored.hash)
