@@ -6,7 +6,6 @@ with exponential backoff and jitter, and what was not answered is void. See `fle
 one connection guarantees.
 """
 
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ import structlog
 
 from accord_client.fleet import Asked, Session, Signer
 from accord_client.wire import Endpoint, Wire
+from accord_common.backoff import Backoff
 from accord_common.bulk import Bulk
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
@@ -116,6 +116,13 @@ class FleetLink:
             session.give_up(error)
             raise
 
+    def reconnect(self) -> None:
+        """Hang up and connect again; what was not answered is void."""
+        with self._changed:
+            session = self._session
+        if session is not None:
+            session.close()
+
     def close(self) -> None:
         """Hang up. The aggregator learns it at once."""
         self._closing.set()
@@ -163,7 +170,7 @@ class FleetLink:
 
     def _stay(self) -> None:
         """Keep a line open until the link is closed."""
-        delay_s = _FIRST_DELAY_S
+        backoff = Backoff(_FIRST_DELAY_S, _MOST_DELAY_S)
         while not self._closing.is_set():
             began = time.monotonic()
             try:
@@ -174,9 +181,8 @@ class FleetLink:
                         self._error = error
                         self._changed.notify_all()
             if time.monotonic() - began > _MOST_DELAY_S:  # it held: this is a new failure
-                delay_s = _FIRST_DELAY_S
-            self._closing.wait(delay_s * random.uniform(0.5, 1.5))
-            delay_s = min(2 * delay_s, _MOST_DELAY_S)
+                backoff.reset()
+            self._closing.wait(backoff.pause_s())
 
     def _hold_line(self) -> None:
         """Connect, let `receive` know, and read the line until it ends."""

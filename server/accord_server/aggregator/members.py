@@ -8,7 +8,7 @@ again. A node that refuses, or answers wrongly, is left out until it connects ag
 more, it would refuse once more.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,6 +21,8 @@ from accord_server.aggregator.control import Control
 from accord_server.aggregator.secagg import Attempt
 from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing, Transport
 
+SUSPENDED = "registry-outage"  # a node that lacks the registry; it comes back by itself
+TELL_S = 3.0  # nodes take a moment to connect, which is no news
 POLL_S = 0.5  # how soon a stop is heeded; nodes' events end a wait at once
 
 log = structlog.get_logger(__name__)
@@ -103,6 +105,15 @@ class Members:
         """
         _Gathering(self, attempt, busy).run()
 
+    def waits_for(self, parties: Collection[str]) -> None:
+        """Let those who watch know for whom the run waits now; for nobody in particular: ()."""
+        here = self.transport.connected()
+        words = [
+            self.name(party) + ("" if party in here else " (not connected)")
+            for party in sorted(parties, key=self.name)
+        ]
+        self.control.waits(", ".join(words) or None)
+
     def smallest(self) -> int:
         """Fewest nodes whose sum may be formed."""
         return self.run.manifest.smallest_cohort
@@ -117,6 +128,7 @@ class _Gathering:
     busy: Mapping[str, float]
     due: dict[str, float] = field(default_factory=dict)
     rejoin_until: float = 0.0
+    tell_at: float = 0.0
 
     def run(self) -> None:
         members = self.members
@@ -124,7 +136,7 @@ class _Gathering:
             pass  # what came before anybody was asked: who is here says `connected`
         now = members.clock()
         deadlines = members.run.manifest.deadlines
-        self.rejoin_until = now + deadlines.rejoin_s
+        self.rejoin_until, self.tell_at = now + deadlines.rejoin_s, now + TELL_S
         connected = members.transport.connected()
         asked = []
         for site in members.run.manifest.roster:
@@ -139,14 +151,21 @@ class _Gathering:
         self._ask(asked)
         while self.due and self._possible():
             self._wait()
+            if members.clock() >= self.tell_at:
+                members.waits_for(self.due)
+        members.waits_for(())
 
     def _possible(self) -> bool:
         members = self.members
         return members.run.manifest.n - len(members.refused) >= members.smallest()
 
+    def _untold(self) -> bool:
+        return self.members.clock() < self.tell_at
+
     def _wait(self) -> None:
         members = self.members
-        event = members.receive(min(self.due.values()))
+        until = min(self.due.values())
+        event = members.receive(min(until, self.tell_at) if self._untold() else until)
         now = members.clock()
         match event:
             case None:
@@ -176,6 +195,8 @@ class _Gathering:
         match reply:
             case wire.AdvertisementReply():
                 self._take(party, reply.envelope)
+            case wire.Refusal(code=code) if code == SUSPENDED:
+                self.due[party] = self.rejoin_until  # it connects again once it hears the registry
             case wire.Refusal():
                 self.members.refuse(party, reply.code, reply.message)
             case _:
