@@ -273,9 +273,9 @@ class RunView(View):
     state: RunState
     cause: Text
     code: str
-    unsigned: bool
-    standing: StandingView | None
-    continues: ContinuedView | None
+    unsigned: bool = False
+    standing: StandingView | None = None
+    continues: ContinuedView | None = None
     round: Count
     rounds: Positive
     consents: list[ConsentView]

@@ -2,11 +2,13 @@
 
 Guarantees: every consent, attempt, log line and state change that the registry shows is told once,
 in order; the last update is the end. It waits on the registry's long poll, never in a tight loop.
+A registry that does not answer is told once, with what was known last, and asked again and again.
 
 Metrics are computed here, on public rows; nothing is asked of a node. Updates are the registry's
 word; `desk.verified_result` proves the end.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -14,13 +16,22 @@ from typing import Literal
 from accord_common.api import schemas
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
+from accord_common.backoff import Backoff
 from accord_common.chain import VerifiedRun
-from accord_common.errors import AccordError, ConflictError, NotFoundError, PolicyError
+from accord_common.errors import (
+    AccordError,
+    ConflictError,
+    NotFoundError,
+    PolicyError,
+    TransportError,
+)
+from accord_common.fields import format_time, now
 from accord_common.privacy import words
 from accord_common.receipts import DatasetEpsilon
 from accord_server.coordinator.views import View
 
 POLL_S = 25.0  # below the registry's 30 s
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.5, 15.0  # while it is away
 Score = Callable[[bytes], dict[str, float]]
 
 
@@ -72,6 +83,26 @@ class LogUpdate(View):
     created: str
 
 
+class StandingUpdate(View):
+    """What the run waits for now, and since when; `code` is null where it goes on."""
+
+    event: Literal["standing"] = "standing"
+    code: str | None
+    message: str
+    since: str
+
+
+class ContactUpdate(View):
+    """The registry does not answer, or answers again; `last` is the state that it told before."""
+
+    event: Literal["registry"] = "registry"
+    reachable: bool
+    code: str
+    message: str
+    since: str
+    last: str
+
+
 class RefusalUpdate(View):
     """Since which round, from 1, an accepted site has refused, and the code it gave."""
 
@@ -82,7 +113,8 @@ class RefusalUpdate(View):
 class EndUpdate(View):
     """The run is over; `evaluation` is the hash of the coordinator's signed metrics.
 
-    `refused_by` are the sites that refused consent, `refused` those that left the run later.
+    `refused_by` are the sites that refused consent, `refused` those that left the run later;
+    `unsigned` where the registry found that the run is over, and no signed result says so.
     """
 
     event: Literal["end"] = "end"
@@ -97,28 +129,53 @@ class EndUpdate(View):
     metrics: dict[str, float]
     evaluation: str | None = None
     epsilon: dict[str, str]
+    unsigned: bool = False
 
 
-Update = StateUpdate | ConsentUpdate | RoundUpdate | LogUpdate | EndUpdate
+Update = (
+    StateUpdate
+    | StandingUpdate
+    | ContactUpdate
+    | ConsentUpdate
+    | RoundUpdate
+    | LogUpdate
+    | EndUpdate
+)
 
 
-def watch(client: RegistryClient, run: VerifiedRun, score: Score | None = None) -> Iterator[Update]:
+def watch(
+    client: RegistryClient,
+    run: VerifiedRun,
+    score: Score | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Update]:
     """Tell what happens until the run is over.
 
     Args:
         client: the registry.
         run: the run; its agreement names the parties and what an attempt costs.
         score: evaluates a model's bytes; None for no metrics.
+        sleep: waits between two tries to reach a registry that is away.
     """
     teller = _Teller(client, run, score)
-    while True:
-        view = client.run(run.manifest.id)
-        yield from teller.news(view)
-        if view.state in FINAL_STATES:
-            yield from teller.lines(0.0)
-            yield teller.end(view)
-            return
-        yield from teller.lines(POLL_S)
+    backoff = Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S)
+    away: ContactUpdate | None = None
+    while not teller.over:
+        try:
+            view = client.run(run.manifest.id)
+            if away is not None:
+                yield away.model_copy(update={"reachable": True, "code": "", "message": ""})
+                away = None
+                backoff.reset()
+            yield from teller.step(view)
+        except AccordError as error:
+            # A bare AccordError is an internal error of the registry's, which may pass.
+            if not (isinstance(error, TransportError) or type(error) is AccordError):
+                raise
+            if away is None:
+                away = teller.lost(error)
+                yield away
+            sleep(backoff.pause_s())
 
 
 def log_lines(client: RegistryClient, run_id: str, *, follow: bool) -> Iterator[EventView]:
@@ -144,6 +201,15 @@ def verdict(end: EndUpdate) -> AccordError | None:
     return ConflictError(f"run-{end.state}", (end.cause or f"the run {end.state}") + tail)
 
 
+def stopped(view: RunView) -> AccordError | None:
+    """What a request to stop, that was waited for or not, has to say against: None if nothing."""
+    if view.state == "stopped" or view.state not in FINAL_STATES:
+        return None
+    return ConflictError(
+        f"run-{view.state}", f"the run was {view.state} before anybody heeded the stop"
+    )
+
+
 class _Teller:
     """What has been told so far."""
 
@@ -157,6 +223,29 @@ class _Teller:
         self._charged: Counter[str] = Counter()  # attempts by party
         self._line = 0
         self._metrics: dict[str, float] = {}
+        self._standing: str | None = None
+        self.over = False
+
+    def step(self, view: RunView) -> Iterator[Update]:
+        """What is new, now or within a poll; sets `over` with the end."""
+        yield from self.news(view)
+        if view.state not in FINAL_STATES:
+            yield from self.lines(POLL_S)
+            return
+        yield from self.lines(0.0)
+        self.over = True
+        yield self.end(view)
+
+    def lost(self, error: AccordError) -> ContactUpdate:
+        """The registry is away."""
+        state = self._state[0] if self._state else "unknown"
+        return ContactUpdate(
+            reachable=False,
+            code=error.code,
+            message=error.message,
+            since=format_time(now()),
+            last=f"{state}, {self._rounds} attempts at rounds",
+        )
 
     def news(self, run: RunView) -> Iterator[Update]:
         """Everything since the last call."""
@@ -173,8 +262,9 @@ class _Teller:
             yield from self._state_of(run)
         attempts = self._client.rounds(self._run.manifest.id)
         for attempt in attempts[self._rounds :]:
-            yield self._round(attempt, run)
-        self._rounds = max(self._rounds, len(attempts))
+            update = self._round(attempt, run)
+            self._rounds += 1  # told, whatever comes next
+            yield update
 
     def lines(self, wait_s: float) -> Iterator[Update]:
         """New lines of parties; the registry's own repeat what other updates say.
@@ -212,12 +302,21 @@ class _Teller:
             model=run.model,
             metrics=self._metrics,
             epsilon=self._epsilon(run.epsilon),
+            unsigned=run.unsigned,
         )
 
     def _state_of(self, run: RunView) -> Iterator[Update]:
         if self._state != (run.state, run.stop_requested):
             self._state = (run.state, run.stop_requested)
             yield StateUpdate(state=run.state, stop_requested=run.stop_requested)
+        found = run.standing
+        if (found.code if found else None) != self._standing:
+            self._standing = found.code if found else None
+            yield StandingUpdate(
+                code=self._standing,
+                message=found.message if found else "the run goes on",
+                since=found.since if found else format_time(now()),
+            )
 
     def _round(self, attempt: RoundView, run: RunView) -> RoundUpdate:
         metrics = self._scored(attempt.model_after)
