@@ -174,7 +174,9 @@ class Service:
                     self._drive(view, keys, watcher)
                 self._over.add(view.id)
             except (TransportError, ConflictError) as error:
-                if self._told.get(view.id) != error.code:
+                if error.code == "aggregator-moved":
+                    self._tell(view.id, f"the aggregator waits: {error.message} [{error.code}]")
+                elif self._told.get(view.id) != error.code:
                     self._told[view.id] = error.code
                     log.warning("run-waits", run=view.id, code=error.code, why=error.message)
                 continue  # the next inbox, 20 s from now at most, tries again

@@ -25,9 +25,12 @@ class Hanging:
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.left = threading.Event(), threading.Event()
         close = InProcessTransport.close
-        monkeypatch.setattr(
-            InProcessTransport, "close", lambda transport: (close(transport), self.left.set())
-        )
+
+        def closing(transport: InProcessTransport) -> None:
+            close(transport)
+            self.left.set()
+
+        monkeypatch.setattr(InProcessTransport, "close", closing)
         site.faults[0, "train", 1, 0] = self._hang
 
     def _hang(self, node: SimNode, request: wire.Request, answer: Answer) -> Answer:

@@ -230,7 +230,7 @@ class Office:
             )
             head = aggregator.post(sign(AGGREGATOR_RECEIPT, body, keys.receipt)).hash
         last = sha256_hex(models[rounds])
-        told = {"rounds": rounds}
+        told: dict[str, Any] = {"rounds": rounds}
         if fails_after is not None:
             told |= {"status": "failed", "code": "too-few-nodes", "cause": "hospital-2 is gone"}
         aggregator.post(self.world.result(keys, manifest, head, last, **told))

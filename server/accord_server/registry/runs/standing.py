@@ -167,11 +167,11 @@ def _endings(facts: Facts, bounds: Bounds) -> Iterator[Ending]:
             max(max(lease.renewed, up) + abandoned, lease.expires),
         )
     elif not facts.busy:
-        heard = "never" if facts.seen is None else format_time(facts.seen)
+        last = "never" if facts.seen is None else format_time(facts.seen)
         yield Ending(
             "failed",
             "aggregator-missing",
-            f"no aggregator began the run within {_span(bounds.abandoned_s)}; last heard: {heard}",
+            f"no aggregator began the run within {_span(bounds.abandoned_s)}; last heard: {last}",
             _free(facts) + abandoned,
         )
 
