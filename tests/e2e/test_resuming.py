@@ -38,6 +38,7 @@ def secrets_of(home: Path, run: str) -> bytes:
     return b"".join(value for row in rows for value in row if isinstance(value, bytes))
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_a_dead_aggregators_run_is_stopped_signed_later_and_gone_on_with(
     federation: Federation,
 ) -> None:

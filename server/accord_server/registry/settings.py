@@ -11,7 +11,7 @@ from accord_common.errors import UsageError
 from accord_common.files import replace_file
 from accord_common.identity import SigningKey
 from accord_server.registry.db import sqlite_url
-from accord_server.registry.runs.standing import Bounds
+from accord_server.registry.runs.standing import Patience
 
 SETTINGS = "registry.json"
 Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     """Where the registry keeps its data, and where it listens; ACCORD_REGISTRY_* overrides a field.
 
     `url` is the address that invitations carry; `certificate`, `key` and `ca` are PEM files. The
-    seconds are `runs.standing.Bounds`.
+    seconds are `runs.standing.Patience`.
     """
 
     model_config = SettingsConfigDict(env_prefix="ACCORD_REGISTRY_", extra="forbid", frozen=True)
@@ -38,9 +38,9 @@ class Settings(BaseSettings):
     abandoned_s: Seconds = 86_400
 
     @property
-    def bounds(self) -> Bounds:
+    def patience(self) -> Patience:
         """How long a run may wait for whom."""
-        return Bounds(self.silent_s, self.consents_s, self.abandoned_s)
+        return Patience(self.silent_s, self.consents_s, self.abandoned_s)
 
     @property
     def database(self) -> str:

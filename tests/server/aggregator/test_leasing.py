@@ -12,7 +12,7 @@ from accord_common.envelope import Envelope
 from accord_server.aggregator import leasing
 from accord_server.aggregator.control import Control, Interrupted
 from accord_server.aggregator.transport import InProcessTransport
-from accord_server.registry.runs.standing import Bounds
+from accord_server.registry.runs.standing import Patience
 from tests.server.aggregator.test_service import Site, quick, result_envelope
 from tests.server.aggregator.test_service import site as site
 from tests.server.registry.test_standing import DAY, Time
@@ -77,7 +77,7 @@ def test_without_the_registry_it_stops_before_its_lease_is_over_and_goes_on_afte
 def test_a_process_that_lost_its_lease_waits_until_the_other_is_gone(
     site: Site, hanging: Hanging, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Bounds, "renew_s", 0.1)
+    monkeypatch.setattr(Patience, "renew_s", 0.1)
     aggregator = site.stack.client(site.stack.world.aggregator)
     with site.serving() as service:
         manifest = site.start(deadlines=quick() | {"update_s": 60})

@@ -68,7 +68,7 @@ class Time:
         await self._write(moment, None if gap else moment)
         database = Database(self.stack.settings.database)
         async with database.write() as session:
-            topics = await sweep(session, self.stack.settings.bounds, moment)
+            topics = await sweep(session, self.stack.settings.patience, moment)
         await database.close()
         return topics
 

@@ -36,7 +36,7 @@ async def page(
 ) -> list[RunView]:
     """Runs under the caller's agreements, oldest first."""
     async with registry.database.read() as session:
-        look = Look(registry.settings.bounds, now())
+        look = Look(registry.settings.patience, now())
         return await repository.page(session, caller.party, state, after, limit, look)
 
 
@@ -49,7 +49,7 @@ async def one(
     """A run as its records tell."""
     async with registry.database.read() as session:
         row = await repository.require(session, run, caller.party)
-        return await repository.view(session, row, Look(registry.settings.bounds, now()))
+        return await repository.view(session, row, Look(registry.settings.patience, now()))
 
 
 @router.get("/v1/runs/{run}/rounds", summary="List a run's rounds")
@@ -76,7 +76,7 @@ async def stop(
     """An unsigned request, which the aggregator heeds at once; without one, the registry does."""
     async with registry.database.write() as session:
         row = await service.stop(session, run, caller, body.reason, now())
-        shown = await repository.view(session, row, Look(registry.settings.bounds, now()))
+        shown = await repository.view(session, row, Look(registry.settings.patience, now()))
         topics = await party_topics(session, row.agreement)
     await registry.changes.announce(topics | {run_topic(run)})
     return shown
@@ -92,8 +92,8 @@ async def lease(
     """Claim a run whose consents are in, or renew the claim."""
     topics: set[str] = set()
     async with registry.database.write() as session:
-        bounds = registry.settings.bounds
-        shown, started = await service.lease(session, run, caller, body, bounds, now())
+        patience = registry.settings.patience
+        shown, started = await service.lease(session, run, caller, body, patience, now())
         if started:
             row = await repository.require(session, run, caller.party)
             topics = await party_topics(session, row.agreement) | {run_topic(run)}

@@ -33,6 +33,6 @@ async def inbox(
             cursor=cursor,
             agreements=await to_sign(session, caller.party),
             runs=await open_runs(
-                session, caller.party, caller.role, Look(registry.settings.bounds, now())
+                session, caller.party, caller.role, Look(registry.settings.patience, now())
             ),
         )

@@ -19,7 +19,7 @@ from accord_server.registry.context import Registry
 from accord_server.registry.records.announce import party_topics, write_event
 from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.facts import gather, up_since
-from accord_server.registry.runs.standing import Bounds, Facts, ending, obstacle
+from accord_server.registry.runs.standing import Facts, Patience, ending, obstacle
 from accord_server.registry.tables import ClosureRow, PulseRow, RunRow, StandingRow
 
 SWEEP_S = 10.0
@@ -29,13 +29,13 @@ log = structlog.get_logger("accord.registry")
 
 async def look_after(registry: Registry, ended: asyncio.Event) -> None:
     """Sweep until `ended`; nothing that one sweep meets ends the others."""
-    bounds = registry.settings.bounds
-    pause_s = min(SWEEP_S, bounds.silent_s / 6)
+    patience = registry.settings.patience
+    pause_s = min(SWEEP_S, patience.silent_s / 6)
     while not ended.is_set():
         try:
             moment = now()
             async with registry.database.write() as session:
-                topics = await sweep(session, bounds, moment)
+                topics = await sweep(session, patience, moment)
             await registry.changes.announce(topics)
         except Exception:
             log.exception("sweep-failed")
@@ -46,7 +46,7 @@ async def look_after(registry: Registry, ended: asyncio.Event) -> None:
             continue
 
 
-async def sweep(session: AsyncSession, bounds: Bounds, moment: datetime) -> set[str]:
+async def sweep(session: AsyncSession, patience: Patience, moment: datetime) -> set[str]:
     """Look at every run that is not over; return the topics to wake after the commit."""
     since = await up_since(session, moment)
     await session.merge(PulseRow(id=1, since=since, last=moment))
@@ -54,7 +54,7 @@ async def sweep(session: AsyncSession, bounds: Bounds, moment: datetime) -> set[
     runs = list((await session.execute(select(RunRow).where(RunRow.state.in_(OPEN)))).scalars())
     topics: set[str] = set()
     for facts in (await gather(session, runs, moment)).values():
-        end = ending(facts, bounds)
+        end = ending(facts, patience)
         if end is not None and end.due <= moment:
             session.add(
                 ClosureRow(
@@ -71,14 +71,14 @@ async def sweep(session: AsyncSession, bounds: Bounds, moment: datetime) -> set[
             topics |= await party_topics(session, facts.run.agreement)
             topics.add(run_topic(facts.run.id))
             log.warning("run-closed", run=facts.run.id, state=end.state, code=end.code)
-        elif await _tell(session, facts, bounds, moment):
+        elif await _tell(session, facts, patience, moment):
             topics.add(run_topic(facts.run.id))
     return topics
 
 
-async def _tell(session: AsyncSession, facts: Facts, bounds: Bounds, moment: datetime) -> bool:
+async def _tell(session: AsyncSession, facts: Facts, patience: Patience, moment: datetime) -> bool:
     """Write a line where the obstacle is another than the one told last."""
-    found = obstacle(facts, bounds, moment)
+    found = obstacle(facts, patience, moment)
     # That it waits for consents, its manifest's own line said.
     code = "" if found is None or found.code == "awaiting-consent" else found.code
     told = await session.get(StandingRow, facts.run.id)

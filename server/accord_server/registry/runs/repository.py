@@ -12,7 +12,7 @@ from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
 from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.facts import closures, gather
-from accord_server.registry.runs.standing import Bounds, Trouble, trouble
+from accord_server.registry.runs.standing import Patience, Trouble, trouble
 from accord_server.registry.tables import (
     AgreementPartyRow,
     ClosureRow,
@@ -27,9 +27,9 @@ from accord_server.registry.tables import (
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """By which bounds, and when, somebody looks at runs."""
+    """By which patience, and when, somebody looks at runs."""
 
-    bounds: Bounds
+    patience: Patience
     moment: datetime
 
 
@@ -164,7 +164,7 @@ async def _views(session: AsyncSession, rows: Sequence[RunRow], look: Look) -> l
     for row in rows:
         known, standing = facts.get(row.id), None
         if known is not None:
-            standing = trouble(known, look.bounds, look.moment)
+            standing = trouble(known, look.patience, look.moment)
         views.append(
             RunView.model_validate(
                 _view(row, row.id in leased, closed.get(row.id))

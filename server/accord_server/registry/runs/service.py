@@ -15,7 +15,7 @@ from accord_server.registry.records.announce import write_event
 from accord_server.registry.records.projections import OPEN
 from accord_server.registry.records.verify_runs import require_fence
 from accord_server.registry.runs.repository import require
-from accord_server.registry.runs.standing import Bounds
+from accord_server.registry.runs.standing import Patience
 from accord_server.registry.tables import ClosureRow, EventRow, LeaseRow, RunRow, StopRow
 
 
@@ -24,7 +24,7 @@ async def lease(
     run: str,
     caller: Caller,
     request: LeaseRequest,
-    bounds: Bounds,
+    patience: Patience,
     moment: datetime,
 ) -> tuple[Lease, bool]:
     """Give a run to one process for a while; the flag says whether that started the run.
@@ -71,7 +71,7 @@ async def lease(
         holder=held.holder,
         fence=held.fence,
         expires=format_time(held.expires),
-        renew_s=bounds.renew_s,
+        renew_s=patience.renew_s,
     )
     return shown, started
 

@@ -20,7 +20,7 @@ _ANSWER_AFTER_OUTAGE = timedelta(hours=1)  # sites get it, however little of the
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class Patience:
     """Seconds.
 
     Attributes:
@@ -86,49 +86,51 @@ class Ending:
     due: datetime
 
 
-def trouble(facts: Facts, bounds: Bounds, moment: datetime) -> Trouble | None:
+def trouble(facts: Facts, patience: Patience, moment: datetime) -> Trouble | None:
     """Say what a run waits for; None where it goes on."""
-    found = obstacle(facts, bounds, moment)
+    found = obstacle(facts, patience, moment)
     if facts.asked is None:
         return found
     words = "the run was asked to stop" + (f"; {found.message}" if found else "")
     return Trouble("stopping", words, facts.asked)
 
 
-def ending(facts: Facts, bounds: Bounds) -> Ending | None:
+def ending(facts: Facts, patience: Patience) -> Ending | None:
     """Say when the registry ends a run by itself, and how; None while an aggregator has it.
 
     The first of several counts: a stop, a site that does not answer, an aggregator that is gone.
     """
-    return min(_endings(facts, bounds), key=lambda end: end.due, default=None)
+    return min(_endings(facts, patience), key=lambda end: end.due, default=None)
 
 
-def obstacle(facts: Facts, bounds: Bounds, moment: datetime) -> Trouble | None:
+def obstacle(facts: Facts, patience: Patience, moment: datetime) -> Trouble | None:
     """The same, whether or not the run was asked to stop."""
-    run, silent = facts.run, timedelta(seconds=bounds.silent_s)
+    run, silent = facts.run, timedelta(seconds=patience.silent_s)
     if run.state == "awaiting-consent":
         names = _listed(facts.unanswered)
-        words = f"no answer from {names}{_until(facts, bounds)}"
+        words = f"no answer from {names}{_until(facts, patience)}"
         return Trouble("awaiting-consent", words, run.created)
     if facts.lease is not None:
-        return _of_lease(facts, facts.lease, bounds, moment)
+        return _of_lease(facts, facts.lease, patience, moment)
     since = run.timed_from
     if facts.busy:
         return Trouble("queued", "the aggregator drives another run first", since)
     if (heard := facts.seen or run.created) + silent < moment > facts.up_since + silent:
-        words = f"no word from the aggregator{_until(facts, bounds)}"
+        words = f"no word from the aggregator{_until(facts, patience)}"
         return Trouble("aggregator-missing", words, heard)
     if _free(facts) + silent < moment:
-        words = f"the aggregator is there and has not begun: see its log{_until(facts, bounds)}"
+        words = f"the aggregator is there and has not begun: see its log{_until(facts, patience)}"
         return Trouble("aggregator-idle", words, _free(facts))
     return None
 
 
-def _of_lease(facts: Facts, lease: LeaseRow, bounds: Bounds, moment: datetime) -> Trouble | None:
-    silent = timedelta(seconds=bounds.silent_s)
+def _of_lease(
+    facts: Facts, lease: LeaseRow, patience: Patience, moment: datetime
+) -> Trouble | None:
+    silent = timedelta(seconds=patience.silent_s)
     settled = moment > facts.up_since + silent  # before that, nobody could be heard
     if settled and lease.expires <= moment:
-        words = f"no aggregator; the run goes on once it is started again{_until(facts, bounds)}"
+        words = f"no aggregator; the run goes on once it is started again{_until(facts, patience)}"
         return Trouble("stalled", words, lease.renewed)
     if settled and lease.renewed + silent < moment:
         words = (
@@ -143,19 +145,19 @@ def _of_lease(facts: Facts, lease: LeaseRow, bounds: Bounds, moment: datetime) -
     return None
 
 
-def _endings(facts: Facts, bounds: Bounds) -> Iterator[Ending]:
+def _endings(facts: Facts, patience: Patience) -> Iterator[Ending]:
     run, lease, up = facts.run, facts.lease, facts.up_since
-    silent = timedelta(seconds=bounds.silent_s)
-    abandoned = timedelta(seconds=bounds.abandoned_s)
+    silent = timedelta(seconds=patience.silent_s)
+    abandoned = timedelta(seconds=patience.abandoned_s)
     if facts.asked is not None:
         heard = facts.asked if lease is None else max(facts.asked, lease.renewed)
         yield Ending("stopped", "stop-requested", facts.why, max(heard, up) + silent)
     if run.state == "awaiting-consent":
-        asked_for = timedelta(seconds=bounds.consents_s)
+        asked_for = timedelta(seconds=patience.consents_s)
         yield Ending(
             "failed",
             "consent-timeout",
-            f"no answer from {_listed(facts.unanswered)} within {_span(bounds.consents_s)}",
+            f"no answer from {_listed(facts.unanswered)} within {_span(patience.consents_s)}",
             max(run.created + asked_for, up + _ANSWER_AFTER_OUTAGE),
         )
     elif lease is not None:
@@ -171,7 +173,7 @@ def _endings(facts: Facts, bounds: Bounds) -> Iterator[Ending]:
         yield Ending(
             "failed",
             "aggregator-missing",
-            f"no aggregator began the run within {_span(bounds.abandoned_s)}; last heard: {last}",
+            f"no aggregator began the run within {_span(patience.abandoned_s)}; last heard: {last}",
             _free(facts) + abandoned,
         )
 
@@ -181,8 +183,8 @@ def _free(facts: Facts) -> datetime:
     return max(facts.run.timed_from, facts.up_since, facts.free_since or facts.up_since)
 
 
-def _until(facts: Facts, bounds: Bounds) -> str:
-    end = ending(facts, bounds)
+def _until(facts: Facts, patience: Patience) -> str:
+    end = ending(facts, patience)
     return "" if end is None else f"; otherwise it ends at {format_time(end.due)}"
 
 
