@@ -121,7 +121,10 @@ class Members:
 
 @dataclass(slots=True)
 class _Gathering:
-    """One call of `Members.gather`; `due` maps those still waited for to when that ends."""
+    """One call of `Members.gather`; `due` maps those still waited for to when that ends.
+
+    `said` is why those who come back by themselves could not answer.
+    """
 
     members: Members
     attempt: Attempt
@@ -129,6 +132,7 @@ class _Gathering:
     due: dict[str, float] = field(default_factory=dict)
     rejoin_until: float = 0.0
     tell_at: float = 0.0
+    said: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
         members = self.members
@@ -172,9 +176,11 @@ class _Gathering:
                 for party in [party for party, end in self.due.items() if end <= now]:
                     del self.due[party]
                     here = party in members.transport.connected()
-                    members.absent[party] = "gives no answer" if here else "not connected"
+                    away = "gives no answer" if here else "not connected"
+                    members.absent[party] = self.said.get(party, away)
             case Joined(party):
                 self.attempt.withdraw(party)
+                self.said.pop(party, None)
                 advertise_s = members.run.manifest.deadlines.advertise_s
                 self.due[party] = min(now, self.rejoin_until) + advertise_s
                 self._ask([party])
@@ -196,7 +202,9 @@ class _Gathering:
             case wire.AdvertisementReply():
                 self._take(party, reply.envelope)
             case wire.Refusal(code=code) if code == SUSPENDED:
-                self.due[party] = self.rejoin_until  # it connects again once it hears the registry
+                # It connects again once it hears the registry.
+                self.due[party] = self.rejoin_until
+                self.said[party] = str(Refused(code, reply.message))
             case wire.Refusal():
                 self.members.refuse(party, reply.code, reply.message)
             case _:

@@ -78,14 +78,14 @@ class Stage:
                 break
             until = min(self._due.values(), default=rejoin_until)
             slow = self.members.clock() >= slow_at
+            if slow or not self._due:
+                self.members.waits_for(self._due.keys() | self._gone)
             event = self.members.receive(until if slow else min(until, slow_at))
             if event is not None:
                 self.aside(event)
                 self._take(event)
             elif self.members.clock() >= until and not self._end_late():
                 break
-            if slow or (self._gone and not self._due):
-                self.members.waits_for(self._due.keys() | self._gone)
         self.members.waits_for(())
         if len(self.answered) < self.need:
             raise Short(self.lost)
