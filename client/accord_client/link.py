@@ -119,9 +119,9 @@ class FleetLink:
     def reconnect(self) -> None:
         """Hang up and connect again; what was not answered is void."""
         with self._changed:
-            session = self._session
-        if session is not None:
-            session.close()
+            attempt = self._attempt
+        if attempt is not None:
+            attempt.close()
 
     def close(self) -> None:
         """Hang up. The aggregator learns it at once."""

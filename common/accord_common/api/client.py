@@ -145,7 +145,9 @@ class RegistryClient:
         Raises:
             ConflictError: `lease-lost` where `fence` is given and no longer the newest.
         """
-        body = s.EnvelopeRequest(envelope=envelope, fence=fence)
+        body = s.EnvelopeRequest(envelope=envelope)
+        if fence is not None:
+            body = s.RecordRequest(envelope=envelope, fence=fence)
         return self._post(s.Stored, "/v1/records", body, again=True)
 
     def records(

@@ -154,9 +154,14 @@ class DatasetView(View):
 
 
 class EnvelopeRequest(Request):
-    """A signed record; an aggregator names its lease's `fence` beside receipts and results."""
+    """A signed record."""
 
     envelope: WireEnvelope
+
+
+class RecordRequest(EnvelopeRequest):
+    """One for the log; an aggregator names its lease's `fence` beside receipts and results."""
+
     fence: Positive | None = None
 
 

@@ -9,14 +9,14 @@ from accord_common import wire
 from accord_common.api.schemas import RunView
 from accord_common.chain import fetch_result, fetch_run
 from accord_common.envelope import Envelope
-from accord_server.aggregator import leasing
+from accord_server.aggregator import leasing, members
 from accord_server.aggregator.control import Control, Interrupted
 from accord_server.aggregator.transport import InProcessTransport
 from accord_server.registry.runs.standing import Patience
 from tests.server.aggregator.test_service import Site, quick, result_envelope
 from tests.server.aggregator.test_service import site as site
 from tests.server.registry.test_standing import DAY, Time
-from tests.simulator import Answer, SimNode
+from tests.simulator import Answer, SimNode, dies
 
 
 class Hanging:
@@ -118,6 +118,25 @@ def test_a_late_aggregator_ends_what_the_registry_found(
     proved = fetch_run(client.record, manifest.hash)
     found = fetch_result(client.record, result_envelope(site, manifest).hash, proved)
     assert found.result.cause == view.cause
+
+
+def test_for_whom_it_waits_is_at_the_registry_at_once(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(members, "TELL_S", 0.0)
+    site.faults[1, "train", 0, 0] = dies
+    with site.serving():
+        manifest = site.start(deadlines=quick() | {"rejoin_s": 60})
+        client = site.stack.client(site.stack.world.coordinator)
+        standing, cursor = None, 0
+        for _ in range(200):
+            standing = view_of(site, manifest).standing
+            if standing is not None and standing.code == "waiting-for-nodes":
+                break
+            cursor = client.inbox(cursor, 0.1).cursor
+        assert standing is not None and standing.message == "waits for hospital-2 (not connected)"
+        client.stop(view_of(site, manifest).id, "seen enough")
+        assert site.finished(manifest).state == "stopped"
 
 
 def test_the_engine_looks_at_its_own_clock() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 
 from accord_common.agreement import AGREEMENT
-from accord_common.api.schemas import EnvelopeRequest, RecordView, Stored
+from accord_common.api.schemas import RecordRequest, RecordView, Stored
 from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Hash, Id, Slug, now
 from accord_server.registry.auth import Allow, Caller
@@ -22,7 +22,7 @@ router = APIRouter(tags=["records"])
 
 @router.post("/v1/records", summary="Append a signed record")
 async def post(
-    body: EnvelopeRequest,
+    body: RecordRequest,
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
 ) -> Stored:
