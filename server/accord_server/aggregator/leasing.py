@@ -12,6 +12,7 @@ longer one the aggregator suspends the run rather than have it refused by every 
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 
 import structlog
 
@@ -19,6 +20,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.backoff import Backoff, Told
 from accord_common.errors import AccordError, ConflictError
 from accord_common.files import replace_file
+from accord_common.home import Home
 from accord_server.aggregator.control import Control
 
 LEASE_S = 900
@@ -27,6 +29,14 @@ _RENEW_FIRST_S = 0.5
 _LAY_DOWN_WITHIN_S = 2.0  # a registry that is away holds up no end
 
 log = structlog.get_logger(__name__)
+
+
+def holder_of(home: Home) -> str:
+    """Name a folder towards the registry: made once, and kept wherever the folder is mounted."""
+    path = home.path / "holder"
+    if not path.exists():
+        replace_file(path, f"aggregator-{token_hex(8)}".encode())
+    return path.read_text()
 
 
 class Fence:

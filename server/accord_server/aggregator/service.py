@@ -17,10 +17,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from secrets import token_hex
-from socket import gethostname
 
 import structlog
 
@@ -43,7 +41,7 @@ from accord_server.aggregator.control import Control, Ending, Interrupted, stop
 from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.history import History
 from accord_server.aggregator.journal import Concluded, Journal
-from accord_server.aggregator.leasing import Fence, Lease
+from accord_server.aggregator.leasing import Fence, Lease, holder_of
 from accord_server.aggregator.offers import Endpoint, Offers
 from accord_server.aggregator.registry_client import (
     FIRST_PAUSE_S,
@@ -102,8 +100,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self._offers = Offers(self.home)
-        place = f"{gethostname()}:{self.home.path.resolve()}"
-        self._holder = f"aggregator-{sha256(place.encode()).hexdigest()[:16]}"
+        self._holder = holder_of(self.home)
 
     def publish(self) -> str:
         """Put an unused offer at the registry, however long that is away; return its hash."""

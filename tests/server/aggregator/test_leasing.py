@@ -9,6 +9,7 @@ from accord_common import wire
 from accord_common.api.schemas import RunView
 from accord_common.chain import fetch_result, fetch_run
 from accord_common.envelope import Envelope
+from accord_common.home import Home
 from accord_server.aggregator import leasing, members
 from accord_server.aggregator.control import Control, Interrupted
 from accord_server.aggregator.transport import InProcessTransport
@@ -128,13 +129,14 @@ def test_for_whom_it_waits_is_at_the_registry_at_once(
     with site.serving():
         manifest = site.start(deadlines=quick() | {"rejoin_s": 60})
         client = site.stack.client(site.stack.world.coordinator)
-        standing, cursor = None, 0
-        for _ in range(200):
+        wanted, told, cursor = "waits for hospital-2 (not connected)", "", 0
+        for _ in range(300):
             standing = view_of(site, manifest).standing
-            if standing is not None and standing.code == "waiting-for-nodes":
+            if standing is not None and (told := standing.message) == wanted:
+                assert standing.code == "waiting-for-nodes"
                 break
             cursor = client.inbox(cursor, 0.1).cursor
-        assert standing is not None and standing.message == "waits for hospital-2 (not connected)"
+        assert told == wanted
         client.stop(view_of(site, manifest).id, "seen enough")
         assert site.finished(manifest).state == "stopped"
 
@@ -147,6 +149,13 @@ def test_the_engine_looks_at_its_own_clock() -> None:
     time[0] = 870
     with pytest.raises(Interrupted):
         control.check()
+
+
+def test_a_folder_has_one_name_wherever_it_is_mounted(site: Site) -> None:
+    name = leasing.holder_of(site.home)
+    moved = site.home.path.with_name("mounted-elsewhere")
+    site.home.path.rename(moved)
+    assert leasing.holder_of(Home.open(moved)) == name
 
 
 def test_a_fence_is_remembered(tmp_path: Path) -> None:

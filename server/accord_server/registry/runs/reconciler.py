@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from accord_common.backoff import Told
 from accord_common.fields import now
 from accord_server.registry.changes import run_topic
 from accord_server.registry.context import Registry
@@ -31,14 +32,18 @@ async def look_after(registry: Registry, ended: asyncio.Event) -> None:
     """Sweep until `ended`; nothing that one sweep meets ends the others."""
     patience = registry.settings.patience
     pause_s = min(SWEEP_S, patience.silent_s / 6)
+    told = Told()
     while not ended.is_set():
         try:
             moment = now()
             async with registry.database.write() as session:
                 topics = await sweep(session, patience, moment)
             await registry.changes.announce(topics)
-        except Exception:
-            log.exception("sweep-failed")
+            if told.news(None):
+                log.info("sweeps-again")
+        except Exception as error:  # a database that is away, say: told once while it is
+            if told.news(type(error).__name__):
+                log.exception("sweep-failed")
         try:
             async with asyncio.timeout(pause_s):
                 await ended.wait()
