@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RunView
@@ -38,7 +40,7 @@ class Time:
     def being(self, seconds: float, *, gap: bool = False) -> Iterator[RegistryClient]:
         """Every request comes then; with a gap, the registry has been away all that time."""
         moment = self.at(seconds)
-        asyncio.run(self._write(moment, None if gap else moment))
+        asyncio.run(self._write(None if gap else moment))
         with self._monkeypatch.context() as clock:
             clock.setattr(endpoints, "now", lambda: moment)
             clock.setattr(inbox, "now", lambda: moment)
@@ -57,20 +59,24 @@ class Time:
         standing = self.view(run, seconds).standing
         return None if standing is None else standing.code
 
-    async def _write(self, moment: datetime, last: datetime | None) -> None:
+    async def _write(self, last: datetime | None) -> None:
         database = Database(self.stack.settings.database)
         async with database.write() as session:
-            since = self.start - timedelta(hours=2)
-            await session.merge(PulseRow(id=1, since=since, last=last or self.start))
+            await self._pulse(session, last)
         await database.close()
 
     async def _sweep(self, moment: datetime, gap: bool) -> set[str]:
-        await self._write(moment, None if gap else moment)
         database = Database(self.stack.settings.database)
         async with database.write() as session:
+            await self._pulse(session, None if gap else moment)
             topics = await sweep(session, self.stack.settings.patience, moment)
         await database.close()
         return topics
+
+    async def _pulse(self, session: AsyncSession, last: datetime | None) -> None:
+        since = self.start - timedelta(hours=2)
+        await session.merge(PulseRow(id=1, since=since, last=last or self.start))
+        await session.flush()
 
 
 @pytest.fixture
@@ -275,6 +281,14 @@ def test_a_late_aggregator_signs_what_the_registry_found_and_nothing_else(
     assert end(aggregator.run(run)) == ("failed", "aggregator-gone", False)
     assert aggregator.inbox().runs == []
     assert {row.attempts for row in aggregator.budgets(run=run)} == {1}
+
+
+def test_replicas_that_look_at_once_end_a_run_once(stack: Stack, time: Time, run: str) -> None:
+    with ThreadPoolExecutor(4) as replicas:
+        woken = list(replicas.map(lambda _: time.sweep(8 * DAY), range(4)))
+    assert sum(bool(topics) for topics in woken) == 1
+    ends = [line for line in messages(stack, run) if line.startswith("the registry ends the run")]
+    assert len(ends) == 1 and "[consent-timeout]" in ends[0]
 
 
 def test_what_the_registry_ended_stays_so_over_a_rebuild(
