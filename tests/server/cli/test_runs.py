@@ -200,11 +200,14 @@ def test_a_run_that_nobody_leads_yet_can_be_stopped(office: Office) -> None:
     assert "0 of 2 rounds are complete" in office.text(*ask)
 
 
-def test_a_run_that_is_over_is_not_stopped(office: Office) -> None:
+def test_a_run_that_is_over_is_neither_stopped_nor_gone_on_with(office: Office) -> None:
     (run,) = [item["id"] for item in office.ok("run", "list") if item["title"] == "First"]
     answer = office.run("run", "stop", run, "--reason", "too late")
     assert (answer.code, answer.error["code"]) == (1, "run-over")
     assert "is completed" in answer.error["message"]
+    answer = office.run("run", "resume", run, "--yes")
+    assert (answer.code, answer.error["code"]) == (1, "nothing-remains")
+    assert "accord model download" in answer.error["hint"]
 
 
 def test_a_failed_run_goes_on_as_another(office: Office) -> None:
@@ -219,6 +222,10 @@ def test_a_failed_run_goes_on_as_another(office: Office) -> None:
     again = office.offer()
     unsure = office.run("run", "resume", run)
     assert (unsure.code, unsure.error["code"]) == (2, "not-confirmed")
+    said = accord("run", "resume", run, "--home", office.home).err
+    assert "1 of 3 rounds" in said and "1 attempts were charged, and stay so" in said
+    assert "this asks for 2 more rounds, at most 3 attempts" in said
+    assert "hospital-1/tumours: " in said and "moments" not in said
     resumed = office.ok("run", "resume", run[-12:], "--yes")
     told = resumed["continues"]
     assert told == {
@@ -246,10 +253,9 @@ def test_a_failed_run_goes_on_as_another(office: Office) -> None:
     assert f"goes on   from run {run}, round 1" in office.text("run", "show", resumed["run"])
     assert again.offer.hash == new.aggregator.offer
     office.consent(office.manifest(resumed["run"]), refusal="steward-refused")
-    (done,) = [item["id"] for item in office.ok("run", "list") if item["title"] == "First"]
-    for over in (done, resumed["run"]):
-        answer = office.run("run", "resume", over, "--yes")
-        assert (answer.code, answer.error["code"]) == (1, "nothing-remains")
+    refused = office.run("run", "resume", resumed["run"], "--yes")
+    assert (refused.code, refused.error["code"]) == (1, "nothing-remains")
+    assert "accord run start" in refused.error["hint"]
 
 
 def test_runs_are_listed_and_found_by_part_of_their_id(office: Office) -> None:
