@@ -77,13 +77,13 @@ def prepare(client: RegistryClient, view: RunView, moment: datetime) -> Resumpti
     """
     from opacus.accountants import PRVAccountant
 
-    _require_resumable(view)
+    require_resumable(view)
     run = desk.verified_run(client, view)
     receipts = desk.verified_receipts(client, run)
-    told = _continuation(run, receipts)
+    told = continuation(run, receipts)
     found, agreement = desk.active_agreement(client, run.agreement_hash)
     _require_model(client, told.model, run.manifest.dimension)
-    plan = _plan(run.manifest, agreement, told)
+    plan = plan_for(run.manifest, agreement, told)
     datasets = tuple(agreement.dataset(site.dataset) for site in run.manifest.roster)
     noise = {site.dataset: site.noise_multiplier for site in run.manifest.roster}
     roster = Roster(datasets, noise, run.manifest.schema_hash)
@@ -104,7 +104,8 @@ def prepare(client: RegistryClient, view: RunView, moment: datetime) -> Resumpti
     return Resumption(told, prepared)
 
 
-def _require_resumable(view: RunView) -> None:
+def require_resumable(view: RunView) -> None:
+    """Refuse a run that is not over, or of which nothing remains, saying what to do instead."""
     if view.state not in FINAL_STATES:
         standing = view.standing
         raise ConflictError(
@@ -127,7 +128,8 @@ def _require_resumable(view: RunView) -> None:
         )
 
 
-def _continuation(run: VerifiedRun, receipts: tuple[AggregatorReceipt, ...]) -> Continuation:
+def continuation(run: VerifiedRun, receipts: tuple[AggregatorReceipt, ...]) -> Continuation:
+    """Say what receipts leave to do; ConflictError `nothing-remains`."""
     manifest = run.manifest
     models = [receipt.model_after for receipt in receipts if receipt.model_after is not None]
     remaining = manifest.rounds - len(models)
@@ -175,7 +177,7 @@ def _facts(manifest: RunManifest, model: str) -> ModelFacts:
     return replace(facts, initial=model)
 
 
-def _plan(manifest: RunManifest, agreement: Agreement, told: Continuation) -> PlanFile:
+def plan_for(manifest: RunManifest, agreement: Agreement, told: Continuation) -> PlanFile:
     """The plan that means the same as the ended run, for the rounds that remain."""
     local, private = manifest.local, manifest.privacy == "dp"
     weights = {site.weight for site in manifest.roster}
