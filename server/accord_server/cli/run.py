@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from accord_common.manifest import RunManifest
     from accord_server.coordinator.session import Session
     from accord_server.coordinator.starting import Prepared
-    from accord_server.coordinator.watching import EndUpdate
+    from accord_server.coordinator.updates import EndUpdate
 
 app = verbs("Plan, start, watch, stop, resume and compare runs.")
 
@@ -181,7 +181,8 @@ def stop(
     Its aggregator ends it within the round; where none answers, the registry does after a minute.
     Again is no harm. Exits with 1 where the run ended otherwise before.
     """
-    from accord_server.coordinator.watching import EndUpdate, stopped, watch
+    from accord_server.coordinator.updates import EndUpdate
+    from accord_server.coordinator.watching import stopped, watch
 
     with Home.open(home.expanduser()).registry() as client:
         view = find_run(client, run)
@@ -252,7 +253,7 @@ def logs(
             lines = list(log_lines(client, found, follow=False))
             emit(lines, format_, "\n".join(run_text.line(item) for item in lines))
             return
-        for item in log_lines(client, found, follow=True):
+        for item in log_lines(client, found, follow=True, away=run_text.away):
             emit(item, format_, run_text.line(item))
 
 
@@ -279,7 +280,8 @@ def _watch(
 ) -> None:
     """Follow a run; score, publish, and leave with the exit code of how it ended."""
     from accord_server.coordinator.session import Session
-    from accord_server.coordinator.watching import EndUpdate, verdict, watch
+    from accord_server.coordinator.updates import EndUpdate
+    from accord_server.coordinator.watching import verdict, watch
 
     view = client.run(run_id)
     session = Session(client, view, *rows)

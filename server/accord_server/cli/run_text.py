@@ -15,10 +15,11 @@ from accord_common.api.schemas import (
     RunView,
 )
 from accord_common.chain import VerifiedResult, VerifiedRun
-from accord_common.cli import Format, emit, table
+from accord_common.cli import Format, emit, note, table
+from accord_common.errors import AccordError
 from accord_common.privacy import words
 from accord_server.cli.options import size
-from accord_server.coordinator.watching import (
+from accord_server.coordinator.updates import (
     ConsentUpdate,
     ContactUpdate,
     EndUpdate,
@@ -233,6 +234,11 @@ def stopped(view: RunView) -> str:
 def line(event: EventView) -> str:
     """One line of a run's log."""
     return f"{event.created}  {event.level:<7}  {event.message}"
+
+
+def away(error: AccordError) -> None:
+    """Say that the registry is asked again."""
+    note(f"the registry does not answer: {error}; it is asked again")
 
 
 class Screen:

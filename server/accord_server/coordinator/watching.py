@@ -11,12 +11,11 @@ word; `desk.verified_result` proves the end.
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 from accord_common.api import schemas
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
-from accord_common.backoff import Backoff
+from accord_common.backoff import Backoff, Told
 from accord_common.chain import VerifiedRun
 from accord_common.errors import (
     AccordError,
@@ -28,119 +27,21 @@ from accord_common.errors import (
 from accord_common.fields import format_time, now
 from accord_common.privacy import words
 from accord_common.receipts import DatasetEpsilon
-from accord_server.coordinator.views import View
+from accord_server.coordinator.updates import (
+    ConsentUpdate,
+    ContactUpdate,
+    EndUpdate,
+    LogUpdate,
+    RefusalUpdate,
+    RoundUpdate,
+    StandingUpdate,
+    StateUpdate,
+    Update,
+)
 
 POLL_S = 25.0  # below the registry's 30 s
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.5, 15.0  # while it is away
 Score = Callable[[bytes], dict[str, float]]
-
-
-class StateUpdate(View):
-    """The run is in another state."""
-
-    event: Literal["state"] = "state"
-    state: RunState
-    stop_requested: str | None
-
-
-class ConsentUpdate(View):
-    """A site answered."""
-
-    event: Literal["consent"] = "consent"
-    site: str
-    decision: Literal["accept", "refuse"]
-    code: str
-    reason: str
-
-
-class RoundUpdate(View):
-    """An attempt at a round ended; `round` counts from 1; `refused` maps sites to codes.
-
-    `epsilon` is the most that all attempts so far have cost: a receipt does not say of a lost node
-    whether it was sent the model before.
-    """
-
-    event: Literal["round"] = "round"
-    round: int
-    rounds: int
-    attempt: int
-    outcome: Literal["completed", "aborted"]
-    seconds: float
-    sites: list[str]
-    lost: list[str]
-    refused: dict[str, str]
-    model: str | None
-    metrics: dict[str, float]
-    epsilon: dict[str, str]
-
-
-class LogUpdate(View):
-    """A line of the aggregator, the coordinator or the registry."""
-
-    event: Literal["log"] = "log"
-    level: str
-    message: str
-    created: str
-
-
-class StandingUpdate(View):
-    """What the run waits for now, and since when; `code` is null where it goes on."""
-
-    event: Literal["standing"] = "standing"
-    code: str | None
-    message: str
-    since: str
-
-
-class ContactUpdate(View):
-    """The registry does not answer, or answers again; `last` is the state that it told before."""
-
-    event: Literal["registry"] = "registry"
-    reachable: bool
-    code: str
-    message: str
-    since: str
-    last: str
-
-
-class RefusalUpdate(View):
-    """Since which round, from 1, an accepted site has refused, and the code it gave."""
-
-    round: int
-    code: str
-
-
-class EndUpdate(View):
-    """The run is over; `evaluation` is the hash of the coordinator's signed metrics.
-
-    `refused_by` are the sites that refused consent, `refused` those that left the run later;
-    `unsigned` where the registry found that the run is over, and no signed result says so.
-    """
-
-    event: Literal["end"] = "end"
-    run: str
-    state: RunState
-    code: str
-    cause: str
-    refused_by: list[str]
-    refused: dict[str, RefusalUpdate]
-    rounds: int
-    model: str | None
-    metrics: dict[str, float]
-    evaluation: str | None = None
-    epsilon: dict[str, str]
-    unsigned: bool = False
-
-
-Update = (
-    StateUpdate
-    | StandingUpdate
-    | ContactUpdate
-    | ConsentUpdate
-    | RoundUpdate
-    | LogUpdate
-    | EndUpdate
-)
 
 
 def watch(
@@ -169,8 +70,7 @@ def watch(
                 backoff.reset()
             yield from teller.step(view)
         except AccordError as error:
-            # A bare AccordError is an internal error of the registry's, which may pass.
-            if not (isinstance(error, TransportError) or type(error) is AccordError):
+            if not _may_pass(error):
                 raise
             if away is None:
                 away = teller.lost(error)
@@ -178,16 +78,46 @@ def watch(
             sleep(backoff.pause_s())
 
 
-def log_lines(client: RegistryClient, run_id: str, *, follow: bool) -> Iterator[EventView]:
-    """Tell the lines of a run's log that are there; with `follow`, until the run is over."""
-    after = 0
+def log_lines(
+    client: RegistryClient,
+    run_id: str,
+    *,
+    follow: bool,
+    away: Callable[[AccordError], None] = lambda error: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[EventView]:
+    """Tell the lines of a run's log that are there; with `follow`, until the run is over.
+
+    Args:
+        client: the registry.
+        run_id: the run.
+        follow: wait for more, and for a registry that is away.
+        away: told once each time that it is.
+        sleep: waits between two tries.
+    """
+    after, backoff, told = 0, Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S), Told()
     while True:
-        over = not follow or client.run(run_id).state in FINAL_STATES
-        lines = client.events(run_id, after=after, wait_s=0.0 if over else POLL_S)
+        try:
+            over = not follow or client.run(run_id).state in FINAL_STATES
+            lines = client.events(run_id, after=after, wait_s=0.0 if over else POLL_S)
+        except AccordError as error:
+            if not (follow and _may_pass(error)):
+                raise
+            if told.news(error.code):
+                away(error)
+            sleep(backoff.pause_s())
+            continue
+        told.news(None)
+        backoff.reset()
         yield from lines
         after = lines[-1].sequence if lines else after
         if over and not lines:
             return
+
+
+def _may_pass(error: AccordError) -> bool:
+    """Whether to ask again: the registry is away, or has an internal error (a bare AccordError)."""
+    return isinstance(error, TransportError) or type(error) is AccordError
 
 
 def verdict(end: EndUpdate) -> AccordError | None:

@@ -10,7 +10,7 @@ from accord_common.cli import Format
 from accord_common.fields import new_id
 from accord_server.cli.options import size
 from accord_server.cli.run_text import Screen, state, words_of
-from accord_server.coordinator.watching import (
+from accord_server.coordinator.updates import (
     ContactUpdate,
     EndUpdate,
     LogUpdate,
@@ -18,8 +18,8 @@ from accord_server.coordinator.watching import (
     StandingUpdate,
     StateUpdate,
     Update,
-    verdict,
 )
+from accord_server.coordinator.watching import verdict
 
 SINCE = "2026-01-31T12:00:00Z"
 VIEW = RunView(

@@ -11,7 +11,8 @@ from accord_common.api.schemas import EventView, RoundView, RunView, StandingVie
 from accord_common.chain import VerifiedRun
 from accord_common.errors import AccordError, PolicyError, TransportError
 from accord_common.fields import new_id
-from accord_server.coordinator.watching import Update, watch
+from accord_server.coordinator.updates import Update
+from accord_server.coordinator.watching import log_lines, watch
 
 RUN, SINCE = new_id(), "2026-01-31T12:00:00Z"
 AWAY = TransportError("registry-unreachable", "connection refused")
@@ -80,6 +81,21 @@ def test_an_outage_is_told_once_with_what_was_known_and_ends_with_the_next_answe
     assert updates[-1].model_dump()["unsigned"] is True
     assert len(pauses) == 9 and max(pauses) <= 15 and sum(pauses) > 9
     assert all(later >= earlier / 2 for earlier, later in pairwise(pauses))
+
+
+def test_a_log_that_is_followed_outlives_an_outage_and_one_that_is_read_does_not() -> None:
+    told: list[AccordError] = []
+    script = (view("running"), AWAY, AWAY, view("running"), AWAY, view("completed"))
+    client = cast(RegistryClient, Registry(*script))
+    lines = log_lines(client, RUN, follow=True, away=told.append, sleep=lambda seconds: None)
+    assert list(lines) == [] and told == [AWAY, AWAY]  # once for each outage
+    client.events = _raise_away  # type: ignore[method-assign]  # a registry that is away
+    with pytest.raises(TransportError):
+        list(log_lines(client, RUN, follow=False))
+
+
+def _raise_away(*_: Any, **__: Any) -> list[EventView]:
+    raise AWAY
 
 
 def test_an_internal_error_may_pass_and_a_refusal_does_not() -> None:
