@@ -5,8 +5,9 @@ its coordinator has started it: five stewards at two cores take 20 s to say yes,
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,7 @@ def running(
     known: bool = False,
     mortal: bool = False,
     policy: str = "auto-within-agreement",
+    settings: Mapping[str, int] | None = None,
     **changes: Any,
 ) -> Iterator[Federation]:
     """A federation with a signed agreement and all processes up; all gone at the end.
@@ -115,6 +117,7 @@ def running(
         known: install the task `known-vectors` for those who load tasks; runs may then name it.
         mortal: have `known`'s task, and processes that die where `chaos.ordering` says.
         policy: who decides on runs, at every site.
+        settings: of the registry, in place of its defaults.
         changes: of the agreement's terms.
     """
     logs = folder / "logs"
@@ -124,6 +127,11 @@ def running(
     ]
     with Services(logs) as services:
         federation = Federation(folder / "parties", services, shares, synthetic_schema())
+        if settings:
+            given = [f"ACCORD_REGISTRY_{name.upper()}={value}" for name, value in settings.items()]
+            federation.registry = replace(
+                federation.registry, wrap=lambda command: ["env", *given, *command]
+            )
         if known or mortal:
             _install_known(federation, folder / "installed")
         if mortal:

@@ -32,12 +32,14 @@ class RegistryContact:
         self._heard = time.monotonic() - age_s
         self._written = float("-inf")
 
-    def heard(self) -> None:
-        """Note that the registry answered."""
+    def heard(self) -> bool:
+        """Note that the registry answered; say whether runs were suspended until now."""
+        suspended = time.monotonic() - self._heard > self._grace_s
         self._heard = time.monotonic()
         if self._heard - self._written >= _SEEN_EVERY_S:
             self._written = self._heard
             self._stores.state.put(REGISTRY_SEEN, format_time(now()))
+        return suspended
 
     def check(self) -> None:
         """Raise TransportError `registry-outage` when the grace is over."""

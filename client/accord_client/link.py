@@ -6,7 +6,6 @@ with exponential backoff and jitter, and what was not answered is void. See `fle
 one connection guarantees.
 """
 
-import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import structlog
 
 from accord_client.fleet import Asked, Session, Signer
 from accord_client.wire import Endpoint, Wire
+from accord_common.backoff import Backoff
 from accord_common.bulk import Bulk
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
@@ -123,6 +123,10 @@ class FleetLink:
     def leave_until(self, may_come: Callable[[], bool]) -> None:
         """Hang up, and connect again once `may_come`, which the link's thread asks, says so."""
         self._may_come = may_come
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Hang up and connect again; what was not answered is void."""
         with self._changed:
             attempt = self._attempt
         if attempt is not None:
@@ -175,7 +179,7 @@ class FleetLink:
 
     def _stay(self) -> None:
         """Keep a line open until the link is closed."""
-        delay_s = _FIRST_DELAY_S
+        backoff = Backoff(_FIRST_DELAY_S, _MOST_DELAY_S)
         while not self._closing.is_set():
             if self._may_come is not None:
                 if not self._may_come():
@@ -192,9 +196,8 @@ class FleetLink:
                         self._error = error
                         self._changed.notify_all()
             if time.monotonic() - began > _MOST_DELAY_S:  # it held: this is a new failure
-                delay_s = _FIRST_DELAY_S
-            self._closing.wait(delay_s * random.uniform(0.5, 1.5))
-            delay_s = min(2 * delay_s, _MOST_DELAY_S)
+                backoff.reset()
+            self._closing.wait(backoff.pause_s())
 
     def _hold_line(self) -> None:
         """Connect, let `receive` know, and read the line until it ends."""

@@ -13,7 +13,6 @@ served after that too, unless the registry takes longer than `_COMPARE_WITHIN_S`
 Not covered: what is answered (`session`), and what is decided (`consent`).
 """
 
-import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,6 +41,7 @@ from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, RunView
+from accord_common.backoff import Backoff, Told
 from accord_common.errors import (
     AccordError,
     ConflictError,
@@ -153,7 +153,7 @@ class Node:
                 inbox = self.registry.inbox(cursor, wait_s)
                 self._compare()
                 self._resumed.wait()
-                contact.heard()
+                self._heard(contact)
                 if monotonic() >= anew:
                     withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
                 if monotonic() >= authorities:
@@ -183,7 +183,7 @@ class Node:
         while not self._stop.is_set():
             try:
                 if deliver(self.stores, self.registry):
-                    contact.heard()
+                    self._heard(contact)
                 pause.reset()
                 self._queued.wait()
                 self._queued.clear()
@@ -192,6 +192,11 @@ class Node:
 
     def _terms(self) -> list[Term]:
         return self.stores.home.terms("accord-node renew")
+
+    def _heard(self, contact: RegistryContact) -> None:
+        if contact.heard():
+            for served in list(self._served.values()):
+                served.link.reconnect()  # to be asked again by an aggregator that went on
 
     def _compare(self) -> None:
         """Once: what a restored ledger has forgotten is known before anything rests on it."""
@@ -359,21 +364,23 @@ class Node:
 
 
 class _Pause:
-    """Growing, random pauses between attempts; each kind of trouble is logged."""
+    """Growing, random pauses between attempts; a trouble that lasts is logged once."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
-        self._seconds = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S)
+        self._told = Told()
 
     def reset(self) -> None:
-        self._seconds = _FIRST_PAUSE_S
+        self._backoff.reset()
+        if self._told.news(None):
+            log.info("registry-answers-again")
 
     def after(self, where: str, error: Exception) -> None:
         if self._stop.is_set():
             return
-        if isinstance(error, AccordError):
-            log.warning("registry-trouble", loop=where, code=error.code, detail=error.message)
-        else:
+        if not isinstance(error, AccordError):
             log.error("loop-error", loop=where, exc_info=error)
-        self._stop.wait(self._seconds * random.uniform(0.5, 1.5))
-        self._seconds = min(2 * self._seconds, _MOST_PAUSE_S)
+        elif self._told.news(error.code):
+            log.warning("registry-trouble", loop=where, code=error.code, detail=error.message)
+        self._stop.wait(self._backoff.pause_s())

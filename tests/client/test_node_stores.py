@@ -303,7 +303,8 @@ def test_the_grace_counts_over_restarts(stores: Stores) -> None:
     with pytest.raises(TransportError) as caught:
         late.check()
     assert caught.value.code == "registry-outage"
-    late.heard()
+    assert late.heard() is True  # runs were suspended: links connect again
+    assert late.heard() is False
     late.check()
     RegistryContact(stores, grace_s=900.0).check()
 

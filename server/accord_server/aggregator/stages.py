@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 from accord_common import wire
 from accord_common.errors import AccordError
-from accord_server.aggregator.members import Members
+from accord_server.aggregator.members import SUSPENDED, Members
 from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing
 
-LOST_KEY = frozenset({"no-mask-key"})  # a node that restarted: it may come again at once
+# Lost, and no refusal: a node that restarted, and one that lacks the registry, come again.
+LOST_KEY = frozenset({"no-mask-key", SUSPENDED})
+SLOW_S = 30.0  # a stage that takes longer says whose answer it lacks
 
 
 class Short(Exception):
@@ -69,16 +71,22 @@ class Stage:
         Raises:
             Short: fewer than `need` answers are left to hope for.
         """
-        rejoin_until = self.members.clock() + self.rejoin_s
+        began = self.members.clock()
+        rejoin_until, slow_at = began + self.rejoin_s, began + SLOW_S
         while self._due or (self._gone and len(self.answered) < self.need):
             if len(self.answered) + len(self._due) + len(self._gone) < self.need:
                 break
-            event = self.members.receive(min(self._due.values(), default=rejoin_until))
+            until = min(self._due.values(), default=rejoin_until)
+            slow = self.members.clock() >= slow_at
+            if slow or not self._due:
+                self.members.waits_for(self._due.keys() | self._gone)
+            event = self.members.receive(until if slow else min(until, slow_at))
             if event is not None:
                 self.aside(event)
                 self._take(event)
-            elif not self._end_late(rejoin_until):
+            elif self.members.clock() >= until and not self._end_late(rejoin_until):
                 break
+        self.members.waits_for(())
         if len(self.answered) < self.need:
             raise Short(self.lost)
 

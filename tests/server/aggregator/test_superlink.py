@@ -123,6 +123,13 @@ def test_a_killed_node_is_lost_within_a_second_and_let_in_again_at_once(here: Si
         assert answer(here.transport).header == b"again"
 
 
+def test_a_link_that_is_told_to_connect_again_is_lost_and_joins(here: Site) -> None:
+    with here.node("a") as a:
+        a.reconnect()
+        assert until(here.transport, lambda event: True) == Lost("a", "connection closed")
+        assert until(here.transport, lambda event: True) == Joined("a")
+
+
 def test_a_second_connection_with_the_same_key_replaces_the_first(here: Site) -> None:
     with here.node("a"), here.link("a"):
         lost = Lost("a", "replaced by a new connection")

@@ -81,6 +81,9 @@ def test_who_is_no_recipient_gets_the_initial_model_only(stack: Stack) -> None:
     assert stack.client(world.hospitals[1]).get_blob(model_of(2)) == b"model 2"
     with pytest.raises(NotFoundError):
         stack.client(world.hospitals[0]).get_blob(model_of(2))
+    stack.start(stack.offer(), initial_model=model_of(2))  # another run goes on from it
+    with pytest.raises(NotFoundError):
+        stack.client(world.hospitals[0]).get_blob(model_of(2))
 
 
 def test_a_runs_base_goes_to_its_parties_and_must_be_there_first(stack: Stack) -> None:

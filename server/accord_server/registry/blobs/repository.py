@@ -62,10 +62,12 @@ async def require_reader(session: AsyncSession, name: str, party: str) -> None:
     """Raise NotFoundError `unknown-blob` unless one of the party's runs lets it have the blob.
 
     Any party of the agreement gets a run's initial model and the base it adapts; later ones go to
-    the recipients that the agreement names, the coordinator and the aggregator.
+    the recipients that the agreement names, the coordinator and the aggregator. What a round has
+    left stays a later one, though another run starts from it.
     """
     if await has_blob(session, name):
         later = select(RoundRow.run).where(RoundRow.model_after == name)
+        trained = (await session.execute(later.limit(1))).first() is not None
         query = (
             select(RunRow.agreement, RunRow.initial_model, RunRow.base)
             .join(AgreementPartyRow, AgreementPartyRow.agreement == RunRow.agreement)
@@ -79,8 +81,8 @@ async def require_reader(session: AsyncSession, name: str, party: str) -> None:
                 )
             )
         )
-        for agreement_hash, *first in (await session.execute(query)).all():
-            if name in first:
+        for agreement_hash, initial, base in (await session.execute(query)).all():
+            if name == base or (name == initial and not trained):
                 return
             agreement = await load_agreement(session, agreement_hash)
             role = agreement.party(party).role
