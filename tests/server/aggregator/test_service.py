@@ -163,6 +163,17 @@ def result_envelope(site: Site, manifest: Envelope) -> Envelope:
     return record.envelope
 
 
+def test_a_run_of_another_protocol_is_refused_by_name(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An aggregator of a newer release, and a run that an older one planned."""
+    monkeypatch.setattr("accord_common.terms.PROTOCOL", 2)
+    with site.serving():
+        view = site.finished(site.start())
+    assert (view.state, view.code) == ("failed", "protocol-mismatch")
+    assert "protocol 1" in view.cause and "2" in view.cause
+
+
 def test_a_run_is_driven_from_ready_to_a_result_that_verifies(site: Site) -> None:
     client = site.stack.client(site.stack.world.coordinator)
     with site.serving():
