@@ -102,7 +102,10 @@ class Wire:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last call; infinity once the connection is closed."""
+        """Seconds since the last request went out; infinity once the connection is closed.
+
+        Not since its answer came: the other end may have had that off its hands long before.
+        """
         return time.monotonic() - self._used if self._http.sock is not None else math.inf
 
     def set_timeout(self, seconds: float) -> None:
@@ -114,8 +117,10 @@ class Wire:
         """Send the pieces of one body; return the body of the response."""
         response = self.post(path, pieces)
         with unreachable():
+            declared = response.length
             body = response.read(MAX_OBJECT_BYTES)
-        self._used = time.monotonic()
+            if declared is not None and len(body) < min(declared, MAX_OBJECT_BYTES):
+                raise ConnectionResetError(f"{len(body)} of {declared} bytes came")
         return body
 
     def post(self, path: str, pieces: Sequence[bytes]) -> http.client.HTTPResponse:
@@ -131,6 +136,7 @@ class Wire:
         }
         with unreachable():
             self._http.request("POST", path, body=_cut_small(pieces), headers=headers)
+            self._used = time.monotonic()
             response = self._response = self._http.getresponse()
             if response.status == http.HTTPStatus.OK:
                 return response

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from accord_client.link import FleetLink
-from accord_client.wire import Endpoint
+from accord_client.wire import Endpoint, Wire
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import MAX_HEADER_BYTES
+from accord_common.tls import trusting
 from accord_server.aggregator.transport import Joined, Lost, Outgoing
 from tests.fleet import HOST, Certificates, answer, echo, site, until
 
@@ -140,6 +141,43 @@ def test_a_server_that_talks_nonsense_ends_no_node(tmp_path: Path, said: bytes) 
             except TransportError as error:
                 assert error.code == "aggregator-answer-invalid"
             assert not link.connected
+
+
+def test_a_connection_idles_from_its_request_not_from_a_slow_answer(tmp_path: Path) -> None:
+    """The aggregator hangs up on an idle one; its clock starts when the answer leaves its hands."""
+    certificates = Certificates.make(tmp_path)
+    slow_s = 0.3
+
+    def serve(connection: ssl.SSLSocket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na")
+        threading.Event().wait(slow_s)
+        connection.sendall(b"b")
+        connection.recv(1)
+
+    with server(certificates, serve) as port:
+        endpoint = certificates.endpoint(port)
+        wire = Wire(endpoint, trusting(endpoint.ca_pem), dict)
+        wire.connect()
+        assert wire.call("/", [b""]) == b"ab"
+        assert wire.idle_s >= slow_s
+        wire.close()
+
+
+def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+
+    def serve(connection: ssl.SSLSocket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort")
+
+    with server(certificates, serve) as port:
+        endpoint = certificates.endpoint(port)
+        wire = Wire(endpoint, trusting(endpoint.ca_pem), dict)
+        wire.connect()
+        with pytest.raises(TransportError, match="5 of 9 bytes came"):
+            wire.call("/", [b""])
+        wire.close()
 
 
 def test_a_link_can_be_closed_while_a_server_keeps_it_waiting(tmp_path: Path) -> None:
