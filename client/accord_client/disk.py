@@ -1,7 +1,8 @@
-"""What a disk that fails is called, for the node's files beside the ledger (`ledger_store`).
+"""The node's database files beside the ledger (`ledger_store`), and what a failing disk is called.
 
-Guarantees: a full, read-only or failing disk and a damaged file come out as errors with a code, not
-as SQLite's or the system's own; a transaction that raised one left nothing.
+Guarantees: what was committed is on the disk (WAL, synchronous=FULL); a full, read-only or failing
+disk and a damaged file come out as errors with a code, not as SQLite's or the system's own; a
+transaction that raised one left nothing.
 """
 
 import sqlite3
@@ -10,6 +11,35 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accord_common.errors import ConflictError, DamageError
+
+BUSY_TIMEOUT_S = 30.0  # another process of this node holds a file for milliseconds
+
+
+def open_database(what: str, path: Path, schema: str) -> sqlite3.Connection:
+    """Open a database, made (mode 0600) where it is missing; any thread may use the connection.
+
+    Args:
+        what: names it in errors, see `named_failures`.
+        path: its file.
+        schema: statements that bring it to its schema, wherever it stands.
+
+    Raises:
+        ConflictError: `<what>-unwritable`.
+        DamageError: `<what>-broken`.
+    """
+    with named_failures(what, path):
+        path.touch(mode=0o600, exist_ok=True)
+        db = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.executescript(schema)
+        except sqlite3.Error:
+            db.close()
+            raise
+    return db
 
 
 @contextmanager

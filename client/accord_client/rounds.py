@@ -12,21 +12,22 @@ the node key and the file while a round lasts.
 """
 
 import os
-import sqlite3
 import threading
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from accord_client.disk import named_failures
+from accord_client.disk import named_failures, open_database
 from accord_common.errors import ConflictError, DamageError
 from accord_common.identity import SigningKey
 
 FILE_NAME = "rounds.db"
-BUSY_TIMEOUT_S = 30.0
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS rounds (run TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT"
+_SCHEMA = """
+PRAGMA secure_delete = ON;
+CREATE TABLE IF NOT EXISTS rounds (run TEXT PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
+"""
 _NAME = "round-secrets"  # in errors
 _NONCE_BYTES = 12
 _ERASED = b""  # what a run that is over leaves: its row, empty
@@ -45,19 +46,7 @@ class Rounds:
         self._cipher = AESGCM(key.derive(b"accord round secrets v1"))
         self._lock = threading.Lock()
         self._path = path
-        with named_failures(_NAME, path):
-            path.touch(mode=0o600, exist_ok=True)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-                self._db.execute("PRAGMA secure_delete = ON")
-                self._db.execute(_SCHEMA)
-            except sqlite3.Error:
-                self._db.close()
-                raise
+        self._db = open_database(_NAME, path, _SCHEMA)
         self.flush()  # a process that died between a write and its `flush` left what was replaced
 
     def close(self) -> None:

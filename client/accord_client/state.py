@@ -20,7 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from accord_client.disk import named_failures
+from accord_client.disk import named_failures, open_database
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.envelope import Envelope
 from accord_common.errors import (
@@ -31,7 +31,6 @@ from accord_common.errors import (
 from accord_common.fields import format_time, parse_time
 
 FILE_NAME = "node.db"
-BUSY_TIMEOUT_S = 30.0  # another process of this node holds the file for milliseconds
 
 Decision = Literal["ask", "accept", "refuse"]
 SERVED_STATES = frozenset({"ready", "running"})
@@ -112,18 +111,7 @@ class State:
         """
         self._lock = threading.Lock()
         self._path = path
-        with named_failures("state", path):
-            path.touch(mode=0o600, exist_ok=True)
-            self._db = sqlite3.connect(
-                path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-                self._db.executescript(_SCHEMA)
-            except sqlite3.Error:
-                self._db.close()
-                raise
+        self._db = open_database("state", path, _SCHEMA)
 
     def close(self) -> None:
         """Close the file."""

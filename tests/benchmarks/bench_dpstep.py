@@ -4,7 +4,8 @@ Measured: one training step on 256 rows, from picking the rows to new weights in
 forward, norms, clipping, update. Noise is timed by itself, in the same run.
 
 Held against, in turns in the same process:
-- plain torch's step on the same rows: forward, backward, `torch.optim.SGD`;
+- plain torch's step on the same rows: forward, backward, `torch.optim.SGD`; and again with pooling
+  turned over as the product does (`same_layout_ratio`), which torch does not do of itself;
 - the same clipped step with Opacus' hooks, which are also the oracle of `relative_error`.
 
 Seconds are CPU seconds of this process: the work waits for nothing, so on an idle machine that is
@@ -13,6 +14,7 @@ the time on the clock, and on a busy one the figures remain comparable. Medians.
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from copy import deepcopy
 from functools import partial
 from statistics import median
 from time import process_time
@@ -23,6 +25,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from accord_client.training.noise import NoiseSource
+from accord_client.training.pooling import pool_channels_last
 from accord_client.training.step import ClippedGradients
 from accord_client.training.train import descend
 from accord_common.models import architectures
@@ -75,13 +78,14 @@ def measure(name: str, make: Callable[[], nn.Module], turns: int) -> Row:
     """Time plain, ours and noise twenty times a turn, Opacus once."""
     bench = Bench(make())
     bench.relative_error()  # warms both up
-    plain, ours, noise, theirs = [], [], [], []
+    plain, turned, ours, noise, theirs = [], [], [], [], []
     with bench.clipped() as gradients:
         bench.private_step(gradients, bench.draw())  # a small part: it measures what a row takes
         for _ in range(turns):
             for _ in range(20):
                 rows = bench.draw()
-                plain.append(seconds(partial(bench.plain_step, rows)))
+                plain.append(seconds(partial(bench.plain.step, rows)))
+                turned.append(seconds(partial(bench.turned.step, rows)))
                 ours.append(seconds(partial(bench.private_step, gradients, rows)))
                 noise.append(seconds(bench.add_noise))
     for _ in range(turns):
@@ -96,6 +100,7 @@ def measure(name: str, make: Callable[[], nn.Module], turns: int) -> Row:
         {
             "parameters": bench.vector.size,
             "best_ratio": min(ours) / min(plain),
+            "same_layout_ratio": median(ours) / median(turned),
             "noise_seconds": median(noise),
             "ratio_with_noise": (median(ours) + median(noise)) / median(plain),
             "opacus_seconds": median(theirs),
@@ -103,6 +108,21 @@ def measure(name: str, make: Callable[[], nn.Module], turns: int) -> Row:
             "relative_error": bench.relative_error(),
         },
     )
+
+
+class Plain:
+    """Torch's own step on a module."""
+
+    def __init__(self, module: nn.Module, table: Encoded) -> None:
+        self._module, self._table = module, table
+        self._optimizer = torch.optim.SGD(module.parameters(), RATE)
+
+    def step(self, rows: NDArray[np.int64]) -> None:
+        features = torch.from_numpy(self._table.features[rows])
+        labels = torch.from_numpy(self._table.labels[rows])
+        self._optimizer.zero_grad()
+        torch.autograd.backward(TASK.losses(self._module(features), labels).mean())
+        self._optimizer.step()
 
 
 class Bench:
@@ -119,20 +139,16 @@ class Bench:
         set_vector(module, self.vector)
         self._update, self._noised = np.zeros_like(self.vector), np.zeros(self.vector.size)
         self._noise = NoiseSource()
-        self._optimizer = torch.optim.SGD(module.parameters(), RATE)
+        self.plain = Plain(deepcopy(module), self._table)
+        turned = deepcopy(module)
+        pool_channels_last(turned)
+        self.turned = Plain(turned, self._table)
 
     def draw(self) -> NDArray[np.int64]:
         return self._random.choice(TABLE, BATCH, replace=False)
 
     def clipped(self) -> ClippedGradients:
         return ClippedGradients(TASK, self._module, CLIP)
-
-    def plain_step(self, rows: NDArray[np.int64]) -> None:
-        features = torch.from_numpy(self._table.features[rows])
-        labels = torch.from_numpy(self._table.labels[rows])
-        self._optimizer.zero_grad()
-        torch.autograd.backward(TASK.losses(self._module(features), labels).mean())
-        self._optimizer.step()
 
     def private_step(self, gradients: ClippedGradients, rows: NDArray[np.int64]) -> None:
         """As `train_round`, but for the sample and the noise."""

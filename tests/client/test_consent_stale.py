@@ -53,6 +53,27 @@ def test_a_table_as_large_as_its_public_size_is_accepted() -> None:
     assert decide(case.facts(datasets={full.id: full})) == Verdict("accept", code="", reason="")
 
 
+def test_what_a_refusal_says_of_the_table_itself_is_for_the_steward_alone() -> None:
+    case = Case()
+    grown = replace(case.local, rows=case.local.size + 1)
+    verdict = decide(case.facts(datasets={grown.id: grown}))
+    assert (verdict.code, verdict.reason) == (
+        "dataset-outgrew-size",
+        "the table has outgrown its public size 200",
+    )
+    assert verdict.told == (
+        "dataset-not-ready",
+        "this site's table does not fit; its steward knows why",
+    )
+
+
+def test_a_refusal_on_public_facts_is_told_as_it_is() -> None:
+    verdict = decide(Case().facts(installed=None))
+    assert verdict.told == (verdict.code, verdict.reason)
+    assert verdict.code == "task-not-installed"
+    assert "is installed" in verdict.reason
+
+
 def test_there_are_no_terms_without_an_agreement() -> None:
     facts = replace(Case().facts(), agreement=None)
     with pytest.raises(PolicyError) as caught:

@@ -10,8 +10,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -32,32 +30,11 @@ from accord_common.identity import SigningKey
 from accord_common.privacy.accounting import ORDERS
 from accord_common.privacy.events import NO_PREDECESSOR, LedgerEntry, Spend
 from accord_common.privacy.filter import Cap, RdpFilter
+from tests.client.ledgers import WIDE, clock
 from tests.common.privacy.spends import POPULATION, rounds, spend
 
 CAP = Cap(epsilon="3", delta="0.00001")
-WIDE = Cap(epsilon="1000", delta="0.00001")
 ROOT = Path(__file__).parents[2]
-
-
-def clock() -> datetime:
-    return datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def key() -> SigningKey:
-    return SigningKey.generate()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path, key: SigningKey) -> Iterator[Ledger]:
-    opened = Ledger.create(path, key)
-    yield opened
-    opened.close()
 
 
 def fill(ledger: Ledger, spends: list[Spend]) -> None:

@@ -1,7 +1,6 @@
 """What a ledger says to a receipt, and what it charges for one that it lacks."""
 
 import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,31 +9,15 @@ import pytest
 from accord_client.ledger import Ledger
 from accord_common.errors import VerificationError
 from accord_common.identity import SigningKey
-from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.filter import RdpFilter
+from tests.client.ledgers import WIDE, clock
 from tests.common.privacy.spends import POPULATION, rounds, spend
 
-WIDE = Cap(epsilon="1000", delta="0.00001")
 RECEIPT, OTHER = "e" * 64, "f" * 64
-
-
-def clock() -> datetime:
-    return datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 def later() -> datetime:
     return datetime(2026, 1, 31, 13, tzinfo=UTC)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path) -> Iterator[Ledger]:
-    opened = Ledger.create(path, SigningKey.generate())
-    yield opened
-    opened.close()
 
 
 def test_a_ledger_holds_the_very_entries_that_it_wrote(ledger: Ledger, tmp_path: Path) -> None:

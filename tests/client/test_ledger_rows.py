@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from accord_common.identity import SigningKey
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap
 from accord_common.privacy.rules import CapRule, OverlapRule
+from tests.client.ledgers import clock
 from tests.common.privacy.spends import POPULATION, rounds, spend
 
 WIDE = Cap(epsilon="1000", delta="0.00001", non_private=True)
@@ -25,10 +25,6 @@ SPENDS = [
     *rounds(1, run="d" * 63 + "e", sampling_rate="0.5", adjacency="replace-one"),
     *rounds(4, run="e" * 64, population=OTHER),
 ]
-
-
-def clock() -> datetime:
-    return datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The steward's own caps and overlaps: in force at once, in every process, and kept for ever."""
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,32 +12,11 @@ from accord_common.fields import new_id
 from accord_common.identity import SigningKey
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.rules import CapRule, OverlapRule, Rules
+from tests.client.ledgers import WIDE, clock
 from tests.common.privacy.spends import POPULATION, spend
 
-WIDE = Cap(epsilon="1000", delta="0.00001")
 LOW = Cap(epsilon="2.4", delta="0.00001")  # 300 steps of `spend` fit, 400 do not
 OTHER, THIRD = new_id(), new_id()
-
-
-def clock() -> datetime:
-    return datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def key() -> SigningKey:
-    return SigningKey.generate()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
-def ledger(path: Path, key: SigningKey) -> Iterator[Ledger]:
-    opened = Ledger.create(path, key)
-    yield opened
-    opened.close()
 
 
 def cap_rule(cap: Cap | None, population: str = POPULATION) -> CapRule:

@@ -20,11 +20,6 @@ MARK = slice(68, 72)  # the application id (SQLite's file format, "The database 
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
-
-
-@pytest.fixture
 def store(path: Path) -> Iterator[Store]:
     Store.create(path, HEADER)
     opened = Store.open(path)

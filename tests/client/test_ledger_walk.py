@@ -3,7 +3,6 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,21 +12,11 @@ from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
 from accord_common.fields import new_id
 from accord_common.identity import SigningKey
-from accord_common.privacy.filter import Cap
 from accord_common.privacy.rules import CapRule
+from tests.client.ledgers import WIDE, clock
 from tests.common.privacy.spends import POPULATION, rounds
 
-WIDE = Cap(epsilon="1000", delta="0.00001")
 KEY = SigningKey.generate()
-
-
-def clock() -> datetime:
-    return datetime(2026, 1, 31, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "ledger.db"
 
 
 @pytest.fixture

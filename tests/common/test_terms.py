@@ -9,7 +9,7 @@ import pytest
 from accord_common import terms
 from accord_common.errors import PolicyError
 from accord_common.terms import required_bound, site_noise, violations
-from accord_common.vectors import update_bound, update_noise
+from accord_common.vectors import plain_bound, update_bound, update_noise
 from tests.world import World, make_world
 
 
@@ -86,6 +86,16 @@ def test_the_bound_is_the_largest_of_the_sites() -> None:
     ]
     assert len(set(bounds)) == 3
     assert Fraction(required_bound(world.agreement, body)) == max(map(Fraction, bounds))
+
+
+def test_without_privacy_the_bound_is_that_of_steps_and_clip_alone() -> None:
+    """No noise, and no sampled rows to divide by: sizes and sampling rates do not count."""
+    world = sized()
+    body = world.manifest_body(world.run_keys())
+    roster = [site.model_dump() | {"noise_multiplier": "0"} for site in body.roster]
+    body = world.manifest_body(world.run_keys(), privacy="none", roster=roster)
+    bound = plain_bound(steps=5, learning_rate="0.5", clip="1")
+    assert required_bound(world.agreement, body) == bound == "2.5"
 
 
 def test_noise_is_weighed_against_the_heaviest_site_and_rounded_down() -> None:

@@ -9,36 +9,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from accord_client.data.reading import Reading, refuse_changed, refuse_changing
+from accord_client.data.reading import (
+    PathSource,
+    Reading,
+    absolute,
+    refuse_changed,
+    refuse_changing,
+)
 from accord_common.canonical import sha256_hex
 from accord_common.errors import DataError
-from accord_common.fields import Record
 from accord_common.schema import Schema
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class FileSource(Record):
-    """One file; `path` is absolute."""
+class FileSource(PathSource):
+    """One file."""
 
     kind: Literal["file"]
-    path: str
 
     @classmethod
     def at(cls, path: Path) -> FileSource:
         """The file at a path as a person wrote it."""
-        return cls(kind="file", path=str(path.expanduser().absolute()))
-
-    @property
-    def place(self) -> str:
-        """Where it lies."""
-        return self.path
-
-    @property
-    def identity(self) -> str:
-        """The file behind all links to it."""
-        return str(Path(self.path).resolve())
+        return cls(kind="file", path=absolute(path))
 
     def glance(self) -> str:
         """Size in bytes and time of modification in ns since 1970; `dataset-missing`."""

@@ -7,33 +7,28 @@ names, sizes and times of modification of all its files, also of those that `lab
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from accord_client.data.reading import Reading, changed, refuse_changed, refuse_changing
+from accord_client.data.reading import (
+    PathSource,
+    Reading,
+    absolute,
+    changed,
+    refuse_changed,
+    refuse_changing,
+)
 from accord_common.errors import DataError, UsageError
-from accord_common.fields import Record
 from accord_common.image_schema import ImageSchema
 from accord_common.schema import Schema
 
 
-class ImagesSource(Record):
-    """A folder, or the file of an IDX pair that holds the images; `path` is absolute."""
+class ImagesSource(PathSource):
+    """A folder, or the file of an IDX pair that holds the images."""
 
     kind: Literal["images"]
-    path: str
 
     @classmethod
     def at(cls, path: Path) -> "ImagesSource":
         """The folder or file at a path as a person wrote it."""
-        return cls(kind="images", path=str(path.expanduser().absolute()))
-
-    @property
-    def place(self) -> str:
-        """Where they lie."""
-        return self.path
-
-    @property
-    def identity(self) -> str:
-        """The folder behind all links to it."""
-        return str(Path(self.path).resolve())
+        return cls(kind="images", path=absolute(path))
 
     def glance(self) -> str:
         """See `picture_files.glance`; `dataset-missing`."""

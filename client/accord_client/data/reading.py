@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord_common.errors import DataError
@@ -26,6 +27,27 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from accord_common.tables import Encoded
+
+
+class PathSource(Record):
+    """A source that lies at a place of the file system; `path` is absolute."""
+
+    path: str
+
+    @property
+    def place(self) -> str:
+        """Where it lies."""
+        return self.path
+
+    @property
+    def identity(self) -> str:
+        """The file or folder behind all links to it."""
+        return str(Path(self.path).resolve())
+
+
+def absolute(path: Path) -> str:
+    """Write a path that a person gave as a `PathSource` holds it."""
+    return str(path.expanduser().absolute())
 
 
 class Mark(Record):

@@ -30,6 +30,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge, saved_te
 
 from accord_client.training.gradients import RowGradients
 from accord_client.training.losses import losses_of
+from accord_client.training.pooling import pool_channels_last
 from accord_client.training.rules import Rule, rule_for
 from accord_common.errors import UsageError
 from accord_common.models.flat import trainable
@@ -78,7 +79,7 @@ class BookKeeping:
         self._proved = False  # that rows stay apart, in a batch of two or more
         self.bytes_per_row = _GUESSED_BYTES
         self._calls: list[_Call] | None = None  # a list while a forward pass is recorded
-        self._handles = []
+        self._handles = pool_channels_last(module)
         for layer in trainable_layers(module):
             if (rule := rule_for(layer)) is None:
                 raise _unsupported(layer, "it has no rule")

@@ -37,6 +37,11 @@ class OpacusHooks:
         self._proved = False  # that rows stay apart, in a batch of two or more
         self._parameters = [value for _, value in trainable(module)]
         self.bytes_per_row = 4 * sum(parameter.numel() for parameter in self._parameters)
+        self._planes = [
+            layer.register_forward_pre_hook(_contiguous)
+            for layer in module.modules()
+            if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        ]
         try:
             self._hooks = GradSampleHooks(module, loss_reduction="sum")
         except NotImplementedError as error:
@@ -45,6 +50,8 @@ class OpacusHooks:
     def close(self) -> None:
         """Remove what Opacus left on the module."""
         self._hooks.cleanup()
+        for handle in self._planes:
+            handle.remove()
         self._module.zero_grad(set_to_none=True)
         for layer in self._module.modules():
             for name in _LEFT_ON_LAYERS:
@@ -95,6 +102,11 @@ class OpacusHooks:
             )
         setattr(parameter, "grad_sample", None)  # noqa: B010 - Opacus' attribute, unknown to torch
         return Dense(sample.reshape(rows, -1))
+
+
+def _contiguous(_: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...]:
+    """Opacus 1.6 takes a convolution's patches as if planes lay one after the other."""
+    return tuple(item.contiguous() if isinstance(item, Tensor) else item for item in inputs)
 
 
 def _refuse_attention(module: nn.Module) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from accord_client.data.sampling import PoissonSampler
 from accord_client.training.losses import losses_of
+from accord_client.training.pooling import pool_channels_last
 from accord_client.training.step import MAX_PART
 from accord_client.training.train import CPU, LocalPlan
 from accord_common.errors import UsageError
@@ -70,12 +71,17 @@ def train_round(
     sampler, rate = PoissonSampler(plan.sampling_rate, table.rows), float(plan.learning_rate)
     update = np.zeros_like(vector)
     module.train()
-    for _ in range(plan.steps):
-        set_vector(module, vector, update)
-        total = _sum(task, module, table, sampler.draw(), device)  # (d,)
-        norm = float(torch.linalg.vector_norm(total, dtype=torch.float64)) / divisor
-        shorter = min(1.0, most / norm) if norm else 1.0
-        torch.from_numpy(update).sub_(total.cpu(), alpha=rate * shorter / divisor)
+    hooks = pool_channels_last(module)
+    try:
+        for _ in range(plan.steps):
+            set_vector(module, vector, update)
+            total = _sum(task, module, table, sampler.draw(), device)  # (d,)
+            norm = float(torch.linalg.vector_norm(total, dtype=torch.float64)) / divisor
+            shorter = min(1.0, most / norm) if norm else 1.0
+            torch.from_numpy(update).sub_(total.cpu(), alpha=rate * shorter / divisor)
+    finally:
+        for hook in hooks:
+            hook.remove()
     return update
 
 

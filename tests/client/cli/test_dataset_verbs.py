@@ -87,7 +87,14 @@ def test_a_running_run_leaves_them_out_from_its_next_round(
     """And a list that cannot be read stops the node before anything is charged."""
     rows = []
 
-    def train_round(_: object, __: object, model: NDArray[np.float32], table: Encoded, *___: object, **____: object) -> NDArray[np.float32]:  # fmt: skip # noqa: E501
+    def train_round(
+        _: object,
+        __: object,
+        model: NDArray[np.float32],
+        table: Encoded,
+        *___: object,
+        **____: object,
+    ) -> NDArray[np.float32]:
         rows.append(table.rows)
         return np.zeros_like(model)
 

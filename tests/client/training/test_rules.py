@@ -376,3 +376,11 @@ def test_an_input_too_large_to_be_scaled_exactly_counts_as_infinite() -> None:
     assert products.squares().isinf().all()
     products = Products(torch.full((1, 1, 1, 4), 1e29), torch.full((1, 1, 1, 4), 1e-29))
     assert products.squares().item() == pytest.approx(16)
+
+
+def test_a_row_that_overflows_where_its_gradient_is_made_longer_is_left_out() -> None:
+    """Its norm is 0, since its inputs are: no clip sees the one output that overflows."""
+    inputs = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).view(2, 1, 1, 2)
+    outputs = torch.tensor([[3e38, 1.0], [1.0, 1.0]]).view(2, 1, 1, 2)
+    total = Products(inputs, outputs).weighted_sum(torch.tensor([1.5, 1.5]))
+    assert total.tolist() == [1.5] * 4

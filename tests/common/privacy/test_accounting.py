@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate
 
-from accord_common.privacy.accounting import ORDERS, Tally, decimal_up, rdp
+from accord_common.privacy.accounting import ORDERS, Tally, bounded_up, decimal_up, rdp
 from accord_common.privacy.replacement import replace_one_rdp
 from tests.common.privacy.spends import rounds, spend
 
@@ -169,7 +169,17 @@ def test_releases_without_privacy_are_counted_apart_and_survive_every_sum() -> N
     assert tally == Tally("add-remove", (("1", "0.01", 1000),), 3)
     assert Tally.of([spend()]) + Tally.of(exposed) == tally
     assert (rdp(tally) == rdp([spend()])).all()
-    assert not Tally.of(exposed).empty and Tally.of([]).empty
+    assert tally.private == Tally.of([spend()])
+
+
+def test_a_tally_is_empty_where_nothing_was_released_with_or_without_privacy() -> None:
+    assert Tally.of([]).empty
+    assert not Tally.of([spend()]).empty
+    assert not Tally.of([spend(mechanism="none", noise_multiplier="0")]).empty
+
+
+def test_sums_of_private_events_alone_are_a_tally_of_private_events_alone() -> None:
+    assert Tally.build({("1", "0.01"): 1000}, ["add-remove"]) == Tally.of([spend()])
 
 
 def test_a_long_run_is_priced_in_well_under_a_second() -> None:
@@ -191,6 +201,16 @@ def test_figures_are_rounded_up(value: float, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(1.03125, "1.0313"), (0.0000152587890625, "0.0001")])
 def test_figures_have_four_places(value: float, text: str) -> None:
     assert decimal_up(value) == text  # these floats are exact decimals
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "text"),
+    [(1.03125, "1.0313"), (999999999999999.0, "999999999999999"), (1e15, None), (math.inf, None)],
+)
+def test_an_epsilon_is_rounded_up_as_far_as_a_records_decimal_holds_it(
+    epsilon: float, text: str | None
+) -> None:
+    assert bounded_up(epsilon) == text
 
 
 def test_the_orders_are_those_of_the_specification() -> None:

@@ -37,6 +37,24 @@ def test_the_filter_never_says_less_than_the_report(adjacency: Adjacency) -> Non
         assert RdpFilter(CAP).epsilon(tally) > report_epsilon(tally, 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("recorded", "of_the_cap", "counted"),
+    [
+        ("add-remove", None, "add-remove"),
+        ("replace-one", None, "replace-one"),
+        ("add-remove", "replace-one", "replace-one"),
+        ("replace-one", "add-remove", "replace-one"),
+    ],
+)
+def test_a_cap_counts_events_by_the_stricter_of_its_adjacency_and_theirs(
+    recorded: Adjacency, of_the_cap: Adjacency | None, counted: Adjacency
+) -> None:
+    rule = RdpFilter(CAP.model_copy(update={"adjacency": of_the_cap}))
+    assert rule.priced([spend(adjacency=recorded)]) == Tally.of([spend(adjacency=counted)])
+    as_counted = RdpFilter(CAP).epsilon([spend(adjacency=counted)])
+    assert rule.epsilon([spend(adjacency=recorded)]) == as_counted
+
+
 def test_it_stops_at_the_cap_and_nothing_spent_is_nothing() -> None:
     rule = RdpFilter(CAP)
     assert rule.epsilon([]) == 0

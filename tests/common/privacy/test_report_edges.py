@@ -3,12 +3,18 @@
 import pytest
 
 from accord_common.errors import VerificationError
-from accord_common.privacy import words
+from accord_common.privacy import report, words
 from accord_common.privacy.filter import Cap, RdpFilter
-from accord_common.privacy.report import bounded_epsilon, prv_check, report_epsilon
+from accord_common.privacy.report import (
+    bounded_epsilon,
+    fixed_plan_epsilon,
+    prv_check,
+    report_epsilon,
+)
 from tests.common.privacy.spends import spend
 
 DELTA = 1e-5
+RULE = RdpFilter(Cap(epsilon="0", delta="0.00001"))
 
 
 @pytest.mark.parametrize(
@@ -29,8 +35,9 @@ def test_the_tolerance_is_two_per_cent_or_a_hundredth(steps: int, off: float, ag
     if agrees:
         assert prv_check(plan, DELTA, Near()) == pytest.approx(report_epsilon(plan, DELTA) + off)
     else:
-        with pytest.raises(VerificationError, match="accountants-disagree"):
+        with pytest.raises(VerificationError) as caught:
             prv_check(plan, DELTA, Near())
+        assert caught.value.code == "accountants-disagree"
 
 
 def test_a_figure_that_the_report_cannot_bound_is_the_filters() -> None:
@@ -44,9 +51,25 @@ def test_a_figure_that_the_report_cannot_bound_is_the_filters() -> None:
 def test_events_that_a_stranger_made_up_have_figures_too() -> None:
     """An auditor reads a file that somebody else wrote: no figure takes minutes, none ends it."""
     endless = [spend(noise_multiplier="1000000000", sampling_rate="0.001", steps=2**53 - 1)]
-    filters = RdpFilter(Cap(epsilon="0", delta="0.00001")).epsilon(endless)
-    assert bounded_epsilon(endless, "0.00001") == filters < float("inf")
-    faint = RdpFilter(Cap(epsilon="0", delta="0.00001")).epsilon(
-        [spend(noise_multiplier="0." + "0" * 23 + "1")]
-    )
+    assert bounded_epsilon(endless, "0.00001") == RULE.epsilon(endless) < float("inf")
+    faint = RULE.epsilon([spend(noise_multiplier="0." + "0" * 23 + "1")])
     assert 1e40 < faint < float("inf") and words.figure(faint) == "infinity"
+
+
+def test_the_report_prices_ten_million_steps_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    dear = [spend(noise_multiplier="1000000", sampling_rate="1", steps=10_000_001)]
+    assert bounded_epsilon(dear, "0.00001") == RULE.epsilon(dear)
+    monkeypatch.setattr(report, "_MOST_STEPS", 1000)  # what ten million cost is seconds
+    assert bounded_epsilon([spend(steps=1000)], "0.00001") == report_epsilon([spend()], DELTA)
+
+
+def test_a_fixed_plan_has_the_reports_figure_as_far_as_a_cap_may_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert fixed_plan_epsilon([spend()], "0.00001") == report_epsilon([spend()], DELTA)
+    loud = [spend(noise_multiplier="0.5", sampling_rate="1", steps=21)]
+    filters = RdpFilter(Cap(epsilon="0", delta="0.000002")).epsilon(loud)
+    assert fixed_plan_epsilon(loud, "0.000002") == filters
+    assert 100 < filters < 101
+    monkeypatch.setattr(report, "HIGHEST_CAP", RULE.epsilon([spend()]))
+    assert fixed_plan_epsilon([spend()], "0.00001") == report_epsilon([spend()], DELTA)
