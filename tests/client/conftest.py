@@ -1,4 +1,4 @@
-"""Fixtures of nodes' tests: cheap passphrases; a key, a place, and an empty ledger there."""
+"""What tests of nodes share: a ledger with its key and place, and passphrases that cost nothing."""
 
 from collections.abc import Iterator
 from hashlib import sha256
