@@ -21,7 +21,8 @@ from accord_common.home import Home, Profile
 from accord_common.identity import SigningKey
 from accord_server.aggregator.checkpoints import Checkpoints
 from accord_server.aggregator.journal import Journal, Note
-from accord_server.ca import create_ca, issue
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
 from accord_server.registry import settings as stored
 from accord_server.registry.backup.restore import restore
 from accord_server.registry.settings import Settings

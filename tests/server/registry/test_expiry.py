@@ -1,6 +1,7 @@
 """The registry's log names what ends, at its own certificate and at every party."""
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 from accord_common.expiry import Term
@@ -11,7 +12,16 @@ from tests.server.registry.test_keys import revocation
 
 
 def found(stack: Stack) -> dict[str, Term]:
-    return {term.what: term for term in asyncio.run(terms(stack.app.state.registry))}
+    """What is told; on a database of its own, since connections belong to one event loop."""
+
+    async def tell() -> list[Term]:
+        database = stack.settings.open_database()
+        try:
+            return await terms(replace(stack.app.state.registry, database=database))
+        finally:
+            await database.close()
+
+    return {term.what: term for term in asyncio.run(tell())}
 
 
 def test_certificate_authority_and_delegations_have_a_term(stack: Stack) -> None:

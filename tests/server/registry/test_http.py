@@ -75,6 +75,11 @@ def test_a_full_disk_is_told_and_keeps_nothing(
         told = stack.http.put(f"/v1/blobs/{sha256_hex(b'x')}", content=b"x", headers=headers)
     assert (told.status_code, told.json()["code"]) == (507, "registry-disk-full")
 
+
+@pytest.mark.parametrize("engine", ["sqlite"])  # its size can be bounded
+def test_a_database_that_cannot_grow_is_told(stack: Stack) -> None:
+    headers = {"Authorization": f"Bearer {stack.tokens[stack.world.coordinator.id]}"}
+
     @event.listens_for(stack.app.state.registry.database._engine.sync_engine, "begin")
     def no_larger(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 1")  # means: as large as it is
