@@ -7,6 +7,7 @@ its coordinator has started it: five stewards at two cores take 20 s to say yes,
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import yaml
 
 from accord_server.demo.federation import Federation, Share
-from accord_server.demo.processes import Services
+from accord_server.demo.processes import Actor, Services
 from tests.known import installing
 
 FEATURES = 10
@@ -102,6 +103,7 @@ def running(
     nodes: int = 3,
     *,
     known: bool = False,
+    debug: bool = False,
     policy: str = "auto-within-agreement",
     **changes: Any,
 ) -> Iterator[Federation]:
@@ -111,6 +113,7 @@ def running(
         folder: made, for everything.
         nodes: how many sites.
         known: install the task `known-vectors` for those who load tasks; runs may then name it.
+        debug: have every process log each step.
         policy: who decides on runs, at every site.
         changes: of the agreement's terms.
     """
@@ -123,6 +126,8 @@ def running(
         federation = Federation(folder / "parties", services, shares, synthetic_schema())
         if known:
             _install_known(federation, folder / "installed")
+        if debug:
+            _debug(federation)
         federation.found()
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
@@ -137,6 +142,20 @@ def temporary(nodes: int = 3, *, known: bool = False, **changes: Any) -> Iterato
     with tempfile.TemporaryDirectory(prefix="accord-") as name:
         with running(Path(name) / "federation", nodes, known=known, **changes) as federation:
             yield federation
+
+
+def _debug(federation: Federation) -> None:
+    def told(actor: Actor) -> Actor:
+        return replace(actor, wrap=lambda command: ["env", "ACCORD_DEBUG=1", *actor.wrap(command)])
+
+    federation.registry, federation.coordinator = (
+        told(federation.registry),
+        told(federation.coordinator),
+    )
+    federation.aggregator, federation.nodes = (
+        told(federation.aggregator),
+        [*map(told, federation.nodes)],
+    )
 
 
 def _install_known(federation: Federation, packages: Path) -> None:

@@ -11,8 +11,8 @@ in; so is an answer's outbox line; the receipt is queued with it. A run that is 
 end is on disk before its round is forgotten, and it has no session again.
 
 What leaves is an answer or a refusal. A refusal has a stable code; its message leaves only where it
-speaks of what the aggregator sent or all parties signed. Data, budget, and whatever failed after
-the table was opened, stay in the node's log; of such errors only the codes in `TOLD` leave, any
+speaks of what the aggregator sent or all parties signed. What data, budget, and whatever failed
+after the table was opened, say is in no log; of such errors only the codes in `TOLD` leave, any
 other is `node-error`, so no code that a row or a task could choose says anything. An attempt that
 the budget does not cover is refused at R0, before any site is charged for it; the charge, which
 decides, is refused too. What was refused, and why, is in the node's own state for its steward.
@@ -62,7 +62,7 @@ log = structlog.get_logger(__name__)
 Bulk = Sequence[bytes]
 _Small = wire.Advertise | wire.Share | wire.Confirm | wire.Unmask
 
-_SILENT = "the node's log says why; only the institution's steward sees it"
+_SILENT = "accord-node status says why; only the institution's steward sees it"
 TOLD = {  # code -> the words that leave in the place of an error's own
     "budget-exceeded": "the privacy budget of this site does not cover another attempt",
     "already-charged": _SILENT,
@@ -177,6 +177,13 @@ class Session:
             request = wire.decode_request(header)
             if not isinstance(request, wire.Finish):
                 place = Place(self.manifest.id, request.round, request.attempt)
+            log.debug(
+                "asked",
+                run=self.manifest.id,
+                type=request.type,
+                round=place.round,
+                attempt=place.attempt,
+            )
             answer = self._handle(request, bulk, place)
         except _Concealed as hidden:
             answer = self._refuse(hidden.error, place, concealed=True)
@@ -352,7 +359,8 @@ class Session:
 
     def _told(self, error: AccordError, round_: int | None, *, concealed: bool) -> wire.Refusal:
         """Log an error, keep it for the steward, and say what of it may leave."""
-        log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
+        words = {} if concealed else {"detail": error.message}  # a row's may be in a concealed one
+        log.warning("refused", run=self.manifest.id, code=error.code, **words)
         if round_ is not None and (concealed or isinstance(error, PolicyError)):
             try:
                 self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)

@@ -19,6 +19,7 @@ from accord_client.cli import (
     outbox,
     reconcile,
     run,
+    support,
     trial,
 )
 from accord_common.cli import run_app
@@ -52,6 +53,7 @@ app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(outbox.app, name="outbox")
+app.command("support-bundle", epilog=support.EXAMPLE)(support.support_bundle)
 
 
 def main() -> NoReturn:

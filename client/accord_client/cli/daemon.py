@@ -7,6 +7,15 @@ from typing import TYPE_CHECKING, Any
 from accord_client.cli.options import DEFAULT_HOME, DeviceOption, HomeOption, open_home
 from accord_client.devices import DeviceChoice
 from accord_common.cli import Format, FormatOption, emit, table
+from accord_common.logs import (
+    LOG_BACKUPS,
+    LOG_MIB,
+    DebugOption,
+    LogBackupsOption,
+    LogFile,
+    LogFileOption,
+    LogSizeOption,
+)
 
 if TYPE_CHECKING:
     from accord_client.stores import Stores
@@ -18,12 +27,17 @@ STATUS_EXAMPLE = "Example: accord-node status --format json"
 def start(
     home: HomeOption = DEFAULT_HOME,
     device: DeviceOption = DeviceChoice.CPU,
+    log_file: LogFileOption = None,
+    log_mib: LogSizeOption = LOG_MIB,
+    log_backups: LogBackupsOption = LOG_BACKUPS,
+    debug: DebugOption = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run the node: wait for runs, check them, train, send masked updates.
 
     One outbound connection goes to the registry, one to a run's aggregator; nothing listens here.
-    Progress goes to stderr, all details to logs/node.jsonl in the node's folder.
+    Progress goes to stderr, all events to logs/node.jsonl in the node's folder or to --log-file,
+    rotated; SIGHUP opens it anew. Neither holds a row; why a round was refused: accord-node status.
     """
     import os
     import signal
@@ -40,7 +54,8 @@ def start(
     from accord_client.trainer import warm_up
 
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
-        logs.configure(opened.path)
+        path = opened.path / logs.FILE if log_file is None else log_file.expanduser().absolute()
+        logs.configure(LogFile(path, log_mib, log_backups), debug=debug)
         node = Node(stores, registry, device=device)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())

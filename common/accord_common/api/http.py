@@ -5,6 +5,7 @@ without harm are repeated, with growing random pauses; every failure is an `Acco
 registry's code and hint, or `registry-unreachable`.
 """
 
+import logging
 import random
 import ssl
 import threading
@@ -21,6 +22,8 @@ from accord_common.bulk import Body
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, FormatError, TransportError, VerificationError
 from accord_common.tls import trusting
+
+_log = logging.getLogger(__name__)  # not structlog: silent in a program that configured nothing
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2  # then doubled: 1.4 s at most in all, a restart of the registry
@@ -123,6 +126,7 @@ class Connection:
                 continue
             if response.status_code in _AGAIN and not last and not self._pause(attempt):
                 continue
+            _log.debug("%s %s: %d", method, path, response.status_code)
             if response.is_error:
                 raise problem(response)
             return response

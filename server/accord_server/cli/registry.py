@@ -8,8 +8,17 @@ from typing import Annotated
 import typer
 
 from accord_common.api.client import RegistryClient
-from accord_common.cli import Format, FormatOption, emit, verbs
+from accord_common.cli import Format, FormatOption, YesOption, emit, verbs
 from accord_common.errors import UsageError
+from accord_common.logs import (
+    LOG_BACKUPS,
+    LOG_MIB,
+    DebugOption,
+    LogBackupsOption,
+    LogFile,
+    LogFileOption,
+    LogSizeOption,
+)
 from accord_server.ca import fingerprint
 from accord_server.logs import log_as_json
 from accord_server.registry import settings as stored
@@ -76,10 +85,20 @@ def init(
 
 
 @app.command(epilog="Example: accord registry start")
-def start(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
-    """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines."""
+def start(
+    home: HomeOption = _HOME,
+    log_file: LogFileOption = None,
+    log_mib: LogSizeOption = LOG_MIB,
+    log_backups: LogBackupsOption = LOG_BACKUPS,
+    debug: DebugOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Serve until SIGTERM or Ctrl-C; logs go to stderr, and to --log-file, as JSON lines.
+
+    The file is rotated by size; SIGHUP opens it anew.
+    """
     settings = stored.load(home.expanduser().absolute())
-    log_as_json()
+    log_as_json(log_file and LogFile(log_file.absolute(), log_mib, log_backups), debug=debug)
 
     def listening() -> None:
         emit(
@@ -114,6 +133,29 @@ def rebuild(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> No
     log_as_json()
     count = asyncio.run(rebuild_projections(settings))
     emit({"records": count}, format_, f"Rebuilt from {count} records")
+
+
+@app.command(
+    epilog="Example: accord registry support-bundle registry.zip --log-file registry.jsonl"
+)
+def support_bundle(
+    file: Annotated[Path, typer.Argument(help="The zip to write; must not exist.")],
+    log_file: LogFileOption = None,
+    home: HomeOption = _HOME,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write versions, states, counts and the log's events for whoever helps you.
+
+    What is in it is listed before it is written. No name, no address of a database, no key, no
+    token, no model and no message is in it.
+    """
+    from accord_common.support_cli import offer
+    from accord_server.registry.support import collect
+
+    offer(
+        collect(stored.load(home.expanduser().absolute()), log_file), file, yes=yes, format_=format_
+    )
 
 
 def _free_port(host: str) -> int:
