@@ -116,6 +116,12 @@ class FleetLink:
             session.give_up(error)
             raise
 
+    def renew(self) -> None:
+        """Hang up and connect again, which tells the aggregator that this node takes part again."""
+        session = self._session
+        if session is not None:
+            session.close()
+
     def close(self) -> None:
         """Hang up. The aggregator learns it at once."""
         self._closing.set()

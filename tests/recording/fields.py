@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from accord_client.session import _SILENT, TOLD
+from accord_client.refusals import SILENT, TOLD
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 
@@ -248,7 +248,7 @@ FIELDS: dict[str, Rule] = {
     "unmasking.sealed": Rule("cipher", _answers),
     **_type("refusal"),
     "refusal.code": _always(*TOLD, "node-error"),
-    "refusal.message": _always(*TOLD.values(), _SILENT),
+    "refusal.message": _always(*TOLD.values(), SILENT),
     **_type("done"),
     # Flower's frame around them
     "public_key": _own("flower.public_key"),
