@@ -25,7 +25,7 @@ from accord_common.text_schema import TextSchema
 # there; records and outbox lines, below 3 MiB; the daemon's own log until it is rotated.
 ATTEMPT_BYTES = 64 << 20
 ATTEMPT_NAMES = 16  # the databases' logs and indexes, and files on their way to a name
-_COORDINATE_BYTES = 48  # weights, model, update, sum, noise and words of one number, at once
+_COORDINATE_BYTES = 24  # model, update, a sum in float64 and a layer's part at once, then words
 _LEAST_PART_BYTES = 16 << 20  # for the gradients of a part; below it a round crawls
 MOST_PART_BYTES = 256 << 20  # beyond it a part is no faster
 _FLOAT_BYTES, _WORD_BYTES = 4, 8  # of a feature, of a word's number
@@ -53,7 +53,9 @@ class Capacity:
             ConflictError: `disk-full`, `memory-short`.
         """
         require_room(self.folder, ATTEMPT_BYTES)
-        return self._part_bytes(_COORDINATE_BYTES * manifest.dimension + unread)
+        base = 0 if manifest.adaptation is None else manifest.adaptation.dimension
+        wanted = _COORDINATE_BYTES * manifest.dimension + _FLOAT_BYTES * base + unread
+        return self._part_bytes(wanted)
 
     def check_hours(self, now: datetime) -> None:
         """Refuse to begin a round outside the working hours; `now` has any zone.

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from accord_client.capacity import RETURNS
 from accord_client.refusals import SILENT, TOLD
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
@@ -237,8 +238,8 @@ FIELDS: dict[str, Rule] = {
     **_type("update"),
     "update.next": _always(None),
     "update.next.type": _always("refusal"),
-    "update.next.code": _always("budget-exceeded"),
-    "update.next.message": _always(TOLD["budget-exceeded"]),
+    "update.next.code": _always("budget-exceeded", *sorted(RETURNS)),
+    "update.next.message": _always(*(TOLD[code] for code in ("budget-exceeded", *sorted(RETURNS)))),
     "chunk": Rule("cipher", _words),
     **_of("confirmation", _MESSAGE, model=HASH, cohort=HASH, sharers=HASH, uploads=HASH),
     **_type("confirmation"),
