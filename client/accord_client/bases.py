@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from accord_client.capacity import ATTEMPT_BYTES, require_room
+from accord_client.capacity import ATTEMPT_BYTES
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.errors import ConflictError, DataError, VerificationError
 from accord_common.files import replacing
 from accord_common.manifest import Adaptation, RunManifest, model_hash
+from accord_common.room import require_room
 
 if TYPE_CHECKING:
-    from accord_client.capacity import ATTEMPT_BYTES, require_room
+    from accord_client.capacity import ATTEMPT_BYTES
     from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 

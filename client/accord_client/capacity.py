@@ -18,13 +18,13 @@ from accord_client.limits import Limits
 from accord_common.errors import ConflictError
 from accord_common.image_schema import ImageSchema
 from accord_common.manifest import RunManifest
+from accord_common.room import require_room
 from accord_common.schema import TableSchema
 from accord_common.text_schema import TextSchema
 
 # The logs of three databases, 4 MiB each until SQLite moves them into their files, and as much
 # there; records and outbox lines, below 3 MiB; the daemon's own log until it is rotated.
 ATTEMPT_BYTES = 64 << 20
-ATTEMPT_NAMES = 16  # the databases' logs and indexes, and files on their way to a name
 _COORDINATE_BYTES = 24  # model, update, a sum in float64 and a layer's part at once, then words
 _LEAST_PART_BYTES = 16 << 20  # for the gradients of a part; below it a round crawls
 MOST_PART_BYTES = 256 << 20  # beyond it a part is no faster
@@ -97,26 +97,6 @@ def rows_bytes(dataset: LocalDataset) -> int:
         case TextSchema() as texts:
             row = _WORD_BYTES * texts.length
     return 2 * dataset.mark.rows * row
-
-
-def require_room(folder: Path, size: int) -> None:
-    """Refuse where the disk of `folder` cannot take `size` bytes more.
-
-    Raises:
-        ConflictError: `disk-full`.
-    """
-    space = os.statvfs(folder)
-    free = space.f_bavail * space.f_frsize
-    if free < size:
-        raise ConflictError(
-            "disk-full",
-            f"{folder} has {free >> 20} MiB left, {size >> 20} are needed",
-            hint="Free disk space; nothing was charged or sent.",
-        )
-    if space.f_files and space.f_favail < ATTEMPT_NAMES:  # some file systems count none
-        raise ConflictError(
-            "disk-full", f"{folder} can take {space.f_favail} files more", hint="Remove some."
-        )
 
 
 def _resident() -> int:

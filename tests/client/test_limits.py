@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from accord_client import capacity, hours, queueing
-from accord_client.capacity import ATTEMPT_BYTES, MOST_PART_BYTES, Capacity, require_room
+from accord_client.capacity import MOST_PART_BYTES, Capacity
 from accord_client.limits import FILE_NAME, Limits
 from accord_client.refusals import TOLD
 from accord_client.session import Session
@@ -232,20 +232,6 @@ def test_a_disk_that_is_full_refuses_before_the_charge_and_takes_part_again(tmp_
     )
     told = [line for line in done.stdout.splitlines() if not line.startswith("20")]
     assert told == ["disk-full []", "disk-full False", "True", "[(1, 0)]"], done.stderr
-
-
-def test_a_disk_without_names_is_full_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.statvfs(tmp_path)
-    fields = [*real]
-    fields[5], fields[7] = 1000, 3  # f_files, f_favail
-    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(fields))
-    with pytest.raises(ConflictError) as caught:
-        require_room(tmp_path, 1)
-    assert caught.value.code == "disk-full" and "3" in caught.value.message
-    fields[5] = 0  # a file system that counts none
-    require_room(tmp_path, 1)
-    with pytest.raises(ConflictError):
-        require_room(tmp_path, real.f_blocks * real.f_frsize + ATTEMPT_BYTES)
 
 
 def remember(bench: Bench, run_id: str, dataset: str, decision: Any, state: str) -> None:
