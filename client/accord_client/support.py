@@ -16,6 +16,7 @@ from accord_client import outbox, rounds, state
 from accord_client.contact import REGISTRY_SEEN
 from accord_client.datasets import Datasets
 from accord_client.health import Check, examine
+from accord_client.limits import Limits
 from accord_client.lock import running_pid
 from accord_client.logs import FILE
 from accord_client.reconciling import behind
@@ -46,7 +47,9 @@ def collect(home: Home) -> list[Part]:
 
     return [
         part("about.json", "versions, kind of machine, which variables are set", about),
-        part("node.json", "ids, the registry's host, what waits to be posted", stored(_node)),
+        part(
+            "node.json", "ids, the registry's host, limits, what waits to be posted", stored(_node)
+        ),
         part("checks.json", "what accord-node check finds, by codes", lambda: _checks(home)),
         part("runs.json", "each run's id, decision, state, round and codes", lambda: _runs(home)),
         part("datasets.json", "ids, schemas' hashes, public sizes", lambda: _datasets(home)),
@@ -73,6 +76,7 @@ def _node(stores: Stores) -> dict[str, Any]:
         "registry_seen": stores.state.get(REGISTRY_SEEN),
         "runs_now": running_pid(stores.home.path) is not None,
         "queued": stores.state.queued(),
+        "limits": Limits.model_validate(Limits.noted(stores.state) or {}).model_dump(mode="json"),
         "agreements": sorted(stores.agreements.signed()),
         "delegation": {"from": delegation.valid_from, "until": delegation.valid_until},
     }

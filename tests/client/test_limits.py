@@ -4,20 +4,24 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from accord_client import capacity, hours, queueing
 from accord_client.capacity import MOST_PART_BYTES, Capacity
 from accord_client.limits import FILE_NAME, Limits
+from accord_client.link import FleetLink
+from accord_client.node import Node
 from accord_client.refusals import TOLD
 from accord_client.session import Session
 from accord_client.state import Run
 from accord_common import wire
-from accord_common.errors import ConflictError, UsageError
+from accord_common.api.client import RegistryClient
+from accord_common.errors import ConflictError, TransportError, UsageError
 from accord_common.fields import new_id, now
 from accord_common.manifest import RunManifest
 from tests.client.institutions import Institutions, Refused, make_institutions
@@ -78,6 +82,13 @@ def test_options_come_before_the_file_and_the_file_before_the_defaults(tmp_path:
     found = Limits.load(tmp_path, cores=2, hours=None, memory_mib=2048)
     assert (found.cores, found.most_runs, found.memory_mib) == (2, 2, 2048)
     assert found.hours == ("Sat 00:00-24:00",)
+
+
+def test_what_the_daemon_was_started_with_is_noted_for_status(bench: Bench) -> None:
+    assert Limits.noted(bench.stores.state) is None
+    limits = Limits(cores=2, hours=("Sat 00:00-24:00",))
+    limits.note(bench.stores.state)
+    assert Limits.model_validate(Limits.noted(bench.stores.state)) == limits
 
 
 @pytest.mark.parametrize(
@@ -279,3 +290,34 @@ def test_of_two_runs_that_wait_for_consents_the_earlier_goes_first_everywhere(be
     bench.stores.state.follow(late, "running", now())
     with pytest.raises(ConflictError):
         queueing.require_turn(bench.stores, early, own.dataset, None)
+
+
+@dataclass
+class Hearing:
+    """A link on which nothing comes; it is closed after some waits."""
+
+    waits: int
+    renewed: int = 0
+
+    def receive(self, _: float) -> None:
+        self.waits -= 1
+        if self.waits < 0:
+            raise TransportError("link-closed", "the link was closed")
+
+    def renew(self) -> None:
+        self.renewed += 1
+
+
+def test_a_daemon_connects_again_once_its_hours_begin(bench: Bench) -> None:
+    local = bench.now.astimezone()
+    later = local + timedelta(hours=2)
+    window = f"{later:%a %H:%M}-{later + timedelta(hours=1):%H:%M}"
+    session = limited(bench, hours=[window])
+    assert refused_at_r0(bench) == "outside-hours"
+    node, link = Node(bench.stores, cast(RegistryClient, None)), Hearing(3)
+    node._talk(session, cast(FleetLink, link))
+    assert link.renewed == 0
+    bench.now += timedelta(hours=2, minutes=1)
+    link.waits = 3
+    node._talk(session, cast(FleetLink, link))
+    assert link.renewed == 1
