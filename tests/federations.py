@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from accord_server.demo.federation import Federation, Share
-from accord_server.demo.processes import Services
+from accord_server.demo.processes import Actor, Services
 from tests.chaos.ordering import make_mortal
 from tests.known import installing
 
@@ -105,6 +105,7 @@ def running(
     *,
     known: bool = False,
     mortal: bool = False,
+    debug: bool = False,
     policy: str = "auto-within-agreement",
     settings: Mapping[str, int] | None = None,
     **changes: Any,
@@ -116,6 +117,7 @@ def running(
         nodes: how many sites.
         known: install the task `known-vectors` for those who load tasks; runs may then name it.
         mortal: have `known`'s task, and processes that die where `chaos.ordering` says.
+        debug: have every process log each step.
         policy: who decides on runs, at every site.
         settings: of the registry, in place of its defaults.
         changes: of the agreement's terms.
@@ -136,6 +138,8 @@ def running(
             _install_known(federation, folder / "installed")
         if mortal:
             make_mortal(federation, folder / "installed")
+        if debug:
+            _debug(federation)
         federation.found()
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
@@ -153,6 +157,20 @@ def temporary(
         folder = Path(name) / "federation"
         with running(folder, nodes, known=known, mortal=mortal, **changes) as federation:
             yield federation
+
+
+def _debug(federation: Federation) -> None:
+    def told(actor: Actor) -> Actor:
+        return replace(actor, wrap=lambda command: ["env", "ACCORD_DEBUG=1", *actor.wrap(command)])
+
+    federation.registry, federation.coordinator = (
+        told(federation.registry),
+        told(federation.coordinator),
+    )
+    federation.aggregator, federation.nodes = (
+        told(federation.aggregator),
+        [*map(told, federation.nodes)],
+    )
 
 
 def _install_known(federation: Federation, packages: Path) -> None:

@@ -31,9 +31,10 @@ from accord_client.contact import (
 )
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
-from accord_client.devices import DeviceChoice
 from accord_client.disk import has_room, is_unwritable
+from accord_client.limits import Limits
 from accord_client.link import FleetLink, Message
+from accord_client.queueing import require_turn
 from accord_client.reconciling import answered_elsewhere, behind, compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
@@ -58,6 +59,7 @@ from accord_common.trust import refresh as refresh_authorities
 log = structlog.get_logger(__name__)
 
 
+_NO_LIMITS = Limits()
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
 _RECEIVE_WAIT_S = 15.0  # a link wakes by itself but where nothing comes: then it is asked why
 _WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
@@ -84,13 +86,13 @@ class Node:
         stores: the node's open folder; the caller holds `lock.only_daemon`.
         registry: an authenticated client.
         grace_s: how long runs go on without the registry.
-        device: where to train.
+        limits: what its institution lets it use.
     """
 
     stores: Stores
     registry: RegistryClient
     grace_s: float = REGISTRY_GRACE_S
-    device: DeviceChoice = DeviceChoice.CPU
+    limits: Limits = _NO_LIMITS
     _served: dict[str, _Served] = field(default_factory=dict)
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -252,6 +254,9 @@ class Node:
         try:
             with self.stores.bases.held():
                 if verdict.decision == "accept":
+                    assert dataset is not None  # consent has seen to it
+                    most = self.limits.most_runs
+                    require_turn(self.stores, manifest.id, dataset.name, most)
                     fetch_base(self.stores, self.registry, manifest)
                 answer(self.stores, considered, verdict, view.state, now())
         except (NotFoundError, VerificationError, FormatError) as error:  # undecided
@@ -270,7 +275,12 @@ class Node:
             self._unanswerable[view.id] = view.manifest_hash
             log.error("base-not-kept", run=view.id, detail=str(error), fetched_again="at a restart")
             return
-        except ConflictError:  # the steward was faster, or is at it
+        except ConflictError as error:  # not now; or the steward was faster, or is at it
+            if dataset is not None and self.stores.state.run(manifest.id) is None:
+                self.stores.state.ask(
+                    manifest.id, view.manifest_hash, manifest.title, dataset.name, now()
+                )
+                log.info("run-waits", run=manifest.id, code=error.code, detail=error.message)
             return
         log.info("decided", run=manifest.id, decision=verdict.decision, code=verdict.code)
         self._queued.set()
@@ -278,7 +288,7 @@ class Node:
     def _serve(self, run_id: str, contact: RegistryContact) -> None:
         if run_id in self._served or self._stop.is_set():
             return
-        session = Session(self.stores, run_id, check_registry=contact.check, device=self.device)
+        session = Session(self.stores, run_id, check_registry=contact.check, limits=self.limits)
         link = FleetLink(
             endpoint_of(session.manifest, self.stores.home), self.stores.home.flower_key()
         )
@@ -303,6 +313,8 @@ class Node:
             try:
                 message = link.receive(_RECEIVE_WAIT_S)
                 if message is None:
+                    if session.may_return():
+                        link.reconnect()
                     continue
                 if not heard:
                     forget_trouble(self.stores, run)

@@ -25,7 +25,6 @@ from accord_server.aggregator.service import Service, lock
 from accord_server.aggregator.transport import Transport
 from accord_server.ca import spki_hash
 from accord_server.certificates import check_dates, issued_under
-from accord_server.logs import log_as_json
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
@@ -45,7 +44,6 @@ def open_service(
             `address-in-use`.
         ConflictError: `already-running`.
     """
-    log_as_json()
     _return_large_blocks()
     _allow_open_files()
     place = _PLACE.fullmatch(listen)

@@ -27,6 +27,7 @@ from accord_server.cli.compare import compare
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 from accord_server.coordinator import desk, documents
 from accord_server.coordinator.plan_file import PlanFile
+from accord_server.coordinator.queueing import BUSY, waiting
 
 if TYPE_CHECKING:
     from accord_common.identity import SigningKey
@@ -134,15 +135,17 @@ def show(
         verified = desk.verified_run(client, view)
         result = desk.verified_result(client, verified)
         rounds = client.rounds(view.id)
+        busy = waiting(view, client.runs())
     answer = {
         "run": view,
+        "waiting": {party: {"code": BUSY, "run": other} for party, other in busy.items()},
         "manifest": verified.manifest.to_json(),
         "result": None if result is None else result.result.to_json(),
         "rounds": rounds,
         "verified": ["agreement", "manifest", "offer", "delegations"]
         + ([] if result is None else ["receipts", "result"]),
     }
-    emit(answer, format_, run_text.run(view, verified, result, rounds))
+    emit(answer, format_, run_text.run(view, verified, result, rounds, busy))
 
 
 @app.command(epilog="Example: accord run watch 0197a1b2 --holdout public.csv")

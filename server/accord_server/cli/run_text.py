@@ -1,6 +1,6 @@
 """How `accord run` shows plans and runs to people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +19,7 @@ from accord_common.cli import Format, emit, note, table
 from accord_common.errors import AccordError
 from accord_common.privacy import words
 from accord_server.cli.options import size
+from accord_server.coordinator.queueing import BUSY
 from accord_server.coordinator.updates import (
     ConsentUpdate,
     ContactUpdate,
@@ -141,8 +142,9 @@ def run(
     verified: VerifiedRun,
     result: VerifiedResult | None,
     rounds: Sequence[RoundView],
+    busy: Mapping[str, str],
 ) -> RenderableType:
-    """One run."""
+    """One run; `busy` names the run that has the dataset of each site that waits for it."""
     agreement, manifest = verified.agreement, verified.manifest
     name = {party.id: party.name for party in agreement.parties}
     proved = "agreement, manifest, offer and delegations"
@@ -179,7 +181,7 @@ def run(
         rows=[
             [
                 name[site.party],
-                _consent(consents.get(site.party)),
+                _consent(consents.get(site.party), busy.get(site.party)),
                 _part(consents.get(site.party)),
                 spent.get(site.party, "0"),
             ]
@@ -339,9 +341,9 @@ def _end(update: EndUpdate) -> str:
     return "  ".join(words)
 
 
-def _consent(consent: ConsentView | None) -> str:
+def _consent(consent: ConsentView | None, busy: str | None) -> str:
     if consent is None or consent.decision is None:
-        return "waits"
+        return "waits" if busy is None else f"waits for run {busy} [{BUSY}]"
     return f"refuse [{consent.code}]" if consent.code else "accept"
 
 

@@ -1,13 +1,10 @@
 """Every failure leaves as an RFC 9457 problem with a stable code; none leaves with a traceback."""
 
-import errno
-import sqlite3
 from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -22,7 +19,8 @@ from accord_common.errors import (
     TransportError,
     UsageError,
 )
-from accord_server.registry.faults import FULL, DatabaseFault
+from accord_common.room import NO_SPACE
+from accord_server.registry.faults import FULL, DatabaseFault, full
 
 _log = structlog.get_logger("accord.registry")
 
@@ -40,8 +38,6 @@ _CODES: dict[int, tuple[str, type[AccordError]]] = {
     503: ("unavailable", TransportError),
 }
 
-_PG_DISK_FULL = "53100"  # PostgreSQL's errcodes, class 53: insufficient resources
-
 EXAMPLE = Problem(
     type="urn:accord:problem:leased",
     title="Conflict",
@@ -58,13 +54,13 @@ def install(app: FastAPI) -> None:
 
     async def accord(_: Request, error: Exception) -> Response:
         assert isinstance(error, AccordError)
-        return problem(error, error.status)
+        stored = error.code != FULL
+        return problem(error, error.status if stored else HTTPStatus.INSUFFICIENT_STORAGE)
 
     async def database(request: Request, error: Exception) -> Response:
         assert isinstance(error, DatabaseFault)
         _log.error("database", path=request.url.path, code=error.code, cause=error.message)
-        full = error.code == FULL
-        return problem(error.told, HTTPStatus.INSUFFICIENT_STORAGE if full else error.status)
+        return await accord(request, error.told)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -79,15 +75,11 @@ def install(app: FastAPI) -> None:
         return problem(shown, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def storing(request: Request, error: Exception) -> Response:
-        if not _disk_is_full(error):
+        assert isinstance(error, OSError)
+        if error.errno not in NO_SPACE:
             return await unexpected(request, error)
-        _log.error("disk-full", path=request.url.path, why=str(error).splitlines()[0])
-        shown = TransportError(
-            "registry-disk-full",
-            "the registry's disk takes nothing more; nothing of this was kept",
-            hint="Whoever runs the registry must make room. Nodes and aggregator send again.",
-        )
-        return problem(shown, HTTPStatus.INSUFFICIENT_STORAGE)
+        _log.error("disk-full", path=request.url.path, why=str(error))
+        return await accord(request, full())
 
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("failed", path=request.url.path, exc_info=error)
@@ -98,19 +90,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DatabaseFault, database)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(DBAPIError, storing)
     app.add_exception_handler(OSError, storing)
     app.add_exception_handler(Exception, unexpected)
-
-
-def _disk_is_full(error: Exception) -> bool:
-    """Whether the file system, SQLite or PostgreSQL says so."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    if getattr(cause, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-        return True
-    return getattr(cause, "sqlstate", None) == _PG_DISK_FULL
 
 
 def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> Response:

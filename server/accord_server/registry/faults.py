@@ -56,6 +56,15 @@ _HINTS = {
 }
 
 
+def full() -> TransportError:
+    """What is told where the registry's disk is full, whatever was to be written."""
+    return TransportError(
+        FULL,
+        "the registry's disk takes nothing more; nothing of this was kept",
+        hint="Whoever runs the registry must make room. Nodes and aggregator send again.",
+    )
+
+
 class DatabaseFault(TransportError):
     """The database did not do what it was asked; the same call may work later."""
 
@@ -63,11 +72,7 @@ class DatabaseFault(TransportError):
     def told(self) -> TransportError:
         """What is told to who asks over the network."""
         if self.code == FULL:
-            return TransportError(
-                FULL,
-                "the registry's disk takes nothing more; nothing of this was kept",
-                hint="Whoever runs the registry must make room. Nodes and aggregator send again.",
-            )
+            return full()
         return TransportError(
             self.code,
             "the registry's database does not answer as it should",

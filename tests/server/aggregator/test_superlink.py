@@ -45,6 +45,20 @@ def test_three_nodes_answer_and_what_they_share_is_stored_once(here: Site) -> No
         assert transport.receive(0.01) is None
 
 
+def test_a_node_that_was_left_out_comes_back_by_connecting_again(here: Site) -> None:
+    """To the aggregator the same as any node that hung up, so it is asked for keys again."""
+    with here.node("a") as a:
+        here.transport.send([Outgoing("a", b"before")])
+        echo(a)
+        assert answer(here.transport).header == b"before"
+        a.reconnect()
+        until(here.transport, lambda event: isinstance(event, Lost) and event.party == "a")
+        until(here.transport, lambda event: event == Joined("a"))
+        here.transport.send([Outgoing("a", b"again")])
+        echo(a)
+        assert answer(here.transport).header == b"again"
+
+
 def test_a_chunk_of_full_size_goes_both_ways(here: Site) -> None:
     bulk = (bytes(range(256)) * (MAX_CHUNK_BYTES // 256), b"rest")
     with here.node("a") as a:

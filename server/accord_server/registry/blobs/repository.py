@@ -10,8 +10,10 @@ from pathlib import Path
 from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.errors import NotFoundError, VerificationError
+from accord_common.errors import ConflictError, NotFoundError, VerificationError
 from accord_common.files import put_in_place
+from accord_common.room import NO_SPACE, require_room
+from accord_server.registry.faults import full
 from accord_server.registry.records.lookup import load_agreement
 from accord_server.registry.tables import (
     AgreementPartyRow,
@@ -20,14 +22,27 @@ from accord_server.registry.tables import (
     RunRow,
 )
 
+SPARE_BYTES = 256 << 20  # left for the database: records of runs that have begun must not be lost
 
-async def write(folder: Path, name: str, chunks: AsyncIterable[bytes]) -> int:
+
+async def write(folder: Path, name: str, chunks: AsyncIterable[bytes], claimed: int) -> int:
     """Write a blob durably under its SHA-256; return its size in bytes.
+
+    Args:
+        folder: of the blobs.
+        name: the hash.
+        chunks: the bytes.
+        claimed: how many they are to be.
 
     Raises:
         VerificationError: `wrong-hash` where the bytes have another; nothing is kept.
+        TransportError: `registry-disk-full`, before the first byte where `claimed` shows it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        require_room(folder, claimed + SPARE_BYTES)
+    except ConflictError as error:
+        raise full() from error
     part = folder / f".{name}.{secrets.token_hex(8)}"
     digest, size = hashlib.sha256(), 0
     try:
@@ -43,6 +58,10 @@ async def write(folder: Path, name: str, chunks: AsyncIterable[bytes]) -> int:
             file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
         await asyncio.to_thread(put_in_place, part, path_of(folder, name))
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        raise full() from error
     finally:
         part.unlink(missing_ok=True)
     return size
