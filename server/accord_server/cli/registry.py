@@ -98,7 +98,7 @@ def start(
     The file is rotated by size; SIGHUP opens it anew.
     """
     settings = stored.load(home.expanduser().absolute())
-    log_as_json(log_file and LogFile(log_file.absolute(), log_mib, log_backups), debug=debug)
+    log_as_json(LogFile.given(log_file, log_mib, log_backups), debug=debug)
 
     def listening() -> None:
         emit(

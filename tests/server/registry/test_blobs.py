@@ -1,6 +1,7 @@
 """Models in and out: by their hash, whole or not at all, to those who may have them."""
 
 import errno
+import os
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_a_disk_that_is_full_takes_no_blob_and_keeps_room_for_records(
         patch.setattr(repository, "SPARE_BYTES", 1 << 60)
         assert put(stack, sha256_hex(data), data) == (409, "registry-disk-full")
     with monkeypatch.context() as patch:
-        patch.setattr(repository.os, "fsync", fail)  # it filled up meanwhile
+        patch.setattr(os, "fsync", fail)  # it filled up meanwhile
         assert put(stack, sha256_hex(data), data) == (409, "registry-disk-full")
     assert list(stack.settings.blobs.glob("*")) == []
     assert put(stack, sha256_hex(data), data) == (204, "")
