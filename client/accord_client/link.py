@@ -116,11 +116,12 @@ class FleetLink:
             session.give_up(error)
             raise
 
-    def renew(self) -> None:
-        """Hang up and connect again, which tells the aggregator that this node takes part again."""
-        session = self._session
-        if session is not None:
-            session.close()
+    def reconnect(self) -> None:
+        """Hang up and connect again; what was not answered is void."""
+        with self._changed:
+            attempt = self._attempt
+        if attempt is not None:
+            attempt.close()
 
     def close(self) -> None:
         """Hang up. The aggregator learns it at once."""

@@ -283,7 +283,7 @@ class Node:
                 message = link.receive(_RECEIVE_WAIT_S)
                 if message is None:
                     if session.may_return():
-                        link.renew()
+                        link.reconnect()
                     continue
                 said = None
                 self._reply(session, link, message)

@@ -51,7 +51,7 @@ def test_a_node_that_was_left_out_comes_back_by_connecting_again(here: Site) -> 
         here.transport.send([Outgoing("a", b"before")])
         echo(a)
         assert answer(here.transport).header == b"before"
-        a.renew()
+        a.reconnect()
         until(here.transport, lambda event: isinstance(event, Lost) and event.party == "a")
         until(here.transport, lambda event: event == Joined("a"))
         here.transport.send([Outgoing("a", b"again")])
