@@ -17,12 +17,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import IO, Annotated, Any, Self
 
 import structlog
@@ -159,7 +158,7 @@ def configure(
         handler.stream = handler._open()  # a wrong place is told now, not lost with each line
         handler.setFormatter(_formatter(structlog.processors.JSONRenderer()))
         handlers.append(handler)
-        _on_hangup(handler.reopen)
+        _on_hangup()
     logging.raiseExceptions = False  # a full disk is told by what it stops, not by each log line
     root = logging.getLogger()
     root.handlers = handlers
@@ -176,6 +175,13 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def reopen() -> None:
+    """Open the log file anew at the next line: for whoever takes SIGHUP for more than this."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.reopen()
 
 
 def places(error: ExcInfo) -> list[dict[str, Any]]:
@@ -224,11 +230,6 @@ def _formatter(last: structlog.typing.Processor) -> logging.Formatter:
     )
 
 
-def _on_hangup(act: Callable[[], None]) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return  # Python sets handlers in the main thread alone
-
-    def handle(_: int, __: FrameType | None) -> None:
-        act()
-
-    signal.signal(signal.SIGHUP, handle)
+def _on_hangup() -> None:
+    if threading.current_thread() is threading.main_thread():  # elsewhere Python sets no handler
+        signal.signal(signal.SIGHUP, lambda *_: reopen())
