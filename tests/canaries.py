@@ -8,7 +8,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-_SHORTEST = 10  # characters; a shorter one stands somewhere by chance
+_SHORTEST = 9  # characters; a shorter one stands somewhere by chance
 
 
 def spellings(secret: str | bytes) -> set[bytes]:

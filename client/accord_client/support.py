@@ -8,7 +8,6 @@ network, and it sends what `accord-node check` does.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from accord_common.errors import DataError
 from accord_common.home import Home
 from accord_common.support import Part, about, files, host_of, known, last_events, part
 
-_CODE = re.compile(r"\[([a-z-]+)\]")
 _FILES = (
     LEDGER_FILE, f"{LEDGER_FILE}-wal", state.FILE_NAME, f"{state.FILE_NAME}-wal", rounds.FILE_NAME,
     f"{rounds.FILE_NAME}-wal", outbox.FILE_NAME, str(FILE), "ca.pem", "delegation.json",
@@ -95,9 +93,8 @@ def _checks(home: Home) -> list[dict[str, Any]]:
 
 def _check(found: Check) -> dict[str, Any]:
     """Name and code alone: the words name datasets, paths and addresses."""
-    told: dict[str, Any] = {"name": known(found.name), "ok": found.ok}
-    code = _CODE.match(found.detail)
-    return told if code is None else told | {"code": known(code[1])}
+    told = {"name": known(found.name), "layer": known(found.layer), "ok": found.ok}
+    return told | {"code": known(found.code)} if found.code else told
 
 
 def _runs(home: Home) -> list[dict[str, Any]]:

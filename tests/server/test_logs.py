@@ -38,8 +38,8 @@ def test_an_exception_is_told_by_its_place_without_words_or_variables(
     lines = capsys.readouterr().err.splitlines()
     for told, event in zip(map(json.loads, lines), ("failed", "failed too"), strict=True):
         assert (told["event"], told["level"]) == (event, "error")
-        (place,) = told["exception"]
-        assert place["type"] == "ValueError" and place["at"][-1].endswith(" in enrol")
+        (seen,) = told["exception"]
+        assert seen["type"] == "ValueError" and seen["at"][-1].endswith(" in enrol")
     assert secret not in "".join(lines)
 
 

