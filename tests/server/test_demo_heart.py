@@ -42,7 +42,7 @@ def mirror(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     for key, text in CONTENT.items():
         (folder / f"rows.{key}.data").write_bytes(text)
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", folder
         server.shutdown()
