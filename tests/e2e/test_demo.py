@@ -114,9 +114,9 @@ def test_four_hospitals_learn_to_tell_heart_disease(tmp_path: Path, size: int) -
         data = public_data.folder("heart_disease").parent
     except public_data.Absent as error:
         pytest.skip(str(error))
+    places = ("--data-dir", data, "--home", tmp_path / "demo")
     result = subprocess.run(
-        [ACCORD, "demo", "--data", "heart", "--data-dir", data, "--home", tmp_path / "demo"]
-        + ["--format", "json"],
+        [ACCORD, "demo", "--data", "heart", *places, "--format", "json"],
         capture_output=True,
         text=True,
         timeout=300,
