@@ -111,7 +111,7 @@ def _get(client: httpx.Client, address: str) -> bytes:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise TransportError(
             "data-set-unreachable",
-            f"{address}: {error or type(error).__name__}",
+            f"{address}: {str(error) or type(error).__name__}",
             hint="Is this machine offline, or behind a proxy (HTTPS_PROXY)? Fetch on another "
             "machine and copy the folder, or name a mirror with --url.",
         ) from error
