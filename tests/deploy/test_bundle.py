@@ -161,6 +161,13 @@ def test_the_whole_product_installs_offline_and_works(tmp_path: Path, size: int)
     ):
         answer = offline(to / "bin" / command[0], *command[1:])
         assert answer.returncode == 0, answer.stderr
+    part = tmp_path / "registry"
+    asked = ("--key", public, "--to", part, "--for", "registry")
+    done = offline(folder / "install.sh", *asked)
+    assert done.returncode == 0, done.stderr
+    assert not list(part.glob("lib/python3*/site-packages/torch"))
+    told = offline(part / "bin" / "accord", "registry", "start", "--home", tmp_path / "none")
+    assert told.returncode == 2 and "no-registry" in told.stderr
     demo = f"ip link set lo up && exec {to}/bin/accord demo --home {tmp_path}/demo --format json"
     played = offline("sh", "-c", demo)
     assert played.returncode == 0, played.stderr

@@ -8,6 +8,7 @@ against it), PrivateUsers, ProtectProc, the kernel's address families and namesp
 """
 
 import shlex
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -75,9 +76,10 @@ class Sandbox(Separation):
         super(Sandbox, self).own(folder, uid)
 
     def wrap(self, command: list[str], uid: int) -> list[str]:
-        """Return the command that runs `command` in its sandbox."""
+        """Return the command that runs `command` in its sandbox; `start` as the unit says it."""
         home, started = self.homes[uid], "start" in command
         if started:
+            command = exec_start(self.units[uid], home)
             calls = home / "calls.txt"
             command = ["strace", "-f", "-qq", "-e", "signal=none", "-o", str(calls), *command]
         if started and "MemoryDenyWriteExecute" in settings(self.units[uid]):
@@ -126,6 +128,24 @@ def _interpreter() -> list[Path]:
         if not any(path != other and path.is_relative_to(other) for other in found)
         and not any(path.is_relative_to(place) for place in system)
     ]
+
+
+def exec_start(name: str, home: Path) -> list[str]:
+    """The unit's command line, its folders moved to `home`, its addresses on this machine."""
+    (line,) = settings(name)["ExecStart"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    within = "registry" if name == "accord-registry" else "accord"
+    for said, meant in (
+        ("/opt/accord/bin", str(Path(sys.executable).parent)),
+        (f"/var/lib/{name}/home", str(home / within)),
+        (f"/var/lib/{name}", str(home)),
+        ("${ACCORD_LISTEN}", address),
+        ("${ACCORD_ADDRESS}", address),
+    ):
+        line = line.replace(said, meant)
+    return line.split()
 
 
 def called(calls: Path) -> set[str]:
