@@ -6,8 +6,9 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -139,36 +140,44 @@ def test_the_bill_names_every_wheel_with_its_hash(sealed: tuple[Path, Path]) -> 
         assert part["licenses"] == [{"license": {"name": "MIT"}}]
 
 
+@pytest.fixture
+def space() -> Iterator[Path]:
+    """2.4 GB that are gone afterwards; pytest keeps its own folders for three sessions."""
+    with tempfile.TemporaryDirectory(prefix="accord-bundle-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.soak(sample=0, full=1)
-def test_the_whole_product_installs_offline_and_works(tmp_path: Path, size: int) -> None:
+def test_the_whole_product_installs_offline_and_works(space: Path, size: int) -> None:
     """Builds from an index, which pip must be able to reach; installs without any network."""
     key = Ed25519PrivateKey.generate()
-    secret = tmp_path / "bundle.key"
+    secret = space / "bundle.key"
     secret.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    build.main(["--key", str(secret), "--out", str(tmp_path)])
-    (archive,) = tmp_path.glob("accord-*.tar")
+    build.main(["--key", str(secret), "--out", str(space)])
+    (archive,) = space.glob("accord-*.tar")
     with tarfile.open(archive) as file:
-        file.extractall(tmp_path, filter="data")
+        file.extractall(space, filter="data")
     archive.unlink()
-    (folder,) = (path for path in tmp_path.glob("accord-*") if path.is_dir())
-    public, to = write_public(key, tmp_path / "key.pub"), tmp_path / "opt"
+    (folder,) = (path for path in space.glob("accord-*") if path.is_dir())
+    public, to = write_public(key, space / "key.pub"), space / "opt"
     done = offline(folder / "install.sh", "--key", public, "--to", to)
     assert done.returncode == 0, done.stderr
     for command in (
-        ("accord", "ca", "init", "--home", tmp_path / "ca"),
+        ("accord", "ca", "init", "--home", space / "ca"),
         ("accord", "task", "list"),
         ("accord-node", "--help"),
     ):
         answer = offline(to / "bin" / command[0], *command[1:])
         assert answer.returncode == 0, answer.stderr
-    part = tmp_path / "registry"
+    part = space / "registry"
     asked = ("--key", public, "--to", part, "--for", "registry")
     done = offline(folder / "install.sh", *asked)
     assert done.returncode == 0, done.stderr
     assert not list(part.glob("lib/python3*/site-packages/torch"))
-    told = offline(part / "bin" / "accord", "registry", "start", "--home", tmp_path / "none")
+    told = offline(part / "bin" / "accord", "registry", "start", "--home", space / "none")
     assert told.returncode == 2 and "no-registry" in told.stderr
-    demo = f"ip link set lo up && exec {to}/bin/accord demo --home {tmp_path}/demo --format json"
+    demo = f"ip link set lo up && exec {to}/bin/accord demo --home {space}/demo --format json"
     played = offline("sh", "-c", demo)
     assert played.returncode == 0, played.stderr
     assert json.loads(played.stdout)["status"] == "completed"
