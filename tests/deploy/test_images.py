@@ -85,6 +85,8 @@ def test_what_compose_names_is_there() -> None:
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert source[0] in ".$" or source in COMPOSE["volumes"], name
+            if source.startswith("./compose/"):
+                assert yaml.safe_load((DEPLOY / source).read_text()), source
     for part, service in zip(PARTS, OWN, strict=True):
         assert f"accord-{part}:" in service["image"]
         inside = [port.rpartition(":")[2] for port in service.get("ports", [])]
