@@ -10,7 +10,7 @@ JOBS ?= 2
 MAKEFLAGS += --keep-going
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak mutants bench lint ruff imports types pytest constraints clean
+.PHONY: help demo test soak mutants bench bundle lint ruff imports types pytest constraints clean
 
 help: ## say what there is
 	@echo "Accord needs Python 3.11 or 3.12; PYTHON=/path/to/python chooses one."
@@ -30,6 +30,10 @@ mutants: $(INSTALLED) ## change the code place by place, and see which tests not
 
 bench: $(INSTALLED) ## every benchmark, or BENCH=name: one JSON object a line on stdout
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
+bundle: $(INSTALLED) ## wheels, hashes, SBOM, signature for machines without a network; KEY=ed25519.pem
+	@$(BIN)/python -m deploy.bundle.build --key $(or $(KEY),$(error make bundle KEY=bundle.key; \
+	    openssl genpkey -algorithm ed25519 -out bundle.key makes one)) $(ARGS)
 
 lint: ruff imports types ## style, dependency rule and types
 
@@ -54,7 +58,7 @@ constraints: $(INSTALLED) ## pin again after pyproject.toml changed; ARGS='--upg
 
 clean: ## remove the environment, caches and the demo's data
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .bench .accord-demo
-	@find common client server tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find common client server tests deploy -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp keeps what was installed, so a checkout that only touches the files installs nothing.
 # Everything said here goes to stderr: stdout belongs to the target that was asked for.

@@ -53,7 +53,7 @@ Accuracies = NDArray[np.float64]  # (repetitions, centres + 1): last, the pooled
 def run() -> Iterator[Row]:
     """Yield references, strategies without privacy, then private runs."""
     try:
-        centres = heart_data.load(public_data.folder("heart_disease"))
+        centres = heart_data.load()
     except public_data.Absent as error:
         print(f"bench: heart skipped: {error}", file=sys.stderr)
         return

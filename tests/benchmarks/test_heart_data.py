@@ -12,7 +12,7 @@ from tests.benchmarks.heart_data import Centre
 @pytest.fixture(scope="module")
 def centres() -> list[Centre]:
     try:
-        return heart_data.load(public_data.folder("heart_disease"))
+        return heart_data.load()
     except public_data.Absent as error:
         pytest.skip(str(error))
 

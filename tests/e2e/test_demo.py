@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from accord_server.demo import separation
+from tests import public_data
 
 ACCORD = Path(sys.executable).parent / "accord"
 
@@ -105,6 +106,32 @@ def test_a_second_demo_needs_reset_and_touches_nothing_foreign(
         assert result.returncode == 2
         assert json.loads(result.stderr)["error"]["code"] == code
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.soak(sample=0, full=1)
+def test_four_hospitals_learn_to_tell_heart_disease(tmp_path: Path, size: int) -> None:
+    try:
+        data = public_data.folder("heart_disease").parent
+    except public_data.Absent as error:
+        pytest.skip(str(error))
+    places = ("--data-dir", data, "--home", tmp_path / "demo")
+    result = subprocess.run(
+        [ACCORD, "demo", "--data", "heart", *places, "--format", "json"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["rounds"], told["nodes"]) == (15, 4)
+    assert told["metrics"]["accuracy"] >= 0.74  # .80, give or take .02 by the noise
+    assert told["metrics"]["auc"] >= 0.8
+    assert set(told["by_site"]) == {"Cleveland", "Budapest", "Switzerland", "Long Beach"}
+    better = [one for one in told["by_site"].values() if one["accuracy"] > one["majority"]]
+    assert len(better) >= 2  # nearly all of the other two's test rows are ill
+    assert all(0 < value <= 3 for value in told["epsilon"].values())
+    assert told["refusal"] == {"code": "budget-exceeded"}
 
 
 HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.soak(sample=0, full=1))

@@ -25,7 +25,8 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "demo": Verb("demo:app", "Watch three institutions train one model on this machine.", "dev"),
+    "demo": Verb("demo:app", "Watch institutions train one model on this machine.", "dev"),
+    "data": Verb("data:app", "Fetch public data sets for demonstrations.", "coordinator"),
     "init": Verb("join:init_app", "Make this party's keys and folder.", "coordinator"),
     "enroll": Verb("join:enroll_app", "Join a registry with an invitation.", "coordinator"),
     "network": Verb("network:app", "Show or set proxy and authorities.", "coordinator"),

@@ -1,1 +1,1 @@
-"""`accord demo`: three hospitals train one model, through the two console scripts alone."""
+"""`accord demo`: hospitals train one model, through the two console scripts alone."""

@@ -1,8 +1,8 @@
 """The demonstration from first key to last receipt, and one refusal.
 
-Three hospitals enrol, sign, and train one model for 8 rounds; then the coordinator asks for a
-second run that no budget can pay, and the nodes refuse it. Everything happens through the console
-scripts (`federation`); this module only decides the order and tells it.
+Hospitals enrol, sign, and train one model; then the coordinator asks for a second run that no
+budget can pay, and the nodes refuse it. Everything happens through the console scripts
+(`federation`); this module only decides the order and tells it.
 """
 
 import shutil
@@ -17,49 +17,13 @@ from types import FrameType
 from typing import Any
 
 from accord_common.errors import ConflictError, UsageError
-from accord_server.demo import separation
-from accord_server.demo.data import make_tables
-from accord_server.demo.federation import Federation, Share
+from accord_server.demo import scoring, separation
+from accord_server.demo.federation import Federation
 from accord_server.demo.processes import Lines, Services, failure
+from accord_server.demo.scenario import Scenario
 
 MARKER = ".accord-demo-folder"  # only a folder that this module made is ever cleared
-SIZES = {"Northgate": 200, "Riverside": 150, "Saint Luke": 100}  # public sizes, round numbers
-EPSILON_CAP, EPSILON_PLANNED = "3", "2.4"
-ROUNDS = 8
 REFUSAL = "budget-exceeded"
-
-TERMS: dict[str, Any] = {
-    "title": "Breast tumours, demonstration",
-    "purpose": ["DUO:0000007"],
-    "legal_basis": "public research data (Wisconsin Diagnostic Breast Cancer, CC BY 4.0)",
-    "privacy": {
-        "epsilon_cap": EPSILON_CAP,
-        "delta": "0.00001",
-        "min_noise_multiplier": "1",
-        "max_clipping_norm": "1",
-        "max_sampling_rate": "0.5",
-    },
-    "tasks": [
-        {
-            "task": "tabular-binary",
-            "objective": "tell malignant from benign tumours",
-            "architectures": ["logistic-regression"],
-            "max_rounds": 20,
-        }
-    ],
-}
-PLAN: dict[str, Any] = {
-    "title": "First run",
-    "task": "tabular-binary",
-    "architecture": "logistic-regression",
-    "rounds": ROUNDS,
-    "epsilon": EPSILON_PLANNED,
-    "spare_attempts": 2,
-    "sampling_rate": "0.25",
-    "steps": 4,
-    "learning_rate": "0.5",
-    "clipping_norm": "1",
-}
 
 
 @dataclass
@@ -68,6 +32,7 @@ class Outcome:
 
     nodes: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    by_site: dict[str, dict[str, float]] = field(default_factory=dict)
     epsilon: dict[str, float] = field(default_factory=dict)
     setup_s: float = 0.0
     rounds_s: list[float] = field(default_factory=list)
@@ -80,6 +45,7 @@ class Outcome:
             "rounds": len(self.rounds_s),
             "nodes": self.nodes,
             "metrics": self.metrics,
+            "by_site": self.by_site,
             "epsilon": self.epsilon,
             "seconds": {"setup": self.setup_s, "rounds": self.rounds_s},
             "refusal": {"code": self.refusal},
@@ -88,7 +54,7 @@ class Outcome:
 
 @contextmanager
 def demonstration(
-    folder: Path, *, reset: bool, report: Callable[[str], None]
+    folder: Path, scenario: Scenario, *, reset: bool, report: Callable[[str], None]
 ) -> Iterator[tuple[Federation, Outcome]]:
     """Play the whole demonstration; everything still runs while the block is open, then stops.
 
@@ -97,38 +63,40 @@ def demonstration(
         CommandFailed: with the code of the verb that failed.
     """
     prepare(folder, reset=reset)
-    tables = make_tables()
     started = time.monotonic()
-    apart = separation.find(len(tables.sites), folder)
+    apart = separation.find(len(scenario.shares), folder)
     how = "each hospital as its own user" if apart.uids else f"one user ({apart.reason})"
     report(f"processes start below {folder}, {how}")
     with _stop_on_signals(), Services(folder / "logs") as services:
         federation = Federation(
             folder / "parties",
             services,
-            [Share(site, table, SIZES[site]) for site, table in tables.sites.items()],
-            tables.schema,
+            scenario.shares,
+            scenario.schema,
             apart,
             report,
+            dataset=scenario.dataset,
         )
         federation.found()
         federation.enrol_all()
-        datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
-        federation.agree({**TERMS, "datasets": datasets})
+        datasets = [{"owner": node.name, "name": scenario.dataset} for node in federation.nodes]
+        federation.agree({**scenario.terms, "datasets": datasets})
         holdout = federation.coordinator.home / "holdout.csv"
-        holdout.write_text(tables.holdout)
-        (federation.coordinator.home / "schema.yaml").write_text(tables.schema)
+        holdout.write_text(scenario.holdout)
+        (federation.coordinator.home / "schema.yaml").write_text(scenario.schema)
         outcome = Outcome(nodes=len(federation.nodes))
         federation.start_aggregator()
         with ThreadPoolExecutor(1) as stewards:  # who start their nodes while the run is planned
             nodes = stewards.submit(federation.start_nodes)
-            run = federation.start_run({**PLAN, "agreement": federation.agreement})
+            run = federation.start_run({**scenario.plan, "agreement": federation.agreement})
             nodes.result()
         federation.approve(run)
         outcome.setup_s = round(time.monotonic() - started, 2)
         report(f"run {run} is approved by all; {outcome.setup_s:.0f} s so far")
         _train(federation, run, outcome)
-        _refuse(federation, outcome)
+        if scenario.tests:
+            outcome.by_site = _score(federation, scenario, run)
+        _refuse(federation, scenario, outcome)
         yield federation, outcome
 
 
@@ -170,6 +138,16 @@ def _train(federation: Federation, run: str, outcome: Outcome) -> None:
     outcome.epsilon = {site: float(value) for site, value in end["epsilon"].items()}
 
 
+def _score(federation: Federation, scenario: Scenario, run: str) -> dict[str, dict[str, float]]:
+    """Score the model on each institution's part of the hold-out."""
+    file = federation.coordinator.home / "model.safetensors"
+    federation.office("model", "download", run, "--out", file)
+    plan = scenario.plan
+    return scoring.by_site(
+        file, plan["task"], plan["architecture"], scenario.schema, scenario.tests
+    )
+
+
 def _tell_round(update: dict[str, Any], outcome: Outcome, report: Callable[[str], None]) -> None:
     if update["outcome"] != "completed":
         report(f"round {update['round']}, attempt {update['attempt']} lost {update['lost']}")
@@ -184,11 +162,11 @@ def _tell_round(update: dict[str, Any], outcome: Outcome, report: Callable[[str]
     )
 
 
-def _refuse(federation: Federation, outcome: Outcome) -> None:
+def _refuse(federation: Federation, scenario: Scenario, outcome: Outcome) -> None:
     """Ask for a second run that the budget cannot pay; every node must refuse it."""
     report = federation.report
-    report(f"now a second run like it: {EPSILON_CAP} was agreed, most of it is spent")
-    plan = {**PLAN, "title": "One run too many", "agreement": federation.agreement}
+    report(f"now a second run like it: {scenario.cap} was agreed, most of it is spent")
+    plan = {**scenario.plan, "title": "One run too many", "agreement": federation.agreement}
     end = _follow(federation, federation.start_run(plan, "--anyway"))
     if (end["state"], end["code"]) != ("refused", REFUSAL):
         raise ConflictError("demo-failed", f"the nodes should have refused with {REFUSAL}")
