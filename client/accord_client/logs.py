@@ -1,6 +1,7 @@
 """The daemon's log: JSON lines in `logs/node.jsonl`, rotated, and brief lines on stderr.
 
-Guarantees: nothing is written elsewhere; the file is mode 0600, as it may name rows and columns.
+Guarantees: those of `accord_common.logs`; nothing is written elsewhere; the file is mode 0600, as
+it may name rows and columns.
 """
 
 import logging
@@ -11,6 +12,7 @@ from pathlib import Path
 import structlog
 
 from accord_common.cli import LOG
+from accord_common.logs import BEFORE, formatter, json_formatter, route
 
 FILE = Path("logs") / "node.jsonl"
 _MAX_BYTES, _BACKUPS = 10 << 20, 5
@@ -21,35 +23,14 @@ def configure(folder: Path) -> None:
     path = folder / FILE
     path.parent.mkdir(mode=0o700, exist_ok=True)
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    shared: list[structlog.typing.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
     file = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, encoding="utf-8")
-    file.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
+    file.setFormatter(json_formatter())
     brief = logging.StreamHandler(LOG)
-    brief.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _brief],
-        )
-    )
+    brief.setFormatter(formatter(_brief))
     logging.raiseExceptions = False  # a full disk is told by what it stops, not by each log line
-    root = logging.getLogger()
-    root.handlers = [file, brief]
-    root.setLevel(logging.INFO)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    route([file, brief], logging.INFO)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*BEFORE, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
@@ -61,7 +42,7 @@ def _brief(_: object, __: str, event: structlog.typing.EventDict) -> str:
     time = str(event.pop("timestamp", ""))[11:19]
     level = str(event.pop("level", "info"))
     name = event.pop("event", "")
-    event.pop("exc_info", None)
+    event.pop("exception", None)
     detail = " ".join(f"{key}={_short(value)}" for key, value in event.items())
     mark = "" if level == "info" else f"{level}: "
     return f"{time} {mark}{name} {detail}".rstrip()
