@@ -122,6 +122,10 @@ class Node:
         self._stop.set()
         self._asked.set()
 
+    def links(self) -> dict[str, bool]:
+        """Run that is served -> whether its aggregator sees this node now; from any thread."""
+        return {run: served.link.connected for run, served in list(self._served.items())}
+
     def _resume(self, contact: RegistryContact) -> None:
         """Serve what was accepted before this start."""
         if not self._compared.is_set():

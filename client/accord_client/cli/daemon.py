@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from accord_client.cli.options import DEFAULT_HOME, DeviceOption, HomeOption, open_home
+from accord_client.cli.options import (
+    DEFAULT_HOME,
+    DeviceOption,
+    HomeOption,
+    MetricsFileOption,
+    MetricsPushOption,
+    open_home,
+)
 from accord_client.devices import DeviceChoice
 from accord_common.cli import Format, FormatOption, emit, table
 
@@ -18,6 +25,8 @@ STATUS_EXAMPLE = "Example: accord-node status --format json"
 def start(
     home: HomeOption = DEFAULT_HOME,
     device: DeviceOption = DeviceChoice.CPU,
+    metrics_file: MetricsFileOption = None,
+    metrics_push: MetricsPushOption = "",
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run the node: wait for runs, check them, train, send masked updates.
@@ -27,6 +36,7 @@ def start(
     """
     import os
     import signal
+    import threading
 
     import structlog
 
@@ -35,13 +45,22 @@ def start(
 
     from accord_client import logs
     from accord_client.lock import only_daemon
+    from accord_client.metrics import render
     from accord_client.node import Node
     from accord_client.stores import open_stores
+    from accord_client.telling import Telling
     from accord_client.trainer import warm_up
 
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
         logs.configure(opened.path)
         node = Node(stores, registry, device=device)
+        telling = Telling(
+            lambda: render(stores, node.links()),
+            metrics_file,
+            metrics_push,
+            opened.profile.party,
+            opened.network(),
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())
         warm_up(device)
@@ -51,7 +70,10 @@ def start(
             format_,
             f"The node of {opened.profile.name} runs; registry {registry.url}",
         )
+        if metrics_file is not None or metrics_push:
+            threading.Thread(target=telling.run, name="metrics", daemon=True).start()
         node.run()
+        telling.stop()
         structlog.get_logger(__name__).info("node-stopped")
 
 

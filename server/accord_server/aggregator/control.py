@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 
 class Interrupted(Exception):
@@ -18,6 +19,7 @@ class Control:
 
     stop_reason: str | None = None
     interrupted: bool = False
+    lease_until: float = inf  # by time.monotonic
     barred: Mapping[str, str] = field(default_factory=dict)  # party -> code; the registry's word
 
     def check(self) -> None:

@@ -223,7 +223,7 @@ class Watcher:
         Raises:
             ConflictError: another process holds it, or it is over.
         """
-        self._renew(run)
+        self._renew(run, control)
         self._active = (run, control)
 
     def release(self) -> None:
@@ -266,11 +266,12 @@ class Watcher:
             control.stop_reason = f"the registry says {view.state}: {view.cause}"
         elif time.monotonic() - self._renewed > LEASE_S / 3:
             try:
-                self._renew(run)
+                self._renew(run, control)
             except ConflictError as error:
                 log.error("lease-lost", run=run, code=error.code, why=error.message)
                 control.interrupted = True
 
-    def _renew(self, run: str) -> None:
+    def _renew(self, run: str, control: Control) -> None:
         self._client.lease(run, self._holder, LEASE_S)
         self._renewed = time.monotonic()
+        control.lease_until = self._renewed + LEASE_S

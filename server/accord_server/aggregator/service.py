@@ -13,6 +13,7 @@ import fcntl
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.history import History
 from accord_server.aggregator.journal import Concluded, Journal
 from accord_server.aggregator.offers import Endpoint, Offers
+from accord_server.aggregator.progress import Progress
 from accord_server.aggregator.registry_client import Courier, Watcher, barred, fetch
 from accord_server.aggregator.transport import Transport
 
@@ -73,6 +75,7 @@ class Service:
         client: its registry.
         endpoint: where nodes reach it; what its offers say.
         open_transport: makes the way to a run's roster; may keep files in the run's folder.
+        metrics_port: where `/metrics` is, None where nowhere.
         reload_certificate: has the listener show the certificate that is in its file now.
     """
 
@@ -81,6 +84,8 @@ class Service:
     endpoint: Endpoint
     open_transport: OpenTransport
     reload_certificate: Callable[[], None] = lambda: None
+    progress: Progress = field(default_factory=Progress)
+    metrics_port: int | None = None
     _offers: Offers = field(init=False)
     _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _runs: dict[str, RunView] = field(default_factory=dict)
@@ -146,8 +151,18 @@ class Service:
         else:
             log.info("certificate-reloaded")
 
+    @property
+    def lease_remaining_s(self) -> float:
+        """How long the registry's lease of the run that is driven still holds."""
+        return self._control.lease_until - time.monotonic()
+
+    def queued(self) -> dict[str, int]:
+        """Run -> records and lines that wait for the registry; from any thread."""
+        return {run: folder.journal.waiting() for run, folder in list(self._folders.items())}
+
     def _receive(self, inbox: Inbox) -> None:
         """In the watcher's thread: claim the offers of new runs and replace them."""
+        self.progress.heard = time.time()
         if (moment := now()) >= self._refresh_at:
             refresh(self.home.ca_path, self.client, moment)
             self._refresh_at = moment + REFRESH_EVERY
@@ -221,6 +236,7 @@ class Service:
                 folder.checkpoints,
                 initial=initial,
                 control=control,
+                progress=self.progress,
             )
             engine.run()
         except (TransportError, ConflictError):

@@ -10,7 +10,9 @@ import typer
 from accord_common.api.client import RegistryClient
 from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import UsageError
+from accord_common.exposition import exposed
 from accord_server.ca import fingerprint
+from accord_server.cli.options import MetricsOption
 from accord_server.cli.registry_backup import backup, restore
 from accord_server.cli.registry_options import (
     HOME,
@@ -82,8 +84,10 @@ def init(
     )
 
 
-@app.command(epilog="Example: accord registry start")
-def start(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
+@app.command(epilog="Example: accord registry start --metrics 127.0.0.1:9464")
+def start(
+    metrics: MetricsOption = "", home: HomeOption = HOME, format_: FormatOption = Format.TEXT
+) -> None:
     """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines.
 
     SIGHUP reads the certificate again, after `accord ca renew`.
@@ -93,7 +97,12 @@ def start(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
 
     def listening() -> None:
         emit(
-            {"status": "listening", "url": settings.url, "port": settings.port},
+            {
+                "status": "listening",
+                "url": settings.url,
+                "port": settings.port,
+                "metrics_port": metrics_port,
+            },
             format_,
             f"Listening on {settings.url}",
         )
@@ -102,7 +111,8 @@ def start(home: HomeOption = HOME, format_: FormatOption = Format.TEXT) -> None:
     with listen(settings) as bound:
         server = Server(settings, listening)
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
-        server.run(sockets=[bound])
+        with exposed(metrics, server.metrics) as metrics_port:
+            server.run(sockets=[bound])
 
 
 @app.command(epilog="Example: accord registry status")
