@@ -103,6 +103,7 @@ def running(
     *,
     known: bool = False,
     policy: str = "auto-within-agreement",
+    watched: bool = False,
     **changes: Any,
 ) -> Iterator[Federation]:
     """A federation with a signed agreement and all processes up; all gone at the end.
@@ -112,6 +113,7 @@ def running(
         nodes: how many sites.
         known: install the task `known-vectors` for those who load tasks; runs may then name it.
         policy: who decides on runs, at every site.
+        watched: have all processes tell Prometheus.
         changes: of the agreement's terms.
     """
     logs = folder / "logs"
@@ -120,7 +122,9 @@ def running(
         Share(f"Site {index}", synthetic_table(index), SIZE, policy) for index in range(nodes)
     ]
     with Services(logs) as services:
-        federation = Federation(folder / "parties", services, shares, synthetic_schema())
+        federation = Federation(
+            folder / "parties", services, shares, synthetic_schema(), watched=watched
+        )
         if known:
             _install_known(federation, folder / "installed")
         federation.found()
@@ -132,10 +136,14 @@ def running(
 
 
 @contextmanager
-def temporary(nodes: int = 3, *, known: bool = False, **changes: Any) -> Iterator[Federation]:
+def temporary(
+    nodes: int = 3, *, known: bool = False, watched: bool = False, **changes: Any
+) -> Iterator[Federation]:
     """The same in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="accord-") as name:
-        with running(Path(name) / "federation", nodes, known=known, **changes) as federation:
+        with running(
+            Path(name) / "federation", nodes, known=known, watched=watched, **changes
+        ) as federation:
             yield federation
 
 

@@ -77,12 +77,14 @@ class Node:
         registry: an authenticated client.
         grace_s: how long runs go on without the registry.
         device: where to train.
+        changed: called when a run begins or ends to be served here.
     """
 
     stores: Stores
     registry: RegistryClient
     grace_s: float = REGISTRY_GRACE_S
     device: DeviceChoice = DeviceChoice.CPU
+    changed: Callable[[], None] = lambda: None
     _served: dict[str, _Served] = field(default_factory=dict)
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -273,6 +275,7 @@ class Node:
         )
         self._served[run_id] = _Served(session, link, thread)
         thread.start()
+        self.changed()
         log.info("run-served", run=run_id, title=session.manifest.title)
 
     def _answer(self, session: Session, link: FleetLink) -> None:
@@ -281,6 +284,7 @@ class Node:
         finally:
             link.close()
             self._served.pop(session.manifest.id, None)
+            self.changed()
 
     def _talk(self, session: Session, link: FleetLink) -> None:
         said: str | None = None  # a trouble that lasts is told once

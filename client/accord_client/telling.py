@@ -48,6 +48,7 @@ class Telling:
     instance: str
     network: Network
     _stop: threading.Event = field(default_factory=threading.Event)
+    _woken: threading.Event = field(default_factory=threading.Event)
     _said: dict[str, str] = field(default_factory=dict)
     _client: httpx.Client | None = field(default=None)
 
@@ -64,13 +65,19 @@ class Telling:
         """Tell at once, and again until `stop`."""
         while not self._stop.is_set():
             self.tell()
-            self._stop.wait(every_s)
+            self._woken.wait(every_s)
+            self._woken.clear()
         if self._client is not None:
             self._client.close()
 
     def stop(self) -> None:
         """End `run`; from any thread."""
         self._stop.set()
+        self._woken.set()
+
+    def wake(self) -> None:
+        """Tell soon, since something has changed; from any thread."""
+        self._woken.set()
 
     def tell(self) -> None:
         """Tell once; whatever goes wrong is logged, and nothing else."""

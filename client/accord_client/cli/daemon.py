@@ -71,6 +71,7 @@ def start(
             f"The node of {opened.profile.name} runs; registry {registry.url}",
         )
         if metrics_file is not None or metrics_push:
+            node.changed = telling.wake
             threading.Thread(target=telling.run, name="metrics", daemon=True).start()
         node.run()
         telling.stop()

@@ -38,7 +38,7 @@ from accord_server.aggregator.following import Following
 from accord_server.aggregator.journal import Journal, Unmasking
 from accord_server.aggregator.members import POLL_S, Members
 from accord_server.aggregator.optimizer import Optimizer, mean_factor
-from accord_server.aggregator.progress import Driven, Progress
+from accord_server.aggregator.progress import STAGES, Driven, Progress
 from accord_server.aggregator.secagg import Attempt
 from accord_server.aggregator.spool import Spool
 from accord_server.aggregator.stages import Short
@@ -121,7 +121,10 @@ class Engine:
         """
         manifest, agreement = self._run.manifest, self._run.agreement
         names = {site.party: agreement.party(site.party).name for site in manifest.roster}
-        driven = Driven(manifest.id, manifest.rounds, names, self._transport.connected)
+        deadlines = manifest.deadlines
+        allowed = dict.fromkeys(STAGES, float(deadlines.advertise_s + deadlines.rejoin_s))
+        allowed["update"] = float(deadlines.update_s)
+        driven = Driven(manifest.id, manifest.rounds, allowed, names, self._transport.connected)
         self._progress.begin(driven)
         try:
             return self._drive()

@@ -60,6 +60,13 @@ def _run(progress: Progress, lease_s: float) -> Iterator[Metric]:
         [((*at, progress.stage), progress.since) for at in run],
         ("run", "stage"),
     )
+    allowed = {} if driven is None else driven.allowed_s
+    yield gauge(
+        "accord_aggregator_run_stage_allowed_seconds",
+        "What the manifest's deadlines allow the current stage",
+        [((*at, progress.stage), allowed.get(progress.stage, 0.0)) for at in run],
+        ("run", "stage"),
+    )
     lease = lease_s if math.isfinite(lease_s) else 0.0
     yield one("lease_remaining_seconds", "How long the registry's lease still holds", lease)
     names = {} if driven is None else driven.names

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+STAGES = ("advertise", "share", "update", "confirm", "unmask", "step")
 # What nodes may say (SPEC.md, "What leaves a node" and "Messages"), and what the aggregator does.
 _CODES = frozenset(
     {
@@ -31,6 +32,7 @@ class Driven:
 
     run: str
     rounds: int
+    allowed_s: Mapping[str, float]  # stage -> what the manifest's deadlines allow it
     names: Mapping[str, str]  # party -> name, of the roster
     connected: Callable[[], Collection[str]]
 
@@ -42,7 +44,7 @@ class Progress:
     Attributes:
         driven: the run, None between runs.
         round: counts from 0; `attempt` likewise.
-        stage: `advertise`, `share`, `update`, `confirm`, `unmask`, `step`; `finish` at the end.
+        stage: one of `STAGES`.
         since: Unix time at which the stage began.
         heard: Unix time at which the registry last answered; None before it has.
     """

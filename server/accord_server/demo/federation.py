@@ -49,6 +49,7 @@ class Federation:
         dataset: what every institution calls its table.
         addresses: HOST:PORT at which `registry` and `aggregator` are reached, where something else
             than themselves listens there.
+        watched: whether all of them tell Prometheus; `metrics_ports` says where the servers do.
     """
 
     folder: Path
@@ -61,6 +62,8 @@ class Federation:
     agreement: str = ""
     dataset: str = DATASET
     addresses: Mapping[str, str] = field(default_factory=dict)
+    watched: bool = False
+    metrics_ports: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.registry = self._actor("Registry", "accord")
@@ -82,8 +85,10 @@ class Federation:
             *(["--url", f"https://{address}"] if (address := self._address("registry")) else []),
         )  # fmt: skip
         ready = self.services.start(
-            registry, "registry", "start", "--home", registry.home / "registry"
-        )
+            registry, "registry", "start", "--home", registry.home / "registry",
+            *self._metrics(),
+        )  # fmt: skip
+        self._note_metrics(ready)
         self.registry_url = ready["url"]
         self.report(f"registry listens at {self.registry_url}")
         home = self.coordinator.home / "accord"
@@ -130,12 +135,15 @@ class Federation:
     def start_aggregator(self, listen: str = "127.0.0.1:0") -> dict[str, Any]:
         """Start the aggregator; returns what it says when it is ready."""
         home = self.aggregator.home
-        return self.services.start(
+        ready = self.services.start(
             self.aggregator, "aggregator", "start", "--home", home / "accord", "--listen", listen,
             "--cert", home / "aggregator.pem", "--key", home / "aggregator.key",
             "--ca", home / "accord" / "ca.pem",
             *(["--address", address] if (address := self._address("aggregator")) else []),
+            *self._metrics(),
         )  # fmt: skip
+        self._note_metrics(ready)
+        return ready
 
     def start_nodes(self) -> None:
         """Start every institution's daemon."""
@@ -143,7 +151,8 @@ class Federation:
 
     def start_node(self, node: Actor) -> dict[str, Any]:
         """Start one institution's daemon."""
-        return self.services.start(node, "start", "--home", node.home / "accord")
+        told = ["--metrics-file", node.home / "accord.prom"] if self.watched else []
+        return self.services.start(node, "start", "--home", node.home / "accord", *told)
 
     def start_run(self, plan: dict[str, Any], *options: str | Path) -> str:
         """Sign and upload a run; returns its id."""
@@ -163,6 +172,13 @@ class Federation:
     def at(self, node: Actor, *arguments: str | Path) -> Any:
         """Run a verb at one institution."""
         return node.run(*arguments, "--home", node.home / "accord")
+
+    def _metrics(self) -> list[str]:
+        return ["--metrics", "127.0.0.1:0"] if self.watched else []
+
+    def _note_metrics(self, ready: dict[str, Any]) -> None:
+        if self.watched:
+            self.metrics_ports.append(ready["metrics_port"])
 
     def _address(self, name: str) -> str:
         return self.addresses.get(name, "")
