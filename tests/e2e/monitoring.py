@@ -43,10 +43,11 @@ class Selector:
 
 @dataclass
 class Seen:
-    """Samples by name: their labels; `declared` are families without samples too."""
+    """Samples by name: labels, and with them `numbers`; `declared` is who has none yet, too."""
 
     samples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     declared: set[str] = field(default_factory=set)
+    numbers: dict[str, list[tuple[dict[str, str], float]]] = field(default_factory=dict)
 
     def values(self, name: str, label: str) -> set[str]:
         """What a label has been."""
@@ -58,7 +59,9 @@ class Seen:
             counted = f"{family.name}_total" if family.type == "counter" else family.name
             self.declared.add(counted)
             for sample in family.samples:
-                self.samples.setdefault(sample.name, []).append(dict(sample.labels))
+                at = dict(sample.labels)
+                self.samples.setdefault(sample.name, []).append(at)
+                self.numbers.setdefault(sample.name, []).append((at, sample.value))
 
 
 def exposed(federation: Federation) -> Seen:
