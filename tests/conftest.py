@@ -2,8 +2,9 @@
 
 A test marked `soak(sample=n, full=m)` asks for the fixture `size` and gets n in `make test`, with
 a seed that never changes, and m in `make soak` (`pytest -m soak --soak`), with a fresh seed that
-a failure prints; one with sample=0 is in `make soak` only. Property tests marked plain `soak` are
-sized by hypothesis' profile instead.
+a failure prints; one with sample=0 is in `make soak` only. There `--seed` repeats what a failure
+printed, and `--size` does so much. Property tests marked plain `soak` are sized by hypothesis'
+profile instead.
 """
 
 import os
@@ -25,6 +26,8 @@ settings.register_profile("soak", max_examples=2_000, deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="the seed of the tests that take one")
+    parser.addoption("--size", type=int, help="how much soak tests do, instead of their full size")
     parser.addoption(
         "--soak", action="store_true", help="run tests marked soak in full, with a fresh seed"
     )
@@ -58,12 +61,15 @@ def size(request: pytest.FixtureRequest, soak: bool) -> int:
         raise pytest.UsageError(
             f"{request.node.nodeid} needs @pytest.mark.soak(sample=..., full=...)"
         )
+    if soak and (wanted := request.config.getoption("--size")) is not None:
+        return int(wanted)
     return int(marker.kwargs["full" if soak else "sample"])
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest, soak: bool) -> int:
     """A seed for test data, never for anything that protects anybody; shown when the test fails."""
-    chosen = secrets.randbits(32) if soak else SAMPLE_SEED
+    wanted = request.config.getoption("--seed")
+    chosen: int = wanted or (secrets.randbits(32) if soak else SAMPLE_SEED)
     request.node.add_report_section("call", "seed", str(chosen))
     return chosen

@@ -5,8 +5,9 @@ its coordinator has started it: five stewards at two cores take 20 s to say yes,
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import numpy as np
 import yaml
 
 from accord_server.demo.federation import Federation, Share
-from accord_server.demo.processes import Services
+from accord_server.demo.processes import Actor, Services
+from tests.chaos.ordering import make_mortal
 from tests.known import installing
 
 FEATURES = 10
@@ -102,8 +104,11 @@ def running(
     nodes: int = 3,
     *,
     known: bool = False,
+    mortal: bool = False,
+    debug: bool = False,
     policy: str = "auto-within-agreement",
     watched: bool = False,
+    settings: Mapping[str, int] | None = None,
     **changes: Any,
 ) -> Iterator[Federation]:
     """A federation with a signed agreement and all processes up; all gone at the end.
@@ -112,8 +117,11 @@ def running(
         folder: made, for everything.
         nodes: how many sites.
         known: install the task `known-vectors` for those who load tasks; runs may then name it.
+        mortal: have `known`'s task, and processes that die where `chaos.ordering` says.
+        debug: have every process log each step.
         policy: who decides on runs, at every site.
         watched: have all processes tell Prometheus.
+        settings: of the registry, in place of its defaults.
         changes: of the agreement's terms.
     """
     logs = folder / "logs"
@@ -125,8 +133,17 @@ def running(
         federation = Federation(
             folder / "parties", services, shares, synthetic_schema(), watched=watched
         )
-        if known:
+        if settings:
+            given = [f"ACCORD_REGISTRY_{name.upper()}={value}" for name, value in settings.items()]
+            federation.registry = replace(
+                federation.registry, wrap=lambda command: ["env", *given, *command]
+            )
+        if known or mortal:
             _install_known(federation, folder / "installed")
+        if mortal:
+            make_mortal(federation, folder / "installed")
+        if debug:
+            _debug(federation)
         federation.found()
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
@@ -137,14 +154,34 @@ def running(
 
 @contextmanager
 def temporary(
-    nodes: int = 3, *, known: bool = False, watched: bool = False, **changes: Any
+    nodes: int = 3,
+    *,
+    known: bool = False,
+    mortal: bool = False,
+    watched: bool = False,
+    **changes: Any,
 ) -> Iterator[Federation]:
     """The same in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="accord-") as name:
+        folder = Path(name) / "federation"
         with running(
-            Path(name) / "federation", nodes, known=known, watched=watched, **changes
+            folder, nodes, known=known, mortal=mortal, watched=watched, **changes
         ) as federation:
             yield federation
+
+
+def _debug(federation: Federation) -> None:
+    def told(actor: Actor) -> Actor:
+        return replace(actor, wrap=lambda command: ["env", "ACCORD_DEBUG=1", *actor.wrap(command)])
+
+    federation.registry, federation.coordinator = (
+        told(federation.registry),
+        told(federation.coordinator),
+    )
+    federation.aggregator, federation.nodes = (
+        told(federation.aggregator),
+        [*map(told, federation.nodes)],
+    )
 
 
 def _install_known(federation: Federation, packages: Path) -> None:

@@ -1,6 +1,7 @@
 """Logging as it was: for tests that set it up like a process does."""
 
 import logging
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ def logs_restored() -> Iterator[None]:
     """Put back handlers, level and hooks at the end of a block."""
     handlers, level = logging.root.handlers[:], logging.root.level
     hooks, told = (sys.excepthook, threading.excepthook), logging.raiseExceptions
+    hangup = signal.getsignal(signal.SIGHUP)
     try:
         yield
     finally:
@@ -25,3 +27,4 @@ def logs_restored() -> Iterator[None]:
         logging.root.setLevel(level)
         sys.excepthook, threading.excepthook = hooks
         logging.raiseExceptions = told
+        signal.signal(signal.SIGHUP, hangup)

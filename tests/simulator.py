@@ -33,7 +33,7 @@ from accord_server.aggregator.control import Control
 from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.journal import Ended, Entry, Journal, Note
 from accord_server.aggregator.progress import Progress
-from accord_server.aggregator.transport import Event, InProcessTransport
+from accord_server.aggregator.transport import Event, Incoming, InProcessTransport
 from tests import world as worlds
 
 Answer = tuple[bytes, tuple[bytes, ...]] | None
@@ -152,6 +152,11 @@ class SimTransport(InProcessTransport):
     def later(self, seconds: float, action: Callable[[], object]) -> None:
         """Do something once everybody has waited this long."""
         heapq.heappush(self._plan, (self.now + seconds, next(self._order), action))
+
+    def say(self, answer: Incoming) -> None:
+        """Take an answer that was not given while sending."""
+        with self._changed:
+            self._put(answer)
 
     def receive(self, timeout_s: float) -> Event | None:
         end = self.now + timeout_s
@@ -331,6 +336,18 @@ def once(fault: Fault) -> Fault:
 def silent(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
     """The node stays connected and never answers this message."""
     return None
+
+
+def late(transport: Callable[[], SimTransport], seconds: float) -> Fault:
+    """The node stays connected and answers so much later."""
+
+    def fault(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
+        assert answer is not None
+        said = Incoming(node.party, *answer)
+        transport().later(seconds, lambda: transport().say(said))
+        return None
+
+    return fault
 
 
 def leaves(code: str) -> Fault:

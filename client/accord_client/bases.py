@@ -19,14 +19,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from accord_client.capacity import ATTEMPT_BYTES
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.errors import ConflictError, DataError, VerificationError
 from accord_common.files import replacing
 from accord_common.manifest import Adaptation, RunManifest, model_hash
+from accord_common.room import require_room
 
 if TYPE_CHECKING:
+    from accord_client.capacity import ATTEMPT_BYTES
     from accord_client.stores import Stores
-    from accord_common.api.client import RegistryClient
+from accord_common.api.client import RegistryClient
 
 FOLDER = "bases"
 _FLOAT = 4  # bytes
@@ -107,6 +110,7 @@ def fetch_base(stores: Stores, registry: RegistryClient, manifest: RunManifest) 
     Raises:
         TransportError: the registry cannot be reached.
         NotFoundError: `unknown-blob`.
+        ConflictError: `disk-full`.
         VerificationError: `wrong-hash`, `wrong-size`; nothing is kept.
     """
     adaptation = manifest.adaptation
@@ -120,6 +124,7 @@ def fetch_base(stores: Stores, registry: RegistryClient, manifest: RunManifest) 
         bases.folder.mkdir(mode=0o700, exist_ok=True)
     bases.keep_only({adaptation.base} | _named(stores))
     left = _FLOAT * adaptation.dimension
+    require_room(bases.folder, left + ATTEMPT_BYTES)
     with replacing(bases.path(adaptation.base)) as file:
         for piece in registry.blob(adaptation.base):  # raises at the end where its hash is another
             left -= len(piece)

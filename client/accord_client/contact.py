@@ -1,6 +1,11 @@
-"""The two others a node knows: when the registry was last heard, where a run's aggregator is."""
+"""The two others a node knows: when the registry was last heard, where a run's aggregator is.
 
+What keeps the node from an aggregator is written down too, for whoever asks `accord-node status`.
+"""
+
+import json
 import time
+from typing import TypedDict
 
 from accord_client.stores import Stores
 from accord_client.wire import Endpoint
@@ -12,6 +17,7 @@ from accord_common.manifest import RunManifest
 REGISTRY_GRACE_S = 900.0
 REGISTRY_SEEN = "registry-seen"
 
+_TROUBLE = "aggregator-trouble-"  # and the run
 _SEEN_EVERY_S = 30.0  # how often the time of the last contact is written down
 
 
@@ -26,12 +32,14 @@ class RegistryContact:
         self._heard = time.monotonic() - age_s
         self._written = float("-inf")
 
-    def heard(self) -> None:
-        """Note that the registry answered."""
+    def heard(self) -> bool:
+        """Note that the registry answered; say whether runs were suspended until now."""
+        suspended = time.monotonic() - self._heard > self._grace_s
         self._heard = time.monotonic()
         if self._heard - self._written >= _SEEN_EVERY_S:
             self._written = self._heard
             self._stores.state.put(REGISTRY_SEEN, format_time(now()))
+        return suspended
 
     def check(self) -> None:
         """Raise TransportError `registry-outage` when the grace is over."""
@@ -43,6 +51,38 @@ class RegistryContact:
                 f"{self._grace_s:.0f} s",
                 hint="The node goes on by itself when the registry answers again.",
             )
+
+
+class Trouble(TypedDict):
+    """What keeps this node from a run's aggregator, and since when."""
+
+    since: str
+    code: str
+    message: str
+    hint: str
+
+
+def note_trouble(stores: Stores, run: str, error: TransportError) -> None:
+    """Write down what keeps this node from a run's aggregator."""
+    trouble = Trouble(
+        since=format_time(now()), code=error.code, message=error.message, hint=error.hint
+    )
+    stores.state.put(_TROUBLE + run, json.dumps(trouble))
+
+
+def forget_trouble(stores: Stores, run: str) -> None:
+    """The aggregator has been heard."""
+    if trouble_of(stores, run) is not None:
+        stores.state.put(_TROUBLE + run, "")
+
+
+def trouble_of(stores: Stores, run: str) -> Trouble | None:
+    """What keeps this node from a run's aggregator; None where nothing does."""
+    noted = stores.state.get(_TROUBLE + run)
+    if not noted:
+        return None
+    trouble: Trouble = json.loads(noted)
+    return trouble
 
 
 def endpoint_of(manifest: RunManifest, home: Home) -> Endpoint:

@@ -14,8 +14,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from accord_client.capacity import Capacity, rows_bytes
 from accord_client.deciding import own_agreement
-from accord_client.devices import DeviceChoice, find_device
+from accord_client.devices import find_device
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
 from accord_common.agreement import verify_agreement
@@ -63,20 +64,21 @@ class Contribution:
     stores: Stores
     manifest: RunManifest
     site: Site
-    device: DeviceChoice
+    capacity: Capacity
     _trainer: Trainer | None = field(default=None)
     _opted_out: frozenset[str] = frozenset()
     _stochastic: bool | None = field(default=None)
 
     def ready(self) -> None:
-        """Check device, code and files without opening the table.
+        """Check device, disk, memory, code and files without opening the table.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.
             PolicyError: `task-code-differs`.
             UsageError: `no-cuda`.
+            ConflictError: `disk-full`, `memory-short`.
         """
-        find_device(self.device)
+        find_device(self.capacity.limits.device)
         dataset = self.stores.datasets.get(self.site.dataset)
         dataset.check_unchanged()
         self._opted_out = self.stores.datasets.opt_outs(dataset).read()
@@ -84,10 +86,22 @@ class Contribution:
             self.stores.bases.require(self.manifest.adaptation)
         if self._trainer is None or self._trainer.dataset != dataset:
             self._trainer = Trainer(
-                self.manifest, self.site, dataset, self.stores.bases, device=self.device
+                self.manifest, self.site, dataset, self.stores.bases, self.capacity.limits
             )
         self._trainer.check_code()
         self._trainer.look(self._opted_out)
+        self._trainer.part_bytes = self.fits()  # last: what was read by now is counted
+
+    def fits(self) -> int:
+        """Refuse an attempt for which disk or memory is short; a part's bytes as `Capacity.check`.
+
+        Raises:
+            ConflictError: `disk-full`, `memory-short`.
+            NotFoundError: `unknown-dataset`.
+        """
+        read = self._trainer is not None and self._trainer.opened
+        unread = 0 if read else rows_bytes(self.stores.datasets.get(self.site.dataset))
+        return self.capacity.check(self.manifest, unread)
 
     def words(self, model: NDArray[np.float32]) -> Words:
         """Train one round from `model` (d,); return w' x, quantised, (d,)."""

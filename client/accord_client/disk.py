@@ -2,17 +2,23 @@
 
 Guarantees: what was committed is on the disk (WAL, synchronous=FULL); a full, read-only or failing
 disk and a damaged file come out as errors with a code, not as SQLite's or the system's own; a
-transaction that raised one left nothing.
+transaction that raised one left nothing; a file of a newer release is refused before anything is
+written to it.
 """
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from accord_common.errors import ConflictError, DamageError
+from accord_common.errors import AccordError, ConflictError, DamageError, UsageError
+
+_UNWRITABLE = "-unwritable"
+_ROOM_BYTES = 4 << 20  # some thousand entries, lines and records
 
 BUSY_TIMEOUT_S = 30.0  # another process of this node holds a file for milliseconds
+FORMAT = 1  # of every database of a node, in its `user_version`; grows when an older one migrates
 
 
 def open_database(what: str, path: Path, schema: str) -> sqlite3.Connection:
@@ -26,6 +32,7 @@ def open_database(what: str, path: Path, schema: str) -> sqlite3.Connection:
     Raises:
         ConflictError: `<what>-unwritable`.
         DamageError: `<what>-broken`.
+        UsageError: `newer-format`.
     """
     with named_failures(what, path):
         path.touch(mode=0o600, exist_ok=True)
@@ -33,13 +40,28 @@ def open_database(what: str, path: Path, schema: str) -> sqlite3.Connection:
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
+            found = require_known(path, db)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.executescript(schema)
-        except sqlite3.Error:
+            if found != FORMAT:
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+        except BaseException:
             db.close()
             raise
     return db
+
+
+def require_known(path: Path, db: sqlite3.Connection) -> int:
+    """Return a file's format, 0 for a new one; UsageError `newer-format` where it is unknown."""
+    (found,) = db.execute("PRAGMA user_version").fetchone()
+    if found > FORMAT:
+        raise UsageError(
+            "newer-format",
+            f"{path} has format {found}; this release knows {FORMAT} and older ones",
+            hint="Install the release that wrote it, or a newer one; nothing was changed.",
+        )
+    return int(found)
 
 
 @contextmanager
@@ -64,9 +86,27 @@ def named_failures(what: str, path: Path) -> Iterator[None]:
         raise _unwritable(what, path, error) from error
 
 
+def is_unwritable(error: AccordError) -> bool:
+    """Whether a file of the node's could not be written: that may pass."""
+    return error.code.endswith(_UNWRITABLE)
+
+
+def has_room(folder: Path) -> bool:
+    """Whether the disk under a folder takes more than the next few answers need."""
+    probe = folder / ".room"
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
+    except OSError:
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
 def _unwritable(what: str, path: Path, error: Exception) -> ConflictError:
     return ConflictError(
-        f"{what}-unwritable",
+        f"{what}{_UNWRITABLE}",
         f"{path}: {error}",
         hint="Nothing was sent. Free disk space, check owner and mode, then try again.",
     )

@@ -30,10 +30,14 @@ def examine(home: Home) -> Iterator[Check]:
     yield from registry_checks(home)
     yield from folder_checks(home)
     yield ask("daemon", "lock", lambda: _daemon(home))
+    for term in home.terms("accord-node renew"):
+        if (trouble := term.trouble(now())) is not None:
+            ok = now() < term.until
+            yield Check("expiry", "key", ok, trouble, "" if ok else "expired", term.renew)
     try:
         with open_stores(home) as stores:
             yield from _local(stores)
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("ledger", "state", error)
 
 
@@ -71,7 +75,7 @@ def _aggregator(home: Home, manifest: RunManifest) -> Iterator[Check]:
     try:
         at = endpoint_of(manifest, home)
         trusted = trusting(at.ca_pem)
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("aggregator", "setting", error)
         return
     yield from walk("aggregator", at.host, at.port, at.proxy, trusted, now(), at.tls_spki)

@@ -15,6 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accord_client.disk import FORMAT, require_known
 from accord_common.errors import ConflictError, DamageError, NotFoundError
 from accord_common.files import sync
 
@@ -24,6 +25,7 @@ _APPLICATION_ID = 0x41434C47  # "ACLG": marks the file as a ledger
 _SCHEMA = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA application_id = {_APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
 BEGIN;
 CREATE TABLE header (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -123,6 +125,7 @@ class Store:
             NotFoundError: `no-ledger`.
             DamageError: `ledger-broken` where the file is no ledger or damaged.
             ConflictError: `ledger-unwritable` where it cannot be opened for writing.
+            UsageError: `newer-format`.
         """
         if not path.is_file():
             raise NotFoundError(
@@ -145,6 +148,7 @@ class Store:
                 (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
                 if mark != _APPLICATION_ID or mode != "wal":
                     raise broken(path, "the file is no Accord ledger")
+                require_known(path, connection)
             except BaseException:
                 connection.close()
                 raise

@@ -6,10 +6,9 @@ with exponential backoff and jitter, and what was not answered is void. See `fle
 one connection guarantees.
 """
 
-import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,6 +16,7 @@ import structlog
 
 from accord_client.fleet import Asked, Session, Signer
 from accord_client.wire import Endpoint, Wire
+from accord_common.backoff import Backoff
 from accord_common.bulk import Bulk
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _WAKE, _END = b"w", b"e"
 _CLOSE_S = 2.0  # a TCP connect that nobody answers cannot be cut; its thread ends by itself
+_ASKED_EVERY_S = 2.0  # whether a node that left may come again
 _FIRST_DELAY_S, _MOST_DELAY_S = 0.1, 5.0
 
 
@@ -43,7 +44,7 @@ class FleetLink:
     """See the module. One thread receives and replies; any thread may close."""
 
     def __init__(
-        self, endpoint: Endpoint, key: FlowerKey, *, unreachable_after_s: float = 120.0
+        self, endpoint: Endpoint, key: FlowerKey, *, unreachable_after_s: float = 30.0
     ) -> None:
         """Start connecting; `receive` says how it went.
 
@@ -64,6 +65,7 @@ class FleetLink:
         self._error: TransportError | None = None
         self._why, self._remedy = "no attempt has ended yet", ""
         self._received: tuple[Session, Asked] | None = None
+        self._may_come: Callable[[], bool] | None = None
         self._thread = threading.Thread(target=self._stay, name="fleet-line", daemon=True)
         self._thread.start()
 
@@ -118,6 +120,18 @@ class FleetLink:
             session.give_up(error)
             raise
 
+    def leave_until(self, may_come: Callable[[], bool]) -> None:
+        """Hang up, and connect again once `may_come`, which the link's thread asks, says so."""
+        self._may_come = may_come
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Hang up and connect again; what was not answered is void."""
+        with self._changed:
+            attempt = self._attempt
+        if attempt is not None:
+            attempt.close()
+
     def close(self) -> None:
         """Hang up. The aggregator learns it at once."""
         self._closing.set()
@@ -165,8 +179,13 @@ class FleetLink:
 
     def _stay(self) -> None:
         """Keep a line open until the link is closed."""
-        delay_s = _FIRST_DELAY_S
+        backoff = Backoff(_FIRST_DELAY_S, _MOST_DELAY_S)
         while not self._closing.is_set():
+            if self._may_come is not None:
+                if not self._may_come():
+                    self._closing.wait(_ASKED_EVERY_S)
+                    continue
+                self._may_come = None
             began = time.monotonic()
             try:
                 self._hold_line()
@@ -177,9 +196,8 @@ class FleetLink:
                         self._error = error
                         self._changed.notify_all()
             if time.monotonic() - began > _MOST_DELAY_S:  # it held: this is a new failure
-                delay_s = _FIRST_DELAY_S
-            self._closing.wait(delay_s * random.uniform(0.5, 1.5))
-            delay_s = min(2 * delay_s, _MOST_DELAY_S)
+                backoff.reset()
+            self._closing.wait(backoff.pause_s())
 
     def _hold_line(self) -> None:
         """Connect, let `receive` know, and read the line until it ends."""
@@ -195,11 +213,7 @@ class FleetLink:
             with self._changed:
                 self._session = session
             log.info("aggregator-connected", host=self._endpoint.host, port=self._endpoint.port)
-            while (frame := session.next_frame()) not in (b"", _END):
-                if frame == _WAKE:
-                    with self._changed:
-                        session.waiting = True
-                        self._changed.notify_all()
+            self._read(session)
         finally:
             with self._changed:
                 if self._session is session:
@@ -207,3 +221,16 @@ class FleetLink:
                     self._down_since = time.monotonic()
             session.dispose()
         log.info("aggregator-hung-up", host=self._endpoint.host, port=self._endpoint.port)
+
+    def _read(self, session: Session) -> None:
+        """Read the line until it ends; that it is lost is in the log at once."""
+        try:
+            while (frame := session.next_frame()) not in (b"", _END):
+                if frame == _WAKE:
+                    with self._changed:
+                        session.waiting = True
+                        self._changed.notify_all()
+        except TransportError as error:
+            if not self._closing.is_set():
+                log.warning("aggregator-line-lost", detail=error.message, hint="It connects again.")
+            raise

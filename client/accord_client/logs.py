@@ -1,40 +1,22 @@
 """The daemon's log: JSON lines in `logs/node.jsonl`, rotated, and brief lines on stderr.
 
-Guarantees: those of `accord_common.logs`; nothing is written elsewhere; the file is mode 0600, as
-it may name rows and columns.
+Guarantees: those of `accord_common.logs`; nothing is written elsewhere.
 """
 
-import logging
-import os
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 import structlog
 
-from accord_common.cli import LOG
-from accord_common.logs import BEFORE, formatter, json_formatter, route
+from accord_common import logs
+from accord_common.logs import LogFile
 
 FILE = Path("logs") / "node.jsonl"
-_MAX_BYTES, _BACKUPS = 10 << 20, 5
 
 
-def configure(folder: Path) -> None:
-    """Send structlog and the standard library's log to file and stderr."""
-    path = folder / FILE
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
-    file = RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_BACKUPS, encoding="utf-8")
-    file.setFormatter(json_formatter())
-    brief = logging.StreamHandler(LOG)
-    brief.setFormatter(formatter(_brief))
-    logging.raiseExceptions = False  # a full disk is told by what it stops, not by each log line
-    route([file, brief], logging.INFO)
-    structlog.configure(
-        processors=[*BEFORE, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
-    )
+def configure(file: LogFile, *, debug: bool = False) -> None:
+    """Send all logs to `file`, whose folder is made where it is missing, and to stderr."""
+    file.path.parent.mkdir(mode=0o700, exist_ok=True)
+    logs.configure(file, brief=_brief, debug=debug)
 
 
 def _brief(_: object, __: str, event: structlog.typing.EventDict) -> str:
@@ -42,7 +24,8 @@ def _brief(_: object, __: str, event: structlog.typing.EventDict) -> str:
     time = str(event.pop("timestamp", ""))[11:19]
     level = str(event.pop("level", "info"))
     name = event.pop("event", "")
-    event.pop("exception", None)
+    for left_out in ("exception", "logger"):  # the file has them
+        event.pop(left_out, None)
     detail = " ".join(f"{key}={_short(value)}" for key, value in event.items())
     mark = "" if level == "info" else f"{level}: "
     return f"{time} {mark}{name} {detail}".rstrip()

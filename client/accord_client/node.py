@@ -13,7 +13,6 @@ served after that too, unless the registry takes longer than `_COMPARE_WITHIN_S`
 Not covered: what is answered (`session`), and what is decided (`consent`).
 """
 
-import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,11 +22,19 @@ from time import monotonic
 import structlog
 
 from accord_client.bases import fetch_base
-from accord_client.contact import REGISTRY_GRACE_S, RegistryContact, endpoint_of
+from accord_client.contact import (
+    REGISTRY_GRACE_S,
+    RegistryContact,
+    endpoint_of,
+    forget_trouble,
+    note_trouble,
+)
 from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
-from accord_client.devices import DeviceChoice
+from accord_client.disk import has_room, is_unwritable
+from accord_client.limits import Limits
 from accord_client.link import FleetLink, Message
+from accord_client.queueing import require_turn
 from accord_client.reconciling import answered_elsewhere, behind, compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
@@ -35,6 +42,7 @@ from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, RunView
+from accord_common.backoff import Backoff, Told
 from accord_common.errors import (
     AccordError,
     ConflictError,
@@ -43,6 +51,7 @@ from accord_common.errors import (
     TransportError,
     VerificationError,
 )
+from accord_common.expiry import Daily, Term
 from accord_common.fields import now
 from accord_common.trust import REFRESH_EVERY
 from accord_common.trust import refresh as refresh_authorities
@@ -50,8 +59,9 @@ from accord_common.trust import refresh as refresh_authorities
 log = structlog.get_logger(__name__)
 
 
+_NO_LIMITS = Limits()
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
-_RECEIVE_WAIT_S = 60.0  # a link wakes by itself for a message and when it is closed
+_RECEIVE_WAIT_S = 15.0  # a link wakes by itself but where nothing comes: then it is asked why
 _WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
@@ -76,22 +86,22 @@ class Node:
         stores: the node's open folder; the caller holds `lock.only_daemon`.
         registry: an authenticated client.
         grace_s: how long runs go on without the registry.
-        device: where to train.
-        changed: called when a run begins or ends to be served here.
+        limits: what its institution lets it use.
     """
 
     stores: Stores
     registry: RegistryClient
     grace_s: float = REGISTRY_GRACE_S
-    device: DeviceChoice = DeviceChoice.CPU
+    limits: Limits = _NO_LIMITS
     changed: Callable[[], None] = lambda: None
-    _served: dict[str, _Served] = field(default_factory=dict)
+    served: dict[str, _Served] = field(default_factory=dict)
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _queued: threading.Event = field(default_factory=threading.Event)
     _asked: threading.Event = field(default_factory=threading.Event)
     _resumed: threading.Event = field(default_factory=threading.Event)
     _compared: threading.Event = field(default_factory=threading.Event)
+    _expiry: Daily = field(default_factory=Daily)
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -111,7 +121,7 @@ class Node:
         self._resume(contact)
         self._resumed.set()
         self._stop.wait()
-        for run_id in list(self._served):
+        for run_id in list(self.served):
             self._leave(run_id, "the node is shutting down")
         self._queued.set()
         self._compared.set()
@@ -123,10 +133,6 @@ class Node:
         """End `run`; safe in a signal handler and from any thread."""
         self._stop.set()
         self._asked.set()
-
-    def links(self) -> dict[str, bool]:
-        """Run that is served -> whether its aggregator sees this node now; from any thread."""
-        return {run: served.link.connected for run, served in list(self._served.items())}
 
     def _resume(self, contact: RegistryContact) -> None:
         """Serve what was accepted before this start."""
@@ -150,7 +156,7 @@ class Node:
                 inbox = self.registry.inbox(cursor, wait_s)
                 self._compare()
                 self._resumed.wait()
-                contact.heard()
+                self._heard(contact)
                 if monotonic() >= anew:
                     withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
                 if monotonic() >= authorities:
@@ -164,6 +170,7 @@ class Node:
                         raise
                     except Exception:  # one run's trouble is not the others'
                         log.exception("run-trouble", run=view.id)
+                self._expiry.look(self._terms, now())
                 self._follow_absent({view.id for view in inbox.runs})
                 if self.stores.state.queued():
                     self._queued.set()
@@ -179,12 +186,20 @@ class Node:
         while not self._stop.is_set():
             try:
                 if deliver(self.stores, self.registry):
-                    contact.heard()
+                    self._heard(contact)
                 pause.reset()
                 self._queued.wait()
                 self._queued.clear()
             except Exception as error:  # the queue outlives whatever the registry answers
                 pause.after("courier", error)
+
+    def _terms(self) -> list[Term]:
+        return self.stores.home.terms("accord-node renew")
+
+    def _heard(self, contact: RegistryContact) -> None:
+        if contact.heard():
+            for served in list(self.served.values()):
+                served.link.reconnect()  # to be asked again by an aggregator that went on
 
     def _compare(self) -> None:
         """Once: what a restored ledger has forgotten is known before anything rests on it."""
@@ -206,10 +221,10 @@ class Node:
         if FINAL_STATES & {view.state, known.state}:
             self._leave(view.id, f"the run is {view.state}")
             self.stores.rounds.erase(view.id)  # a final state is never left
-        elif view.stop_requested is not None and view.id in self._served:
-            self._served[view.id].session.stop("the coordinator asked that the run end")
+        elif view.stop_requested is not None and view.id in self.served:
+            self.served[view.id].session.stop("the coordinator asked that the run end")
         elif known.decision == "accept" and view.state in SERVED_STATES:
-            if view.id not in self._served:
+            if view.id not in self.served:
                 compare_run(self.stores, self.registry, view)
             self._serve(view.id, contact)
 
@@ -240,6 +255,9 @@ class Node:
         try:
             with self.stores.bases.held():
                 if verdict.decision == "accept":
+                    assert dataset is not None  # consent has seen to it
+                    most = self.limits.most_runs
+                    require_turn(self.stores, manifest.id, dataset.name, most)
                     fetch_base(self.stores, self.registry, manifest)
                 answer(self.stores, considered, verdict, view.state, now())
         except (NotFoundError, VerificationError, FormatError) as error:  # undecided
@@ -258,22 +276,27 @@ class Node:
             self._unanswerable[view.id] = view.manifest_hash
             log.error("base-not-kept", run=view.id, detail=str(error), fetched_again="at a restart")
             return
-        except ConflictError:  # the steward was faster, or is at it
+        except ConflictError as error:  # not now; or the steward was faster, or is at it
+            if dataset is not None and self.stores.state.run(manifest.id) is None:
+                self.stores.state.ask(
+                    manifest.id, view.manifest_hash, manifest.title, dataset.name, now()
+                )
+                log.info("run-waits", run=manifest.id, code=error.code, detail=error.message)
             return
         log.info("decided", run=manifest.id, decision=verdict.decision, code=verdict.code)
         self._queued.set()
 
     def _serve(self, run_id: str, contact: RegistryContact) -> None:
-        if run_id in self._served or self._stop.is_set():
+        if run_id in self.served or self._stop.is_set():
             return
-        session = Session(self.stores, run_id, check_registry=contact.check, device=self.device)
+        session = Session(self.stores, run_id, check_registry=contact.check, limits=self.limits)
         link = FleetLink(
             endpoint_of(session.manifest, self.stores.home), self.stores.home.flower_key()
         )
         thread = threading.Thread(
             target=self._answer, args=(session, link), name=f"run-{run_id[-6:]}", daemon=True
         )
-        self._served[run_id] = _Served(session, link, thread)
+        self.served[run_id] = _Served(session, link, thread)
         thread.start()
         self.changed()
         log.info("run-served", run=run_id, title=session.manifest.title)
@@ -283,26 +306,36 @@ class Node:
             self._talk(session, link)
         finally:
             link.close()
-            self._served.pop(session.manifest.id, None)
-            self.changed()
+            self.served.pop(session.manifest.id, None)
 
     def _talk(self, session: Session, link: FleetLink) -> None:
-        said: str | None = None  # a trouble that lasts is told once
+        said, run = "", session.manifest.id  # a trouble that lasts is told once
+        heard = False
         while not (session.over or self._stop.is_set()):
             try:
                 message = link.receive(_RECEIVE_WAIT_S)
                 if message is None:
+                    if session.may_return():
+                        link.reconnect()
                     continue
-                said = None
+                if not heard:
+                    forget_trouble(self.stores, run)
+                said, heard = "", True
                 self._reply(session, link, message)
             except TransportError as error:
                 if error.code == "link-closed":
                     return
                 if error.code != said:
-                    log.warning("aggregator-trouble", code=error.code, detail=error.message)
+                    told = {"code": error.code, "detail": error.message, "hint": error.hint}
+                    log.warning("aggregator-trouble", run=run, **told)
+                    if not link.connected:
+                        note_trouble(self.stores, run, error)
+                        heard = False
                 said = error.code
             except AccordError as error:  # the outbox takes no line: then nothing leaves
-                log.error("not-answered", run=session.manifest.id, code=error.code)
+                log.error("not-answered", run=run, code=error.code, detail=error.message)
+                if is_unwritable(error):
+                    self._leave_for_room(link)
             except Exception:
                 log.exception("session-error", run=session.manifest.id)
 
@@ -311,6 +344,14 @@ class Node:
         header, bulk = session.answer(message.header, message.bulk)
         self._queued.set()
         link.reply(header, bulk)
+        if session.starved:
+            self._leave_for_room(link)
+
+    def _leave_for_room(self, link: FleetLink) -> None:
+        """Hang up, so that nobody waits for this node, until its disk takes something again."""
+        folder = self.stores.home.path
+        log.error("disk-full", folder=str(folder), hint="Make room; the node comes back by itself.")
+        link.leave_until(lambda: has_room(folder))
 
     def _follow_absent(self, listed: set[str]) -> None:
         """The inbox lists runs that are not final: ask about those that it no longer lists."""
@@ -326,7 +367,7 @@ class Node:
 
     def _leave(self, run_id: str, reason: str) -> None:
         """End a session; it counts as served, and no other starts, until its thread has ended."""
-        served = self._served.get(run_id)
+        served = self.served.get(run_id)
         if served is None or served.left:
             return
         served.left = True
@@ -337,21 +378,23 @@ class Node:
 
 
 class _Pause:
-    """Growing, random pauses between attempts; each kind of trouble is logged."""
+    """Growing, random pauses between attempts; a trouble that lasts is logged once."""
 
     def __init__(self, stop: threading.Event) -> None:
         self._stop = stop
-        self._seconds = _FIRST_PAUSE_S
+        self._backoff = Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S)
+        self._told = Told()
 
     def reset(self) -> None:
-        self._seconds = _FIRST_PAUSE_S
+        self._backoff.reset()
+        if self._told.news(None):
+            log.info("registry-answers-again")
 
     def after(self, where: str, error: Exception) -> None:
         if self._stop.is_set():
             return
-        if isinstance(error, AccordError):
-            log.warning("registry-trouble", loop=where, code=error.code, detail=error.message)
-        else:
+        if not isinstance(error, AccordError):
             log.error("loop-error", loop=where, exc_info=error)
-        self._stop.wait(self._seconds * random.uniform(0.5, 1.5))
-        self._seconds = min(2 * self._seconds, _MOST_PAUSE_S)
+        elif self._told.news(error.code):
+            log.warning("registry-trouble", loop=where, code=error.code, detail=error.message)
+        self._stop.wait(self._backoff.pause_s())

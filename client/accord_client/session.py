@@ -11,11 +11,11 @@ in; so is an answer's outbox line; the receipt is queued with it. A run that is 
 end is on disk before its round is forgotten, and it has no session again.
 
 What leaves is an answer or a refusal. A refusal has a stable code; its message leaves only where it
-speaks of what the aggregator sent or all parties signed. Data, budget, and whatever failed after
-the table was opened, stay in the node's log; of such errors only the codes in `TOLD` leave, any
-other is `node-error`, so no code that a row or a task could choose says anything. An attempt that
-the budget does not cover is refused at R0, before any site is charged for it; the charge, which
-decides, is refused too. What was refused, and why, is in the node's own state for its steward.
+speaks of what the aggregator sent or all parties signed. What data, budget, and whatever failed
+after the table was opened, say is in no log, and leaves as `refusals` has it. An attempt that the
+budget, disk, memory or working hours do not cover is refused at R0, before any site is charged for
+it; the charge, which decides, is refused too. What was refused, and why, is in the node's own state
+for its steward.
 
 Not covered: the connection (`node`), and posting receipts (`delivery`).
 """
@@ -27,11 +27,14 @@ from datetime import datetime
 
 import structlog
 
+from accord_client.capacity import RETURNS, Capacity
 from accord_client.consent import spend_for
 from accord_client.contribution import Contribution, open_model
 from accord_client.deciding import caps_of, own_agreement
-from accord_client.devices import DeviceChoice
+from accord_client.disk import is_unwritable
+from accord_client.limits import Limits
 from accord_client.outbox import Kind, Place
+from accord_client.refusals import NODE_ERROR, told
 from accord_client.secagg import NodeSecAgg
 from accord_client.standing import Standing
 from accord_client.stores import Stores
@@ -60,23 +63,9 @@ from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
 log = structlog.get_logger(__name__)
 
 Bulk = Sequence[bytes]
+_NO_LIMITS = Limits()
 _Small = wire.Advertise | wire.Share | wire.Confirm | wire.Unmask
 
-_SILENT = "the node's log says why; only the institution's steward sees it"
-TOLD = {  # code -> the words that leave in the place of an error's own
-    "budget-exceeded": "the privacy budget of this site does not cover another attempt",
-    "already-charged": _SILENT,
-    "base-missing": _SILENT,
-    "dataset-changed": _SILENT,
-    "dataset-missing": _SILENT,
-    "ledger-broken": _SILENT,
-    "ledger-unwritable": _SILENT,
-    "no-cuda": _SILENT,
-    "round-decided": _SILENT,
-    "state-unwritable": _SILENT,
-    "task-code-differs": "the task installed here is not the code that the manifest names",
-}
-_NODE_ERROR = "node-error"
 _KINDS: dict[type[wire.Reply], Kind] = {
     wire.AdvertisementReply: "advertisement",
     wire.SharesReply: "shares",
@@ -119,7 +108,11 @@ class Session:
         run_id: a run that this node accepted and that is not over.
         check_registry: raises where the registry has been out of reach for too long.
         clock: the node's clock.
-        device: where to train.
+        limits: where to train, and what the attempt may take.
+
+    Attributes:
+        over: the aggregator said so.
+        starved: the last answer is what it is because the node's disk took no more.
     """
 
     def __init__(
@@ -129,7 +122,7 @@ class Session:
         *,
         check_registry: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = system_clock,
-        device: DeviceChoice = DeviceChoice.CPU,
+        limits: Limits = _NO_LIMITS,
     ) -> None:
         run = stores.state.run(run_id)
         if run is None or run.decision != "accept":
@@ -144,7 +137,9 @@ class Session:
         self._delegations = {
             site.party: _delegation(stores, site.delegation) for site in self.manifest.roster
         }
-        self._contribution = Contribution(stores, self.manifest, self._site, device)
+        self._capacity = Capacity(stores.home.path, limits)
+        self._held_back = False
+        self._contribution = Contribution(stores, self.manifest, self._site, self._capacity)
         self._secagg = NodeSecAgg(
             self.manifest,
             self.manifest_hash,
@@ -165,18 +160,38 @@ class Session:
             charged=stores.ledger.count(run=self.manifest_hash),
         )
         self.over = False
+        self.starved = False
 
     def stop(self, reason: str) -> None:
         """Refuse every further attempt."""
         self._standing.stop(reason)
 
+    def may_return(self) -> bool:
+        """Whether a refusal that only time mends is mended: once; then the node connects again."""
+        if not self._held_back:
+            return False
+        try:
+            self._capacity.check_hours(self._clock())
+            self._contribution.fits()
+        except AccordError:
+            return False
+        self._held_back = False
+        return True
+
     def answer(self, header: bytes, bulk: Bulk) -> tuple[bytes, tuple[bytes, ...]]:
         """Answer one message; never raises for what the aggregator or the data did."""
-        place = Place(self.manifest.id)
+        place, self.starved = Place(self.manifest.id), False
         try:
             request = wire.decode_request(header)
             if not isinstance(request, wire.Finish):
                 place = Place(self.manifest.id, request.round, request.attempt)
+            log.debug(
+                "asked",
+                run=self.manifest.id,
+                type=request.type,
+                round=place.round,
+                attempt=place.attempt,
+            )
             answer = self._handle(request, bulk, place)
         except _Concealed as hidden:
             answer = self._refuse(hidden.error, place, concealed=True)
@@ -184,8 +199,8 @@ class Session:
             concealed = isinstance(error, DataError | ConflictError | DamageError)
             answer = self._refuse(error, place, concealed=concealed)
         except Exception as error:  # no traceback and no message of a library's leaves the node
-            log.exception(_NODE_ERROR, run=self.manifest.id)
-            answer = self._refuse(AccordError(_NODE_ERROR, str(error)), place, concealed=True)
+            log.exception(NODE_ERROR, run=self.manifest.id)
+            answer = self._refuse(AccordError(NODE_ERROR, str(error)), place, concealed=True)
         return self._release(answer), tuple(answer.bulk)
 
     def _handle(self, request: wire.Request, bulk: Bulk, place: Place) -> _Answer:
@@ -210,7 +225,7 @@ class Session:
         match request:
             case wire.Advertise():
                 self._standing.check_next(round_, attempt)
-                self._check_budget(round_, attempt)
+                self._check_can(round_, attempt)
                 return wire.AdvertisementReply(envelope=self._secagg.advertise(round_, attempt))
             case wire.Share():
                 self._standing.check_next(round_, attempt)
@@ -293,13 +308,16 @@ class Session:
     def _keys_for(self, round_: int) -> Envelope | wire.Refusal:
         """R0 of the next round, or why this node will not be in it."""
         try:
-            self._check_budget(round_, 0)
+            self._check_can(round_, 0)
         except _Concealed as hidden:
             return self._told(hidden.error, round_, concealed=True)
         return self._secagg.advertise(round_, 0)
 
-    def _check_budget(self, round_: int, attempt: int) -> None:
-        """Raise where the charge of an attempt would be refused now; nothing is written."""
+    def _check_can(self, round_: int, attempt: int) -> None:
+        """Raise where an attempt, or its charge, would be refused now; nothing is written."""
+        with _concealing():
+            self._capacity.check_hours(self._clock())
+            self._contribution.fits()
         spend, caps = self._cost(round_, attempt)
         with _concealing():
             self._stores.ledger.check([spend], caps)
@@ -352,16 +370,16 @@ class Session:
 
     def _told(self, error: AccordError, round_: int | None, *, concealed: bool) -> wire.Refusal:
         """Log an error, keep it for the steward, and say what of it may leave."""
-        log.warning("refused", run=self.manifest.id, code=error.code, detail=error.message)
+        self.starved = is_unwritable(error)
+        self._held_back = self._held_back or error.code in RETURNS
+        words = {} if concealed else {"detail": error.message}  # a row's may be in a concealed one
+        log.warning("refused", run=self.manifest.id, code=error.code, **words)
         if round_ is not None and (concealed or isinstance(error, PolicyError)):
             try:
                 self._stores.state.refuse(self.manifest.id, round_, error.code, error.message)
             except AccordError as failed:  # it must not keep the refusal from those who wait for it
                 log.error("refusal-not-kept", code=failed.code, detail=failed.message)
-        if not concealed:
-            return wire.refusal(error)
-        code = error.code if error.code in TOLD else _NODE_ERROR
-        return wire.Refusal(code=code, message=TOLD.get(code, _SILENT))
+        return told(error, concealed=concealed)
 
     def _release(self, answer: _Answer) -> bytes:
         """Write the outbox line, then hand the header over."""

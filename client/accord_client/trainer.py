@@ -15,9 +15,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from accord_client.bases import Bases
+from accord_client.capacity import MOST_PART_BYTES
 from accord_client.data.rows import open_rows
 from accord_client.datasets import LocalDataset
 from accord_client.devices import DeviceChoice, find_device
+from accord_client.limits import Limits
 from accord_common.errors import PolicyError
 from accord_common.manifest import RunManifest, Site
 from accord_common.models.discovery import load_task, task_code
@@ -40,8 +42,9 @@ class Trainer:
         site: this institution's part of it.
         dataset: the table.
         bases: where the base of an adapted run lies.
-        threads: how many torch may use.
-        device: where to train.
+        limits: where to train, on how many cores.
+
+    `part_bytes` is how much a part's gradients may take; the caller may lower it.
     """
 
     def __init__(
@@ -50,16 +53,14 @@ class Trainer:
         site: Site,
         dataset: LocalDataset,
         bases: Bases,
-        *,
-        threads: int = 1,
-        device: DeviceChoice = DeviceChoice.CPU,
+        limits: Limits,
     ) -> None:
         self._manifest = manifest
         self._bases = bases
         self._site = site
         self.dataset = dataset
-        self._threads = threads
-        self._device = device
+        self._limits = limits
+        self.part_bytes = MOST_PART_BYTES
         self._checked = False
         self._built: tuple[Task, nn.Module] | None = None
         self._opened: tuple[frozenset[str], Encoded] | None = None
@@ -106,17 +107,26 @@ class Trainer:
 
         (task, module), table = self._build(), self._open(opted_out)
         plan = local_plan(self._manifest, self._site, self.dataset.size)
-        private = self._manifest.privacy == "dp"
-        train_round = train.train_round if private else plain.train_round
-        return train_round(
+        threads, device = self._limits.threads, find_device(self._limits.device)
+        if self._manifest.privacy == "none":  # no gradient by row, so no parts of them
+            return plain.train_round(
+                task, module, model, table, plan, threads=threads, device=device
+            )
+        return train.train_round(
             task,
             module,
             model,
             table,
             plan,
-            threads=self._threads,
-            device=find_device(self._device),
+            threads=threads,
+            device=device,
+            part_bytes=self.part_bytes,
         )
+
+    @property
+    def opened(self) -> bool:
+        """Whether the rows are in memory."""
+        return self._opened is not None
 
     def _build(self) -> tuple[Task, nn.Module]:
         if self._built is None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from accord_common.errors import TransportError
+from accord_common.fields import CLOCK_TOLERANCE_S
 from accord_common.network.certificates import read
 from accord_common.network.connect import Unconnected, connect
 from accord_common.network.faults import Layer, key_fault
@@ -27,6 +28,11 @@ from accord_common.parcel import MAX_OBJECT_BYTES
 
 _CALL_S = 60.0  # without a byte taken or given
 _PIECE_BYTES = 64 << 10  # one write; its time limit is for the whole of it: 2 s at 256 kbit/s
+_HINTS = {
+    "node-clock-skew": f"This machine's clock is more than {CLOCK_TOLERANCE_S} s from the "
+    "aggregator's: set it, best by NTP; the node then comes in by itself.",
+    "aggregator-disk-full": "Whoever runs the aggregator must make room; the node tries again.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,10 @@ class Wire:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last call; infinity once the connection is closed."""
+        """Seconds since the last request went out; infinity once the connection is closed.
+
+        Not since its answer came: the other end may have had that off its hands long before.
+        """
         return time.monotonic() - self._used if self._http.sock is not None else math.inf
 
     def set_timeout(self, seconds: float) -> None:
@@ -108,8 +117,10 @@ class Wire:
         """Send the pieces of one body; return the body of the response."""
         response = self.post(path, pieces)
         with unreachable():
+            declared = response.length
             body = response.read(MAX_OBJECT_BYTES)
-        self._used = time.monotonic()
+            if declared is not None and len(body) < min(declared, MAX_OBJECT_BYTES):
+                raise ConnectionResetError(f"{len(body)} of {declared} bytes came")
         return body
 
     def post(self, path: str, pieces: Sequence[bytes]) -> http.client.HTTPResponse:
@@ -125,12 +136,14 @@ class Wire:
         }
         with unreachable():
             self._http.request("POST", path, body=_cut_small(pieces), headers=headers)
+            self._used = time.monotonic()
             response = self._response = self._http.getresponse()
             if response.status == http.HTTPStatus.OK:
                 return response
             code = _code(response.read(1 << 10))
         self.close()
-        raise TransportError(code, f"the aggregator answers {path} with {response.status}")
+        told = f"the aggregator answers {path} with {response.status}"
+        raise TransportError(code, told, hint=_HINTS.get(code, ""))
 
     def cut(self) -> None:
         """Hang up, also under a read in another thread."""

@@ -197,22 +197,45 @@ def fetch_result(lookup: Lookup, result_hash: str, run: VerifiedRun) -> Verified
     envelope.verify([run.manifest.aggregator.receipt_key])
     result = RunResult.from_bytes(envelope.payload)
     _check_manifest(result.manifest, run)
+    receipts = fetch_receipts(lookup, result.previous, run)
+    model, rounds = _left(receipts, run)
+    if result.rounds != rounds:
+        raise VerificationError(
+            "wrong-round-count", f"the result says {result.rounds} rounds, receipts show {rounds}"
+        )
+    if result.model is not None and result.model != model:
+        raise VerificationError("broken-model-chain", "the result names another model")
+    return VerifiedResult(result, result_hash, receipts)
+
+
+def fetch_receipts(lookup: Lookup, head: str, run: VerifiedRun) -> tuple[AggregatorReceipt, ...]:
+    """Follow the aggregator's receipts from the newest back to the manifest; oldest first.
+
+    Guarantees: as for `fetch_result`. Whether there is a newer one, they do not tell.
+
+    Args:
+        lookup: brings an envelope by hash.
+        head: the newest receipt's hash, or the manifest's where there is none.
+        run: the run.
+
+    Raises:
+        VerificationError: as for `fetch_result`.
+    """
     receipts: list[AggregatorReceipt] = []
-    previous = result.previous
-    while previous != run.manifest_hash:
+    while head != run.manifest_hash:
         if len(receipts) == run.manifest.max_attempts_total:
             raise VerificationError(
                 "too-many-attempts",
                 f"over {run.manifest.max_attempts_total} receipts, more than the manifest allows",
             )
-        step = fetch(lookup, previous, AGGREGATOR_RECEIPT)
+        step = fetch(lookup, head, AGGREGATOR_RECEIPT)
         step.verify([run.manifest.aggregator.receipt_key])
         receipts.append(AggregatorReceipt.from_bytes(step.payload))
         _check_manifest(receipts[-1].manifest, run)
-        previous = receipts[-1].previous
+        head = receipts[-1].previous
     receipts.reverse()
-    _check_models(result, receipts, run)
-    return VerifiedResult(result, result_hash, tuple(receipts))
+    _left(receipts, run)
+    return tuple(receipts)
 
 
 def verify_evaluation(envelope: Envelope, run: VerifiedRun, result: VerifiedResult) -> Evaluation:
@@ -239,9 +262,8 @@ def _check_manifest(named: str, run: VerifiedRun) -> None:
         raise VerificationError("wrong-manifest", f"a record of run {named[:16]} in another chain")
 
 
-def _check_models(
-    result: RunResult, receipts: Sequence[AggregatorReceipt], run: VerifiedRun
-) -> None:
+def _left(receipts: Sequence[AggregatorReceipt], run: VerifiedRun) -> tuple[str, int]:
+    """The last model, and how many rounds are complete; each starts where the one before ended."""
     model, rounds = run.manifest.initial_model, 0
     for receipt in receipts:
         if receipt.model_before != model or receipt.round != rounds:
@@ -252,9 +274,4 @@ def _check_models(
             )
         if receipt.model_after is not None:
             model, rounds = receipt.model_after, rounds + 1
-    if result.rounds != rounds:
-        raise VerificationError(
-            "wrong-round-count", f"the result says {result.rounds} rounds, receipts show {rounds}"
-        )
-    if result.model is not None and result.model != model:
-        raise VerificationError("broken-model-chain", "the result names another model")
+    return model, rounds

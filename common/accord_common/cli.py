@@ -8,6 +8,7 @@ something wrong.
 import contextlib
 import io
 import json
+import logging
 import os
 import sys
 import traceback
@@ -134,6 +135,7 @@ def run_app(app: typer.Typer) -> NoReturn:
             # Not its default, which prints local variables, a passphrase among them.
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
         ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=lambda *_: structlog.PrintLogger(LOG),
     )
     try:

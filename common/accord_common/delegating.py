@@ -48,6 +48,11 @@ class Renewed:
     posted: bool
 
 
+def is_exchanging(home: Home) -> bool:
+    """Whether an exchange of keys was cut off, which the next `renew` goes on with."""
+    return (home.path / NEXT / "node.pem").exists()
+
+
 def head_of(home: Home, registry: RegistryClient) -> Head:
     """What the registry has newest; the folder's own where the registry knows no token of it."""
     try:
@@ -115,7 +120,7 @@ def renew(
         shutil.rmtree(coming)
         raise
     replace_file(coming / POSTED, b"")
-    rotated = (coming / "node.pem").exists()
+    rotated = is_exchanging(home)
     install_next(home.path)
     return Renewed(Delegation.from_bytes(envelope.payload), envelope.hash, rotated, posted)
 

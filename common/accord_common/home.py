@@ -16,7 +16,10 @@ is refused; a delegation that the registry has is in force here with the next op
 process that renewed it died.
 """
 
+import os
+import secrets
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -26,6 +29,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.enrolment import DELEGATION, Delegation, verify_delegation
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import FormatError, UsageError
+from accord_common.expiry import ROTATE_CA, Term, of_certificates, of_delegation
 from accord_common.fields import (
     FlowerPublicKey,
     Hash,
@@ -185,6 +189,14 @@ class Home:
         profile = self.profile
         return verify_delegation(envelope, identity_key=profile.identity_key, party=profile.party)
 
+    def terms(self, renew: str) -> list[Term]:
+        """What ends here: the delegation, which `renew` renews, and the pinned authorities."""
+        body = Delegation.from_bytes(self.delegation().payload)
+        found = [of_delegation(body, self.profile.name, renew)]
+        if self.ca_path.exists():
+            found += of_certificates(self.ca_path, "the authority in", ROTATE_CA)
+        return found
+
     def revocation(self) -> Envelope | None:
         """The institution's revocation of all that was delegated so far, if there is one."""
         try:
@@ -273,4 +285,7 @@ def install_next(path: Path) -> None:
             if (coming / name).exists():
                 replace_file(path / name, (coming / name).read_bytes())
     (path / "revocation.json").unlink(missing_ok=True)
-    shutil.rmtree(coming, ignore_errors=True)
+    gone = path / f".{NEXT}.{secrets.token_hex(8)}"
+    with suppress(FileNotFoundError):  # another process of this party was faster
+        os.replace(coming, gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -41,6 +41,7 @@ from accord_server.ca import (
 )
 
 SERVER_DAYS = 397  # the longest that browsers accept
+RENEW = "accord ca renew"  # what whoever keeps the authority runs
 _ISSUED = "issued.jsonl"
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 
@@ -117,6 +118,21 @@ def issued_under(chain_pem: bytes, bundle_pem: bytes) -> bool:
     return any(issued_by(leaf, authority) for authority in (*trusted, *vouched))
 
 
+def check_dates(path: Path, moment: datetime) -> None:
+    """Refuse to show a certificate that nobody accepts any more.
+
+    Raises:
+        TransportError: `certificate-expired`.
+    """
+    until = load_certificate(path.read_bytes()).not_valid_after_utc
+    if until <= moment:
+        raise TransportError(
+            "certificate-expired",
+            f"{path} was valid until {format_time(until)}",
+            hint=f"Whoever keeps the authority renews it: {RENEW} FILE",
+        )
+
+
 def reload_certificate(context: ssl.SSLContext | None, certificate: Path, key: Path) -> None:
     """Have a server's context show what its files hold now; one that does not fit changes nothing.
 
@@ -143,8 +159,18 @@ def _server(
     moment: datetime,
 ) -> x509.Certificate:
     authority, signer = open_ca(folder)
+    left = authority.not_valid_after_utc - moment
+    if left <= timedelta():
+        raise UsageError(
+            "ca-expired",
+            f"the authority in {folder} was valid until "
+            f"{format_time(authority.not_valid_after_utc)}",
+            hint="Make another with accord ca init, and invite everybody anew; next time, in "
+            "time: accord ca rotate",
+        )
+    span = min(timedelta(days=SERVER_DAYS), left)
     return (
-        builder(subject, authority.subject, key, moment, timedelta(days=SERVER_DAYS))
+        builder(subject, authority.subject, key, moment, span)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

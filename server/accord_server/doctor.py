@@ -61,7 +61,7 @@ def _advertised(home: Home) -> Iterator[Check]:
         host, _, number = offer.address.rpartition(":")
         way = home.network().route(host, int(number))
         trusted = trusting(home.ca_path.read_bytes())
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("aggregator", "setting", error)
         return
     yield from walk("aggregator", host, int(number), way, trusted, now(), offer.tls_spki)

@@ -1,8 +1,12 @@
-"""A relay between nodes and an aggregator that counts what passes, and changes nothing."""
+"""A relay between nodes and an aggregator that counts what passes, and changes nothing.
+
+It may be `cut`: then it takes connections and bytes, as a network's buffers do, and passes on none.
+"""
 
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Self
 
 _READ_BYTES = 1 << 18
@@ -23,11 +27,22 @@ class Relay:
         self.down = self.up = 0
         self._target = 0
         self._lock = threading.Lock()
+        self._flowing = threading.Event()
+        self._flowing.set()
 
     def open(self, target: int) -> None:
         """Pass on to this port from now."""
         self._target = target
         threading.Thread(target=self._accept, daemon=True).start()
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """Pass on nothing meanwhile; what was on its way arrives afterwards."""
+        self._flowing.clear()
+        try:
+            yield
+        finally:
+            self._flowing.set()
 
     def __enter__(self) -> Self:
         return self
@@ -48,15 +63,20 @@ class Relay:
                     continue
                 for side in (node, aggregator):
                     side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                for source, sink in ((node, aggregator), (aggregator, node)):
-                    up = source is node
-                    threading.Thread(
-                        target=self._pass, args=(source, sink, up), daemon=True
-                    ).start()
+                threading.Thread(target=self._join, args=(node, aggregator), daemon=True).start()
+
+    def _join(self, node: socket.socket, aggregator: socket.socket) -> None:
+        """Pass both ways until both have ended."""
+        with node, aggregator:
+            down = threading.Thread(target=self._pass, args=(aggregator, node, False), daemon=True)
+            down.start()
+            self._pass(node, aggregator, True)
+            down.join()
 
     def _pass(self, source: socket.socket, sink: socket.socket, up: bool) -> None:
         with suppress(OSError):
             while data := source.recv(_READ_BYTES):
+                self._flowing.wait()
                 with self._lock:
                     if up:
                         self.up += len(data)

@@ -4,7 +4,6 @@ import shutil
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -28,17 +27,7 @@ SECRET = "of the backup alone"
 
 
 @pytest.fixture
-def _cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As strong as ever in the product; here a dozen of them would cost seconds."""
-    for module in ("accord_common.sealed_key", "accord_client.sealed_stream"):
-        monkeypatch.setattr(
-            f"{module}.stretch",
-            lambda passphrase, salt: sha256(salt + passphrase.encode()).digest(),
-        )
-
-
-@pytest.fixture
-def scene(tmp_path: Path, _cheap_passphrases: None) -> Scene:
+def scene(tmp_path: Path, cheap_passphrases: None) -> Scene:
     return Scene(tmp_path)
 
 

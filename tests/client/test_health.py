@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from accord_client.health import examine
 from accord_common.checks.check import Check
 from accord_common.enrolment import OFFER, Offer
 from accord_common.envelope import sign
-from accord_common.fields import now
+from accord_common.fields import format_time, now
+from accord_common.files import replace_file
 from accord_common.home import Home
 from accord_common.network.settings import NetworkFile
 from tests.client.institutions import Institutions, make_institutions
@@ -92,3 +94,22 @@ def test_no_bundle_makes_another_authority_good_for_an_aggregator(
             (home.path / "network.json").unlink()
     assert (found.layer, found.ok) == ("tls", False) and "'authority'" in found.detail
     assert proxy.seen  # it went through it
+
+
+def test_a_delegation_that_ends_is_told_of_before_and_after(tmp_path: Path) -> None:
+    three = make_institutions(tmp_path)
+    party = three.parties[0]
+    home, actor = three.homes[party], three.actor(party)
+    assert expiry(home) == []
+    for days, ok in ((12, True), (-1, False)):
+        until = format_time(now() + timedelta(days=days))
+        begin = format_time(now() - timedelta(days=300))
+        changed = actor.delegation(valid_from=begin, valid_until=until)
+        replace_file(home.path / "delegation.json", changed.to_bytes())
+        (found,) = expiry(home)
+        assert (found.ok, found.remedy) == (ok, "accord-node renew")
+        assert until in found.detail and actor.name in found.detail
+
+
+def expiry(home: Home) -> list[Check]:
+    return [check for check in examine(home) if check.name == "expiry"]

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from accord_client.link import FleetLink
-from accord_client.wire import Endpoint
+from accord_client.wire import Endpoint, Wire
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.identity import FlowerKey
 from accord_common.parcel import MAX_HEADER_BYTES
-from accord_server.aggregator.transport import Joined, Outgoing
+from accord_common.tls import trusting
+from accord_server.aggregator.transport import Joined, Lost, Outgoing
 from tests.fleet import HOST, Certificates, answer, echo, site, until
 
 
@@ -142,6 +143,43 @@ def test_a_server_that_talks_nonsense_ends_no_node(tmp_path: Path, said: bytes) 
             assert not link.connected
 
 
+def test_a_connection_idles_from_its_request_not_from_a_slow_answer(tmp_path: Path) -> None:
+    """The aggregator hangs up on an idle one; its clock starts when the answer leaves its hands."""
+    certificates = Certificates.make(tmp_path)
+    slow_s = 0.3
+
+    def serve(connection: ssl.SSLSocket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na")
+        threading.Event().wait(slow_s)
+        connection.sendall(b"b")
+        connection.recv(1)
+
+    with server(certificates, serve) as port:
+        endpoint = certificates.endpoint(port)
+        wire = Wire(endpoint, trusting(endpoint.ca_pem), dict)
+        wire.connect()
+        assert wire.call("/", [b""]) == b"ab"
+        assert wire.idle_s >= slow_s
+        wire.close()
+
+
+def test_an_answer_that_is_cut_off_is_no_answer(tmp_path: Path) -> None:
+    certificates = Certificates.make(tmp_path)
+
+    def serve(connection: ssl.SSLSocket) -> None:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort")
+
+    with server(certificates, serve) as port:
+        endpoint = certificates.endpoint(port)
+        wire = Wire(endpoint, trusting(endpoint.ca_pem), dict)
+        wire.connect()
+        with pytest.raises(TransportError, match="5 of 9 bytes came"):
+            wire.call("/", [b""])
+        wire.close()
+
+
 def test_a_link_can_be_closed_while_a_server_keeps_it_waiting(tmp_path: Path) -> None:
     certificates = Certificates.make(tmp_path)
     with socket.create_server((HOST, 0)) as silent:  # accepts, and never says a word
@@ -196,6 +234,26 @@ def test_a_line_that_falls_silent_is_given_up(
     monkeypatch.setattr("accord_server.aggregator.listener.ALIVE_S", 60.0)
     with site(tmp_path, ("a",)) as made, made.node("a"):
         until(made.transport, lambda event: event != Joined("a"))
+        until(made.transport, lambda event: event == Joined("a"))
+
+
+def test_a_node_may_leave_until_it_can_answer_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("accord_client.link._ASKED_EVERY_S", 0.01)
+    asked, may_come = threading.Semaphore(0), threading.Event()
+
+    def may() -> bool:
+        asked.release()
+        return may_come.is_set()
+
+    with site(tmp_path, ("a",)) as made, made.node("a") as link:
+        link.leave_until(may)
+        until(made.transport, lambda event: isinstance(event, Lost))
+        for _ in range(3):
+            assert asked.acquire(timeout=10)
+        assert not link.connected
+        may_come.set()
         until(made.transport, lambda event: event == Joined("a"))
 
 

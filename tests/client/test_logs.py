@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from accord_client import logs
+from accord_common.logs import LogFile
 from tests.logging_state import logs_restored
 
 
@@ -17,7 +18,7 @@ def test_file_and_terminal_hold_no_secret(
 ) -> None:
     secret = f"accord_{secrets.token_urlsafe(32)}"
     with logs_restored():
-        logs.configure(tmp_path)
+        logs.configure(LogFile(tmp_path / logs.FILE))
         structlog.get_logger("accord").info("update-ready", round=3, token=secret)
         logging.getLogger("a library").warning("sent Authorization: Bearer %s", secret)
         try:
@@ -31,7 +32,7 @@ def test_file_and_terminal_hold_no_secret(
     ready, sent, failed = map(json.loads, text.splitlines())
     assert ready.items() >= {"event": "update-ready", "round": 3, "level": "info"}.items()
     assert sent["event"].startswith("sent Authorization: Bearer")
-    assert "in test_file_and_terminal" in failed["exception"]
+    assert "test_file_and_terminal" in str(failed["exception"])
     first, _, last = brief.splitlines()
     assert first.endswith("update-ready round=3 token=[redacted]")
     assert last.endswith("error: session-error")  # a traceback is for the file

@@ -21,7 +21,9 @@ import torch
 from accord_client import outbox
 from accord_client.agreements import Agreements
 from accord_client.devices import DeviceChoice
-from accord_client.session import _SILENT, Session
+from accord_client.limits import Limits
+from accord_client.refusals import SILENT
+from accord_client.session import Session
 from accord_client.stores import Stores
 from accord_client.training.train import LocalPlan
 from accord_common import wire
@@ -405,9 +407,18 @@ def test_a_refusal_leaves_though_the_state_takes_no_note_of_it(bench: Bench) -> 
     assert bench.charged() == []
 
 
+def test_a_disk_that_takes_nothing_is_known_until_it_does(bench: Bench) -> None:
+    bench.stores.state._db.execute("PRAGMA query_only = ON")
+    assert bench.refusal(0, 0).code == "state-unwritable"
+    assert bench.session.starved
+    bench.stores.state._db.execute("PRAGMA query_only = OFF")
+    bench.serve(0, 1)
+    assert not bench.session.starved
+
+
 def test_a_device_that_is_gone_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    bench.session = Session(bench.stores, bench.run, device=DeviceChoice.CUDA)
+    bench.session = Session(bench.stores, bench.run, limits=Limits(device=DeviceChoice.CUDA))
     assert bench.refusal(0, 0).code == "no-cuda"
     assert bench.charged() == []
 
@@ -468,7 +479,7 @@ def test_what_fails_after_the_table_was_opened_tells_nothing(
 
     monkeypatch.setattr("accord_client.training.train.train_round", explode)
     refused = bench.refusal(0, 0)
-    assert (refused.code, refused.message) == ("node-error", _SILENT)
+    assert (refused.code, refused.message) == ("node-error", SILENT)
     assert bench.charged() == [(0, 0)]
 
 
@@ -527,7 +538,7 @@ def test_a_damaged_file_of_the_node_is_not_named_to_the_aggregator(
     with pytest.raises(Refused) as caught:
         bench.train(attempt)
     told = "ledger-broken" if file == "ledger.db" else "node-error"
-    assert (caught.value.code, caught.value.message) == (told, _SILENT)
+    assert (caught.value.code, caught.value.message) == (told, SILENT)
 
 
 def test_finish_needs_the_receipt_key(bench: Bench) -> None:

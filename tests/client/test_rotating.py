@@ -21,7 +21,7 @@ from tests.client.test_reconciling import Scene
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+def scene(tmp_path: Path, cheap_passphrases: None) -> Scene:
     return Scene(tmp_path)
 
 
@@ -63,7 +63,7 @@ def test_what_the_old_key_signed_still_holds_and_its_runs_are_left(scene: Scene)
     key = exchange(scene)
     home = Home.open(scene.home.path)
     with open_stores(home) as stores:
-        assert (stores.key.public, stores.keys) == (key.public, {old, key.public})
+        assert (stores.key.public, stores.keys) == (key.public, frozenset({old, key.public}))
         clear(stores, now())
         (run,) = stores.state.runs()
         assert (run.decision, run.code) == ("refuse", "key-exchanged")

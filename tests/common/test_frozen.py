@@ -10,7 +10,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
-from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, Enrolment, Offer
+from accord_common.enrolment import (
+    DELEGATION,
+    ENROLMENT,
+    OFFER,
+    REVOCATION,
+    Delegation,
+    Enrolment,
+    Offer,
+    Revocation,
+)
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import Record
 from accord_common.identity import SigningKey
@@ -64,6 +73,7 @@ SHAMIR: list[dict[str, Any]] = json.loads((VECTORS / "shamir.json").read_text())
 KINDS: dict[str, type[Record]] = {
     ENROLMENT: Enrolment,
     DELEGATION: Delegation,
+    REVOCATION: Revocation,
     AGREEMENT: Agreement,
     WITHDRAWAL: Withdrawal,
     MANIFEST: RunManifest,

@@ -44,7 +44,7 @@ def shown(federation: Federation, run: str) -> tuple[Any, Any, str]:
     with Home.open(federation.coordinator.home / "accord").registry() as client:
         view, rounds = client.run(run), client.rounds(run)
         verified = desk.verified_run(client, view)
-        text = run_text.run(view, verified, desk.verified_result(client, verified), rounds)
+        text = run_text.run(view, verified, desk.verified_result(client, verified), rounds, {})
     Console(file=out, width=200).print(text)
     return view, rounds, out.getvalue()
 

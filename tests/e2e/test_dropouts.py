@@ -12,18 +12,12 @@ from typing import Any
 
 import pytest
 
-from accord_common.chain import fetch_result, fetch_run
-from accord_common.envelope import Envelope
-from accord_common.errors import NotFoundError
-from accord_common.home import Home
-from accord_common.receipts import RESULT, AggregatorReceipt
 from accord_server.demo.federation import Federation
-from accord_server.demo.processes import Actor
 from tests import federations
+from tests.chaos.checking import audited, party_of
 from tests.e2e import monitoring
 from tests.e2e.killing import BEFORE, RunEnded, kill_at
 from tests.known.installing import TASK
-from tests.known.sums import check_sums, tables_of
 
 ROUNDS = 10
 SLOW = {"name": "mlp", "hidden": [1700, 1700]}  # 2.9e6 numbers: a restart lasts a few rounds only
@@ -53,29 +47,6 @@ def watch(federation: Federation, run: str) -> Iterator[dict[str, Any]]:
     """What a run's coordinator sees of it, as it comes."""
     home = federation.coordinator.home / "accord"
     return federation.services.follow(federation.coordinator, "run", "watch", run, "--home", home)
-
-
-def party_of(node: Actor) -> str:
-    """A node's party id."""
-    return Home.open(node.home / "accord").profile.party
-
-
-def audited(federation: Federation, run: str) -> tuple[AggregatorReceipt, ...]:
-    """The receipts of a run, verified from its result to its manifest; every sum is exact."""
-    with Home.open(federation.coordinator.home / "accord").registry() as client:
-
-        def lookup(record_hash: str) -> Envelope:
-            try:
-                return client.record(record_hash)
-            except NotFoundError:
-                return client.agreement(record_hash).envelope
-
-        verified = fetch_run(lookup, client.run(run).manifest_hash)
-        (result,) = client.records(kind=RESULT, run=run)
-        receipts = fetch_result(lookup, result.envelope.hash, verified).receipts
-        initial = client.get_blob(verified.manifest.initial_model)
-    check_sums(verified.manifest, initial, receipts, tables_of(federation))
-    return receipts
 
 
 @pytest.mark.parametrize("stage", BEFORE)

@@ -56,6 +56,7 @@ def outside(
             shares,
             federations.synthetic_schema(),
             addresses={name: f"{host}:{gateway.port}" for name, host in at.items()},
+            aggregator_at=f"{HOST}:{port}",
         )
         through, around = inside(gateway.port), here(gateway.port)
         federation.nodes = [replace(node, wrap=through) for node in federation.nodes]
@@ -65,7 +66,7 @@ def outside(
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]
         federation.agree({**federations.terms(), "datasets": datasets})
-        federation.start_aggregator(f"{HOST}:{port}")
+        federation.start_aggregator()
         federation.start_nodes()
         yield federation, gateway
 
@@ -88,7 +89,7 @@ def test_a_run_through_a_proxy_that_is_the_only_way(
                 lambda _: lambda command: network.wrap(command, *apart),
                 lambda _: lambda command: ["env", in_url, *command],
             ) as (federation, gateway):
-                end = federations.complete(federation, rounds=2)[-1]
+                end = federations.complete(federation, rounds=1)[-1]
                 node = federation.nodes[0]
                 checked = federation.at(node, "check")
                 doctored = federation.office("doctor")

@@ -1,5 +1,6 @@
 """Install the task `known-vectors` for processes; the test's own process stays as it is."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ def install(folder: Path) -> None:
     )
 
 
-def having(actor: Actor, folder: Path) -> Actor:
-    """The same actor, whose commands also find what is installed in `folder`."""
-    return replace(actor, wrap=lambda command: ["env", f"PYTHONPATH={folder}", *command])
+def having(actor: Actor, *folders: Path) -> Actor:
+    """The same actor, whose commands also find what is installed in `folders`."""
+    found = f"PYTHONPATH={os.pathsep.join(map(str, folders))}"
+    return replace(actor, wrap=lambda command: ["env", found, *command])

@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from accord_client.session import _SILENT, TOLD
+from accord_client.capacity import RETURNS
+from accord_client.refusals import SILENT, TOLD
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 
@@ -238,8 +239,8 @@ FIELDS: dict[str, Rule] = {
     **_type("update"),
     "update.next": _always(None),
     "update.next.type": _always("refusal"),
-    "update.next.code": _always("budget-exceeded"),
-    "update.next.message": _always(TOLD["budget-exceeded"]),
+    "update.next.code": _always("budget-exceeded", *sorted(RETURNS)),
+    "update.next.message": _always(*(TOLD[code] for code in ("budget-exceeded", *sorted(RETURNS)))),
     "chunk": Rule("cipher", _words),
     **_of("confirmation", _MESSAGE, model=HASH, cohort=HASH, sharers=HASH, uploads=HASH),
     **_type("confirmation"),
@@ -249,7 +250,7 @@ FIELDS: dict[str, Rule] = {
     "unmasking.sealed": Rule("cipher", _answers),
     **_type("refusal"),
     "refusal.code": _always(*TOLD, "node-error"),
-    "refusal.message": _always(*TOLD.values(), _SILENT),
+    "refusal.message": _always(*TOLD.values(), SILENT),
     **_type("done"),
     # Flower's frame around them
     "public_key": _own("flower.public_key"),

@@ -16,7 +16,7 @@ from accord_common.errors import AccordError
 from accord_common.fields import now
 from accord_common.network.settings import Network
 from accord_server.ca import CA_KEY, authorities, create_ca, fingerprint, load_certificate
-from accord_server.certificates import issue, issued, issued_under, renew
+from accord_server.certificates import check_dates, issue, issued, issued_under, renew
 from accord_server.registry.server import Server
 from accord_server.registry.setup import initialise
 from accord_server.rotation import retire_ca, rotate_ca
@@ -26,9 +26,10 @@ from tests.server.registry.stack import free_port, serving, settings_in
 @pytest.fixture
 def ca(tmp_path: Path) -> Path:
     create_ca(tmp_path / "ca", "Test CA", now())
-    made = ("server.pem", "server.key")
-    issue(tmp_path / "ca", ["127.0.0.1", "a.example"], *(tmp_path / "ca" / n for n in made), now())
-    return tmp_path / "ca"
+    folder = tmp_path / "ca"
+    hosts = ["127.0.0.1", "a.example"]
+    issue(folder, hosts, folder / "server.pem", folder / "server.key", now())
+    return folder
 
 
 def refusal(call: object) -> str:
@@ -165,3 +166,12 @@ def test_a_rotation_that_dies_leaves_one_authority_or_the_other(ca: Path, named:
     if not named:
         rotate_ca(ca, now())
         assert len(authorities(ca)) == 2
+
+
+def test_nothing_is_issued_beyond_its_authority_and_nothing_shown_that_is_over(ca: Path) -> None:
+    end = authorities(ca)[-1].not_valid_after_utc
+    made = renew(ca, ca / "server.pem", end - timedelta(days=10))
+    assert made.expires == end
+    check_dates(ca / "server.pem", end - timedelta(seconds=1))
+    assert refusal(lambda: check_dates(ca / "server.pem", end)) == "certificate-expired"
+    assert refusal(lambda: renew(ca, ca / "server.pem", end)) == "ca-expired"

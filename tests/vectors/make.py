@@ -43,6 +43,12 @@ BODIES: dict[str, Any] = {
         "valid_from": TIME,
         "valid_until": "2027-01-31T12:00:00Z",
     },
+    "revocation": {
+        "previous": HASH,
+        "party": IDS[0],
+        "reason": "the server was stolen",
+        "created": TIME,
+    },
     "withdrawal": {
         "agreement": HASH,
         "party": IDS[0],

@@ -22,6 +22,7 @@ from accord_client.cli import (
     outbox,
     reconcile,
     run,
+    support,
     trial,
 )
 from accord_common.cli import run_app
@@ -61,6 +62,7 @@ app.command("backup", epilog=backup.BACKUP_EXAMPLE)(backup.backup)
 app.command("restore", epilog=backup.RESTORE_EXAMPLE)(backup.restore)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
 app.add_typer(outbox.app, name="outbox")
+app.command("support-bundle", epilog=support.EXAMPLE)(support.support_bundle)
 
 
 def main() -> NoReturn:

@@ -6,14 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 from accord_client.cli.options import (
     DEFAULT_HOME,
-    DeviceOption,
+    CoresOption,
     HomeOption,
+    HoursOption,
+    MemoryOption,
     MetricsFileOption,
     MetricsPushOption,
+    MostRunsOption,
+    StartDeviceOption,
     open_home,
 )
-from accord_client.devices import DeviceChoice
 from accord_common.cli import Format, FormatOption, emit, table
+from accord_common.logs import (
+    LOG_BACKUPS,
+    LOG_MIB,
+    DebugOption,
+    LogBackupsOption,
+    LogFile,
+    LogFileOption,
+    LogSizeOption,
+)
+
+RENEW = "accord-node renew"
 
 if TYPE_CHECKING:
     from accord_client.stores import Stores
@@ -24,7 +38,15 @@ STATUS_EXAMPLE = "Example: accord-node status --format json"
 
 def start(
     home: HomeOption = DEFAULT_HOME,
-    device: DeviceOption = DeviceChoice.CPU,
+    device: StartDeviceOption = None,
+    cores: CoresOption = None,
+    memory_mib: MemoryOption = None,
+    hours: HoursOption = None,
+    most_runs: MostRunsOption = None,
+    log_file: LogFileOption = None,
+    log_mib: LogSizeOption = LOG_MIB,
+    log_backups: LogBackupsOption = LOG_BACKUPS,
+    debug: DebugOption = False,
     metrics_file: MetricsFileOption = None,
     metrics_push: MetricsPushOption = "",
     format_: FormatOption = Format.TEXT,
@@ -32,7 +54,11 @@ def start(
     """Run the node: wait for runs, check them, train, send masked updates.
 
     One outbound connection goes to the registry, one to a run's aggregator; nothing listens here.
-    Progress goes to stderr, all details to logs/node.jsonl in the node's folder.
+    Progress goes to stderr, all events to logs/node.jsonl in the node's folder or to --log-file,
+    rotated; SIGHUP opens it anew. Neither holds a row; why a round was refused: accord-node status.
+
+    What it may use can also stand in settings.toml in the node's folder (device, cores, memory_mib,
+    hours, most_runs); an option comes before it.
     """
     import os
     import signal
@@ -40,7 +66,17 @@ def start(
 
     import structlog
 
+    from accord_client.limits import Limits
+
     opened = open_home(home)
+    limits = Limits.load(
+        opened.path,
+        device=device,
+        cores=cores,
+        memory_mib=memory_mib,
+        hours=tuple(hours) if hours else None,
+        most_runs=most_runs,
+    )
     os.environ["FLWR_HOME"] = str(opened.path / "flower")  # flwr looks when it is imported
 
     from accord_client import logs
@@ -52,10 +88,15 @@ def start(
     from accord_client.trainer import warm_up
 
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
-        logs.configure(opened.path)
-        node = Node(stores, registry, device=device)
+        path = opened.path / logs.FILE if log_file is None else log_file.expanduser().absolute()
+        logs.configure(LogFile(path, log_mib, log_backups), debug=debug)
+        limits.bind()
+        limits.note(stores.state)
+        node = Node(stores, registry, limits=limits)
         telling = Telling(
-            lambda: render(stores, node.links()),
+            lambda: render(
+                stores, {run: one.link.connected for run, one in list(node.served.items())}
+            ),
             metrics_file,
             metrics_push,
             opened.profile.party,
@@ -63,7 +104,7 @@ def start(
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())
-        warm_up(device)
+        warm_up(limits.device)
         structlog.get_logger(__name__).info("node-started", registry=registry.url)
         emit(
             {"status": "started", "pid": os.getpid(), "registry": registry.url},
@@ -93,8 +134,15 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
     lines = [
         f"{opened.profile.name}: " + (f"running, process {pid}" if pid else "not running"),
         f"registry {view['registry'] or 'not joined'}, last heard {seen}",
+        *([f"limits: {_limits(view['limits'])}"] if view["limits"] else []),
         f"{view['queued']} records wait to be posted; {len(view['datasets'])} datasets",
         *([f"FROZEN: {view['ledger_behind']}: accord-node check"] if view["ledger_behind"] else []),
+        *(f"{one['trouble']}: {one['renew']}" for one in view["expiring"]),
+        *(
+            f"{run['title']} waits, number {run['place']}: {run['dataset']} is in another run"
+            for run in view["runs"]
+            if run["place"]
+        ),
         *(f"waits for you: accord-node approve {run['id']}   ({run['title']})" for run in asked),
     ]
     keys = ("id", "title", "dataset", "decision", "state", "round", "code")
@@ -109,6 +157,12 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         for run in view["runs"]
         if run["refusal"] is not None and run["state"] not in FINAL_STATES
     ]
+    lines += [
+        f"{run['title']}: no way to the aggregator since {run['aggregator']['since']}: "
+        f"{run['aggregator']['message']} [{run['aggregator']['code']}] {run['aggregator']['hint']}"
+        for run in view["runs"]
+        if run["aggregator"] is not None
+    ]
     runs = table(*headers, rows=[[run[key] for key in keys] for run in shown])
     emit(view, format_, "\n".join([*lines, *([runs] if view["runs"] else [])]))
 
@@ -117,23 +171,38 @@ def _refusal(refusal: dict[str, Any] | None) -> str:
     return "" if refusal is None else f"{refusal['code']} from round {refusal['round'] + 1}"
 
 
+def _limits(limits: dict[str, Any]) -> str:
+    """What is limited, in the words of the settings."""
+    return ", ".join(f"{name} {value}" for name, value in limits.items() if value not in (None, []))
+
+
 def _from_one(round_: int | None) -> int | None:
     """Records count rounds from 0, people from 1."""
     return None if round_ is None else round_ + 1
 
 
 def _view(stores: Stores) -> dict[str, Any]:
-    from accord_client.contact import REGISTRY_SEEN
+    from accord_client.contact import REGISTRY_SEEN, trouble_of
+    from accord_client.limits import Limits
+    from accord_client.queueing import waiting
     from accord_client.reconciling import behind
+    from accord_common.fields import format_time, now
 
     frozen = behind(stores)
     profile = stores.home.profile
+    queue = waiting(stores)
     return {
         "party": profile.party,
         "name": profile.name,
         "registry": profile.registry_url,
         "registry_seen": stores.state.get(REGISTRY_SEEN),
         "queued": stores.state.queued(),
+        "expiring": [
+            {"trouble": trouble, "until": format_time(term.until), "renew": term.renew}
+            for term in stores.home.terms(RENEW)
+            if (trouble := term.trouble(now())) is not None
+        ],
+        "limits": Limits.noted(stores.state),
         "datasets": [dataset.name for dataset in stores.datasets.all()],
         "ledger_head": stores.ledger.head,
         "ledger_behind": None if frozen is None else frozen.message,
@@ -143,12 +212,16 @@ def _view(stores: Stores) -> dict[str, Any]:
                 "title": run.title,
                 "dataset": run.dataset,
                 "decision": None if run.decision == "ask" else run.decision,
-                "waits_for_you": run.decision == "ask" and run.state == "awaiting-consent",
+                "place": queue.get(run.id),
+                "waits_for_you": run.decision == "ask"
+                and run.state == "awaiting-consent"
+                and run.id not in queue,
                 "code": run.code,
                 "reason": run.reason,
                 "state": run.state,
                 "round": None if run.round < 0 else run.round,
                 "attempt": None if run.attempt < 0 else run.attempt,
+                "aggregator": trouble_of(stores, run.id) if run.state == "running" else None,
                 "refusal": None
                 if run.refused_round is None
                 else {

@@ -40,11 +40,12 @@ def renew(
     from accord_client.lock import only_daemon
     from accord_client.rotating import clear, require_idle
     from accord_client.stores import open_stores
-    from accord_common.delegating import describe, renew
+    from accord_common.delegating import describe, is_exchanging, renew
     from accord_common.fields import now
 
     opened = open_home(home)
-    alone = only_daemon(opened.path) if rotate_key else nullcontext()
+    exchanges = rotate_key or is_exchanging(opened)
+    alone = only_daemon(opened.path) if exchanges else nullcontext()
     with alone, opened.registry() as registry, open_stores(opened) as stores:
         done = renew(
             opened,

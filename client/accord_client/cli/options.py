@@ -39,6 +39,43 @@ MetricsPushOption = Annotated[
         help="Send them to the institution's own Pushgateway, https://HOST:PORT.",
     ),
 ]
+StartDeviceOption = Annotated[
+    DeviceChoice | None,
+    typer.Option(
+        "--device",
+        envvar="ACCORD_NODE_DEVICE",
+        help="Where to train; auto takes CUDA where torch finds it. Else the CPU.",
+    ),
+]
+CoresOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cores",
+        envvar="ACCORD_NODE_CORES",
+        help="Keep to so many processor cores; else torch uses one.",
+    ),
+]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--memory-mib",
+        envvar="ACCORD_NODE_MEMORY_MIB",
+        help="MiB of memory; a round that needs more is refused before it is charged.",
+    ),
+]
+HoursOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--hours",
+        help="When rounds may begin, local time: 'Mon-Fri 18:00-06:00'; may be repeated.",
+    ),
+]
+MostRunsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--most-runs", envvar="ACCORD_NODE_MOST_RUNS", help="Runs to take part in at once."
+    ),
+]
 DEFAULT_HOME = Path("~/.accord-node")
 
 

@@ -81,6 +81,8 @@ def _decide(
     from accord_client.bases import fetch_base
     from accord_client.deciding import answer, consider
     from accord_client.delivery import deliver
+    from accord_client.limits import Limits
+    from accord_client.queueing import require_turn
     from accord_client.reconciling import answered_elsewhere
     from accord_client.registry_sync import refresh
     from accord_client.stores import open_stores
@@ -109,6 +111,9 @@ def _decide(
         verdict = decide(considered, stores)
         with stores.bases.held():
             if verdict.decision == "accept":
+                name = stores.datasets.get(considered.facts.site.dataset).name
+                most_runs = (Limits.noted(stores.state) or {}).get("most_runs")
+                require_turn(stores, run_id, name, most_runs)
                 if considered.facts.run.adaptation is not None:
                     note("Fetching the public base, unless it is here already ...")
                 fetch_base(stores, registry, considered.facts.run)

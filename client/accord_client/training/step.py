@@ -82,6 +82,7 @@ class ClippedGradients:
         module: the model, on the device to work on; its present weights are used at each call.
         clip: C, the largest L2 norm of one row's gradient.
         clipping: `flat` or `automatic`.
+        part_bytes: held at once for a part's gradients; a larger batch is cut into parts.
 
     Raises:
         UsageError: `mixes-rows`, `clip-too-small`, or `unsupported-layer` for trainable layers with
@@ -89,12 +90,18 @@ class ClippedGradients:
     """
 
     def __init__(
-        self, task: Task, module: nn.Module, clip: float, clipping: Clipping = "flat"
+        self,
+        task: Task,
+        module: nn.Module,
+        clip: float,
+        clipping: Clipping = "flat",
+        part_bytes: int = GRADIENT_BYTES,
     ) -> None:
         refuse_mixing(module)
         if not clip >= float(MIN_CLIPPING_NORM):
             raise UsageError("clip-too-small", f"C = {clip}, at least {MIN_CLIPPING_NORM}")
         self._module, self._clip, self._clipping = module, clip, clipping
+        self._part_bytes = part_bytes
         sizes = [value.numel() for _, value in trainable(module)]
         self._device = device_of(module)
         self._total = torch.zeros(sum(sizes), dtype=torch.float64, device=self._device)
@@ -135,7 +142,7 @@ class ClippedGradients:
         for rows in groups:
             start = 0
             while start < len(rows):
-                most = max(1, min(MAX_PART, GRADIENT_BYTES // self._engine.bytes_per_row))
+                most = max(1, min(MAX_PART, self._part_bytes // self._engine.bytes_per_row))
                 yield rows[start : start + most]
                 start += most
 

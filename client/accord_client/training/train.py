@@ -24,7 +24,7 @@ from torch import nn
 
 from accord_client.data.sampling import PoissonSampler, by_lot
 from accord_client.training.noise import NoiseSource
-from accord_client.training.step import ClippedGradients
+from accord_client.training.step import GRADIENT_BYTES, ClippedGradients
 from accord_common.errors import UsageError
 from accord_common.manifest import Clipping
 from accord_common.models.flat import set_vector
@@ -69,6 +69,7 @@ def train_round(
     *,
     threads: int = 1,
     device: torch.device = CPU,
+    part_bytes: int = GRADIENT_BYTES,
 ) -> NDArray[np.float32]:
     """Train for one round and return the update.
 
@@ -80,6 +81,7 @@ def train_round(
         plan: public constants; charged to the ledger before this call.
         threads: how many torch may use, in this whole process.
         device: where to train; `module` is moved there and stays.
+        part_bytes: how much a part's gradients may take.
 
     Returns:
         New weights minus `vector`, float32 (d,): noised, the only thing that may leave.
@@ -99,7 +101,7 @@ def train_round(
     sampler, noise = PoissonSampler(plan.sampling_rate, table.rows), NoiseSource()
     groups = max(1, round(float(plan.sampling_rate) * plan.population / GROUP))
     update = np.zeros_like(vector)
-    with ClippedGradients(task, module, clip, plan.clipping) as gradients:
+    with ClippedGradients(task, module, clip, plan.clipping, part_bytes) as gradients:
         for _ in range(plan.steps):
             set_vector(module, vector, update)
             total = gradients.sum(table, by_lot(sampler.draw(), groups))

@@ -180,9 +180,15 @@ class RegistryClient:
 
     # Records, offers, blobs
 
-    def post(self, envelope: Envelope) -> s.Stored:
-        """Append a signed record; the same record again gives the same place."""
+    def post(self, envelope: Envelope, fence: int | None = None) -> s.Stored:
+        """Append a signed record; the same record again gives the same place.
+
+        Raises:
+            ConflictError: `lease-lost` where `fence` is given and no longer the newest.
+        """
         body = s.EnvelopeRequest(envelope=envelope)
+        if fence is not None:
+            body = s.RecordRequest(envelope=envelope, fence=fence)
         return self._post(s.Stored, "/v1/records", body, again=True)
 
     def records(
@@ -255,13 +261,21 @@ class RegistryClient:
             s.RunView, f"/v1/runs/{run}/stop", s.StopRequest(reason=reason), again=True
         )
 
-    def lease(self, run: str, holder: str, ttl_s: int) -> s.Lease:
-        """Claim a run, or renew the claim; aggregator.
+    def lease(
+        self,
+        run: str,
+        holder: str,
+        ttl_s: int,
+        fence: int | None = None,
+        waiting: str | None = None,
+    ) -> s.Lease:
+        """Claim a run, or by its `fence` renew it, or lay it down (`ttl_s` 0); aggregator.
 
         Raises:
-            ConflictError: `leased` while another holder's claim lasts, `run-not-ready`, `run-over`.
+            ConflictError: `leased` while another holder's claim lasts, `lease-lost`,
+                `run-not-ready`, `run-over`.
         """
-        body = s.LeaseRequest(holder=holder, ttl_s=ttl_s)
+        body = s.LeaseRequest(holder=holder, ttl_s=ttl_s, fence=fence, waiting=waiting)
         return self._post(s.Lease, f"/v1/runs/{run}/lease", body, again=True)
 
     def log(self, run: str, level: s.Level, message: str) -> s.EventView:

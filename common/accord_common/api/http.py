@@ -7,6 +7,7 @@ with growing random pauses; every failure is an `AccordError` with the registry'
 a write, a read, never for a whole body.
 """
 
+import logging
 import random
 import re
 import ssl
@@ -28,6 +29,8 @@ from accord_common.network.dial import ANSWER_S, SOCKET_OPTIONS, ProxyRefused, P
 from accord_common.network.faults import Layer, fault_of
 from accord_common.network.route import Proxy
 from accord_common.network.settings import Network
+
+_log = logging.getLogger(__name__)  # not structlog: silent in a program that configured nothing
 
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2  # then doubled: 1.4 s at most in all, a restart of the registry
@@ -137,6 +140,7 @@ class Connection:
                 continue
             if response.status_code in _AGAIN and not last and not self._pause(attempt):
                 continue
+            _log.debug("%s %s: %d", method, path, response.status_code)
             if response.is_error:
                 raise problem(response)
             return response

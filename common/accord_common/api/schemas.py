@@ -178,6 +178,12 @@ class EnvelopeRequest(Request):
     envelope: WireEnvelope
 
 
+class RecordRequest(EnvelopeRequest):
+    """One for the log; an aggregator names its lease's `fence` beside receipts and results."""
+
+    fence: Positive | None = None
+
+
 class AgreementView(View):
     """An agreement, who has signed it, and whose signature it lacks (party ids)."""
 
@@ -261,8 +267,29 @@ class ConsentView(View):
     barred: Slug | None
 
 
+class StandingView(View):
+    """What a run that is not over waits for, and since when."""
+
+    code: Slug
+    message: Text
+    since: Time
+
+
+class ContinuedView(View):
+    """The run whose model another one started from, after so many of its `rounds`."""
+
+    run: Id
+    rounds: Positive
+
+
 class RunView(View):
-    """A run as its records tell; `round` counts completed rounds."""
+    """A run as its records tell; `round` counts completed rounds.
+
+    Attributes:
+        unsigned: the end is the registry's own finding; no signed result says so yet.
+        standing: null where the run goes on, or is over.
+        continues: null where its initial model is no earlier run's.
+    """
 
     id: Id
     manifest_hash: Hash
@@ -272,6 +299,9 @@ class RunView(View):
     state: RunState
     cause: Text
     code: str
+    unsigned: bool = False
+    standing: StandingView | None = None
+    continues: ContinuedView | None = None
     round: Count
     rounds: Positive
     consents: list[ConsentView]
@@ -313,19 +343,31 @@ class StopRequest(Request):
 
 
 class LeaseRequest(Request):
-    """An aggregator process claims a run; `holder` names the process, not the party."""
+    """An aggregator process claims a run, or with the `fence` that it was given renews the claim.
+
+    Attributes:
+        holder: names the aggregator's folder, not the party.
+        ttl_s: how long the claim is to last; 0 lays it down.
+        waiting: for which nodes the run waits now, for people.
+    """
 
     holder: Name
-    ttl_s: Annotated[int, Field(ge=1, le=MAX_LEASE_S)]
+    ttl_s: Annotated[int, Field(ge=0, le=MAX_LEASE_S)]
+    fence: Positive | None = None
+    waiting: Annotated[Text, Field(min_length=1)] | None = None
 
 
 class Lease(View):
-    """Who drives a run; `fence` grows by one with every new holder."""
+    """Who drives a run; `fence` grows by one with every process that claims it.
+
+    `renew_s` is how often the registry wants to hear of it.
+    """
 
     run: Id
     holder: Name
     fence: Positive
     expires: Time
+    renew_s: Annotated[float, Field(gt=0)]
 
 
 class EventRequest(Request):

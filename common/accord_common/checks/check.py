@@ -39,16 +39,16 @@ def ask(name: str, layer: str, question: Callable[[], str]) -> Check:
     """Ask one question; its answer is what was seen."""
     try:
         return Check(name, layer, True, question())
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         return failed(name, layer, error)
-    except OSError as error:
-        said = f"{error.filename or name}: {error.strerror or error}"
-        return Check(name, layer, False, said, "system-error", "Check owner, mode and disk.")
 
 
-def failed(name: str, layer: str, error: AccordError) -> Check:
+def failed(name: str, layer: str, error: AccordError | OSError) -> Check:
     """The line of an error."""
-    return Check(name, layer, False, error.message, error.code, error.hint)
+    if isinstance(error, AccordError):
+        return Check(name, layer, False, error.message, error.code, error.hint)
+    said = f"{error.filename or name}: {error.strerror or error}"
+    return Check(name, layer, False, said, "system-error", "Check owner, mode and disk.")
 
 
 def tell(checks: Iterable[Check], format_: Format) -> int:

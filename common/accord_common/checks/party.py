@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import Info
 from accord_common.checks.check import Check, ask, failed
 from accord_common.checks.connection import walk
 from accord_common.delegating import check_not_revoked
@@ -48,17 +49,16 @@ def registry_checks(home: Home) -> Iterator[Check]:
                 yield check
                 if not check.ok:
                     return
-            answers = ask("registry", "http", partial(_answers, registry))
+            told: list[Info] = []
+            answers = ask("registry", "http", partial(_answers, registry, told))
             yield answers
             if not answers.ok:
                 return
-            yield ask("registry", "version", partial(_protocol, registry))
+            yield ask("registry", "version", partial(_protocol, told[0]))
             yield ask("clock", "clock", partial(_clock, registry))
             yield ask("membership", "key", partial(_membership, home, registry))
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("registry", "setting", error)
-    except OSError as error:
-        yield ask("registry", "setting", partial(_raise, error))
 
 
 def private(paths: list[Path]) -> str:
@@ -109,13 +109,12 @@ def _walk(home: Home, url: str) -> Iterator[Check]:
     yield from walk("registry", host, port, network.route(host, port), trusted, now())
 
 
-def _answers(registry: RegistryClient) -> str:
-    registry.ready()
-    return f"{registry.url} is ready"
+def _answers(registry: RegistryClient, told: list[Info]) -> str:
+    told.append(registry.info())
+    return f"{registry.url} is a registry"
 
 
-def _protocol(registry: RegistryClient) -> str:
-    info = registry.info()
+def _protocol(info: Info) -> str:
     if info.protocol != PROTOCOL:
         older = "this machine" if info.protocol > PROTOCOL else "the registry"
         raise VerificationError(
@@ -174,7 +173,3 @@ def _delegation(home: Home) -> str:
         )
     days = (parse_time(delegation.valid_until) - now()).days
     return f"the daemon's keys may act until {delegation.valid_until} ({days} days)"
-
-
-def _raise(error: OSError) -> str:
-    raise error

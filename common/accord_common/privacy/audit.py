@@ -161,11 +161,15 @@ def _delegated(
 ) -> tuple[tuple[PublicKey, Id], tuple[PublicKey, ...]]:
     """Return whose delegations these are, by one identity key, and the keys they name."""
     whose: set[tuple[PublicKey, Id]] = set()
+    seen: set[Hash] = set()
     keys = []
     for envelope in envelopes:
         delegation = _delegation(envelope)
         (identity,) = envelope.signers
         whose.add((identity, delegation.party))
+        if envelope.hash in seen:
+            raise broken("a delegation stands there twice")
+        seen.add(envelope.hash)
         keys.append(delegation.node_key)
     if len(whose) != 1:
         raise broken("the delegations are not one institution's")

@@ -13,7 +13,8 @@ from accord_common.envelope import Envelope, sign
 from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
 from accord_common.receipts import AGGREGATOR_RECEIPT, RESULT, AggregatorReceipt
-from accord_server.aggregator.conclusion import Ending, conclude, plain
+from accord_server.aggregator.conclusion import conclude, plain
+from accord_server.aggregator.control import Ending
 from accord_server.aggregator.history import History
 from accord_server.aggregator.journal import Concluded, Ended, Journal, Note, Opened, Unmasking
 

@@ -1,8 +1,6 @@
 """A run's last word: how it ended, and what it cost each dataset."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from accord_common.chain import VerifiedRun
 from accord_common.costs import spent
@@ -10,18 +8,10 @@ from accord_common.fields import format_time, now
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.report import report_epsilon
 from accord_common.receipts import RunResult
+from accord_server.aggregator.control import Ending
 from accord_server.aggregator.history import History
 
 MAX_CAUSE = 4000  # characters: fields.Text's bound
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended, for programs (`code`) and people (`cause`)."""
-
-    status: Literal["completed", "failed", "stopped"]
-    code: str
-    cause: str
 
 
 def conclude(

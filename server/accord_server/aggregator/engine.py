@@ -31,8 +31,7 @@ from accord_common.identity import SigningKey
 from accord_common.rings import Words
 from accord_server.aggregator.checkpoints import MODEL, Checkpoints, Vector, space
 from accord_server.aggregator.chronicle import Chronicle, Completion
-from accord_server.aggregator.conclusion import Ending
-from accord_server.aggregator.control import Control, Stopped
+from accord_server.aggregator.control import Control, Ending, Stopped
 from accord_server.aggregator.exchanges import Exchanges
 from accord_server.aggregator.following import Following
 from accord_server.aggregator.journal import Journal, Unmasking
@@ -178,7 +177,7 @@ class Engine:
             while self._history.round < manifest.rounds:
                 prepared = self._attempt(prepared)
         except Stopped as stop:
-            return Ending("stopped", "stop-requested", str(stop))
+            return stop.ending
         except _Failed as failure:
             return Ending("failed", failure.code, failure.cause)
         return Ending("completed", "", "")
@@ -197,6 +196,7 @@ class Engine:
         last = attempt.round + 1 == manifest.rounds
         following = Following(self._members, None if last else self._new(attempt.round + 1, 0))
         self._checkpoints.require_space(space(manifest))  # before a site is charged
+        self._control.check()  # likewise: the lease may be over
         self._chronicle.open(attempt.close_sharers())
         try:
             exchanges.update(self._vectors[MODEL], following)

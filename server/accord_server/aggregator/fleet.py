@@ -44,12 +44,14 @@ from accord_server.aggregator.listener import (
 )
 from accord_server.aggregator.superlink import (
     MALFORMED,
+    ClockSkew,
     Request,
     SuperLink,
     expecting,
     stored,
 )
 from accord_server.aggregator.transport import (
+    NOT_CONNECTED,
     Event,
     Incoming,
     Joined,
@@ -172,7 +174,7 @@ class SuperLinkTransport:
             self._forget(party)
             line = self._lines.get(party)
             if line is None:
-                self._events.put(Lost(party, "not connected"))
+                self._events.put(Lost(party, NOT_CONNECTED))
                 return
             tree = self._superlink.post(party, parcel)
             self._exchanges[party] = _Exchange(party, tree.object_id, frozenset(tree.ids()))
@@ -207,8 +209,14 @@ class SuperLinkTransport:
     # The listener's side: see `Application`.
 
     def identify(self, headers: Headers) -> str:
-        """See `Application`."""
-        return self._superlink.identify(headers)
+        """See `Application`. That a node cannot come in for its clock is the engine's to know."""
+        try:
+            return self._superlink.identify(headers)
+        except ClockSkew as skew:
+            with self._lock:
+                if skew.party not in self._lines:
+                    self._events.put(Lost(skew.party, skew.detail))
+            raise
 
     def answer(self, party: str, path: str, body: bytes) -> Sequence[Piece]:
         """See `Application`."""

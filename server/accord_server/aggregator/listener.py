@@ -4,7 +4,7 @@ Guarantees: every path but `BODY_LIMITS` answers 404, whatever else Flower can d
 only from a node whose key signed the request and is in the roster, and never beyond its path's
 limit; a fault while answering one request touches no other. No node has more than `LANES` large
 bodies under way, each of which takes 256 KiB of memory (`bodies`). Strangers who connect and say
-nothing are sent away after 10 s, the oldest at once where they are many: they crowd out no node
+nothing are sent away after 30 s, the oldest at once where they are many: they crowd out no node
 that is here.
 
 A node holds one request to `LINE` open for as long as it lives. The aggregator writes a frame (one
@@ -67,7 +67,7 @@ WAKE, ALIVE, END = b"w", b".", b"e"
 ALIVE_S = 5.0
 TICK_S = 10  # Flower drops a run's task after 60 s without a sign
 _CONNECTIONS = 1_000  # two a node; beyond that a flood gets 503
-_FIRST_REQUEST_S = 10.0  # a node asks as soon as it is connected
+_FIRST_REQUEST_S = 30.0  # a node asks at once, but perhaps behind another's update on a slow line
 LANES = 4  # large bodies a node may have under way; an honest one has one, or two while it returns
 
 log = structlog.get_logger(__name__)

@@ -9,7 +9,7 @@ more, it would refuse once more. A node that the registry shuts out (its key was
 is suspended) is lost at once, and nothing it says is heard until the registry lets it in again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,8 +21,18 @@ from accord_common.errors import AccordError
 from accord_server.aggregator.control import Control
 from accord_server.aggregator.progress import Progress
 from accord_server.aggregator.secagg import Attempt
-from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing, Transport
+from accord_server.aggregator.transport import (
+    NOT_CONNECTED,
+    Event,
+    Incoming,
+    Joined,
+    Lost,
+    Outgoing,
+    Transport,
+)
 
+SUSPENDED = "registry-outage"  # a node that lacks the registry; it comes back by itself
+TELL_S = 3.0  # nodes take a moment to connect, which is no news
 POLL_S = 0.5  # how soon a stop is heeded; nodes' events end a wait at once
 
 _BARRED = {
@@ -51,6 +61,7 @@ class Members:
     Attributes:
         refused: party -> why it will not take part.
         absent: party -> why it is not waited for any more.
+        gone: party -> why it has no connection, as far as it is known.
     """
 
     run: VerifiedRun
@@ -61,6 +72,7 @@ class Members:
     absent: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
     _barred: set[str] = field(default_factory=set)
+    gone: dict[str, str] = field(default_factory=dict)
 
     def name(self, party: str) -> str:
         """The party's name in the agreement."""
@@ -85,8 +97,11 @@ class Members:
                 case Joined(party):
                     self.refused.pop(party, None)
                     self.absent.pop(party, None)
+                    self.gone.pop(party, None)
                     log.info("node-joined", party=party, name=self.name(party))
                 case Lost(party, reason):
+                    if reason != NOT_CONNECTED:
+                        self.gone[party] = reason
                     log.warning("node-lost", party=party, name=self.name(party), reason=reason)
                 case Incoming(party):
                     self.absent.pop(party, None)
@@ -129,6 +144,15 @@ class Members:
         self.progress.at(attempt.round, attempt.attempt, "advertise")
         _Gathering(self, attempt, busy).run()
 
+    def waits_for(self, parties: Collection[str]) -> None:
+        """Let those who watch know for whom the run waits now; for nobody in particular: ()."""
+        here = self.transport.connected()
+        words = [
+            self.name(party) + ("" if party in here else " (not connected)")
+            for party in sorted(parties, key=self.name)
+        ]
+        self.control.waits(", ".join(words) or None)
+
     def smallest(self) -> int:
         """Fewest nodes whose sum may be formed."""
         return self.run.manifest.smallest_cohort
@@ -136,13 +160,18 @@ class Members:
 
 @dataclass(slots=True)
 class _Gathering:
-    """One call of `Members.gather`; `due` maps those still waited for to when that ends."""
+    """One call of `Members.gather`; `due` maps those still waited for to when that ends.
+
+    `said` is why those who come back by themselves could not answer.
+    """
 
     members: Members
     attempt: Attempt
     busy: Mapping[str, float]
     due: dict[str, float] = field(default_factory=dict)
     rejoin_until: float = 0.0
+    tell_at: float = 0.0
+    said: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> None:
         members = self.members
@@ -150,7 +179,7 @@ class _Gathering:
             pass  # what came before anybody was asked: who is here says `connected`
         now = members.clock()
         deadlines = members.run.manifest.deadlines
-        self.rejoin_until = now + deadlines.rejoin_s
+        self.rejoin_until, self.tell_at = now + deadlines.rejoin_s, now + TELL_S
         connected = members.transport.connected()
         asked = []
         for site in members.run.manifest.roster:
@@ -165,23 +194,34 @@ class _Gathering:
         self._ask(asked)
         while self.due and self._possible():
             self._wait()
+            if members.clock() >= self.tell_at:
+                members.waits_for(self.due)
+        members.waits_for(())
 
     def _possible(self) -> bool:
         members = self.members
         return members.run.manifest.n - len(members.refused) >= members.smallest()
 
+    def _untold(self) -> bool:
+        return self.members.clock() < self.tell_at
+
     def _wait(self) -> None:
         members = self.members
-        event = members.receive(min(self.due.values()))
+        until = min(self.due.values())
+        event = members.receive(min(until, self.tell_at) if self._untold() else until)
         now = members.clock()
         match event:
             case None:
                 for party in [party for party, end in self.due.items() if end <= now]:
                     del self.due[party]
                     here = party in members.transport.connected()
-                    members.absent[party] = "gives no answer" if here else "not connected"
+                    gone = members.gone.get(party)
+                    away = f"{NOT_CONNECTED}: {gone}" if gone else NOT_CONNECTED
+                    reason = "gives no answer" if here else away
+                    members.absent[party] = self.said.get(party, reason)
             case Joined(party):
                 self.attempt.withdraw(party)
+                self.said.pop(party, None)
                 advertise_s = members.run.manifest.deadlines.advertise_s
                 self.due[party] = min(now, self.rejoin_until) + advertise_s
                 self._ask([party])
@@ -202,6 +242,10 @@ class _Gathering:
         match reply:
             case wire.AdvertisementReply():
                 self._take(party, reply.envelope)
+            case wire.Refusal(code=code) if code == SUSPENDED:
+                # It connects again once it hears the registry.
+                self.due[party] = self.rejoin_until
+                self.said[party] = str(Refused(code, reply.message))
             case wire.Refusal():
                 self.members.refuse(party, reply.code, reply.message)
             case _:

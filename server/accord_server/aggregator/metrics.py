@@ -31,7 +31,8 @@ def watch(service: Service, listener: Listener, certificate: Path) -> None:
             [((version("accord"), str(PROTOCOL)), 1.0)],
             ("version", "protocol"),
         )
-        yield from _run(service.progress, service.lease_remaining_s)
+        control = service.control
+        yield from _run(service.progress, control.lease_until - control.clock())
         yield from _registry(service)
         yield from _files(service, certificate)
         yield _bytes("received", "from", listener.received_bytes)
@@ -87,10 +88,11 @@ def _registry(service: Service) -> Iterator[Metric]:
         "When the registry last answered",
         [] if heard is None else [((), heard)],
     )
+    folders = list(service.folders.items())  # a copy: runs come and go meanwhile
     yield gauge(
         "accord_aggregator_registry_queue_records",
         "Records and lines of a run that wait for the registry",
-        [((run,), float(count)) for run, count in service.queued().items()],
+        [((run,), float(folder.journal.waiting())) for run, folder in folders],
         ("run",),
     )
 

@@ -41,11 +41,13 @@ class Offers:
     def unused(self, endpoint: Endpoint) -> Envelope:
         """Return an offer that no manifest has named yet; make one where there is none."""
         delegation = self._home.delegation().hash
-        for path in sorted(self._folder.glob("[0-9a-f]*")):
-            envelope = Envelope.from_bytes((path / "offer.json").read_bytes())
+        made = sorted(self._folder.glob("[0-9a-f]*"), key=lambda path: path.stat().st_mtime_ns)
+        free = [path for path in made if not (path / "manifest").exists()]
+        if free:  # the newest alone: coordinators take that one, so no older one may stand for us
+            envelope = Envelope.from_bytes((free[-1] / "offer.json").read_bytes())
             offer = Offer.from_bytes(envelope.payload)
             same = (offer.address, offer.tls_spki) == (endpoint.address, endpoint.tls_spki)
-            if same and offer.delegation == delegation and not (path / "manifest").exists():
+            if same and offer.delegation == delegation:
                 return envelope
         return self._make(endpoint, delegation)
 

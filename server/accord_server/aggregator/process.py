@@ -15,6 +15,7 @@ from pathlib import Path
 from accord_common.chain import VerifiedRun
 from accord_common.errors import FormatError, TransportError, UsageError
 from accord_common.exposition import exposed
+from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
 from accord_common.secagg.sealing import chunk_count, sealed_bytes
@@ -25,8 +26,7 @@ from accord_server.aggregator.offers import Endpoint
 from accord_server.aggregator.service import Service, lock
 from accord_server.aggregator.transport import Transport
 from accord_server.ca import spki_hash
-from accord_server.certificates import issued_under
-from accord_server.logs import log_as_json
+from accord_server.certificates import check_dates, issued_under
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
@@ -50,10 +50,10 @@ def open_service(
     Raises:
         UsageError: `bad-listen`, `cannot-listen` (of metrics), `no-address`, `unreadable-file`,
             `not-enrolled`.
-        TransportError: `wrong-certificate`, `certificate-unusable`, `address-in-use`.
+        TransportError: `wrong-certificate`, `certificate-expired`, `certificate-unusable`,
+            `address-in-use`.
         ConflictError: `already-running`.
     """
-    log_as_json()
     _return_large_blocks()
     _allow_open_files()
     place = _PLACE.fullmatch(listen)
@@ -66,6 +66,7 @@ def open_service(
             hint="Add --address HOST:PORT, as the certificate names it.",
         )
     spki = _check_certificate(certificate, ca)
+    check_dates(certificate, now())
 
     def reload() -> None:
         if _check_certificate(certificate, ca) != spki:
@@ -99,7 +100,14 @@ def open_service(
                 max_reply_bytes=sealed_bytes(*size),
             )
 
-        service = Service(home, client, endpoint, open_transport, reload_certificate=reload)
+        service = Service(
+            home,
+            client,
+            endpoint,
+            open_transport,
+            reload_certificate=reload,
+            certificate=certificate,
+        )
         watch(service, listener, certificate)
         service.metrics_port = stack.enter_context(exposed(metrics, service.progress.registry))
         yield service

@@ -8,21 +8,20 @@ the result that names it.
 What the registry says is only a hint when to look: `fetch` verifies a run down to the agreement.
 """
 
-import random
 import threading
-import time
 from collections.abc import Callable
+from typing import Literal
 
 import structlog
 
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, Inbox, RunView
+from accord_common.backoff import Backoff, Told
 from accord_common.chain import VerifiedRun, check_dates, fetch_run, verify_consent
 from accord_common.envelope import Envelope
 from accord_common.errors import (
     AccordError,
     AuthError,
-    ConflictError,
     FormatError,
     NotFoundError,
     PolicyError,
@@ -34,12 +33,12 @@ from accord_common.home import Home
 from accord_common.receipts import CONSENT
 from accord_common.terms import violations
 from accord_server.aggregator.checkpoints import MODEL, Checkpoints
-from accord_server.aggregator.control import Control
+from accord_server.aggregator.control import Control, Ending, stop
 from accord_server.aggregator.journal import Concluded, Ended, Entry, Journal, Note
+from accord_server.aggregator.leasing import Fence
 
-LEASE_S = 60  # three long polls: a registry that is away for less loses nobody a lease
 WAIT_S = 20.0
-MAX_PAUSE_S = 30.0
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
 
 log = structlog.get_logger(__name__)
 
@@ -52,14 +51,7 @@ def fetch(client: RegistryClient, manifest_hash: str, home: Home) -> VerifiedRun
         PolicyError: `agreement-not-signed` where this aggregator's own key did not sign, a term
             that the manifest breaks, or `consent-missing`.
     """
-
-    def lookup(record_hash: str) -> Envelope:
-        try:
-            return client.record(record_hash)
-        except NotFoundError:
-            return client.agreement(record_hash).envelope
-
-    run = fetch_run(lookup, manifest_hash)
+    run = fetch_chain(client, manifest_hash)
     own = run.agreement.party(run.manifest.aggregator.party)
     if (own.id, own.identity_key) != (home.profile.party, home.profile.identity_key):
         raise PolicyError("agreement-not-signed", f"{run.agreement_hash[:16]} names other keys")
@@ -80,12 +72,25 @@ def barred(view: RunView) -> dict[str, str]:
     return {site.party: site.barred for site in view.consents if site.barred is not None}
 
 
+def fetch_chain(client: RegistryClient, manifest_hash: str) -> VerifiedRun:
+    """Fetch a run and verify its signatures alone: enough to say how it ended."""
+
+    def lookup(record_hash: str) -> Envelope:
+        try:
+            return client.record(record_hash)
+        except NotFoundError:
+            return client.agreement(record_hash).envelope
+
+    return fetch_run(lookup, manifest_hash)
+
+
 class Pause:
     """Growing random pauses between tries, which `cancel` ends at once, for good."""
 
     def __init__(self) -> None:
         self._cancelled = threading.Event()
-        self._next_s = 0.5
+        self._backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
+        self._told = Told()
 
     @property
     def cancelled(self) -> bool:
@@ -96,24 +101,37 @@ class Pause:
         """End the present pause and all others."""
         self._cancelled.set()
 
+    def after(self, event: str, error: AccordError, **facts: object) -> None:
+        """Pause, longer each time; say why where that is news."""
+        if self._told.news(error.code):
+            log.warning(event, code=error.code, why=error.message, **facts)
+        self.wait()
+
     def wait(self) -> None:
         """Pause, longer each time."""
-        self._cancelled.wait(self._next_s * random.uniform(0.5, 1))
-        self._next_s = min(2 * self._next_s, MAX_PAUSE_S)
+        self._cancelled.wait(self._backoff.pause_s())
 
     def reset(self) -> None:
-        """Begin with a short pause again."""
-        self._next_s = 0.5
+        """All is well: begin with a short pause again."""
+        self._backoff.reset()
+        if self._told.news(None):
+            log.info("registry-answers-again")
 
 
 class Courier:
     """Takes one run's journal to the registry, in a thread of its own, until all is there."""
 
     def __init__(
-        self, client: RegistryClient, run: str, journal: Journal, checkpoints: Checkpoints
+        self,
+        client: RegistryClient,
+        run: str,
+        journal: Journal,
+        checkpoints: Checkpoints,
+        fence: Fence,
     ) -> None:
         self._client = client
         self._run = run
+        self._fence = fence
         self._journal = journal
         self._checkpoints = checkpoints
         self._pause = Pause()
@@ -159,13 +177,14 @@ class Courier:
             try:
                 self._send(entry, entry is newest)
             except (TransportError, AuthError) as error:
-                log.warning("registry-away", run=self._run, code=error.code, why=error.message)
-                self._pause.wait()
+                self._pause.after("registry-away", error, run=self._run)
                 continue
             except AccordError as error:
                 if type(error) is AccordError:  # an internal error of the registry's: it may pass
-                    log.warning("registry-fails", run=self._run, code=error.code, why=error.message)
-                    self._pause.wait()
+                    self._pause.after("registry-fails", error, run=self._run)
+                    continue
+                if error.code == "lease-lost":  # another process has the run, or this one will
+                    self._pause.after("courier-waits", error, run=self._run)
                     continue
                 log.error("registry-refuses", run=self._run, code=error.code, why=error.message)
             self._pause.reset()
@@ -177,9 +196,9 @@ class Courier:
             case Ended(receipt=receipt, checkpoint=checkpoint):
                 if is_newest and checkpoint is not None:
                     self._upload(checkpoint)
-                self._client.post(receipt)
+                self._client.post(receipt, self._fence.value)
             case Concluded(result=result):
-                self._client.post(result)
+                self._client.post(result, self._fence.value)
                 log.info("result-delivered", run=self._run, result=result.hash)
             case Note(level=level, message=message):
                 self._client.log(self._run, level, message)
@@ -197,37 +216,27 @@ class Courier:
 
 
 class Watcher:
-    """Follows the inbox, and keeps the active run's lease, in a thread of its own.
+    """Follows the inbox, and what it says of the active run, in a thread of its own.
 
     Args:
         client: the registry.
-        holder: names this process towards the registry.
         deliver: called with each inbox, from the watcher's thread.
     """
 
-    def __init__(
-        self, client: RegistryClient, holder: str, deliver: Callable[[Inbox], None]
-    ) -> None:
+    def __init__(self, client: RegistryClient, deliver: Callable[[Inbox], None]) -> None:
         self._client = client
-        self._holder = holder
         self._deliver = deliver
         self._pause = Pause()
         self._active: tuple[str, Control] | None = None
-        self._renewed = 0.0
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
         self._thread.start()
 
-    def lease(self, run: str, control: Control) -> None:
-        """Claim a run; from then on its lease is renewed and a stop sets `control`.
-
-        Raises:
-            ConflictError: another process holds it, or it is over.
-        """
-        self._renew(run, control)
+    def follow(self, run: str, control: Control) -> None:
+        """From now on, let `control` know that a run is to stop, or is over."""
         self._active = (run, control)
 
-    def release(self) -> None:
-        """Stop renewing."""
+    def leave(self) -> None:
+        """Follow no run."""
         self._active = None
 
     def stop(self) -> None:
@@ -246,32 +255,30 @@ class Watcher:
                 cursor, wait_s = inbox.cursor, WAIT_S
                 self._pause.reset()
             except AccordError as error:
-                log.warning("registry-away", code=error.code, why=error.message)
-                self._pause.wait()
+                self._pause.after("registry-away", error)
             except Exception:  # the watcher outlives whatever one run, or the disk, does
                 log.exception("watcher-trouble")
                 self._pause.wait()
 
     def _look_after(self, inbox: Inbox) -> None:
-        """Renew the active run's lease and heed a stop."""
+        """Heed what ends the active run."""
         active = self._active
         if active is None:
             return
         run, control = active
         view = next((view for view in inbox.runs if view.id == run), None) or self._client.run(run)
         control.barred = barred(view)
-        if view.stop_requested is not None:
-            control.stop_reason = view.stop_requested
-        elif view.state in FINAL_STATES:
-            control.stop_reason = f"the registry says {view.state}: {view.cause}"
-        elif time.monotonic() - self._renewed > LEASE_S / 3:
-            try:
-                self._renew(run, control)
-            except ConflictError as error:
-                log.error("lease-lost", run=run, code=error.code, why=error.message)
-                control.interrupted = True
+        if (found := closed(view)) is not None:
+            control.ending = found
+        elif view.state in FINAL_STATES:  # its result is signed; not by this process
+            control.interrupted = True
+        elif view.stop_requested is not None:
+            control.ending = stop(view.stop_requested)
 
-    def _renew(self, run: str, control: Control) -> None:
-        self._client.lease(run, self._holder, LEASE_S)
-        self._renewed = time.monotonic()
-        control.lease_until = self._renewed + LEASE_S
+
+def closed(view: RunView) -> Ending | None:
+    """How the registry ended a run that still wants a signed result; None for any other."""
+    if not view.unsigned:
+        return None
+    status: Literal["stopped", "failed"] = "stopped" if view.state == "stopped" else "failed"
+    return Ending(status, view.code, view.cause)

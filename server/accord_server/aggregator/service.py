@@ -4,7 +4,8 @@ Guarantees: one process a home; a run that a crash or SIGTERM cut off goes on wh
 back; one unused offer is kept at the registry; a run that does not verify is refused with a signed
 result that says why, and never reaches a node.
 
-    watcher thread   inbox -> claims offers, publishes new ones, renews the lease, passes on stops
+    watcher thread   inbox -> claims offers, publishes new ones, passes on stops
+    lease thread     renews the active run's lease
     main thread      verifies a run, opens its transport, drives its engine
     courier threads  journal -> registry
 """
@@ -18,19 +19,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
-from socket import gethostname
-from typing import Literal
+from secrets import token_hex
 
 import structlog
 
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import Inbox, RunView
+from accord_common.backoff import Backoff, Told
 from accord_common.bulk import Body
 from accord_common.chain import VerifiedRun
 from accord_common.envelope import sign
 from accord_common.errors import AccordError, ConflictError, TransportError
+from accord_common.expiry import Daily, Term, of_certificates
 from accord_common.fields import format_time, now
 from accord_common.files import put_in_place
 from accord_common.home import Home
@@ -38,17 +39,28 @@ from accord_common.manifest import RunManifest
 from accord_common.receipts import RESULT, RunResult
 from accord_common.trust import REFRESH_EVERY, refresh
 from accord_server.aggregator.checkpoints import Checkpoints, open_verified, space
-from accord_server.aggregator.conclusion import Ending, conclude, plain, warm_up
-from accord_server.aggregator.control import Control, Interrupted
+from accord_server.aggregator.chronicle import Chronicle
+from accord_server.aggregator.conclusion import plain, warm_up
+from accord_server.aggregator.control import Control, Ending, Interrupted, stop
 from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.history import History
 from accord_server.aggregator.journal import Concluded, Journal
+from accord_server.aggregator.leasing import Fence, Lease, holder_of
 from accord_server.aggregator.offers import Endpoint, Offers
 from accord_server.aggregator.progress import Progress
-from accord_server.aggregator.registry_client import Courier, Watcher, barred, fetch
+from accord_server.aggregator.registry_client import (
+    FIRST_PAUSE_S,
+    MAX_PAUSE_S,
+    Courier,
+    Watcher,
+    barred,
+    closed,
+    fetch,
+    fetch_chain,
+)
 from accord_server.aggregator.transport import Transport
+from accord_server.certificates import RENEW
 
-RETRY_S = 2.0  # how often a registry that is away at the start is asked again
 GOODBYE_S = 3.0  # what a courier may still deliver after SIGTERM; the rest goes out next time
 
 log = structlog.get_logger(__name__)
@@ -63,6 +75,7 @@ class _RunFolder:
     path: Path
     journal: Journal
     checkpoints: Checkpoints
+    fence: Fence
     courier: Courier
 
 
@@ -75,8 +88,8 @@ class Service:
         client: its registry.
         endpoint: where nodes reach it; what its offers say.
         open_transport: makes the way to a run's roster; may keep files in the run's folder.
-        metrics_port: where `/metrics` is, None where nowhere.
         reload_certificate: has the listener show the certificate that is in its file now.
+        certificate: that file.
     """
 
     home: Home
@@ -84,35 +97,41 @@ class Service:
     endpoint: Endpoint
     open_transport: OpenTransport
     reload_certificate: Callable[[], None] = lambda: None
+    certificate: Path | None = None
     progress: Progress = field(default_factory=Progress)
     metrics_port: int | None = None
+    _expiry: Daily = field(default_factory=Daily)
     _offers: Offers = field(init=False)
+    _holder: str = field(init=False)
     _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _runs: dict[str, RunView] = field(default_factory=dict)
     _keys: dict[str, RunKeys | None] = field(default_factory=dict)
-    _folders: dict[str, _RunFolder] = field(default_factory=dict)
+    folders: dict[str, _RunFolder] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
     _told: dict[str, str] = field(default_factory=dict)
-    _control: Control = field(default_factory=Control)
+    control: Control = field(default_factory=Control)
     _terminating: bool = False
     _offered: str = ""
     _refresh_at: datetime = field(default_factory=now)
 
     def __post_init__(self) -> None:
         self._offers = Offers(self.home)
+        self._holder = holder_of(self.home)
 
     def publish(self) -> str:
         """Put an unused offer at the registry, however long that is away; return its hash."""
         offer = self._offers.unused(self.endpoint)
+        backoff, told = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S), Told()
         while not self._terminating:
             try:
                 self.client.post(offer)
                 self._offered = offer.hash
                 break
             except TransportError as error:
-                log.warning("registry-away", code=error.code, why=error.message)
+                if told.news(error.code):
+                    log.warning("registry-away", code=error.code, why=error.message)
                 with suppress(queue.Empty):
-                    self._mail.get(timeout=RETRY_S)  # `terminate` ends the wait
+                    self._mail.get(timeout=backoff.pause_s())  # `terminate` ends the wait
         return offer.hash
 
     def serve(self) -> None:
@@ -123,9 +142,7 @@ class Service:
                 behind = journal.cursor < journal.size
             if behind:
                 self._folder(path.name)
-        place = f"{gethostname()}:{self.home.path.resolve()}"
-        holder = f"aggregator-{sha256(place.encode()).hexdigest()[:16]}"
-        watcher = Watcher(self.client, holder, self._receive)
+        watcher = Watcher(self.client, self._receive)
         threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
         try:
             while not self._terminating and self._mail.get():
@@ -133,13 +150,13 @@ class Service:
                 self._tidy()
         finally:
             watcher.stop()
-            for folder in self._folders.values():
+            for folder in self.folders.values():
                 folder.courier.stop(GOODBYE_S)
 
     def terminate(self) -> None:
         """End `serve` soon, from a signal handler or any thread."""
         self._terminating = True
-        self._control.interrupted = True
+        self.control.interrupted = True
         self._mail.put(False)
 
     def reload(self) -> None:
@@ -151,19 +168,19 @@ class Service:
         else:
             log.info("certificate-reloaded")
 
-    @property
-    def lease_remaining_s(self) -> float:
-        """How long the registry's lease of the run that is driven still holds."""
-        return self._control.lease_until - time.monotonic()
-
-    def queued(self) -> dict[str, int]:
-        """Run -> records and lines that wait for the registry; from any thread."""
-        return {run: folder.journal.waiting() for run, folder in list(self._folders.items())}
+    def terms(self) -> list[Term]:
+        """What ends here by a date."""
+        found = self.home.terms("accord aggregator renew")
+        if self.certificate is not None:
+            found += of_certificates(self.certificate, "the certificate", f"{RENEW} FILE")
+        return found
 
     def _receive(self, inbox: Inbox) -> None:
         """In the watcher's thread: claim the offers of new runs and replace them."""
         self.progress.heard = time.time()
-        if (moment := now()) >= self._refresh_at:
+        moment = now()
+        self._expiry.look(self.terms, moment)
+        if moment >= self._refresh_at:
             refresh(self.home.ca_path, self.client, moment)
             self._refresh_at = moment + REFRESH_EVERY
         for view in inbox.runs:
@@ -189,13 +206,17 @@ class Service:
             if keys is None or view.id in self._over or waits:
                 continue
             try:
-                if view.state == "awaiting-consent":  # nobody has begun: only the end is left
-                    self._end(view, keys, "stopped", "stop-requested", view.stop_requested or "")
+                if (ending := _only_the_end_is_left(view)) is not None:
+                    self._end(view, keys, ending, self._verified(view))
                 else:
                     self._drive(view, keys, watcher)
                 self._over.add(view.id)
             except (TransportError, ConflictError) as error:
-                log.warning("run-waits", run=view.id, code=error.code, why=error.message)
+                if error.code == "aggregator-moved":
+                    self._tell(view.id, f"the aggregator waits: {error.message} [{error.code}]")
+                elif self._told.get(view.id) != error.code:
+                    self._told[view.id] = error.code
+                    log.warning("run-waits", run=view.id, code=error.code, why=error.message)
                 continue  # the next inbox, 20 s from now at most, tries again
             except OSError as error:
                 self._tell(view.id, f"the aggregator's disk: {error.strerror or error}")
@@ -218,16 +239,22 @@ class Service:
             raise
         except AccordError as error:
             log.error("run-refused", run=view.id, code=error.code, why=error.message)
-            self._end(view, keys, "failed", error.code, error.message)
+            self._end(view, keys, Ending("failed", error.code, error.message), None)
             return
         folder.checkpoints.require_space(space(run.manifest))  # before a site is charged
-        self._control = control = Control(view.stop_requested)
+        asked = view.stop_requested
+        self.control = control = Control(None if asked is None else stop(asked))
         control.interrupted = self._terminating
         control.barred = barred(view)
         # Before the lease, for that is what calls the nodes.
         transport = self.open_transport(run, folder.path)
+        lease: Lease | None = None
         try:
-            watcher.lease(view.id, control)
+            lease = Lease(
+                self.client, view.id, self._holder, control, folder.fence, self._lose_holder
+            )
+            self._told.pop(view.id, None)
+            watcher.follow(view.id, control)
             engine = Engine(
                 run,
                 keys,
@@ -239,14 +266,34 @@ class Service:
                 progress=self.progress,
             )
             engine.run()
+        except Interrupted:
+            if lease is not None:
+                lease.end(lay_down=self._terminating)
+            raise
         except (TransportError, ConflictError):
             raise
         except AccordError as error:  # what lies on the disk does not hold
             log.error("run-broken", run=view.id, code=error.code, why=error.message)
-            self._end(view, keys, "failed", error.code, error.message, run)
+            self._end(view, keys, Ending("failed", error.code, error.message), run)
         finally:
-            watcher.release()
+            watcher.leave()
+            if lease is not None:
+                lease.end(lay_down=False)
             transport.close()
+
+    def _lose_holder(self) -> None:
+        """Another process has this folder's files: claim under another name, which must wait."""
+        self._holder = f"aggregator-{token_hex(8)}"
+
+    def _verified(self, view: RunView) -> VerifiedRun | None:
+        """A run that is to end: None where it does not even verify."""
+        try:
+            return fetch_chain(self.client, view.manifest_hash)
+        except TransportError:
+            raise
+        except AccordError as error:
+            log.warning("run-unverified", run=view.id, code=error.code, why=error.message)
+            return None
 
     def _require_own_place(self, run: VerifiedRun) -> None:
         keys = run.manifest.aggregator
@@ -258,17 +305,15 @@ class Service:
                 hint="Start it again with the address and certificate that it had before.",
             )
 
-    def _end(
-        self,
-        view: RunView,
-        keys: RunKeys,
-        status: Literal["failed", "stopped"],
-        code: str,
-        cause: str,
-        run: VerifiedRun | None = None,
-    ) -> None:
+    def _end(self, view: RunView, keys: RunKeys, ending: Ending, run: VerifiedRun | None) -> None:
         """End a run that must not start, or cannot go on, with a result that says why."""
         folder = self._folder(view.id)
+        if run is not None:
+            chronicle = Chronicle(run, keys.receipt, folder.journal)
+            if chronicle.history.result is None:
+                chronicle.abort({}, (), {})
+                chronicle.conclude(ending, {})
+            return
         manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
         history = History.replay(
             folder.journal,
@@ -277,21 +322,18 @@ class Service:
         )
         if history.result is not None:
             return
-        if run is not None:
-            result = conclude(run, history, Ending(status, code, cause), {})
-        else:
-            result = RunResult(
-                previous=history.head,
-                manifest=view.manifest_hash,
-                status=status,
-                cause=plain(cause),
-                code=code,
-                refused={},
-                rounds=history.round,
-                model=history.model if history.round else None,
-                epsilon=[],
-                created=format_time(now()),
-            )
+        result = RunResult(
+            previous=history.head,
+            manifest=view.manifest_hash,
+            status=ending.status,
+            cause=plain(ending.cause),
+            code=ending.code,
+            refused={},
+            rounds=history.round,
+            model=history.model if history.round else None,
+            epsilon=[],
+            created=format_time(now()),
+        )
         folder.journal.append(Concluded(result=sign(RESULT, result, keys.receipt)))
 
     def _tell(self, run: str, message: str) -> None:
@@ -304,19 +346,20 @@ class Service:
             self._told[run] = message
 
     def _folder(self, run: str) -> _RunFolder:
-        if run not in self._folders:
+        if run not in self.folders:
             path = self.home.path / "runs" / run
             path.mkdir(mode=0o700, exist_ok=True)
             journal, checkpoints = Journal(path / "journal"), Checkpoints(path / "checkpoints")
-            courier = Courier(self.client, run, journal, checkpoints)
-            self._folders[run] = _RunFolder(path, journal, checkpoints, courier)
-        return self._folders[run]
+            fence = Fence(path / "fence")
+            courier = Courier(self.client, run, journal, checkpoints, fence)
+            self.folders[run] = _RunFolder(path, journal, checkpoints, fence, courier)
+        return self.folders[run]
 
     def _tidy(self) -> None:
         """Let go of runs that are over and delivered."""
-        for run in [run for run in self._over if run in self._folders]:
-            if self._folders[run].courier.done:
-                self._folders.pop(run).journal.close()
+        for run in [run for run in self._over if run in self.folders]:
+            if self.folders[run].courier.done:
+                self.folders.pop(run).journal.close()
 
     def _initial(self, folder: _RunFolder, model: str) -> Body:
         """The initial model, fetched once."""
@@ -333,6 +376,13 @@ class Service:
         body = open_verified(path, model)
         assert body is not None  # `blob` verified it
         return body
+
+
+def _only_the_end_is_left(view: RunView) -> Ending | None:
+    """How to end a run that the registry has ended, or that was stopped before it began."""
+    if view.state == "awaiting-consent" and view.stop_requested is not None:
+        return stop(view.stop_requested)
+    return closed(view)
 
 
 def lock(home: Home) -> int:

@@ -5,7 +5,7 @@ is wrong with an answer concerns its sender alone; a stage that returns has at l
 
 A node whose connection ends in mid-stage is lost. Where the stage has enough without it, nobody
 waits; where it has not, and the node can repeat what it said before it died (`again`), it is asked
-once more when it is back.
+once more when it is back. Such a stage waits as long for a node that is here and late.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 
 from accord_common import wire
 from accord_common.errors import AccordError
-from accord_server.aggregator.members import Members
+from accord_server.aggregator.members import SUSPENDED, Members
 from accord_server.aggregator.transport import Event, Incoming, Joined, Lost, Outgoing
 
-LOST_KEY = frozenset({"no-mask-key"})  # a node that restarted: it may come again at once
+# Lost, and no refusal: a node that restarted, and one that lacks the registry, come again.
+LOST_KEY = frozenset({"no-mask-key", SUSPENDED})
+SLOW_S = 30.0  # a stage that takes longer says whose answer it lacks
 
 
 class Short(Exception):
@@ -69,16 +71,22 @@ class Stage:
         Raises:
             Short: fewer than `need` answers are left to hope for.
         """
-        rejoin_until = self.members.clock() + self.rejoin_s
+        began = self.members.clock()
+        rejoin_until, slow_at = began + self.rejoin_s, began + SLOW_S
         while self._due or (self._gone and len(self.answered) < self.need):
             if len(self.answered) + len(self._due) + len(self._gone) < self.need:
                 break
-            event = self.members.receive(min(self._due.values(), default=rejoin_until))
+            until = min(self._due.values(), default=rejoin_until)
+            slow = self.members.clock() >= slow_at
+            if slow or not self._due:
+                self.members.waits_for(self._due.keys() | self._gone)
+            event = self.members.receive(until if slow else min(until, slow_at))
             if event is not None:
                 self.aside(event)
                 self._take(event)
-            elif not self._end_late():
+            elif self.members.clock() >= until and not self._end_late(rejoin_until):
                 break
+        self.members.waits_for(())
         if len(self.answered) < self.need:
             raise Short(self.lost)
 
@@ -87,10 +95,14 @@ class Stage:
         """Parties that may still work on the request, and until when."""
         return dict(self._due)
 
-    def _end_late(self) -> bool:
+    def _end_late(self, rejoin_until: float) -> bool:
         """Give up those that are late; False where none is: the wait for lost ones has ended."""
         now = self.members.clock()
         late = [party for party, until in self._due.items() if until <= now]
+        left = len(self.answered) + len(self._due) + len(self._gone) - len(late)
+        if self.again is not None and left < self.need and now < rejoin_until:
+            self._due |= dict.fromkeys(late, rejoin_until)
+            return True
         for party in late:
             self._lose(party, f"no {self.what} within {self.seconds:g} s")
         return bool(late)

@@ -37,6 +37,9 @@ class Incoming:
     bulk: Sequence[bytes] = ()
 
 
+NOT_CONNECTED = "not connected"  # what is lost by sending it to nobody
+
+
 @dataclass(frozen=True, slots=True)
 class Lost:
     """The party's connection is gone, and with it what it was working on."""
@@ -131,7 +134,7 @@ class InProcessTransport:
             for event in stale:
                 self._events.remove(event)
             if party not in self._connected:
-                return self._put(Lost(party, "not connected"))
+                return self._put(Lost(party, NOT_CONNECTED))
         try:
             answer = self._nodes[party](message.header, tuple(message.bulk))
         except ConnectionError as error:

@@ -26,6 +26,16 @@ from accord_common.cli import (
 from accord_common.errors import ConflictError, UsageError
 from accord_common.fields import now
 from accord_common.home import Home
+from accord_common.logs import (
+    LOG_BACKUPS,
+    LOG_MIB,
+    DebugOption,
+    LogBackupsOption,
+    LogFile,
+    LogFileOption,
+    LogSizeOption,
+    on_hangup,
+)
 from accord_server.cli.join import join, make_home
 from accord_server.cli.options import (
     ContactOption,
@@ -107,12 +117,24 @@ def start(
     ] = "",
     metrics: MetricsOption = "",
     home: HomeOption = _HOME,
+    log_file: LogFileOption = None,
+    log_mib: LogSizeOption = LOG_MIB,
+    log_backups: LogBackupsOption = LOG_BACKUPS,
+    debug: DebugOption = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Serve runs until SIGTERM or Ctrl-C; logs go to stderr as JSON lines.
+    """Serve runs until SIGTERM or Ctrl-C; logs go to stderr, and to --log-file, as JSON lines.
 
-    SIGHUP reads the certificate again, after `accord ca renew`.
+    The file is rotated by size; SIGHUP opens it anew, and reads the certificate
+    again, after `accord ca renew`.
     """
+    import os
+
+    from accord_server.logs import log_as_json
+
+    file = None if log_file is None else LogFile(log_file.absolute(), log_mib, log_backups)
+    log_as_json(file, debug=debug)
+
     opened = _open(home)
     os.environ["FLWR_HOME"] = str(opened.path / "flower")  # flwr looks when it is imported
 
@@ -129,7 +151,7 @@ def start(
     ) as service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.terminate())
-        signal.signal(signal.SIGHUP, lambda *_: service.reload())
+        on_hangup(service.reload)
         offer = service.publish()
         where = service.endpoint
         answer = {
@@ -158,7 +180,7 @@ def renew(
     """
     opened = _open(home)
     with ExitStack() as stack:
-        if rotate_key:
+        if rotate_key or delegating.is_exchanging(opened):
             from accord_server.aggregator.service import lock
 
             stack.callback(os.close, lock(opened))
@@ -222,6 +244,25 @@ def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> Non
         note(f"{opened.profile.name} {'is running' if running else 'is not running'}")
     rows = [[run.id, run.title, run.state, f"{run.round}/{run.rounds}"] for run in runs]
     emit(answer, format_, table("run", "title", "state", "round", rows=rows))
+
+
+@app.command(epilog="Example: accord aggregator support-bundle aggregator.zip")
+def support_bundle(
+    file: Annotated[Path, typer.Argument(help="The zip to write; must not exist.")],
+    log_file: LogFileOption = None,
+    home: HomeOption = _HOME,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write versions, states, counts and the log's events for whoever helps you.
+
+    What is in it is listed before it is written. No name, no address of a database, no key, no
+    token, no model and no message is in it.
+    """
+    from accord_common.support_cli import offer
+    from accord_server.aggregator.support import collect
+
+    offer(collect(_open(home), log_file), file, yes=yes, format_=format_)
 
 
 def _open(path: Path) -> Home:

@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from cryptography.x509 import Certificate
 
 from accord_common.api.schemas import FINAL_STATES, TrustView
 from accord_common.authorities import fingerprint_of
 from accord_common.cli import Format, FormatOption, YesOption, confirm, emit, note, table, verbs
 from accord_common.errors import AccordError, ConflictError, UsageError
-from accord_common.fields import format_time, now
+from accord_common.expiry import Term
+from accord_common.fields import format_time, now, parse_time
 from accord_common.home import Home
 from accord_server.ca import Issued, authorities, create_ca
-from accord_server.certificates import issue, issued, renew
+from accord_server.certificates import RENEW, IssuedLine, issue, issued, renew
 from accord_server.cli.options import DEFAULT_HOME as PARTY_HOME
 from accord_server.rotation import retire_ca, rotate_ca
 
@@ -158,7 +160,10 @@ def status(
     party: PartyOption = PARTY_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show authorities, the certificates under each and until when, and who trusts which."""
+    """Show authorities, the certificates under each and until when, and who trusts which.
+
+    What ends within 30 days is named, with the command that renews it.
+    """
     folder, moment = home.expanduser(), now()
     found = authorities(folder)
     present = fingerprint_of(found[-1])
@@ -173,9 +178,14 @@ def status(
         }
         for one in found
     ]
-    answer = {
+    answer: dict[str, Any] = {
         "authorities": shown,
         "servers": [line.model_dump() for line in servers],
+        "expiring": [
+            {"trouble": trouble, "renew": term.renew}
+            for term in _terms(found[-1], servers)
+            if (trouble := term.trouble(moment)) is not None
+        ],
         "partners": None
         if trusts is None
         else [one.model_dump() | {"ready": present in one.ca} for one in trusts],
@@ -197,7 +207,20 @@ def status(
     if trusts is not None:
         ready = [(one.name, "yes" if present in one.ca else "no", one.told) for one in trusts]
         parts.append(table("partner", "trusts the present one", "said so", rows=ready))
+    if answer["expiring"]:
+        parts.append("\n".join(f"{one['trouble']}: {one['renew']}" for one in answer["expiring"]))
     emit(answer, format_, "\n\n".join(parts))
+
+
+def _terms(present: Certificate, servers: list[IssuedLine]) -> list[Term]:
+    """What ends; the former authority is to go anyway."""
+    return [
+        Term("the certificate authority", present.not_valid_after_utc, "accord ca rotate"),
+        *(
+            Term(f"the certificate {line.file}", parse_time(line.expires), f"{RENEW} {line.file}")
+            for line in servers
+        ),
+    ]
 
 
 def _trusts(party: Path) -> list[TrustView] | None:

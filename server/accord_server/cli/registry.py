@@ -1,17 +1,29 @@
 """`accord registry`: set up, start, look at and repair the registry."""
 
 import asyncio
-import signal
 import socket
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from accord_common.api.client import RegistryClient
-from accord_common.cli import Format, FormatOption, emit, verbs
+from accord_common.cli import Format, FormatOption, YesOption, emit, verbs
 from accord_common.errors import UsageError
 from accord_common.exposition import exposed
+from accord_common.fields import now
+from accord_common.logs import (
+    LOG_BACKUPS,
+    LOG_MIB,
+    DebugOption,
+    LogBackupsOption,
+    LogFile,
+    LogFileOption,
+    LogSizeOption,
+    on_hangup,
+)
 from accord_server.ca import fingerprint
+from accord_server.certificates import check_dates
 from accord_server.cli.options import MetricsOption
 from accord_server.cli.registry_backup import backup, restore
 from accord_server.cli.registry_options import (
@@ -86,14 +98,22 @@ def init(
 
 @app.command(epilog="Example: accord registry start --metrics 127.0.0.1:9464")
 def start(
-    metrics: MetricsOption = "", home: HomeOption = HOME, format_: FormatOption = Format.TEXT
+    metrics: MetricsOption = "",
+    home: HomeOption = HOME,
+    log_file: LogFileOption = None,
+    log_mib: LogSizeOption = LOG_MIB,
+    log_backups: LogBackupsOption = LOG_BACKUPS,
+    debug: DebugOption = False,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C; logs go to stderr as JSON lines.
+    """Serve until SIGTERM or Ctrl-C; logs go to stderr, and to --log-file, as JSON lines.
 
-    SIGHUP reads the certificate again, after `accord ca renew`.
+    The file is rotated by size; SIGHUP opens it anew, and reads the certificate
+    again, after `accord ca renew`.
     """
     settings = stored.load(home.expanduser().absolute())
-    log_as_json()
+    file = None if log_file is None else LogFile(log_file.absolute(), log_mib, log_backups)
+    log_as_json(file, debug=debug)
 
     def listening() -> None:
         emit(
@@ -107,10 +127,11 @@ def start(
             f"Listening on {settings.url}",
         )
 
+    check_dates(settings.certificate, now())
     asyncio.run(check(settings))
     with listen(settings) as bound:
         server = Server(settings, listening)
-        signal.signal(signal.SIGHUP, lambda *_: server.reload())
+        on_hangup(server.reload)
         with exposed(metrics, server.metrics) as metrics_port:
             server.run(sockets=[bound])
 
@@ -160,6 +181,29 @@ app.command(
     epilog="Example: accord registry restore registry-2026-11-22.tar --log-key log.pem "
     "--cert registry.pem --key registry.key --ca ca.pem"
 )(restore)
+
+
+@app.command(
+    epilog="Example: accord registry support-bundle registry.zip --log-file registry.jsonl"
+)
+def support_bundle(
+    file: Annotated[Path, typer.Argument(help="The zip to write; must not exist.")],
+    log_file: LogFileOption = None,
+    home: HomeOption = HOME,
+    yes: YesOption = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write versions, states, counts and the log's events for whoever helps you.
+
+    What is in it is listed before it is written. No name, no address of a database, no key, no
+    token, no model and no message is in it.
+    """
+    from accord_common.support_cli import offer
+    from accord_server.registry.support import collect
+
+    offer(
+        collect(stored.load(home.expanduser().absolute()), log_file), file, yes=yes, format_=format_
+    )
 
 
 def _free_port(host: str) -> int:

@@ -1,28 +1,42 @@
 """How `accord run` shows plans and runs to people."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from accord_common.api.schemas import ConsentView, EventView, RoundView, RunView
+from accord_common.api.schemas import (
+    FINAL_STATES,
+    ConsentView,
+    EventView,
+    RoundView,
+    RunView,
+)
 from accord_common.chain import VerifiedResult, VerifiedRun
-from accord_common.cli import Format, emit, table
+from accord_common.cli import Format, emit, note, table
+from accord_common.errors import AccordError
 from accord_common.privacy import words
 from accord_server.cli.options import size
-from accord_server.coordinator.watching import (
+from accord_server.coordinator.queueing import BUSY
+from accord_server.coordinator.updates import (
     ConsentUpdate,
+    ContactUpdate,
     EndUpdate,
     LogUpdate,
     RoundUpdate,
+    StandingUpdate,
     StateUpdate,
     Update,
 )
 
 if TYPE_CHECKING:  # planning brings the accountants, which watching does not need
     from accord_server.coordinator.planning import PlanView
+    from accord_server.coordinator.resuming import Continuation
+
+
+UNSIGNED = "(the registry's own finding; no signed result says so yet)"
 
 
 def plan(view: "PlanView") -> RenderableType:
@@ -105,13 +119,32 @@ def started(answer: dict[str, Any]) -> str:
     )
 
 
+def continuation(told: "Continuation", view: "PlanView") -> str:
+    """What going on from an ended run asks for."""
+    lines = [
+        f"{view.title}, under {view.agreement_title}",
+        f"{told.completed} of {told.rounds} rounds of run {told.run} are complete; "
+        f"{told.attempts} attempts were charged, and stay so",
+        f"this asks for {told.asked_rounds} more rounds, at most {told.asked_attempts} attempts",
+        *(
+            f"  {site.label}: {site.spent} spent, this needs {words.cost(site.needs)} more, "
+            f"{site.left} is left of {site.cap}"
+            for site in view.sites
+        ),
+    ]
+    if told.moments_lost:
+        lines.append("the server's optimiser begins anew: its moments are not kept")
+    return "\n".join(lines)
+
+
 def run(
     view: RunView,
     verified: VerifiedRun,
     result: VerifiedResult | None,
     rounds: Sequence[RoundView],
+    busy: Mapping[str, str],
 ) -> RenderableType:
-    """One run."""
+    """One run; `busy` names the run that has the dataset of each site that waits for it."""
     agreement, manifest = verified.agreement, verified.manifest
     name = {party.id: party.name for party in agreement.parties}
     proved = "agreement, manifest, offer and delegations"
@@ -119,7 +152,13 @@ def run(
         f"{view.title}, under {agreement.title}",
         f"run       {view.id}",
         f"manifest  {view.manifest_hash}",
-        f"state     {view.state}" + (f" [{view.code}] {view.cause}" if view.code else ""),
+        f"state     {state(view)}",
+        *([f"waits     {waits(view)}"] if view.standing else []),
+        *(
+            [f"goes on   from run {view.continues.run}, round {view.continues.rounds}"]
+            if view.continues
+            else []
+        ),
         f"task      {manifest.task.name}, {manifest.architecture.name}, "
         + parameters(
             manifest.dimension, manifest.adaptation.dimension if manifest.adaptation else None
@@ -142,7 +181,7 @@ def run(
         rows=[
             [
                 name[site.party],
-                _consent(consents.get(site.party)),
+                _consent(consents.get(site.party), busy.get(site.party)),
                 _part(consents.get(site.party)),
                 spent.get(site.party, "0"),
             ]
@@ -174,9 +213,34 @@ def run(
     return Group(*parts)
 
 
+def state(view: RunView) -> str:
+    """A run's state, and why."""
+    end = f" [{view.code}] {view.cause}" if view.code else ""
+    return view.state + end + (f" {UNSIGNED}" if view.unsigned else "")
+
+
+def waits(view: RunView) -> str:
+    """What a run waits for; empty where it goes on."""
+    found = view.standing
+    return f"{found.message} (since {found.since}) [{found.code}]" if found else ""
+
+
+def stopped(view: RunView) -> str:
+    """What became of a request to stop."""
+    words = f"{view.id}: {state(view)}"
+    if view.state not in FINAL_STATES:
+        words += f"; asked to stop: {view.stop_requested}"
+    return words + f"\n{view.round} of {view.rounds} rounds are complete; what was spent is spent"
+
+
 def line(event: EventView) -> str:
     """One line of a run's log."""
     return f"{event.created}  {event.level:<7}  {event.message}"
+
+
+def away(error: AccordError) -> None:
+    """Say that the registry is asked again."""
+    note(f"the registry does not answer: {error}; it is asked again")
 
 
 class Screen:
@@ -207,18 +271,30 @@ class Screen:
     def show(self, update: Update) -> None:
         """Show one update."""
         if self._progress is None:
-            emit(update, self._format, Text(_words(update)))
+            emit(update, self._format, Text(words_of(update)))
             return
-        self._progress.console.print(Text(_words(update)))
+        self._progress.console.print(Text(words_of(update)))
         if isinstance(update, RoundUpdate) and update.outcome == "completed":
             self._progress.update(self._task, completed=update.round)
 
 
-def _words(update: Update) -> str:
+def words_of(update: Update) -> str:
+    """One update, for people."""
     match update:
         case StateUpdate():
             asked = f"; asked to stop: {update.stop_requested}" if update.stop_requested else ""
             return f"{update.state}{asked}"
+        case StandingUpdate(code=None):
+            return f"  {update.message}"
+        case StandingUpdate():
+            return f"  {update.message} (since {update.since}) [{update.code}]"
+        case ContactUpdate(reachable=True):
+            return f"  the registry answers again; it did not since {update.since}"
+        case ContactUpdate():
+            return (
+                f"  the registry does not answer since {update.since}: {update.message} "
+                f"[{update.code}]; known last: {update.last}; it is asked again"
+            )
         case ConsentUpdate(decision="accept"):
             return f"{update.site} accepts"
         case ConsentUpdate():
@@ -252,6 +328,8 @@ def _end(update: EndUpdate) -> str:
         words = [f"refused by {', '.join(update.refused_by)}"]
     if update.code:
         words.append(f"[{update.code}] {update.cause}")
+    if update.unsigned:
+        words.append(UNSIGNED)
     words += [
         f"without {site} from round {refusal.round} on [{refusal.code}]"
         for site, refusal in update.refused.items()
@@ -263,9 +341,9 @@ def _end(update: EndUpdate) -> str:
     return "  ".join(words)
 
 
-def _consent(consent: ConsentView | None) -> str:
+def _consent(consent: ConsentView | None, busy: str | None) -> str:
     if consent is None or consent.decision is None:
-        return "waits"
+        return "waits" if busy is None else f"waits for run {busy} [{BUSY}]"
     return f"refuse [{consent.code}]" if consent.code else "accept"
 
 

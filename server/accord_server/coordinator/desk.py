@@ -16,7 +16,15 @@ from accord_common.api.schemas import MAX_PAGE, AgreementView, RunView
 from accord_common.enrolment import Offer, verify_delegation
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, ConflictError, NotFoundError, VerificationError
-from accord_common.receipts import EVALUATION, NODE_RECEIPT, RESULT, Evaluation, NodeReceipt
+from accord_common.receipts import (
+    AGGREGATOR_RECEIPT,
+    EVALUATION,
+    NODE_RECEIPT,
+    RESULT,
+    AggregatorReceipt,
+    Evaluation,
+    NodeReceipt,
+)
 from accord_common.schema import Schema
 
 
@@ -75,6 +83,21 @@ def verified_result(client: RegistryClient, run: chain.VerifiedRun) -> chain.Ver
     if not records:
         return None
     return chain.fetch_result(lookup(client, records[-1].envelope), records[-1].hash, run)
+
+
+def verified_receipts(
+    client: RegistryClient, run: chain.VerifiedRun
+) -> tuple[AggregatorReceipt, ...]:
+    """Fetch a run's aggregator receipts, and follow them back to the manifest; oldest first."""
+    have: dict[str, Envelope] = {}
+    after, page = 0, MAX_PAGE
+    while page == MAX_PAGE:
+        records = client.records(after=after, kind=AGGREGATOR_RECEIPT, run=run.manifest.id)
+        page = len(records)
+        after = records[-1].sequence if records else after
+        have |= {record.hash: record.envelope for record in records}
+    head = next(reversed(have), run.manifest_hash)
+    return chain.fetch_receipts(lookup(client, *have.values()), head, run)
 
 
 def verified_evaluations(

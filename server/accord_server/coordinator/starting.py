@@ -4,7 +4,8 @@ Guarantees: a run is started only from verified records, valid now; the initial 
 base they adapt, are at the registry before the manifest that names them.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from accord_common.agreement import Agreement
@@ -71,7 +72,19 @@ def refuse_if_forbidden(view: PlanView) -> None:
 def start(
     client: RegistryClient, prepared: Prepared, key: SigningKey, moment: datetime
 ) -> tuple[str, RunManifest]:
-    """Upload weights and the signed manifest; return its hash and body.
+    """Make the initial weights, then `put`."""
+    weights, model = initial_weights(prepared.plan, prepared.schema, prepared.model)
+    return put(client, replace(prepared, model=model), weights, key, moment)
+
+
+def put(
+    client: RegistryClient,
+    prepared: Prepared,
+    weights: Sequence[bytes],
+    key: SigningKey,
+    moment: datetime,
+) -> tuple[str, RunManifest]:
+    """Upload weights and the signed manifest that names them; return its hash and body.
 
     Raises:
         NotFoundError, ConflictError, PolicyError, VerificationError: see `desk`.
@@ -79,13 +92,12 @@ def start(
     agreement, plan = prepared.agreement, prepared.plan
     delegations = desk.delegation_hashes(client, agreement, prepared.roster.datasets, moment)
     offer = desk.fresh_offer(client, agreement, moment)
-    weights, model = initial_weights(plan, prepared.schema, prepared.model)
     manifest = make_manifest(
         plan,
         agreement,
         prepared.agreement_hash,
         prepared.roster,
-        model,
+        prepared.model,
         run_id=new_id(),
         moment=moment,
         delegations=delegations,

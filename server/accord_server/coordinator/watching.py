@@ -2,135 +2,122 @@
 
 Guarantees: every consent, attempt, log line and state change that the registry shows is told once,
 in order; the last update is the end. It waits on the registry's long poll, never in a tight loop.
+A registry that does not answer is told once, with what was known last, and asked again and again.
 
 Metrics are computed here, on public rows; nothing is asked of a node. Updates are the registry's
 word; `desk.verified_result` proves the end.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
 
 from accord_common.api import schemas
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
+from accord_common.backoff import Backoff, Told
 from accord_common.chain import VerifiedRun
-from accord_common.errors import AccordError, ConflictError, NotFoundError, PolicyError
+from accord_common.errors import (
+    AccordError,
+    ConflictError,
+    NotFoundError,
+    PolicyError,
+    TransportError,
+)
+from accord_common.fields import format_time, now
 from accord_common.privacy import words
 from accord_common.receipts import DatasetEpsilon
-from accord_server.coordinator.views import View
+from accord_server.coordinator.updates import (
+    ConsentUpdate,
+    ContactUpdate,
+    EndUpdate,
+    LogUpdate,
+    RefusalUpdate,
+    RoundUpdate,
+    StandingUpdate,
+    StateUpdate,
+    Update,
+)
 
 POLL_S = 25.0  # below the registry's 30 s
+_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.5, 15.0  # while it is away
 Score = Callable[[bytes], dict[str, float]]
 
 
-class StateUpdate(View):
-    """The run is in another state."""
-
-    event: Literal["state"] = "state"
-    state: RunState
-    stop_requested: str | None
-
-
-class ConsentUpdate(View):
-    """A site answered."""
-
-    event: Literal["consent"] = "consent"
-    site: str
-    decision: Literal["accept", "refuse"]
-    code: str
-    reason: str
-
-
-class RoundUpdate(View):
-    """An attempt at a round ended; `round` counts from 1; `refused` maps sites to codes.
-
-    `epsilon` is the most that all attempts so far have cost: a receipt does not say of a lost node
-    whether it was sent the model before.
-    """
-
-    event: Literal["round"] = "round"
-    round: int
-    rounds: int
-    attempt: int
-    outcome: Literal["completed", "aborted"]
-    seconds: float
-    sites: list[str]
-    lost: list[str]
-    refused: dict[str, str]
-    model: str | None
-    metrics: dict[str, float]
-    epsilon: dict[str, str]
-
-
-class LogUpdate(View):
-    """A line of the aggregator, the coordinator or the registry."""
-
-    event: Literal["log"] = "log"
-    level: str
-    message: str
-    created: str
-
-
-class RefusalUpdate(View):
-    """Since which round, from 1, an accepted site has refused, and the code it gave."""
-
-    round: int
-    code: str
-
-
-class EndUpdate(View):
-    """The run is over; `evaluation` is the hash of the coordinator's signed metrics.
-
-    `refused_by` are the sites that refused consent, `refused` those that left the run later.
-    """
-
-    event: Literal["end"] = "end"
-    run: str
-    state: RunState
-    code: str
-    cause: str
-    refused_by: list[str]
-    refused: dict[str, RefusalUpdate]
-    rounds: int
-    model: str | None
-    metrics: dict[str, float]
-    evaluation: str | None = None
-    epsilon: dict[str, str]
-
-
-Update = StateUpdate | ConsentUpdate | RoundUpdate | LogUpdate | EndUpdate
-
-
-def watch(client: RegistryClient, run: VerifiedRun, score: Score | None = None) -> Iterator[Update]:
+def watch(
+    client: RegistryClient,
+    run: VerifiedRun,
+    score: Score | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Update]:
     """Tell what happens until the run is over.
 
     Args:
         client: the registry.
         run: the run; its agreement names the parties and what an attempt costs.
         score: evaluates a model's bytes; None for no metrics.
+        sleep: waits between two tries to reach a registry that is away.
     """
     teller = _Teller(client, run, score)
-    while True:
-        view = client.run(run.manifest.id)
-        yield from teller.news(view)
-        if view.state in FINAL_STATES:
-            yield from teller.lines(0.0)
-            yield teller.end(view)
-            return
-        yield from teller.lines(POLL_S)
+    backoff = Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S)
+    away: ContactUpdate | None = None
+    while not teller.over:
+        try:
+            view = client.run(run.manifest.id)
+            if away is not None:
+                yield away.model_copy(update={"reachable": True, "code": "", "message": ""})
+                away = None
+                backoff.reset()
+            yield from teller.step(view)
+        except AccordError as error:
+            if not _may_pass(error):
+                raise
+            if away is None:
+                away = teller.lost(error)
+                yield away
+            sleep(backoff.pause_s())
 
 
-def log_lines(client: RegistryClient, run_id: str, *, follow: bool) -> Iterator[EventView]:
-    """Tell the lines of a run's log that are there; with `follow`, until the run is over."""
-    after = 0
+def log_lines(
+    client: RegistryClient,
+    run_id: str,
+    *,
+    follow: bool,
+    away: Callable[[AccordError], None] = lambda error: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[EventView]:
+    """Tell the lines of a run's log that are there; with `follow`, until the run is over.
+
+    Args:
+        client: the registry.
+        run_id: the run.
+        follow: wait for more, and for a registry that is away.
+        away: told once each time that it is.
+        sleep: waits between two tries.
+    """
+    after, backoff, told = 0, Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S), Told()
     while True:
-        over = not follow or client.run(run_id).state in FINAL_STATES
-        lines = client.events(run_id, after=after, wait_s=0.0 if over else POLL_S)
+        try:
+            over = not follow or client.run(run_id).state in FINAL_STATES
+            lines = client.events(run_id, after=after, wait_s=0.0 if over else POLL_S)
+        except AccordError as error:
+            if not (follow and _may_pass(error)):
+                raise
+            if told.news(error.code):
+                away(error)
+            sleep(backoff.pause_s())
+            continue
+        told.news(None)
+        backoff.reset()
         yield from lines
         after = lines[-1].sequence if lines else after
         if over and not lines:
             return
+
+
+def _may_pass(error: AccordError) -> bool:
+    """Whether to ask again: the registry is away, or has an internal error (a bare AccordError)."""
+    return isinstance(error, TransportError) or type(error) is AccordError
 
 
 def verdict(end: EndUpdate) -> AccordError | None:
@@ -142,6 +129,15 @@ def verdict(end: EndUpdate) -> AccordError | None:
         return PolicyError("run-refused", f"{sites} refused: [{end.code}] {end.cause}")
     tail = f" [{end.code}]" if end.code else ""
     return ConflictError(f"run-{end.state}", (end.cause or f"the run {end.state}") + tail)
+
+
+def stopped(view: RunView) -> AccordError | None:
+    """What a request to stop, that was waited for or not, has to say against: None if nothing."""
+    if view.state == "stopped" or view.state not in FINAL_STATES:
+        return None
+    return ConflictError(
+        f"run-{view.state}", f"the run was {view.state} before anybody heeded the stop"
+    )
 
 
 class _Teller:
@@ -157,6 +153,29 @@ class _Teller:
         self._charged: Counter[str] = Counter()  # attempts by party
         self._line = 0
         self._metrics: dict[str, float] = {}
+        self._standing: str | None = None
+        self.over = False
+
+    def step(self, view: RunView) -> Iterator[Update]:
+        """What is new, now or within a poll; sets `over` with the end."""
+        yield from self.news(view)
+        if view.state not in FINAL_STATES:
+            yield from self.lines(POLL_S)
+            return
+        yield from self.lines(0.0)
+        self.over = True
+        yield self.end(view)
+
+    def lost(self, error: AccordError) -> ContactUpdate:
+        """The registry is away."""
+        state = self._state[0] if self._state else "unknown"
+        return ContactUpdate(
+            reachable=False,
+            code=error.code,
+            message=error.message,
+            since=format_time(now()),
+            last=f"{state}, {self._rounds} attempts at rounds",
+        )
 
     def news(self, run: RunView) -> Iterator[Update]:
         """Everything since the last call."""
@@ -173,8 +192,9 @@ class _Teller:
             yield from self._state_of(run)
         attempts = self._client.rounds(self._run.manifest.id)
         for attempt in attempts[self._rounds :]:
-            yield self._round(attempt, run)
-        self._rounds = max(self._rounds, len(attempts))
+            update = self._round(attempt, run)
+            self._rounds += 1  # told, whatever comes next
+            yield update
 
     def lines(self, wait_s: float) -> Iterator[Update]:
         """New lines of parties; the registry's own repeat what other updates say.
@@ -212,12 +232,21 @@ class _Teller:
             model=run.model,
             metrics=self._metrics,
             epsilon=self._epsilon(run.epsilon),
+            unsigned=run.unsigned,
         )
 
     def _state_of(self, run: RunView) -> Iterator[Update]:
         if self._state != (run.state, run.stop_requested):
             self._state = (run.state, run.stop_requested)
             yield StateUpdate(state=run.state, stop_requested=run.stop_requested)
+        found = run.standing
+        if (found.code if found else None) != self._standing:
+            self._standing = found.code if found else None
+            yield StandingUpdate(
+                code=self._standing,
+                message=found.message if found else "the run goes on",
+                since=found.since if found else format_time(now()),
+            )
 
     def _round(self, attempt: RoundView, run: RunView) -> RoundUpdate:
         metrics = self._scored(attempt.model_after)

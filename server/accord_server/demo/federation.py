@@ -64,6 +64,7 @@ class Federation:
     addresses: Mapping[str, str] = field(default_factory=dict)
     watched: bool = False
     metrics_ports: list[int] = field(default_factory=list)
+    aggregator_at: str = "127.0.0.1:0"
 
     def __post_init__(self) -> None:
         self.registry = self._actor("Registry", "accord")
@@ -84,12 +85,7 @@ class Federation:
             "--key", registry.home / "registry.key", "--ca", registry.home / "ca" / "ca.pem",
             *(["--url", f"https://{address}"] if (address := self._address("registry")) else []),
         )  # fmt: skip
-        ready = self.services.start(
-            registry, "registry", "start", "--home", registry.home / "registry",
-            *self._metrics(),
-        )  # fmt: skip
-        self._note_metrics(ready)
-        self.registry_url = ready["url"]
+        self.registry_url = self.start_registry()["url"]
         self.report(f"registry listens at {self.registry_url}")
         home = self.coordinator.home / "accord"
         self.coordinator.run(
@@ -132,17 +128,29 @@ class Federation:
         self.start_aggregator()
         self.start_nodes()
 
-    def start_aggregator(self, listen: str = "127.0.0.1:0") -> dict[str, Any]:
-        """Start the aggregator; returns what it says when it is ready."""
+    def start_registry(self) -> dict[str, Any]:
+        """Start the registry."""
+        home = self.registry.home / "registry"
+        ready = self.services.start(
+            self.registry, "registry", "start", "--home", home, *self._metrics()
+        )
+        self._note_metrics(ready)
+        return ready
+
+    def start_aggregator(self) -> dict[str, Any]:
+        """Start the aggregator; when it comes back, where nodes look for it."""
         home = self.aggregator.home
         ready = self.services.start(
-            self.aggregator, "aggregator", "start", "--home", home / "accord", "--listen", listen,
+            self.aggregator, "aggregator", "start", "--home", home / "accord",
+            "--listen", self.aggregator_at,
             "--cert", home / "aggregator.pem", "--key", home / "aggregator.key",
             "--ca", home / "accord" / "ca.pem",
             *(["--address", address] if (address := self._address("aggregator")) else []),
             *self._metrics(),
         )  # fmt: skip
         self._note_metrics(ready)
+        if not address:
+            self.aggregator_at = ready["address"]
         return ready
 
     def start_nodes(self) -> None:
@@ -151,7 +159,7 @@ class Federation:
 
     def start_node(self, node: Actor) -> dict[str, Any]:
         """Start one institution's daemon."""
-        told = ["--metrics-file", node.home / "accord.prom"] if self.watched else []
+        told = ["--metrics-file", str(node.home / "accord.prom")] if self.watched else []
         return self.services.start(node, "start", "--home", node.home / "accord", *told)
 
     def start_run(self, plan: dict[str, Any], *options: str | Path) -> str:

@@ -3,6 +3,7 @@
 Guarantees: it does not start with a route that neither is in `PUBLIC` nor states who may call it.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -28,8 +29,10 @@ from accord_server.registry.records.endpoints import router as records
 from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.runs.endpoints import router as runs
 from accord_server.registry.runs.inbox import router as inbox
+from accord_server.registry.runs.reconciler import look_after
 from accord_server.registry.settings import Settings
 from accord_server.registry.trust.endpoints import router as trust
+from accord_server.registry.trust.expiry import told
 
 PUBLIC = frozenset(
     {"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments", "/v1/revocations"}
@@ -91,7 +94,12 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await parts.database.check()
-        yield
+        ended = asyncio.Event()
+        round_ = asyncio.create_task(look_after(parts, ended))
+        async with told(parts):
+            yield
+        ended.set()
+        await round_
         await parts.changes.close()
         await parts.database.close()
 

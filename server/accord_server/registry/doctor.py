@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 
 from accord_common.api.client import RegistryClient
 from accord_common.checks.check import Check, ask, failed
@@ -28,8 +27,8 @@ from accord_common.manifest import PROTOCOL
 from accord_common.network.certificates import read
 from accord_common.network.settings import Network
 from accord_server.ca import load_certificate
-from accord_server.registry.db import Database
 from accord_server.registry.settings import Settings
+from accord_server.registry.setup import check
 
 _HTTPS = 443
 _SPKI = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -40,7 +39,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield ask("keys", "key", lambda: private([settings.log_key, settings.key]))
     yield ask("certificate", "tls", lambda: _certificate(settings))
     yield ask("disk", "disk", lambda: disk(settings.home))
-    yield ask("database", "database", lambda: asyncio.run(_database(settings.database)))
+    yield ask("database", "database", lambda: _database(settings))
     yield from _address(settings)
 
 
@@ -103,29 +102,16 @@ def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bo
     return True
 
 
-async def _database(url: str) -> str:
-    parts = make_url(url)
-    place = parts.render_as_string(hide_password=True)
+def _database(settings: Settings) -> str:
+    parts = make_url(settings.database)
     if parts.get_backend_name() == "sqlite" and not Path(parts.database or "").is_file():
         raise ConflictError(
             "database-unreachable",
             f"{parts.database} is not there",
             hint="Restore it from a backup; accord registry init makes an empty one.",
         )
-    database = Database(url)
-    try:
-        await database.check()
-    except (SQLAlchemyError, OSError) as error:
-        cause = getattr(error, "orig", None) or error
-        raise ConflictError(
-            "database-unreachable",
-            f"{place}: {cause}",
-            hint="Does it run, and do address, account and password hold? A damaged file is"
-            " restored from a backup.",
-        ) from error
-    finally:
-        await database.close()
-    return f"{place} has this release's schema"
+    asyncio.run(check(settings))
+    return f"{parts.render_as_string(hide_password=True)} has this release's schema"
 
 
 def _address(settings: Settings) -> Iterator[Check]:
@@ -141,7 +127,7 @@ def _address(settings: Settings) -> Iterator[Check]:
                 if not check.ok:
                     return
             yield ask("registry", "http", lambda: _serves(client))
-    except AccordError as error:
+    except (AccordError, OSError) as error:
         yield failed("registry", "setting", error)
 
 

@@ -19,7 +19,8 @@ from accord_common.errors import (
     TransportError,
     UsageError,
 )
-from accord_server.registry.faults import DatabaseFault
+from accord_common.room import NO_SPACE
+from accord_server.registry.faults import FULL, DatabaseFault, full
 
 _log = structlog.get_logger("accord.registry")
 
@@ -53,17 +54,13 @@ def install(app: FastAPI) -> None:
 
     async def accord(_: Request, error: Exception) -> Response:
         assert isinstance(error, AccordError)
-        return problem(error, error.status)
+        stored = error.code != FULL
+        return problem(error, error.status if stored else HTTPStatus.INSUFFICIENT_STORAGE)
 
     async def database(request: Request, error: Exception) -> Response:
         assert isinstance(error, DatabaseFault)
         _log.error("database", path=request.url.path, code=error.code, cause=error.message)
-        shown = TransportError(
-            error.code,
-            "the registry's database does not answer as it should",
-            hint="Try again; whoever runs the registry finds the cause in its log.",
-        )
-        return problem(shown, shown.status)
+        return await accord(request, error.told)
 
     async def http(_: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -77,6 +74,13 @@ def install(app: FastAPI) -> None:
         shown = UsageError("bad-request", f"{where}: {first['msg']}")  # never the value: a secret?
         return problem(shown, HTTPStatus.UNPROCESSABLE_ENTITY)
 
+    async def storing(request: Request, error: Exception) -> Response:
+        assert isinstance(error, OSError)
+        if error.errno not in NO_SPACE:
+            return await unexpected(request, error)
+        _log.error("disk-full", path=request.url.path, why=str(error))
+        return await accord(request, full())
+
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("failed", path=request.url.path, exc_info=error)
         shown = AccordError("internal-error", "the registry failed", hint="See its log.")
@@ -86,6 +90,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DatabaseFault, database)
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(OSError, storing)
     app.add_exception_handler(Exception, unexpected)
 
 

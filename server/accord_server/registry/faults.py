@@ -16,13 +16,15 @@ from accord_common.errors import TransportError
 
 _DRIVER = (DBAPIError, PoolTimeout, ConnectionError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
+FULL = "registry-disk-full"
+
 # The first entry that begins a SQLSTATE (PostgreSQL's appendix A) counts.
 _SQLSTATES = {
     "28": "database-auth",
     "3D": "database-missing",
     "42501": "database-permission",
     "25006": "database-read-only",
-    "53100": "database-full",
+    "53100": FULL,
     "53": "database-busy",
     "55P03": "database-busy",
     "57014": "database-busy",
@@ -33,7 +35,7 @@ _SQLSTATES = {
 _SQLITE = {
     "SQLITE_BUSY": "database-busy",
     "SQLITE_LOCKED": "database-busy",
-    "SQLITE_FULL": "database-full",
+    "SQLITE_FULL": FULL,
     "SQLITE_READONLY": "database-read-only",
     "SQLITE_CANTOPEN": "database-unreachable",
     "SQLITE_IOERR": "database-unreachable",
@@ -47,15 +49,35 @@ _HINTS = {
     "database-missing": "Make it first: createdb --encoding=UTF8 --template=template0 NAME.",
     "database-permission": "The user must own the database's schema.",
     "database-read-only": "Name the primary, or add target_session_attrs=read-write.",
-    "database-full": "Free disk space; nothing was lost.",
+    FULL: "Make room on its disk; nothing was lost.",
     "database-busy": "Try again; another process may hold it, such as a migration or a rebuild.",
     "database-damaged": "Restore the newest backup with `accord registry restore`.",
     "database-settings": "Check the address given with --database-url.",
 }
 
 
+def full() -> TransportError:
+    """What is told where the registry's disk is full, whatever was to be written."""
+    return TransportError(
+        FULL,
+        "the registry's disk takes nothing more; nothing of this was kept",
+        hint="Whoever runs the registry must make room. Nodes and aggregator send again.",
+    )
+
+
 class DatabaseFault(TransportError):
     """The database did not do what it was asked; the same call may work later."""
+
+    @property
+    def told(self) -> TransportError:
+        """What is told to who asks over the network."""
+        if self.code == FULL:
+            return full()
+        return TransportError(
+            self.code,
+            "the registry's database does not answer as it should",
+            hint="Try again; whoever runs the registry finds the cause in its log.",
+        )
 
 
 @contextmanager

@@ -13,11 +13,13 @@ from datetime import datetime
 from importlib.metadata import version
 from typing import get_args
 
+import structlog
 from prometheus_client.core import CounterMetricFamily, Metric
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.schemas import RunState
+from accord_common.backoff import Told
 from accord_common.enrolment import DELEGATION, Delegation
 from accord_common.envelope import Envelope
 from accord_common.exposition import Reading, Row, disk_free, expiry, gauge
@@ -32,12 +34,15 @@ from accord_server.registry.tables import (
     DatasetRow,
     LeaseRow,
     PartnerRow,
+    PulseRow,
     RecordRow,
     RunRow,
     TokenRow,
 )
 
 LAST_BACKUP = "last-backup"  # its file's time is when a backup was last complete
+log = structlog.get_logger("accord.registry")
+
 _ANSWER_S = 10.0  # what Prometheus waits for by default
 _ALL = 1 << 31
 
@@ -52,6 +57,7 @@ class Found:
     parties: list[tuple[PartnerRow, datetime | None, datetime | None]]  # last seen, key's end
     spends: list[Group]
     names: dict[str, str]  # of datasets
+    swept: datetime | None
 
 
 class Figures:
@@ -59,6 +65,7 @@ class Figures:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self._told = Told()
         self.loop: asyncio.AbstractEventLoop | None = None
         registry.metrics.registry.register(Reading(self.read))
 
@@ -90,10 +97,14 @@ class Figures:
             return None
         future = asyncio.run_coroutine_threadsafe(self._ask(), loop)
         try:
-            return future.result(_ANSWER_S)
-        except Exception:  # the routes log what ails the database; here it is a figure
+            found = future.result(_ANSWER_S)
+        except Exception as error:  # whatever ails it: here it is a figure
             future.cancel()
+            if self._told.news(type(error).__name__):
+                log.warning("figures-incomplete", exc_info=error)
             return None
+        self._told.news(None)
+        return found
 
     async def _ask(self) -> Found:
         async with self._registry.database.read() as session:
@@ -116,13 +127,13 @@ async def look(session: AsyncSession) -> Found:
     seen = await session.execute(
         select(TokenRow.party, func.max(TokenRow.last_seen)).group_by(TokenRow.party)
     )
-    last = dict(seen.tuples().all())
+    last = {party: moment for party, moment in seen.all()}
     heads = select(PartnerRow, RecordRow.kind, RecordRow.envelope).outerjoin(
         RecordRow, RecordRow.hash == PartnerRow.delegation
     )
     parties = [
         (partner, last.get(partner.id), _ends(kind, envelope))
-        for partner, kind, envelope in (await session.execute(heads)).tuples()
+        for partner, kind, envelope in (await session.execute(heads)).all()
     ]
     names = await session.execute(select(DatasetRow.id, DatasetRow.name))
     return Found(
@@ -131,7 +142,8 @@ async def look(session: AsyncSession) -> Found:
         runs=runs,
         parties=parties,
         spends=await groups(session, None, None, 0, _ALL),
-        names=dict(names.tuples().all()),
+        names={dataset: name for dataset, name in names.all()},
+        swept=(await session.execute(select(PulseRow.last))).scalar_one_or_none(),
     )
 
 
@@ -146,6 +158,11 @@ def _tell(found: Found, moment: datetime) -> Iterator[Metric]:
     records = CounterMetricFamily("accord_registry_records", "Signed records appended")
     records.add_metric((), found.records)
     yield records
+    yield gauge(
+        "accord_registry_reconciler_last_run_timestamp_seconds",
+        "When the registry last looked after runs that stand still",
+        [] if found.swept is None else [((), found.swept.timestamp())],
+    )
     counts = [((state,), float(found.states.get(state, 0))) for state in get_args(RunState)]
     yield gauge("accord_registry_runs", "Runs by state", counts, ("state",))
     open_ = [((row.id, state), row) for row, state, _ in found.runs]

@@ -13,15 +13,18 @@ from accord_common.files import replace_file
 from accord_common.identity import SigningKey
 from accord_server.registry.db import Database
 from accord_server.registry.engines import Bounds, check_url, sqlite_url
+from accord_server.registry.runs.standing import Patience
 
 SETTINGS = "registry.json"
+Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
 
 
 class Settings(BaseSettings):
     """Where the registry keeps its data, and where it listens; ACCORD_REGISTRY_* overrides a field.
 
     `url` is the address that invitations carry; `certificate`, `key` and `ca` are PEM files.
-    `database_url` is PostgreSQL's address; empty is a file in `home`.
+    `database_url` is PostgreSQL's address; empty is a file in `home`. Of the seconds,
+    `runs.standing.Patience` holds what a run may wait for.
     """
 
     model_config = SettingsConfigDict(
@@ -39,11 +42,19 @@ class Settings(BaseSettings):
     database_connections: Annotated[int, Field(ge=1, le=100)] = 10
     database_statement_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 30
     database_lock_timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10
+    silent_s: Seconds = 60
+    consents_s: Seconds = 7 * 86_400
+    abandoned_s: Seconds = 86_400
 
     @field_validator("database_url")
     @classmethod
     def _without_password(cls, value: str) -> str:
         return check_url(value) if value else value
+
+    @property
+    def patience(self) -> Patience:
+        """How long a run may wait for whom."""
+        return Patience(self.silent_s, self.consents_s, self.abandoned_s)
 
     @property
     def database(self) -> str:

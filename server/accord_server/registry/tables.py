@@ -314,6 +314,37 @@ class LeaseRow(Base):
     holder: Mapped[str] = mapped_column(Word)
     fence: Mapped[int] = mapped_column(BigInteger)
     expires: Mapped[datetime] = mapped_column(Moment)
+    renewed: Mapped[datetime] = mapped_column(Moment)  # when its holder was last heard
+    waiting: Mapped[str | None] = mapped_column(Text)  # for which nodes, by its holder's word
+    waiting_since: Mapped[datetime | None] = mapped_column(Moment)
+
+
+class ClosureRow(Base):
+    """The registry's own word that a run is over, for want of a signed result."""
+
+    __tablename__ = "closures"
+    run: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    state: Mapped[str] = mapped_column(String(20))
+    code: Mapped[str] = mapped_column(String(64))
+    cause: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(Moment)
+
+
+class StandingRow(Base):
+    """The trouble of a run that its event lines told last."""
+
+    __tablename__ = "standings"
+    run: Mapped[str] = mapped_column(Uuid, primary_key=True)
+    code: Mapped[str] = mapped_column(String(64))
+
+
+class PulseRow(Base):
+    """One row: when runs were looked after last, and since when without a gap."""
+
+    __tablename__ = "pulse"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    since: Mapped[datetime] = mapped_column(Moment)
+    last: Mapped[datetime] = mapped_column(Moment)
 
 
 class StopRow(Base):

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from accord_client.capacity import Capacity
 from accord_client.contribution import Contribution
 from accord_client.data.files import FileSource
 from accord_client.data.rows import examine
 from accord_client.datasets import Datasets
-from accord_client.devices import DeviceChoice
+from accord_client.limits import Limits
 from accord_client.stores import Stores
 from accord_client.training import train
 from accord_common.errors import DataError
@@ -50,7 +51,9 @@ def node(accord_node: Run, three: Institutions) -> Run:
 
 
 def contribution_of(stores: Stores, manifest: RunManifest) -> Contribution:
-    return Contribution(stores, manifest, manifest.site(stores.party), DeviceChoice.CPU)
+    return Contribution(
+        stores, manifest, manifest.site(stores.party), Capacity(stores.home.path, Limits())
+    )
 
 
 def test_opt_outs_are_added_listed_counted_and_taken_back(node: Run, tmp_path: Path) -> None:

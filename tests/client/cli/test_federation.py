@@ -3,12 +3,14 @@
 One federation of two institutions serves all tests of this file, in order.
 """
 
+import json
 import os
 import shutil
 import signal
 import sqlite3
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,6 +29,7 @@ from accord_common.receipts import NODE_RECEIPT, NodeReceipt
 from accord_common.secagg.sealing import TAG_BYTES
 from accord_server.demo.federation import Federation
 from accord_server.demo.processes import Actor, CommandFailed
+from tests.canaries import found_in, unpacked
 from tests.federations import follow, plan, running, synthetic_table, terms
 
 PATIENCE_S = 60.0
@@ -45,7 +48,7 @@ SHAPES = {
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     folder = tmp_path_factory.mktemp("federation") / "f"
     permitted = terms()["privacy"] | {"non_private": True}
-    with running(folder, nodes=2, policy="ask", privacy=permitted) as federation:
+    with running(folder, nodes=2, debug=True, policy="ask", privacy=permitted) as federation:
         yield federation
 
 
@@ -368,7 +371,7 @@ def test_a_backup_taken_beside_the_daemon_brings_the_node_back(federation: Feder
     federation.services.kill(node)
     before = charges(node)
     assert saved["entries"] == len(before)
-    assert refused(federation, node, "restore", *options) == "home-exists"
+    assert refused(federation, node, "restore", *map(str, options)) == "home-exists"
     shutil.rmtree(folder(node))
     assert federation.at(node, "restore", *options)["head"] == saved["head"]
     frozen = "SELECT value FROM meta WHERE key = 'ledger-restored'"
@@ -413,3 +416,61 @@ def test_rows_of_a_database_are_registered_by_their_public_facts_alone(
     assert public.size == 200 and not any(
         text in said for text in ("clinic.db", "0.23457", "SELECT")
     )
+
+
+def test_neither_bundles_nor_logs_of_a_federation_hold_a_secret(
+    federation: Federation, tmp_path: Path
+) -> None:
+    """The last of this file: all that happened in it, of which some failed, logged at debug."""
+    services = federation.services
+    actors = [federation.registry, federation.coordinator, federation.aggregator, *federation.nodes]
+    secrets: dict[str, list[str | bytes]] = {
+        "passphrase": [actor.passphrase for actor in actors if actor.passphrase],
+        "token": [path.read_text() for path in find(actors, "token")],
+        "key": [
+            line
+            for path in [*find(actors, "*.pem"), *find(actors, "*.key")]
+            if b"PRIVATE KEY" in (text := path.read_bytes())
+            for line in text.decode().splitlines()
+            if "-" not in line and len(line) > 30
+        ],
+        "row": [
+            field
+            for node in federation.nodes
+            for line in (node.home / "tumours.csv").read_text().splitlines()[1:]
+            for field in line.split(",")
+            if len(field) > 8  # negative, six digits
+        ],
+    }
+    assert all(secrets.values())
+    node = federation.nodes[1]
+    bundles = [tmp_path / name for name in ("node.zip", "registry.zip", "aggregator.zip")]
+    federation.at(node, "support-bundle", bundles[0], "--yes")
+    federation.registry.run(
+        "registry", "support-bundle", bundles[1], "--yes",
+        "--log-file", services.log(federation.registry),
+        "--home", federation.registry.home / "registry",
+    )  # fmt: skip
+    federation.aggregator.run(
+        "aggregator", "support-bundle", bundles[2], "--yes",
+        "--log-file", services.log(federation.aggregator),
+        "--home", federation.aggregator.home / "accord",
+    )  # fmt: skip
+    for bundle in bundles:
+        assert found_in(unpacked(bundle), secrets) == set()
+        with zipfile.ZipFile(bundle) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        assert not any(b'"failed"' in data for data in parts.values()), parts
+        events = [json.loads(line)["event"] for line in parts["log.jsonl"].splitlines()]
+        assert len(events) > 20 and events.count("(other)") < len(events) / 2
+    written = [
+        *map(services.log, actors),
+        *(folder(node) / "logs" / "node.jsonl" for node in federation.nodes),
+    ]
+    logged = b"\n".join(path.read_bytes() for path in written if path.exists())
+    assert b'"level": "debug"' in logged
+    assert found_in(logged, secrets) == set()
+
+
+def find(actors: list[Actor], name: str) -> list[Path]:
+    return [path for actor in actors for path in actor.home.rglob(name)]

@@ -11,8 +11,11 @@ import torch
 import yaml
 
 from accord_client import outbox
+from accord_client.contact import forget_trouble, note_trouble
 from accord_client.ledger import Ledger
 from accord_client.outbox import Outbox
+from accord_common.errors import TransportError
+from accord_common.fields import now
 from accord_common.home import Home
 from tests.client.cli.conftest import Run
 from tests.client.institutions import Institutions, make_institutions, write_table
@@ -190,6 +193,27 @@ def test_status_shows_what_waits_for_the_steward(accord_node: Run, three: Instit
     text = accord_node("status", "--home", home, text=True).out
     assert "refuses since round 3: it would reach 3.2, the cap is 3 [budget-exceeded]" in text
     assert "budget-exceeded from round 3" in text
+
+
+def test_status_shows_what_keeps_the_node_from_the_aggregator(
+    accord_node: Run, three: Institutions
+) -> None:
+    party = three.parties[0]
+    home = three.homes[party].path
+    error = TransportError("node-clock-skew", "the aggregator answers 401", hint="Set it.")
+    with three.open(party) as stores:
+        run = three.accept(stores, three.manifest())
+        note_trouble(stores, run, error)
+    assert accord_node("status", "--home", home).json["runs"][0]["aggregator"] is None
+    with three.open(party) as stores:
+        stores.state.follow(run, "running", now())
+    (shown,) = accord_node("status", "--home", home).json["runs"]
+    assert (shown["aggregator"]["code"], shown["aggregator"]["hint"]) == (error.code, error.hint)
+    text = accord_node("status", "--home", home, text=True).out
+    assert "the aggregator answers 401 [node-clock-skew] Set it." in text
+    with three.open(party) as stores:
+        forget_trouble(stores, run)
+    assert "node-clock-skew" not in accord_node("status", "--home", home, text=True).out
 
 
 def test_budget_is_the_ledgers(accord_node: Run, three: Institutions) -> None:

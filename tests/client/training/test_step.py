@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from accord_client.data.sampling import by_lot
-from accord_client.training import step
 from accord_client.training.step import ClippedGradients
 from accord_common.errors import AccordError
 from accord_common.models import architectures
@@ -196,14 +195,13 @@ def test_an_input_of_zero_hides_no_gradient_that_automatic_clipping_makes_infini
         assert np.allclose(gradients.sum(data, [np.arange(2)]), other)
 
 
-def test_parts_of_a_batch_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_a_batch_add_up_to_the_whole() -> None:
     task, module = MODULES["mlp"][0], MODULES["mlp"][1]()
     data, rows = table(classes=3), np.arange(40)
     dimension = sum(p.numel() for p in module.parameters())
     with ClippedGradients(task, module, 0.5) as gradients:
         whole = gradients.sum(data, [rows])
-    monkeypatch.setattr(step, "GRADIENT_BYTES", 4 * dimension * 7)
-    with ClippedGradients(task, module, 0.5) as gradients:
+    with ClippedGradients(task, module, 0.5, part_bytes=4 * dimension * 7) as gradients:
         parts = gradients.sum(data, [rows]).copy()
         nobody = rows[:0]
         around = gradients.sum(data, [nobody, rows[:9], nobody, rows[9:], nobody]).copy()

@@ -85,6 +85,22 @@ def test_an_export_says_what_was_spent_and_by_whom() -> None:
     assert exported.epsilon(OTHER, "0.00001", overlapping=True) == rule.epsilon([*mine, theirs])
 
 
+def test_an_export_over_two_node_keys_holds_under_both() -> None:
+    first = ACTOR.delegation()
+    key = SigningKey.generate()
+    second = ACTOR.delegation(first.hash, node_key=key.public)
+    (one,) = entries(spend())
+    entry = LedgerEntry(sequence=1, previous=one.hash, spend=spend(round=1), recorded=RECORDED)
+    chain = [one, sign(LEDGER_ENTRY, entry, key)]
+    exported = read_export(write_export(HEADER, [first, second], chain))
+    assert exported.node_keys == (ACTOR.node.public, key.public)
+    assert len(exported.entries) == 2
+    assert refusal(*lines(HEADER, first, *chain))[0] == "ledger-unknown-key"
+    assert refusal(*lines(HEADER, first, first, one))[0] == "ledger-broken"
+    stranger = make_actor("other", "data-holder").delegation()
+    assert refusal(*lines(HEADER, first, stranger, one))[0] == "ledger-broken"
+
+
 def test_an_export_of_nothing_is_one() -> None:
     exported = read_export(lines(HEADER, ACTOR.delegation()))
     assert (exported.entries, exported.head) == ((), NO_PREDECESSOR)
@@ -99,7 +115,6 @@ def test_what_is_not_an_export_is_refused() -> None:
         [HEADER],
         [HEADER, overlap(), *chain],
         [delegation, HEADER, *chain],
-        [HEADER, delegation, delegation, *chain],
         [HEADER, delegation, *chain, overlap()],
         [HEADER, delegation, stranger],
     ):
@@ -165,7 +180,7 @@ def test_every_receipt_of_the_node_must_name_an_entry_of_the_file() -> None:
         ledger=new_id(),
         party=mine.id,
         identity=mine.identity.public,
-        node_key=mine.node.public,
+        node_keys=(mine.node.public,),
         orders=ORDERS,
         rules=Rules({}, frozenset()),
         entries=entries,

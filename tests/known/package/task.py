@@ -42,6 +42,7 @@ def _round(
     *,
     threads: int = 1,
     device: object = None,
+    part_bytes: int = 0,
 ) -> NDArray[np.float32]:
     return known_vector(vector, table)
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from accord_common import wire
 from accord_common.errors import FormatError, ProtocolError
-from accord_common.manifest import SecAgg
+from accord_common.manifest import Deadlines, SecAgg
 from accord_common.rings import Words, ring_of, scale_for
 from accord_common.secagg import sealing
 from accord_server.aggregator.checkpoints import Checkpoints
@@ -29,6 +29,7 @@ from tests.simulator import (
     Simulation,
     dies,
     dies_and_returns,
+    late,
     leaves,
     once,
     refuses,
@@ -121,6 +122,18 @@ def test_restarted_nodes_answer_for_what_they_uploaded(tmp_path: Path, stage: st
     assert outcomes(simulation) == [(round_, 0, "completed", 3) for round_ in range(3)]
     assert 30 <= simulation.transport.now - began < 60
     assert [row.attempts for row in result_of(result).epsilon] == [3, 3, 3]
+    check_chain(simulation, result)
+
+
+@pytest.mark.parametrize("stage", ["confirm", "unmask"])
+def test_a_late_node_that_is_needed_is_waited_for_like_a_lost_one(
+    tmp_path: Path, stage: str
+) -> None:
+    deadlines = Deadlines(advertise_s=10, update_s=60, rejoin_s=30)
+    simulation = simulate(tmp_path, deadlines=deadlines)
+    simulation.order[0].faults[stage, 1, 0] = late(lambda: simulation.transport, 20)
+    result = simulation.drive()
+    assert outcomes(simulation) == [(round_, 0, "completed", 3) for round_ in range(3)]
     check_chain(simulation, result)
 
 

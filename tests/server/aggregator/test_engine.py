@@ -20,7 +20,7 @@ from accord_common.manifest import ServerOptimizer
 from accord_common.receipts import RunResult
 from accord_common.secagg.messages import UPLOAD, Upload
 from accord_server.aggregator.checkpoints import Checkpoints
-from accord_server.aggregator.control import Interrupted
+from accord_server.aggregator.control import Ending, Interrupted
 from tests.simulator import (
     Answer,
     Fault,
@@ -119,7 +119,7 @@ def test_too_few_nodes_fail_the_run_by_name(tmp_path: Path) -> None:
     body = result_of(result)
     assert (body.status, body.code, body.rounds) == ("failed", "too-few-nodes", 1)
     name = simulation.run.agreement.party(node.party).name
-    assert f"{name}: not connected" in body.cause
+    assert f"{name}: not connected: connection reset" in body.cause
     assert body.model == simulation.receipts()[0].model_after
     check_chain(simulation, result)
 
@@ -299,9 +299,10 @@ def test_what_a_node_signs_must_fit_the_attempt(
 def test_a_stop_takes_effect_within_the_round(tmp_path: Path) -> None:
     simulation = simulate(tmp_path)
     simulation.order[0].faults["train", 1, 0] = silent
+    asked = Ending("stopped", "stop-requested", "the coordinator stopped it: budget review")
 
     def stop() -> None:
-        simulation.control.stop_reason = "the coordinator stopped it: budget review"
+        simulation.control.ending = asked
 
     def plans_the_stop(node: SimNode, request: wire.Request, answer: Answer) -> Answer:
         simulation.transport.later(5, stop)

@@ -35,6 +35,7 @@ from tests.world import INITIAL_MODEL, RunKeys
 
 _FAILED = HTTPStatus.INTERNAL_SERVER_ERROR
 ENDPOINT = Endpoint("127.0.0.1:9092", "ab" * 32)
+ELSEWHERE = Endpoint("127.0.0.1:1", "ab" * 32)
 
 
 class Line(httpx.BaseTransport):
@@ -160,6 +161,17 @@ def result_envelope(site: Site, manifest: Envelope) -> Envelope:
     (view,) = [run for run in client.runs() if run.manifest_hash == manifest.hash]
     (record,) = client.records(kind="result", run=view.id)
     return record.envelope
+
+
+def test_a_run_of_another_protocol_is_refused_by_name(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An aggregator of a newer release, and a run that an older one planned."""
+    monkeypatch.setattr("accord_common.terms.PROTOCOL", 2)
+    with site.serving():
+        view = site.finished(site.start())
+    assert (view.state, view.code) == ("failed", "protocol-mismatch")
+    assert "protocol 1" in view.cause and "2" in view.cause
 
 
 def test_a_run_is_driven_from_ready_to_a_result_that_verifies(site: Site) -> None:
@@ -297,10 +309,9 @@ def test_one_process_serves_a_home(site: Site) -> None:
 def test_an_unused_offer_is_kept_over_restarts(site: Site) -> None:
     first = site.service().publish()
     assert site.service().publish() == first
-    moved = Service(
-        site.home, site.service().client, Endpoint("127.0.0.1:1", "ab" * 32), site._open
-    )
-    assert moved.publish() != first
+    moved = Service(site.home, site.service().client, ELSEWHERE, site._open).publish()
+    assert moved != first
+    assert site.service().publish() not in (first, moved)  # the newest must be the right one
 
 
 def test_keys_serve_one_manifest(site: Site) -> None:

@@ -45,6 +45,20 @@ def test_three_nodes_answer_and_what_they_share_is_stored_once(here: Site) -> No
         assert transport.receive(0.01) is None
 
 
+def test_a_node_that_was_left_out_comes_back_by_connecting_again(here: Site) -> None:
+    """To the aggregator the same as any node that hung up, so it is asked for keys again."""
+    with here.node("a") as a:
+        here.transport.send([Outgoing("a", b"before")])
+        echo(a)
+        assert answer(here.transport).header == b"before"
+        a.reconnect()
+        until(here.transport, lambda event: isinstance(event, Lost) and event.party == "a")
+        until(here.transport, lambda event: event == Joined("a"))
+        here.transport.send([Outgoing("a", b"again")])
+        echo(a)
+        assert answer(here.transport).header == b"again"
+
+
 def test_a_chunk_of_full_size_goes_both_ways(here: Site) -> None:
     bulk = (bytes(range(256)) * (MAX_CHUNK_BYTES // 256), b"rest")
     with here.node("a") as a:
@@ -121,6 +135,13 @@ def test_a_killed_node_is_lost_within_a_second_and_let_in_again_at_once(here: Si
         here.transport.send([Outgoing("a", b"again")])
         echo(a)
         assert answer(here.transport).header == b"again"
+
+
+def test_a_link_that_is_told_to_connect_again_is_lost_and_joins(here: Site) -> None:
+    with here.node("a") as a:
+        a.reconnect()
+        assert until(here.transport, lambda event: True) == Lost("a", "connection closed")
+        assert until(here.transport, lambda event: True) == Joined("a")
 
 
 def test_a_second_connection_with_the_same_key_replaces_the_first(here: Site) -> None:

@@ -1,6 +1,7 @@
 """What the public listener refuses, asked by raw requests: each with its status and stable code."""
 
 import json
+import re
 import socket
 import ssl
 import threading
@@ -84,7 +85,7 @@ def _walk(routes: Any) -> Iterator[Route]:
 def test_every_path_asks_for_a_key_in_the_roster(here: Site, a: Raw, path: str) -> None:
     stranger = Raw(here, FlowerKey.generate())
     old = (datetime.now(UTC) - timedelta(seconds=400)).isoformat()
-    early = (datetime.now(UTC) + timedelta(seconds=60)).isoformat()
+    early = (datetime.now(UTC) + timedelta(seconds=400)).isoformat()
     borrowed = stranger.headers()["flwr-signature"]
     for headers, code in (
         ({}, "node-credential-malformed"),
@@ -100,6 +101,31 @@ def test_every_path_asks_for_a_key_in_the_roster(here: Site, a: Raw, path: str) 
     with capture_logs() as logs:
         stranger.ask(path)
     assert [line["event"] for line in logs] == ["node-not-registered"]
+
+
+def test_a_clock_that_is_off_is_the_engines_to_know(here: Site, a: Raw) -> None:
+    """Only where the node is not here, and its own key signed the time."""
+
+    def at(minutes: int, **changes: str) -> dict[str, str]:
+        moment = datetime.now(UTC) + timedelta(minutes=minutes)
+        return a.headers(timestamp=moment.isoformat(), **changes)
+
+    tolerated = a.code(paths.PULL_MESSAGES, headers=at(4))
+    assert tolerated == (HTTPStatus.UNAUTHORIZED, "node-id-differs")  # the next check
+    borrowed = Raw(here, FlowerKey.generate()).headers()["flwr-signature"]
+    while here.transport.receive(0) is not None:
+        pass  # what other tests have told
+    a.ask(paths.ACTIVATE, headers=at(10, **{"flwr-signature": borrowed}))
+    assert here.transport.receive(0) is None
+    for minutes, side in ((10, "ahead of"), (-10, "behind")):
+        a.ask(paths.ACTIVATE, headers=at(minutes))
+        lost = here.transport.receive(0)
+        assert isinstance(lost, Lost) and lost.party == "a"
+        told = rf"its clock is (59|60)\d s {side} the aggregator's, the bound is 300"
+        assert re.fullmatch(told, lost.reason), lost.reason
+    with here.node("a"):
+        a.ask(paths.ACTIVATE, headers=at(10))
+        assert here.transport.receive(0) is None
 
 
 def test_a_signature_that_held_makes_no_other_hold(here: Site, a: Raw) -> None:

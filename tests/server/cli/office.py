@@ -198,17 +198,25 @@ class Office:
         return heads
 
     def train(
-        self, keys: RunKeys, manifest: Envelope, heads: dict[str, str] | None = None
+        self,
+        keys: RunKeys,
+        manifest: Envelope,
+        heads: dict[str, str] | None = None,
+        fails_after: int | None = None,
     ) -> list[bytes]:
-        """Play aggregator and nodes to the end of the run; return the model of each round."""
+        """Play aggregator and nodes to the end, or until it fails; return each round's model."""
         run = RunManifest.from_bytes(manifest.payload)
         aggregator = self.client(self.world.aggregator)
         heads = heads or self.consent(manifest)
         aggregator.lease(run.id, "aggregator-1", 60)
         aggregator.log(run.id, "info", "the aggregator begins")
-        models = [np.array([0.1 * r, 0.2 * r, 0], "<f4").tobytes() for r in range(run.rounds + 1)]
+        bias = fails_after or 0  # no two runs leave the same models
+        models = [
+            np.array([0.1 * r, 0.2 * r, bias * r], "<f4").tobytes() for r in range(run.rounds + 1)
+        ]
         head = manifest.hash
-        for round_ in range(run.rounds):
+        rounds = run.rounds if fails_after is None else fails_after
+        for round_ in range(rounds):
             for actor in self.world.hospitals:
                 receipt = self.world.node_receipt(actor, manifest, heads[actor.id], round_)
                 heads[actor.id] = self.client(actor).post(receipt).hash
@@ -222,9 +230,12 @@ class Office:
                 }
             )
             head = aggregator.post(sign(AGGREGATOR_RECEIPT, body, keys.receipt)).hash
-        last = sha256_hex(models[-1])
-        aggregator.post(self.world.result(keys, manifest, head, last, rounds=run.rounds))
-        return models
+        last = sha256_hex(models[rounds])
+        told: dict[str, Any] = {"rounds": rounds}
+        if fails_after is not None:
+            told |= {"status": "failed", "code": "too-few-nodes", "cause": "hospital-2 is gone"}
+        aggregator.post(self.world.result(keys, manifest, head, last, **told))
+        return models[: rounds + 1]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 
 from accord_common.api.client import RegistryClient
 from accord_common.authorities import fingerprint_of, read_bundle
+from accord_common.fields import now
 from accord_common.home import Home
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
 from tests.server.cli.office import Office, accord
 
 
@@ -72,6 +76,19 @@ def _until_ready(client: RegistryClient) -> None:
         except Exception as error:
             last = error
     raise last
+
+
+def test_the_status_names_what_ends_and_what_renews_it(tmp_path: Path) -> None:
+    folder, start = tmp_path / "ca", now() - timedelta(days=380)
+    create_ca(folder, "Test CA", start)
+    issue(folder, ["a.example"], tmp_path / "s.pem", tmp_path / "s.key", start)
+    issue(folder, ["b.example"], tmp_path / "t.pem", tmp_path / "t.key", now())
+    options = ("--home", folder, "--party", tmp_path / "nobody")
+    (told,) = accord("ca", "status", *options, "--format", "json").json["expiring"]
+    assert told["renew"] == f"accord ca renew {tmp_path / 's.pem'}" and "16 days" in told["trouble"]
+    assert f"{told['trouble']}: {told['renew']}" in accord("ca", "status", *options).out
+    assert accord("ca", "renew", tmp_path / "s.pem", "--home", folder).code == 0
+    assert accord("ca", "status", *options, "--format", "json").json["expiring"] == []
 
 
 def test_without_a_registry_the_status_still_shows_the_folder(

@@ -9,16 +9,19 @@ from accord_common.api.schemas import RunView
 from accord_common.cli import Format
 from accord_common.fields import new_id
 from accord_server.cli.options import size
-from accord_server.cli.run_text import Screen
-from accord_server.coordinator.watching import (
+from accord_server.cli.run_text import Screen, state, words_of
+from accord_server.coordinator.updates import (
+    ContactUpdate,
     EndUpdate,
     LogUpdate,
     RoundUpdate,
+    StandingUpdate,
     StateUpdate,
     Update,
-    verdict,
 )
+from accord_server.coordinator.watching import verdict
 
+SINCE = "2026-01-31T12:00:00Z"
 VIEW = RunView(
     id=new_id(),
     manifest_hash="ab" * 32,
@@ -58,7 +61,17 @@ def end(**changes: object) -> EndUpdate:
 
 UPDATES: list[Update] = [
     StateUpdate(state="running", stop_requested=None),
-    LogUpdate(level="warning", message="North is [slow]", created="2026-01-31T12:00:00Z"),
+    StandingUpdate(code="stalled", message="no aggregator", since=SINCE),
+    ContactUpdate(
+        reachable=False,
+        code="registry-unreachable",
+        message="refused",
+        since=SINCE,
+        last="running, 1 attempts at rounds",
+    ),
+    ContactUpdate(reachable=True, code="", message="", since=SINCE, last=""),
+    StandingUpdate(code=None, message="the run goes on", since=SINCE),
+    LogUpdate(level="warning", message="North is [slow]", created=SINCE),
     RoundUpdate(
         round=1,
         rounds=2,
@@ -89,6 +102,11 @@ def test_people_read_the_same_lines_with_and_without_a_terminal(live: bool) -> N
     text = shown(live=live)
     for words in (
         "running",
+        f"no aggregator (since {SINCE}) [stalled]",
+        f"the registry does not answer since {SINCE}: refused [registry-unreachable]; known last: "
+        "running, 1 attempts at rounds; it is asked again",
+        f"the registry answers again; it did not since {SINCE}",
+        "the run goes on\n",
         "warning: North is [slow]",
         "round 1/2  0.50 s  attempt 2 completed  refused by South [budget-exceeded]  auc 0.9000  "
         "epsilon North 0.6",
@@ -100,7 +118,17 @@ def test_people_read_the_same_lines_with_and_without_a_terminal(live: bool) -> N
 
 def test_programs_read_lines_of_json_on_a_terminal_too() -> None:
     lines = shown(live=True, format_=Format.JSON).splitlines()
-    assert [line.split('"')[3] for line in lines] == ["state", "log", "round", "end"]
+    told = [line.split('"')[3] for line in lines]
+    assert told[:3] == ["state", "standing", "registry"] and told[-3:] == ["log", "round", "end"]
+
+
+def test_an_end_that_nobody_signed_says_so() -> None:
+    found = VIEW.model_copy(
+        update={"state": "failed", "code": "aggregator-gone", "cause": "late", "unsigned": True}
+    )
+    assert "no signed result says so yet" in words_of(end(state="failed", unsigned=True))
+    assert "no signed result says so yet" in state(found) and "[aggregator-gone]" in state(found)
+    assert "no signed result" not in state(found.model_copy(update={"unsigned": False}))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from accord_common.api import schemas
 from accord_common.canonical import sha256_hex
+from accord_common.manifest import RunManifest
 from accord_common.receipts import EVALUATION, Evaluation
 from tests.server.cli.office import Office, accord, spawn
 
@@ -185,10 +186,76 @@ def test_a_refusal_ends_the_watch_with_3_and_names_site_and_code(office: Office)
 
 
 def test_a_run_that_nobody_leads_yet_can_be_stopped(office: Office) -> None:
-    office.offer()
+    keys = office.offer()
     run = office.ok("run", "start", office.plan(title="Mistake"))["run"]
-    stopped = office.ok("run", "stop", run, "--reason", "wrong learning rate")
-    assert stopped["state"] == "stopped" or stopped["stop_requested"] == "wrong learning rate"
+    ask = ("run", "stop", run, "--reason", "wrong learning rate")
+    asked = office.ok(*ask, "--no-wait")
+    assert (asked["state"], asked["standing"]["code"]) == ("awaiting-consent", "stopping")
+    assert "asked to stop: wrong learning rate" in office.text(*ask, "--no-wait")
+    manifest = office.manifest(run)
+    end = {"status": "stopped", "code": "stop-requested", "cause": asked["stop_requested"]}
+    result = office.world.result(keys, manifest, manifest.hash, None, rounds=0, **end)
+    office.client(office.world.aggregator).post(result)
+    assert office.ok(*ask)["state"] == "stopped"  # waited for, and again
+    assert "0 of 2 rounds are complete" in office.text(*ask)
+
+
+def test_a_run_that_is_over_is_neither_stopped_nor_gone_on_with(office: Office) -> None:
+    (run,) = [item["id"] for item in office.ok("run", "list") if item["title"] == "First"]
+    answer = office.run("run", "stop", run, "--reason", "too late")
+    assert (answer.code, answer.error["code"]) == (1, "run-over")
+    assert "is completed" in answer.error["message"]
+    answer = office.run("run", "resume", run, "--yes")
+    assert (answer.code, answer.error["code"]) == (1, "nothing-remains")
+    assert "accord model download" in answer.error["hint"]
+
+
+def test_a_failed_run_goes_on_as_another(office: Office) -> None:
+    keys = office.offer()
+    plan = office.plan(title="Long", rounds=3, epsilon=None, noise_multiplier=4, steps=1)
+    run = office.ok("run", "start", plan)["run"]
+    early = office.run("run", "resume", run, "--yes")
+    assert (early.code, early.error["code"]) == (1, "run-not-over")
+    assert "no answer from hospital-1" in early.error["message"]
+    models = office.train(keys, office.manifest(run), fails_after=1)
+
+    again = office.offer()
+    unsure = office.run("run", "resume", run)
+    assert (unsure.code, unsure.error["code"]) == (2, "not-confirmed")
+    said = accord("run", "resume", run, "--home", office.home).err
+    assert "1 of 3 rounds" in said and "1 attempts were charged, and stay so" in said
+    assert "this asks for 2 more rounds, at most 3 attempts" in said
+    assert "hospital-1/tumours: " in said and "moments" not in said
+    resumed = office.ok("run", "resume", run[-12:], "--yes")
+    told = resumed["continues"]
+    assert told == {
+        "run": run,
+        "rounds": 3,
+        "completed": 1,
+        "attempts": 1,
+        "asked_rounds": 2,
+        "asked_attempts": 3,  # of 4, one is used up
+        "model": sha256_hex(models[1]),
+        "moments_lost": False,
+    }
+    assert resumed["title"] == "Long, from round 2"
+    old, new = (
+        RunManifest.from_bytes(office.manifest(item).payload) for item in (run, resumed["run"])
+    )
+    same = set(RunManifest.model_fields) - {
+        *("id", "title", "created", "initial_model", "rounds", "max_attempts_total"),
+        *("aggregator", "task"),
+    }
+    assert all(getattr(old, name) == getattr(new, name) for name in same)
+    assert (new.initial_model, new.rounds, new.max_attempts_total) == (told["model"], 2, 3)
+    shown = office.ok("run", "show", resumed["run"])["run"]
+    assert shown["continues"] == {"run": run, "rounds": 1}
+    assert f"goes on   from run {run}, round 1" in office.text("run", "show", resumed["run"])
+    assert again.offer.hash == new.aggregator.offer
+    office.consent(office.manifest(resumed["run"]), refusal="steward-refused")
+    refused = office.run("run", "resume", resumed["run"], "--yes")
+    assert (refused.code, refused.error["code"]) == (1, "nothing-remains")
+    assert "accord run start" in refused.error["hint"]
 
 
 def test_runs_are_listed_and_found_by_part_of_their_id(office: Office) -> None:

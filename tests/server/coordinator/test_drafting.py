@@ -52,6 +52,7 @@ def partner(actor: Actor, **changes: Any) -> Partner:
         "status": "approved",
         "delegation": None,
         "last_seen": None,
+        "revoked": None,
     }
     return Partner.model_validate(value | changes)
 

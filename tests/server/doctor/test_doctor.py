@@ -42,6 +42,12 @@ class Patient:
     place: Place
     home: Home
     open: ExitStack
+    patch: pytest.MonkeyPatch
+
+    def hurry(self) -> None:
+        """Do not wait long for what never comes."""
+        for module in ("dial", "connect"):
+            self.patch.setattr(f"accord_common.network.{module}.CONNECT_S", 0.5)
 
     def address(self, url: str) -> None:
         profile = self.home.profile.model_copy(update={"registry_url": url})
@@ -63,10 +69,10 @@ class Patient:
 
 
 @pytest.fixture
-def patient(place: Place, tmp_path: Path) -> Iterator[Patient]:
+def patient(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Patient]:
     shutil.copytree(place.home.path, tmp_path / "home")
     with ExitStack() as stack:
-        yield Patient(place, Home(tmp_path / "home", place.home.profile), stack)
+        yield Patient(place, Home(tmp_path / "home", place.home.profile), stack, monkeypatch)
 
 
 def closed_port(patient: Patient) -> None:
@@ -75,6 +81,7 @@ def closed_port(patient: Patient) -> None:
 
 def full_backlog(patient: Patient) -> None:
     """A listener that takes no more connections drops what comes, as a firewall does."""
+    patient.hurry()
     listening = patient.open.enter_context(socket.socket())
     listening.bind((HOST, 0))
     listening.listen(0)
@@ -103,6 +110,7 @@ def another_server(patient: Patient) -> None:
 
 
 def plain_http(patient: Patient) -> None:
+    patient.hurry()
     proxy = patient.open.enter_context(ConnectProxy(answer=status(400, "Bad Request")))
     patient.address(f"https://{HOST}:{proxy.port}")
 
@@ -113,7 +121,7 @@ def served(patient: Patient, days: int) -> None:
 
 def spoken(patient: Patient, **answers: bytes) -> None:
     certificate = patient.place.certificate("genuine", HOST)
-    patient.server(certificate, **{"readyz": READY, "livez": READY, **answers})
+    patient.server(certificate, **{"livez": READY, **answers})
 
 
 def expired(patient: Patient) -> None:
@@ -187,7 +195,7 @@ PLANTED: list[tuple[str, Callable[[Patient], object], list[tuple[str, str, str]]
     ("a port that says nothing of TLS", plain_http, [("registry", "tls", "tls-failed")]),
     (
         "a login page",
-        lambda p: spoken(p, readyz=say("<html>", number=404)),
+        lambda p: spoken(p, v1_info=say("<html>", number=404)),
         [("registry", "http", "bad-answer")],
     ),
     (
@@ -225,8 +233,6 @@ def test_each_planted_fault_is_named_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("accord_common.network.dial.CONNECT_S", 1.0)
-    monkeypatch.setattr("accord_common.network.connect.CONNECT_S", 1.0)
     monkeypatch.setattr("accord_common.api.http.ATTEMPTS", 1)
     plant(patient)
     found = list(party.examine(Home.open(patient.home.path)))
@@ -248,9 +254,7 @@ def test_who_signed_the_certificate_is_said(patient: Patient) -> None:
 def test_an_authority_that_the_folder_adds_is_trusted_for_the_registry(patient: Patient) -> None:
     """An institution's own proxy may open what goes to the registry, where its folder says so."""
     forged = patient.place.certificate("forged-too", NAME, ca="inspecting")
-    server = patient.open.enter_context(
-        TlsServer(forged, {"/readyz": READY, "/v1/info": info(1), "/livez": READY})
-    )
+    server = patient.open.enter_context(TlsServer(forged, {"/v1/info": info(1), "/livez": READY}))
     proxy = patient.proxy(names={NAME: (HOST, server.port)})
     bundle = patient.place.folder / "inspecting" / "ca.pem"
     NetworkFile(proxy=proxy.url, ca_bundle=str(bundle)).save(patient.home.path)

@@ -51,11 +51,11 @@ REGISTRY_ROWS: list[tuple[str, Callable[[Settings, Place], object], list[tuple[s
     (
         "a damaged database",
         lambda s, _: (s.home / "registry.db").write_bytes(b"scrap" * 9999),
-        [("database", "database-unreachable")],
+        [("database", "database-damaged")],
     ),
     (
-        "another schema",
-        lambda s, _: sql(s, "UPDATE alembic_version SET version_num = '9999'"),
+        "an older schema",
+        lambda s, _: sql(s, "UPDATE alembic_version SET version_num = '0001'"),
         [("database", "wrong-schema")],
     ),
     ("a log key that others read", lambda s, _: s.log_key.chmod(0o640), [("key", "exposed-key")]),

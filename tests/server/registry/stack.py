@@ -152,7 +152,7 @@ def opened(settings: Settings, invitation: str, world: World) -> Iterator[Stack]
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[None]:
+def serving(settings: Settings) -> Iterator[Server]:
     """Run the real server, TLS and all, for the length of a block."""
     ready = threading.Event()
     with listen(settings) as bound:
@@ -164,7 +164,7 @@ def serving(settings: Settings) -> Iterator[None]:
             # FastAPI finishes its routes as a request passes them, and two threads of one process
             # must not do so at once: a path that is nowhere passes all.
             httpx.get(f"{settings.url}/nowhere", verify=trusting(settings.ca.read_bytes()))
-            yield
+            yield server
         finally:
             server.should_exit = True
             thread.join(20)

@@ -6,20 +6,25 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
 from accord_common.identity import SigningKey
 from accord_server.registry.backup.restore import restore
 from accord_server.registry.backup.take import back_up
+from accord_server.registry.db import Database
+from accord_server.registry.records.append import leaf_hash
 from accord_server.registry.settings import SETTINGS, Settings
+from accord_server.registry.tables import RecordRow
 from tests.postgres import Postgres
 from tests.server.cli.office import accord
 from tests.server.registry.stack import Stack, complete, opened, run_id
-from tests.server.registry.tables import execute
+from tests.server.registry.tables import execute, on
 from tests.world import RunKeys, model_of
 
 
@@ -180,10 +185,7 @@ def test_what_is_damaged_or_forged_is_refused_and_leaves_nothing(
         tar.addfile(tarfile.TarInfo("blobs/../../../escape"))
     broken(bad.read_bytes())
 
-    if stack.settings.database_url:
-        execute(stack.settings.database, "ALTER TABLE records DISABLE TRIGGER ALL")
-    else:
-        execute(stack.settings.database, "DROP TRIGGER records_no_UPDATE")
+    unguard(stack)
     for statement, code in (
         ("UPDATE runs SET title = 'Another'", "damaged-projections"),
         ("UPDATE records SET received = received + 1000000", "damaged-projections"),
@@ -194,6 +196,58 @@ def test_what_is_damaged_or_forged_is_refused_and_leaves_nothing(
         take(stack, bad)
         refuse(code, lambda: put_back(other, bad, key))
         assert not (other.home / SETTINGS).exists()
+
+
+def test_a_forged_log_is_refused_though_its_own_registry_signed_the_backup(
+    stack: Stack, other: Settings, tmp_path: Path
+) -> None:
+    """Whoever holds the registry's machine cannot put words into another party's mouth."""
+    world, keys = stack.world, stack.offer()
+    manifest = stack.start(keys)
+    result = complete(stack, keys, manifest)
+    stack.client(world.coordinator).post(world.evaluation(manifest, result, model_of(2)))
+    stack.client(world.hospitals[0]).post(world.withdrawal(world.hospitals[0]))
+    unguard(stack)
+    key = stack.settings.read_log_key()
+    records = stack.client(stack.world.coordinator).records()
+    last = {view.kind: view for view in records}
+    assert len(last) == 11, "every kind that is stored"
+    for number, view in enumerate(last.values()):
+        signer, _ = view.envelope.signatures[0]
+        others = view.envelope.signatures[1:]
+        unsigned = ((signer, bytes(64)), *others)
+        forged = Envelope(view.envelope.kind, view.envelope.payload, unsigned)
+        rewrite(stack, view.sequence, forged)
+        file = take(stack, tmp_path / f"{number}.tar")
+        refuse("damaged-record", partial(put_back, other, file, key))
+        rewrite(stack, view.sequence, view.envelope)
+    execute(stack.settings.database, "DELETE FROM records WHERE sequence = 3")
+    file = take(stack, tmp_path / "gap.tar")
+    refuse("damaged-record", partial(put_back, other, file, key))
+
+
+def unguard(stack: Stack) -> None:
+    """Take the triggers away, as the database's owner can."""
+    if stack.settings.database_url:
+        execute(stack.settings.database, "ALTER TABLE records DISABLE TRIGGER ALL")
+    else:
+        for event in ("UPDATE", "DELETE"):
+            execute(stack.settings.database, f"DROP TRIGGER records_no_{event}")
+
+
+def rewrite(stack: Stack, sequence: int, envelope: Envelope) -> None:
+    """Put other bytes in a record's place, with the leaf that they have."""
+    data = envelope.to_bytes()
+
+    async def run(database: Database) -> None:
+        async with database.write() as session:
+            await session.execute(
+                update(RecordRow)
+                .where(RecordRow.sequence == sequence)
+                .values(envelope=data, leaf=leaf_hash(data))
+            )
+
+    on(stack.settings.database, run)
 
 
 def test_an_interrupted_backup_or_restore_leaves_nothing_that_looks_whole(

@@ -1,10 +1,14 @@
 """Models in and out: by their hash, whole or not at all, to those who may have them."""
 
+import errno
+import os
+
 import pytest
 
 from accord_common.canonical import sha256_hex
 from accord_common.errors import NotFoundError, VerificationError
 from accord_server.registry import limits
+from accord_server.registry.blobs import repository
 from tests.server.registry.stack import Stack, complete
 from tests.world import INITIAL_MODEL, make_actor, model_of
 
@@ -45,6 +49,24 @@ def test_a_body_over_the_limit_is_refused_whatever_it_claims(
     assert (answer.status_code, answer.json()["code"]) == (413, "too-large")
 
 
+def test_a_disk_that_is_full_takes_no_blob_and_keeps_room_for_records(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"x" * 1000
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(repository, "SPARE_BYTES", 1 << 60)
+        assert put(stack, sha256_hex(data), data) == (507, "registry-disk-full")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)  # it filled up meanwhile
+        assert put(stack, sha256_hex(data), data) == (507, "registry-disk-full")
+    assert list(stack.settings.blobs.glob("*")) == []
+    assert put(stack, sha256_hex(data), data) == (204, "")
+
+
 def test_models_go_to_those_whom_the_agreement_names(stack: Stack) -> None:
     world = stack.world
     keys = stack.offer()
@@ -79,6 +101,9 @@ def test_who_is_no_recipient_gets_the_initial_model_only(stack: Stack) -> None:
     stack.client(world.aggregator).put_blob(b"model 2")
     assert stack.client(world.hospitals[0]).get_blob(sha256_hex(INITIAL_MODEL)) == INITIAL_MODEL
     assert stack.client(world.hospitals[1]).get_blob(model_of(2)) == b"model 2"
+    with pytest.raises(NotFoundError):
+        stack.client(world.hospitals[0]).get_blob(model_of(2))
+    stack.start(stack.offer(), initial_model=model_of(2))  # another run goes on from it
     with pytest.raises(NotFoundError):
         stack.client(world.hospitals[0]).get_blob(model_of(2))
 

@@ -1,7 +1,9 @@
 """What every answer has: problems, headers, an honest OpenAPI document."""
 
+import errno
 from typing import Any
 
+import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis.checks import not_a_server_error
@@ -11,7 +13,9 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from sqlalchemy import Connection, event
 
+from accord_common.canonical import sha256_hex
 from accord_server.registry.app import OPENAPI, all_routes
 from tests.server.registry.stack import Stack, free_port, serving
 
@@ -55,6 +59,39 @@ def test_failures_are_problems_whoever_finds_them(stack: Stack) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
         assert set(problem) == {"type", "title", "status", "detail", "code", "hint", "error"}
         assert problem["status"] == status and problem["type"] == f"urn:accord:problem:{code}"
+
+
+def test_a_full_disk_is_told_and_keeps_nothing(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = stack.tokens[stack.world.coordinator.id]
+    headers = {"Authorization": f"Bearer {token}"}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("accord_server.registry.blobs.repository.put_in_place", full)
+        told = stack.http.put(f"/v1/blobs/{sha256_hex(b'x')}", content=b"x", headers=headers)
+    assert (told.status_code, told.json()["code"]) == (507, "registry-disk-full")
+
+
+@pytest.mark.parametrize("engine", ["sqlite"])  # its size can be bounded
+def test_a_database_that_cannot_grow_is_told(stack: Stack) -> None:
+    headers = {"Authorization": f"Bearer {stack.tokens[stack.world.coordinator.id]}"}
+
+    @event.listens_for(stack.app.state.registry.database._engine.sync_engine, "begin")
+    def no_larger(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # means: as large as it is
+
+    for number in range(1000):
+        invited = {"role": "auditor", "name": f"{number} " + "x" * 80}
+        told = stack.http.post("/v1/invitations", json=invited, headers=headers)
+        if told.is_error:
+            break
+    assert (told.status_code, told.json()["code"]) == (507, "registry-disk-full")
+    assert "make room" in told.json()["hint"] and "sqlite" not in told.text
+    assert stack.http.get("/readyz").status_code == 200
 
 
 def test_a_bad_request_is_not_quoted(stack: Stack) -> None:

@@ -110,15 +110,23 @@ def test_a_revoked_site_cannot_consent(stack: Stack) -> None:
     refuse("key-revoked", post(stack, actor, stack.world.consent(actor, manifest)))
 
 
-def test_a_revoked_aggregator_makes_no_offer(stack: Stack) -> None:
+def test_a_revoked_aggregator_makes_no_offer_and_nodes_leave_its_runs(stack: Stack) -> None:
     aggregator = stack.world.aggregator
-    keys = stack.offer()
+    _, manifest, _ = started(stack)
+    stack.offer()
+    node = stack.client(stack.world.hospitals[0])
+    cursor = node.inbox().cursor
+    assert node.inbox().runs[0].stop_requested is None
     revoke(stack, revocation(aggregator, stack.world.delegations[aggregator.id].hash))
+    inbox = node.inbox()  # nodes leave a run whose aggregator may be in wrong hands
+    assert inbox.cursor > cursor
+    assert inbox.runs[0].stop_requested == f"{aggregator.name} has revoked its aggregator's key"
+    assert lines(stack, manifest)[-1] == f"{aggregator.name} is left out from now on [key-revoked]"
     assert stack.client(stack.world.coordinator).offers() == []
     code = stack.client(stack.world.coordinator).invite(aggregator.role, aggregator.name).code
     stack.tokens[aggregator.id] = stack.client().enrol(code, aggregator.enrolment()).token
     refuse("stale-delegation", post(stack, aggregator, stack.world.run_keys().offer))
-    assert stack.client(stack.world.coordinator).offers() == [] and keys
+    assert stack.client(stack.world.coordinator).offers() == []
 
 
 def test_a_suspended_party_is_shut_out_until_it_is_readmitted(stack: Stack) -> None:

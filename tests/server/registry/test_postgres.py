@@ -148,8 +148,10 @@ def test_a_password_in_the_address_is_refused_and_not_quoted(
     url: str, tmp_path: Path, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = {"--cert": "server.pem", "--key": "server.key", "--ca": "ca.pem"}
-    options = [part for name, file in files.items() for part in (name, str(certificates / file))]
-    command = ("registry", "init", "--home", tmp_path / "registry", *options)
+    options: list[str | Path] = [
+        part for name, file in files.items() for part in (name, str(certificates / file))
+    ]
+    command: list[str | Path] = ["registry", "init", "--home", tmp_path / "registry", *options]
     monkeypatch.setenv("ACCORD_REGISTRY_DATABASE_URL", url)
     for done in (accord(*command, "--format", "json"), accord(*command, "--database-url", url)):
         assert done.code == 2

@@ -50,13 +50,35 @@ def test_a_run_starts_when_leased_and_one_holder_drives_it(
     assert aggregator.runs("ready") == []
     assert [item.id for item in aggregator.runs("running")] == [run]
     assert [item.id for item in aggregator.runs()] == sorted([waiting, run])
-    assert aggregator.lease(run, "aggregator-1", 120).fence == 1
+    assert aggregator.lease(run, "aggregator-1", 120, fence=1).fence == 1
     with pytest.raises(ConflictError) as other:
         aggregator.lease(run, "aggregator-2", 60)
     assert other.value.code == "leased"
     with monkeypatch.context() as later:
         later.setattr(endpoints, "now", lambda: now() + timedelta(seconds=121))
         assert aggregator.lease(run, "aggregator-2", 60).fence == 2
+
+
+def test_only_the_newest_process_of_a_folder_renews_its_lease_and_posts(stack: Stack) -> None:
+    world, aggregator = stack.world, stack.client(stack.world.aggregator)
+    keys = stack.offer()
+    manifest = stack.start(keys)
+    stack.accept(manifest)
+    run = run_id(stack, manifest)
+    old = aggregator.lease(run, "aggregator-1", 600).fence
+    new = aggregator.lease(run, "aggregator-1", 600).fence  # the same folder: at once
+    assert (old, new) == (1, 2)
+    receipt = world.aggregator_receipt(keys, manifest, manifest.hash, 0, 0)
+    for late in (
+        lambda: aggregator.lease(run, "aggregator-1", 600, fence=old),
+        lambda: aggregator.post(receipt, fence=old),
+    ):
+        with pytest.raises(ConflictError) as lost:
+            late()
+        assert lost.value.code == "lease-lost"
+    assert aggregator.post(receipt, fence=new).sequence
+    aggregator.lease(run, "aggregator-1", 0, fence=new)  # laid down: anybody may go on
+    assert aggregator.lease(run, "aggregator-2", 600).fence == 3
 
 
 def test_a_run_shows_since_when_a_site_refuses_until_it_takes_part_again(stack: Stack) -> None:

@@ -29,7 +29,9 @@ async def put(
     registry: Annotated[Registry, Depends(registry)],
 ) -> Response:
     """Store the body under its SHA-256; again is no change."""
-    size = await repository.write(registry.settings.blobs, name, request.stream())
+    length = request.headers.get("content-length", "")
+    claimed = int(length) if length.isdigit() else 0  # `limits` counts what comes
+    size = await repository.write(registry.settings.blobs, name, request.stream(), claimed)
     async with registry.database.write() as session:
         if not await repository.has_blob(session, name):
             session.add(BlobRow(hash=name, size=size, party=caller.party, created=now()))

@@ -27,7 +27,7 @@ from accord_server.registry.changes import party_topic, run_topic
 from accord_server.registry.records.lookup import run_row
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.records.projections import OPEN
-from accord_server.registry.runs.bars import bars
+from accord_server.registry.runs.bars import aggregator_bars, bars
 from accord_server.registry.tables import AgreementPartyRow, EventRow, PartnerRow, RunRow, SiteRow
 
 LEFT_OUT = "is left out from now on"
@@ -80,13 +80,14 @@ async def tell_of_barred(
     session: AsyncSession, party: str, words: str, moment: datetime
 ) -> set[str]:
     """Write a line into open runs of which this party is shut out; return the topics to wake."""
-    query = (
-        select(RunRow)
-        .join(SiteRow, SiteRow.run == RunRow.id)
-        .where(SiteRow.party == party, RunRow.state.in_(OPEN))
+    of_sites = select(SiteRow.run).where(SiteRow.party == party)
+    query = select(RunRow).where(
+        RunRow.id.in_(of_sites) | (RunRow.aggregator == party), RunRow.state.in_(OPEN)
     )
     rows = {row.id: row for row in (await session.execute(query)).scalars()}
     barred = await bars(session, rows)
+    for run in rows if party in (out := await aggregator_bars(session, [party])) else ():
+        barred[run, party] = out[party][0]
     (name,) = await _names(session, [party])
     topics: set[str] = set()
     for row in rows.values():

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path
 
 from accord_common.agreement import AGREEMENT
-from accord_common.api.schemas import EnvelopeRequest, RecordView, Stored
+from accord_common.api.schemas import RecordRequest, RecordView, Stored
 from accord_common.enrolment import REVOCATION
 from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Hash, Id, Slug, now
@@ -24,7 +24,7 @@ router = APIRouter(tags=["records"])
 
 @router.post("/v1/records", summary="Append a signed record")
 async def post(
-    body: EnvelopeRequest,
+    body: RecordRequest,
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
 ) -> Stored:
@@ -39,7 +39,15 @@ async def post(
         )
     topics: set[str] = set()
     async with registry.database.write() as session:
-        posting = Posting(session, registry.runs, body.envelope, caller.party, caller.role, now())
+        posting = Posting(
+            session,
+            registry.runs,
+            body.envelope,
+            caller.party,
+            caller.role,
+            now(),
+            body.fence,
+        )
         exchanged = await exchanges_key(session, body.envelope)
         stored, new = await append(posting)
         if new:

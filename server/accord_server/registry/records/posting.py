@@ -12,7 +12,10 @@ from accord_server.registry.records.lookup import RunCache, find
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """An envelope, who brings it, and when; `session` is inside the transaction that appends it."""
+    """An envelope, who brings it, and when; `session` is inside the transaction that appends it.
+
+    `fence` is that of the lease under which an aggregator's process brings it, if it says so.
+    """
 
     session: AsyncSession
     runs: RunCache
@@ -20,6 +23,7 @@ class Posting:
     party: str
     role: str
     moment: datetime
+    fence: int | None = None
 
     def require_signer(self, party: str) -> None:
         """Refuse a record that another party's token brings: PolicyError `not-the-signer`."""

@@ -14,9 +14,11 @@ from accord_common.enrolment import (
     DELEGATION,
     Delegation,
     Offer,
+    Revocation,
     verify_delegation,
     verify_enrolment,
     verify_offer,
+    verify_revocation,
 )
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, VerificationError
@@ -57,6 +59,12 @@ class _Walk:
                 key = self._identities.get(party, "")
                 verify_delegation(envelope, identity_key=key, party=party)
                 self._follow(envelope, delegation.previous, DELEGATION, party)
+            case "revocation":
+                revocation = Revocation.from_bytes(envelope.payload)
+                party = revocation.party
+                key = self._identities.get(party, "")
+                verify_revocation(envelope, identity_key=key, party=party)
+                self._follow(envelope, revocation.previous, DELEGATION, party)
             case "aggregator-offer":
                 named = Offer.from_bytes(envelope.payload).delegation
                 given = Delegation.from_bytes((await self._load(named)).payload)

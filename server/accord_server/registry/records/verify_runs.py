@@ -29,6 +29,7 @@ from accord_server.registry.records.lookup import load_one, run_row, verify_run
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.runs.bars import require_admitted, require_key
 from accord_server.registry.tables import (
+    ClosureRow,
     LeaseRow,
     OfferRow,
     PartnerRow,
@@ -97,8 +98,10 @@ async def consent(posting: Posting) -> None:
     require_key(site)
     if site.decision is not None:
         raise ConflictError("forked-chain", f"{body.party} answered {site.decision} before")
-    if row.state not in {"awaiting-consent", "refused"}:
-        raise ConflictError("run-not-waiting", f"run {row.id} is {row.state}")
+    closure = await posting.session.get(ClosureRow, row.id)
+    if closure is not None or row.state not in {"awaiting-consent", "refused"}:
+        state = row.state if closure is None else closure.state
+        raise ConflictError("run-not-waiting", f"run {row.id} is {state}")
     if body.decision == "accept" and row.withdrawn is not None:
         raise PolicyError("agreement-withdrawn", row.withdrawn)
 
@@ -164,7 +167,10 @@ async def aggregator_receipt(posting: Posting) -> None:
 
 
 async def result(posting: Posting) -> None:
-    """The run's receipt key ends a run that is not over; only a started one can be completed."""
+    """The run's receipt key ends a run that is not over; only a started one can be completed.
+
+    Where the registry has ended it, the result must say the same.
+    """
     body = RunResult.from_bytes(posting.envelope.payload)
     run, row = await _from_aggregator(posting, body.manifest)
     _require_roster(body.refused.keys(), run)
@@ -172,6 +178,13 @@ async def result(posting: Posting) -> None:
     _require_open(row)
     if body.status == "completed":
         await _require_started(posting, row)
+    closure = await posting.session.get(ClosureRow, row.id)
+    if closure is not None and (body.status, body.code) != (closure.state, closure.code):
+        raise ConflictError(
+            "run-over",
+            f"the registry found run {row.id} {closure.state} [{closure.code}]; that is final",
+            hint="Its rounds are kept: accord run resume",
+        )
     if body.rounds != row.round:
         raise VerificationError(
             "wrong-round-count", f"the result says {body.rounds} rounds, receipts show {row.round}"
@@ -196,11 +209,26 @@ async def evaluation(posting: Posting) -> None:
         raise VerificationError("wrong-model", "the evaluation is of another model than the result")
 
 
+def require_fence(held: LeaseRow, fence: int) -> None:
+    """Raise ConflictError `lease-lost` unless `fence` is the newest."""
+    if held.fence != fence:
+        raise ConflictError(
+            "lease-lost",
+            f"run {held.run} is driven by {held.holder} under fence {held.fence}, not {fence}",
+            hint="Two aggregators have the same files; stop one of them.",
+        )
+
+
 async def _from_aggregator(posting: Posting, manifest_hash: str) -> tuple[VerifiedRun, RunRow]:
     run = await posting.runs.get(posting.session, manifest_hash)
     posting.require_signer(run.manifest.aggregator.party)
     posting.envelope.verify([run.manifest.aggregator.receipt_key])
-    return run, await run_row(posting.session, run.manifest.id)
+    row = await run_row(posting.session, run.manifest.id)
+    lease = await posting.session.get(LeaseRow, row.id)
+    closure = await posting.session.get(ClosureRow, row.id)  # then nobody drives it any more
+    if posting.fence is not None and lease is not None and closure is None:
+        require_fence(lease, posting.fence)
+    return run, row
 
 
 async def _site(posting: Posting, row: RunRow, party: str) -> SiteRow:

@@ -1,7 +1,8 @@
 """Which sites of runs are shut out: their key was revoked, or their party is suspended.
 
 Guarantees: a site that is barred posts no consent and no receipt, whoever holds its key or token;
-the aggregator is told with the run, and leaves it out.
+the aggregator is told with the run, and leaves it out. Where the aggregator itself is barred, nodes
+are told to stop.
 """
 
 from collections.abc import Collection
@@ -9,8 +10,9 @@ from collections.abc import Collection
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from accord_common.enrolment import REVOCATION
 from accord_common.errors import PolicyError
-from accord_server.registry.tables import SiteRow, SuspensionRow
+from accord_server.registry.tables import PartnerRow, RecordRow, SiteRow, SuspensionRow
 
 REVOKED, SUSPENDED = "key-revoked", "party-suspended"
 
@@ -25,6 +27,25 @@ async def bars(session: AsyncSession, runs: Collection[str]) -> dict[tuple[str, 
     return {
         (run, party): REVOKED if revoked else SUSPENDED
         for run, party, revoked in (await session.execute(query)).all()
+    }
+
+
+async def aggregator_bars(
+    session: AsyncSession, parties: Collection[str]
+) -> dict[str, tuple[str, str]]:
+    """Return party -> (code, reason) of aggregators whose runs nodes must leave for now."""
+    query = (
+        select(PartnerRow.id, PartnerRow.name, SuspensionRow.party.is_not(None))
+        .outerjoin(RecordRow, RecordRow.hash == PartnerRow.delegation)
+        .outerjoin(SuspensionRow, SuspensionRow.party == PartnerRow.id)
+        .where(PartnerRow.id.in_(parties))
+        .where((RecordRow.kind == REVOCATION) | SuspensionRow.party.is_not(None))
+    )
+    return {
+        party: (SUSPENDED, f"the coordinator has suspended {name}, which runs the aggregator")
+        if suspended
+        else (REVOKED, f"{name} has revoked its aggregator's key")
+        for party, name, suspended in (await session.execute(query)).all()
     }
 
 

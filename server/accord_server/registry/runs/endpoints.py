@@ -21,6 +21,7 @@ from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterId, AfterSequence, Limit, Wait
 from accord_server.registry.records.announce import party_topics
 from accord_server.registry.runs import repository, service
+from accord_server.registry.runs.repository import Look
 
 router = APIRouter(tags=["runs"])
 
@@ -35,7 +36,8 @@ async def page(
 ) -> list[RunView]:
     """Runs under the caller's agreements, oldest first."""
     async with registry.database.read() as session:
-        return await repository.page(session, caller.party, state, after, limit)
+        look = Look(registry.settings.patience, now())
+        return await repository.page(session, caller.party, state, after, limit, look)
 
 
 @router.get("/v1/runs/{run}", summary="Read one run")
@@ -46,7 +48,8 @@ async def one(
 ) -> RunView:
     """A run as its records tell."""
     async with registry.database.read() as session:
-        return await repository.view(session, await repository.require(session, run, caller.party))
+        row = await repository.require(session, run, caller.party)
+        return await repository.view(session, row, Look(registry.settings.patience, now()))
 
 
 @router.get("/v1/runs/{run}/rounds", summary="List a run's rounds")
@@ -70,10 +73,10 @@ async def stop(
     caller: Annotated[Caller, Depends(Allow("coordinator"))],
     registry: Annotated[Registry, Depends(registry)],
 ) -> RunView:
-    """An unsigned request; the aggregator heeds it before its next round."""
+    """An unsigned request, which the aggregator heeds at once; without one, the registry does."""
     async with registry.database.write() as session:
         row = await service.stop(session, run, caller, body.reason, now())
-        shown = await repository.view(session, row)
+        shown = await repository.view(session, row, Look(registry.settings.patience, now()))
         topics = await party_topics(session, row.agreement)
     await registry.changes.announce(topics | {run_topic(run)})
     return shown
@@ -89,7 +92,8 @@ async def lease(
     """Claim a run whose consents are in, or renew the claim."""
     topics: set[str] = set()
     async with registry.database.write() as session:
-        shown, started = await service.lease(session, run, caller, body, now())
+        patience = registry.settings.patience
+        shown, started = await service.lease(session, run, caller, body, patience, now())
         if started:
             row = await repository.require(session, run, caller.party)
             topics = await party_topics(session, row.agreement) | {run_topic(run)}

@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 
 from accord_common.api.schemas import Inbox
+from accord_common.fields import now
 from accord_server.registry.agreements.repository import to_sign
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.changes import party_topic
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterSequence, Wait
-from accord_server.registry.runs.repository import open_runs
+from accord_server.registry.runs.repository import Look, open_runs
 
 router = APIRouter(tags=["inbox"])
 
@@ -31,5 +32,7 @@ async def inbox(
         return Inbox(
             cursor=cursor,
             agreements=await to_sign(session, caller.party),
-            runs=await open_runs(session, caller.party, caller.role),
+            runs=await open_runs(
+                session, caller.party, caller.role, Look(registry.settings.patience, now())
+            ),
         )

@@ -1,17 +1,22 @@
-"""Reading runs: projections, joined with what is operational (lease, stop request)."""
+"""Reading runs: projections, joined with what is operational (lease, stop request, closure)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.schemas import EventView, RoundView, RunState, RunView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
 from accord_server.registry.records.projections import OPEN
-from accord_server.registry.runs.bars import bars
+from accord_server.registry.runs.bars import aggregator_bars, bars
+from accord_server.registry.runs.facts import closures, gather
+from accord_server.registry.runs.standing import Patience, Trouble, trouble
 from accord_server.registry.tables import (
     AgreementPartyRow,
+    ClosureRow,
     EventRow,
     LeaseRow,
     RoundRow,
@@ -21,32 +26,54 @@ from accord_server.registry.tables import (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """By which patience, and when, somebody looks at runs."""
+
+    patience: Patience
+    moment: datetime
+
+
 async def page(
-    session: AsyncSession, party: str, state: RunState | None, after: str | None, limit: int
+    session: AsyncSession,
+    party: str,
+    state: RunState | None,
+    after: str | None,
+    limit: int,
+    look: Look,
 ) -> list[RunView]:
     """Return the runs of the party's agreements, oldest first."""
     query = _of_party(party).order_by(RunRow.id).limit(limit)
     if after is not None:
         query = query.where(RunRow.id > after)
     leased = select(LeaseRow.run).where(LeaseRow.run == RunRow.id).exists()
+    closed = select(ClosureRow.run).where(ClosureRow.run == RunRow.id)
     match state:
         case None:
             pass
         case "running":
-            query = query.where(RunRow.state == "ready", leased)
+            query = query.where(RunRow.state == "ready", leased, ~closed.exists())
         case "ready":
-            query = query.where(RunRow.state == "ready", ~leased)
+            query = query.where(RunRow.state == "ready", ~leased, ~closed.exists())
+        case "awaiting-consent":
+            query = query.where(RunRow.state == state, ~closed.exists())
         case _:
-            query = query.where(RunRow.state == state)
-    return await _views(session, list((await session.execute(query)).scalars()))
+            here = closed.where(ClosureRow.state == state).exists()
+            query = query.where(or_(RunRow.state == state, and_(RunRow.state.in_(OPEN), here)))
+    return await _views(session, list((await session.execute(query)).scalars()), look)
 
 
-async def open_runs(session: AsyncSession, party: str, role: str) -> list[RunView]:
-    """Return the runs that are not over and wait for `party`: a data holder's own, else all."""
+async def open_runs(session: AsyncSession, party: str, role: str, look: Look) -> list[RunView]:
+    """Return the runs that are not over and wait for `party`: a data holder's own, else all.
+
+    An aggregator also sees those that the registry has ended, until it has signed a result.
+    """
     query = _of_party(party).where(RunRow.state.in_(OPEN)).order_by(RunRow.id)
     if role == "data-holder":
         query = query.join(SiteRow, SiteRow.run == RunRow.id).where(SiteRow.party == party)
-    return await _views(session, list((await session.execute(query)).scalars()))
+    if role != "aggregator":
+        query = query.where(~select(ClosureRow.run).where(ClosureRow.run == RunRow.id).exists())
+    return await _views(session, list((await session.execute(query)).scalars()), look)
 
 
 async def require(session: AsyncSession, run: str, party: str) -> RunRow:
@@ -57,9 +84,9 @@ async def require(session: AsyncSession, run: str, party: str) -> RunRow:
     return row
 
 
-async def view(session: AsyncSession, row: RunRow) -> RunView:
+async def view(session: AsyncSession, row: RunRow, look: Look) -> RunView:
     """Show a run."""
-    return (await _views(session, [row]))[0]
+    return (await _views(session, [row], look))[0]
 
 
 async def rounds(session: AsyncSession, run: str, after: int, limit: int) -> list[RoundView]:
@@ -120,7 +147,7 @@ def _of_party(party: str) -> Select[RunRow]:
     )
 
 
-async def _views(session: AsyncSession, rows: list[RunRow]) -> list[RunView]:
+async def _views(session: AsyncSession, rows: Sequence[RunRow], look: Look) -> list[RunView]:
     ids = [row.id for row in rows]
     sites: dict[str, list[SiteRow]] = {run: [] for run in ids}
     query = select(SiteRow).where(SiteRow.run.in_(ids)).order_by(SiteRow.party)
@@ -132,48 +159,93 @@ async def _views(session: AsyncSession, rows: list[RunRow]) -> list[RunView]:
     asked = await session.execute(select(StopRow.run, StopRow.reason).where(StopRow.run.in_(ids)))
     stops: dict[str, str] = {run: reason for run, reason in asked.all()}
     barred = await bars(session, [row.id for row in rows if row.state in OPEN])
-    return [_view(row, sites[row.id], barred, row.id in leased, stops.get(row.id)) for row in rows]
-
-
-def _view(
-    row: RunRow,
-    sites: list[SiteRow],
-    barred: Mapping[tuple[str, str], str],
-    leased: bool,
-    stop: str | None,
-) -> RunView:
-    return RunView.model_validate(
-        {
-            "id": row.id,
-            "manifest_hash": row.manifest,
-            "agreement": row.agreement,
-            "aggregator": row.aggregator,
-            "title": row.title,
-            "state": "running" if row.state == "ready" and leased else row.state,
-            "cause": row.cause,
-            "code": row.code,
-            "round": row.round,
-            "rounds": row.rounds,
-            "consents": [
-                {
-                    "party": site.party,
-                    "dataset": site.dataset,
-                    "decision": site.decision,
-                    "code": site.code,
-                    "reason": site.reason,
-                    "head": site.head,
-                    "refusal": None
-                    if site.refused_round is None
-                    else {"round": site.refused_round, "code": site.refused_code},
-                    "barred": barred.get((site.run, site.party)),
+    out = await aggregator_bars(session, {row.aggregator for row in rows if row.state in OPEN})
+    for row in rows:
+        if row.state in OPEN and row.aggregator in out:
+            stops.setdefault(row.id, out[row.aggregator][1])
+    closed = await closures(session, ids)
+    facts = await gather(session, rows, look.moment)
+    before = await _continued(session, rows)
+    views = []
+    for row in rows:
+        known, standing = facts.get(row.id), None
+        if known is not None:
+            standing = trouble(known, look.patience, look.moment)
+        views.append(
+            RunView.model_validate(
+                _view(row, row.id in leased, closed.get(row.id))
+                | {
+                    "consents": [_site(site, barred) for site in sites[row.id]],
+                    "stop_requested": row.withdrawn or stops.get(row.id),
+                    "standing": None if standing is None else _standing(standing),
+                    "continues": before.get(row.id),
                 }
-                for site in sites
-            ],
-            "epsilon": row.epsilon,
-            "model": row.model,
-            "metrics": row.metrics,
-            "stop_requested": row.withdrawn or stop,
-            "created": format_time(row.created),
-            "updated": format_time(row.updated),
-        }
+            )
+        )
+    return views
+
+
+async def _continued(session: AsyncSession, rows: Sequence[RunRow]) -> dict[str, dict[str, object]]:
+    """Which round of which earlier run under the agreement left what a run started from, by run."""
+    query = (
+        select(RoundRow.model_after, RunRow.agreement, RoundRow.run, RoundRow.round)
+        .join(RunRow, RunRow.id == RoundRow.run)
+        .where(RoundRow.model_after.in_([row.initial_model for row in rows]))
+        .order_by(RunRow.created.desc())  # the first one that had it stays
     )
+    left = (await session.execute(query)).all()
+    return {
+        row.id: {"run": run, "rounds": round_ + 1}
+        for row in rows
+        for model, agreement, run, round_ in left
+        if (model, agreement) == (row.initial_model, row.agreement) and run != row.id
+    }
+
+
+def _view(row: RunRow, leased: bool, closure: ClosureRow | None) -> dict[str, object]:
+    """What the run's own rows say; until a result does, the registry's closure ends it."""
+    unsigned = closure is not None and row.state in OPEN
+    end = closure if closure is not None and unsigned else row
+    running = row.state == "ready" and leased and not unsigned
+    return {
+        "id": row.id,
+        "manifest_hash": row.manifest,
+        "agreement": row.agreement,
+        "aggregator": row.aggregator,
+        "title": row.title,
+        "state": "running" if running else end.state,
+        "cause": end.cause,
+        "code": end.code,
+        "unsigned": unsigned,
+        "round": row.round,
+        "rounds": row.rounds,
+        "epsilon": row.epsilon,
+        "model": row.model,
+        "metrics": row.metrics,
+        "created": format_time(row.created),
+        "updated": format_time(row.updated),
+    }
+
+
+def _standing(found: Trouble) -> dict[str, str]:
+    return {
+        "code": found.code,
+        "message": found.message[:4000],
+        "since": format_time(found.since),
+    }
+
+
+def _site(site: SiteRow, barred: Mapping[tuple[str, str], str]) -> dict[str, object]:
+    refusal = None
+    if site.refused_round is not None:
+        refusal = {"round": site.refused_round, "code": site.refused_code}
+    return {
+        "party": site.party,
+        "dataset": site.dataset,
+        "decision": site.decision,
+        "code": site.code,
+        "reason": site.reason,
+        "head": site.head,
+        "refusal": refusal,
+        "barred": barred.get((site.run, site.party)),
+    }

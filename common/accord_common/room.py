@@ -1,0 +1,38 @@
+"""Whether a disk has room for what is about to be written, asked before anything rests on it.
+
+Guarantees: nothing is written to find out; what an unprivileged process may use is what counts.
+
+Not covered: what others write between the question and the writing; quotas that `statvfs` does not
+tell of. Whoever writes still names the failure.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+from accord_common.errors import ConflictError
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})  # what writing then raises
+NAMES = 16  # databases' logs and indexes, and files on their way to a name
+
+
+def require_room(folder: Path, size: int, code: str = "disk-full") -> None:
+    """Refuse where the disk of `folder` cannot take `size` bytes more, or `NAMES` files.
+
+    Raises:
+        ConflictError: `disk-full`, or the given code.
+    """
+    space = os.statvfs(folder)
+    free = space.f_bavail * space.f_frsize
+    if free < size:
+        raise ConflictError(
+            code,
+            f"{folder} has {free >> 20} MiB left, {-(-size >> 20)} are needed",
+            hint="Free disk space, then try again; nothing was written.",
+        )
+    if space.f_files and space.f_favail < NAMES:  # some file systems count none
+        raise ConflictError(
+            code,
+            f"{folder} can take {space.f_favail} files more, {NAMES} are needed",
+            hint="Remove files, then try again; nothing was written.",
+        )

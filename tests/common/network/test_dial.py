@@ -1,0 +1,22 @@
+"""A connection's own buffers: what waits in them is waited for in vain by a time limit."""
+
+import socket
+
+from accord_common.network.dial import dial
+from tests.proxies import HOST
+
+
+def test_little_waits_in_this_machine_on_a_line_that_stands_still() -> None:
+    """Without the bound the kernel takes 4 MB, two minutes at 256 kbit/s."""
+    with socket.create_server((HOST, 0)) as listening:
+        with dial(HOST, listening.getsockname()[1], None) as connected:
+            other, _ = listening.accept()
+            taken = 0
+            with other:  # reads nothing
+                connected.settimeout(0.3)
+                try:
+                    while taken < 8 << 20:
+                        taken += connected.send(bytes(16 << 10))
+                except TimeoutError:
+                    pass
+    assert 0 < taken < 1 << 20
