@@ -63,7 +63,7 @@ def test_a_run_is_told_of_until_it_is_over(stack: Stack) -> None:
     for row in rows:
         assert row.epsilon is not None
         left = one(seen, "accord_registry_budget_left_ratio", dataset=row.dataset)
-        assert abs(left - (1 - float(row.epsilon) / float(row.cap))) < 1e-6
+        assert abs(left - (1 - float(row.epsilon) / float(row.cap))) < 1e-4  # the row is rounded up
     records = stack.client(stack.world.coordinator).records()
     assert one(seen, "accord_registry_records_total") == len(records)
 
