@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from accord_client import outbox, rounds, state
@@ -36,8 +37,13 @@ _FILES = (
 )  # fmt: skip
 
 
-def collect(home: Home) -> list[Part]:
-    """Look at a node's folder, its disk, its machine and its registry."""
+def collect(home: Home, log_file: Path | None = None) -> list[Part]:
+    """Look at a node's folder, its disk, its machine and its registry.
+
+    Args:
+        home: the folder.
+        log_file: where the daemon logs, if not there.
+    """
 
     def stored(look: Callable[[Stores], object]) -> Callable[[], object]:
         def opened() -> object:
@@ -63,7 +69,7 @@ def collect(home: Home) -> list[Part]:
         part(
             "log.jsonl",
             "the last log lines: times, events, codes",
-            lambda: last_events(home.path / FILE),
+            lambda: last_events(log_file or home.path / FILE),
         ),
     ]
 

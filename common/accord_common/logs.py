@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Self
 
 import structlog
 import typer
@@ -41,7 +41,7 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None]
 
 LogFileOption = Annotated[
     Path | None,
-    typer.Option("--log-file", envvar="ACCORD_LOG_FILE", help="Log into this file, rotated."),
+    typer.Option("--log-file", envvar="ACCORD_LOG_FILE", help="The log file; rotated by size."),
 ]
 LogSizeOption = Annotated[
     int,
@@ -69,6 +69,11 @@ class LogFile:
     path: Path
     mib: int = LOG_MIB
     backups: int = LOG_BACKUPS
+
+    @classmethod
+    def given(cls, path: Path | None, mib: int, backups: int) -> Self | None:
+        """What the options say; None where no file was named."""
+        return None if path is None else cls(path.expanduser().absolute(), mib, backups)
 
 
 class _Handler(RotatingFileHandler):
@@ -156,7 +161,7 @@ def configure(
         handler.stream = handler._open()  # a wrong place is told now, not lost with each line
         handler.setFormatter(_formatter(structlog.processors.JSONRenderer()))
         handlers.append(handler)
-        on_hangup(handler.reopen)
+        on_hangup(reopen)
     logging.raiseExceptions = False  # a full disk is told by what it stops, not by each log line
     root = logging.getLogger()
     root.handlers = handlers
@@ -188,6 +193,13 @@ def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
         told = (args.exc_type, args.exc_value, args.exc_traceback)
         name = args.thread.name if args.thread is not None else None
         structlog.get_logger("accord").critical("uncaught", thread=name, exc_info=told)
+
+
+def reopen() -> None:
+    """Open the log file anew at the next line: for whoever takes SIGHUP for more than this."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Handler):
+            handler.reopen()
 
 
 def places(error: ExcInfo) -> list[dict[str, Any]]:

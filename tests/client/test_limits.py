@@ -297,15 +297,15 @@ class Hearing:
     """A link on which nothing comes; it is closed after some waits."""
 
     waits: int
-    renewed: int = 0
+    connections: int = 0
 
     def receive(self, _: float) -> None:
         self.waits -= 1
         if self.waits < 0:
             raise TransportError("link-closed", "the link was closed")
 
-    def renew(self) -> None:
-        self.renewed += 1
+    def reconnect(self) -> None:
+        self.connections += 1
 
 
 def test_a_daemon_connects_again_once_its_hours_begin(bench: Bench) -> None:
@@ -316,8 +316,8 @@ def test_a_daemon_connects_again_once_its_hours_begin(bench: Bench) -> None:
     assert refused_at_r0(bench) == "outside-hours"
     node, link = Node(bench.stores, cast(RegistryClient, None)), Hearing(3)
     node._talk(session, cast(FleetLink, link))
-    assert link.renewed == 0
+    assert link.connections == 0
     bench.now += timedelta(hours=2, minutes=1)
     link.waits = 3
     node._talk(session, cast(FleetLink, link))
-    assert link.renewed == 1
+    assert link.connections == 1

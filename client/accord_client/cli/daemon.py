@@ -88,8 +88,8 @@ def start(
     from accord_client.trainer import warm_up
 
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
-        path = opened.path / logs.FILE if log_file is None else log_file.expanduser().absolute()
-        logs.configure(LogFile(path, log_mib, log_backups), debug=debug)
+        own = LogFile(opened.path / logs.FILE, log_mib, log_backups)
+        logs.configure(LogFile.given(log_file, log_mib, log_backups) or own, debug=debug)
         limits.bind()
         limits.note(stores.state)
         node = Node(stores, registry, limits=limits)

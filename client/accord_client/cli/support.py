@@ -9,12 +9,14 @@ import typer
 
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_common.cli import Format, FormatOption, YesOption
+from accord_common.logs import LogFileOption
 
 EXAMPLE = "Example: accord-node support-bundle node.zip"
 
 
 def support_bundle(
     file: Annotated[Path, typer.Argument(help="The zip to write; must not exist.")],
+    log_file: LogFileOption = None,
     home: HomeOption = DEFAULT_HOME,
     yes: YesOption = False,
     format_: FormatOption = Format.TEXT,
@@ -27,4 +29,4 @@ def support_bundle(
     from accord_client.support import collect
     from accord_common.support_cli import offer
 
-    offer(collect(open_home(home)), file, yes=yes, format_=format_)
+    offer(collect(open_home(home), log_file), file, yes=yes, format_=format_)

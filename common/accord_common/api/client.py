@@ -14,6 +14,7 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from accord_common.agreement import Role
+from accord_common.api import membership as m
 from accord_common.api import schemas as s
 from accord_common.api.http import Connection
 from accord_common.bulk import Body, digest
@@ -105,44 +106,44 @@ class RegistryClient:
 
     def tell_trust(self, fingerprints: list[str]) -> None:
         """Say which authorities the caller trusts."""
-        body = s.TrustRequest(ca=fingerprints).model_dump(mode="json")
+        body = m.TrustRequest(ca=fingerprints).model_dump(mode="json")
         self._http.request("PUT", "/v1/trust", json=body)
 
-    def trusts(self) -> list[s.TrustView]:
+    def trusts(self) -> list[m.TrustView]:
         """Which authorities each member has said that it trusts; coordinator."""
-        return self._all(s.TrustView, "/v1/trust", lambda item: item.party)
+        return self._all(m.TrustView, "/v1/trust", lambda item: item.party)
 
-    def invite(self, role: Role, name: str) -> s.Invitation:
+    def invite(self, role: Role, name: str) -> m.Invitation:
         """Make a one-time invitation; coordinator."""
         return self._post(
-            s.Invitation, "/v1/invitations", s.InvitationRequest(role=role, name=name)
+            m.Invitation, "/v1/invitations", m.InvitationRequest(role=role, name=name)
         )
 
-    def enrol(self, code: str, enrolment: Envelope, delegation: Envelope | None = None) -> s.Token:
+    def enrol(self, code: str, enrolment: Envelope, delegation: Envelope | None = None) -> m.Token:
         """Join with an invitation's code; without a token."""
-        body = s.EnrolmentRequest(code=code, enrolment=enrolment, delegation=delegation)
-        return self._post(s.Token, "/v1/enrolments", body)
+        body = m.EnrolmentRequest(code=code, enrolment=enrolment, delegation=delegation)
+        return self._post(m.Token, "/v1/enrolments", body)
 
-    def partners(self) -> list[s.Partner]:
+    def partners(self) -> list[m.Partner]:
         """All enrolled parties, by id."""
-        return self._all(s.Partner, "/v1/partners", lambda item: item.id)
+        return self._all(m.Partner, "/v1/partners", lambda item: item.id)
 
-    def partner(self, party: str) -> s.Partner:
+    def partner(self, party: str) -> m.Partner:
         """One party; a pending one may ask about itself."""
-        return self._get(s.Partner, f"/v1/partners/{party}")
+        return self._get(m.Partner, f"/v1/partners/{party}")
 
-    def approve(self, party: str) -> s.Partner:
+    def approve(self, party: str) -> m.Partner:
         """Admit a pending party; coordinator."""
-        return self._post(s.Partner, f"/v1/partners/{party}/approve", None, again=True)
+        return self._post(m.Partner, f"/v1/partners/{party}/approve", None, again=True)
 
-    def suspend(self, party: str, reason: str) -> s.Partner:
+    def suspend(self, party: str, reason: str) -> m.Partner:
         """Shut a party out until it is readmitted; coordinator."""
-        body = s.SuspensionRequest(reason=reason)
-        return self._post(s.Partner, f"/v1/partners/{party}/suspend", body, again=True)
+        body = m.SuspensionRequest(reason=reason)
+        return self._post(m.Partner, f"/v1/partners/{party}/suspend", body, again=True)
 
-    def readmit(self, party: str) -> s.Partner:
+    def readmit(self, party: str) -> m.Partner:
         """End a suspension; coordinator."""
-        return self._post(s.Partner, f"/v1/partners/{party}/readmit", None, again=True)
+        return self._post(m.Partner, f"/v1/partners/{party}/readmit", None, again=True)
 
     def revoke(self, envelope: Envelope) -> s.Stored:
         """Post a revocation, without a token: its signature is enough, and ends the tokens."""

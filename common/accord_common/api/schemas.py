@@ -7,9 +7,9 @@ envelope's signatures first.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from accord_common.agreement import Agreement, Country, Role
+from accord_common.agreement import Agreement
 from accord_common.api.wire import WireEnvelope
 from accord_common.enrolment import Offer
 from accord_common.envelope import Envelope
@@ -41,9 +41,7 @@ RunState = Literal[
 ]
 FINAL_STATES: frozenset[RunState] = frozenset({"completed", "failed", "stopped", "refused"})
 AgreementStatus = Literal["proposed", "active", "superseded", "expired", "withdrawn"]
-PartnerStatus = Literal["pending", "approved", "suspended"]
 Level = Literal["info", "warning", "error"]
-Secret = Annotated[str, StringConstraints(min_length=16, max_length=128)]
 
 
 class Request(BaseModel):
@@ -82,70 +80,6 @@ class Health(View):
     """Whether the process lives, or can serve."""
 
     status: Literal["ok"]
-
-
-class InvitationRequest(Request):
-    """Whom the coordinator invites."""
-
-    role: Role
-    name: Name
-
-
-class Invitation(View):
-    """A one-time secret and the text that carries it; shown once, stored only as a hash."""
-
-    code: Secret
-    text: str
-    expires: Time
-
-
-class EnrolmentRequest(Request):
-    """A party joins: invitation code, its own statement, and its daemon's delegation if any."""
-
-    code: Secret
-    enrolment: WireEnvelope
-    delegation: WireEnvelope | None = None
-
-
-class Token(View):
-    """The caller's bearer token; shown once, stored only as a hash."""
-
-    token: Secret
-    party: Id
-    status: PartnerStatus
-
-
-class Partner(View):
-    """An enrolled party; `delegation` is its newest, `last_seen` to about 15 s.
-
-    `revoked` is the revocation, by hash, where the party has taken its last delegation back.
-    """
-
-    id: Id
-    name: Name
-    role: Role
-    identity_key: PublicKey
-    jurisdiction: Country
-    contact: Name
-    status: PartnerStatus
-    delegation: WireEnvelope | None
-    revoked: Hash | None
-    last_seen: Time | None
-
-
-class TrustRequest(Request):
-    """The authorities that the caller trusts, by fingerprint."""
-
-    ca: Annotated[list[Hash], Field(min_length=1, max_length=8)]
-
-
-class TrustView(View):
-    """What a member has said; empty and null where it has said nothing yet."""
-
-    party: Id
-    name: Name
-    ca: list[Hash]
-    told: Time | None
 
 
 class DatasetDraft(Request):
@@ -328,12 +262,6 @@ class RoundView(View):
     model_after: Hash | None
     seconds: float
     created: Time
-
-
-class SuspensionRequest(Request):
-    """Why a party is shut out for now; its members can read it."""
-
-    reason: Annotated[Text, Field(min_length=1)]
 
 
 class StopRequest(Request):

@@ -132,8 +132,7 @@ def start(
 
     from accord_server.logs import log_as_json
 
-    file = None if log_file is None else LogFile(log_file.absolute(), log_mib, log_backups)
-    log_as_json(file, debug=debug)
+    log_as_json(LogFile.given(log_file, log_mib, log_backups), debug=debug)
 
     opened = _open(home)
     os.environ["FLWR_HOME"] = str(opened.path / "flower")  # flwr looks when it is imported

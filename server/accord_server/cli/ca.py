@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from cryptography.x509 import Certificate
 
-from accord_common.api.schemas import FINAL_STATES, TrustView
+from accord_common.api.membership import TrustView
+from accord_common.api.schemas import FINAL_STATES
 from accord_common.authorities import fingerprint_of
 from accord_common.cli import Format, FormatOption, YesOption, confirm, emit, note, table, verbs
 from accord_common.errors import AccordError, ConflictError, UsageError

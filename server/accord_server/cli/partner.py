@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from accord_common.api.schemas import Partner
+from accord_common.api.membership import Partner
 from accord_common.cli import Format, FormatOption, ReasonOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError
 from accord_common.home import Home

@@ -112,8 +112,7 @@ def start(
     again, after `accord ca renew`.
     """
     settings = stored.load(home.expanduser().absolute())
-    file = None if log_file is None else LogFile(log_file.absolute(), log_mib, log_backups)
-    log_as_json(file, debug=debug)
+    log_as_json(LogFile.given(log_file, log_mib, log_backups), debug=debug)
 
     def listening() -> None:
         emit(

@@ -23,7 +23,8 @@ from accord_common.agreement import (
     PrivacyTerms,
     Release,
 )
-from accord_common.api.schemas import AgreementView, DatasetView, Partner
+from accord_common.api.membership import Partner
+from accord_common.api.schemas import AgreementView, DatasetView
 from accord_common.errors import ConflictError, NotFoundError, UsageError
 from accord_common.fields import Dec, format_time, new_id
 from accord_common.manifest import default_threshold

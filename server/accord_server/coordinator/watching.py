@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from accord_common.api import schemas
 from accord_common.api.client import RegistryClient
-from accord_common.api.schemas import FINAL_STATES, EventView, RoundView, RunState, RunView
+from accord_common.api.schemas import (
+    FINAL_STATES,
+    EventView,
+    RoundView,
+    RunState,
+    RunView,
+)
 from accord_common.backoff import Backoff, Told
 from accord_common.chain import VerifiedRun
 from accord_common.errors import (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import func, select
 
-from accord_common.api.schemas import Invitation
+from accord_common.api.membership import Invitation
 from accord_common.errors import FormatError, UsageError
 from accord_common.fields import now
 from accord_common.files import write_secret

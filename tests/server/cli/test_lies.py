@@ -8,7 +8,8 @@ import pytest
 
 from accord_common.agreement import Agreement
 from accord_common.api.client import RegistryClient
-from accord_common.api.schemas import AgreementView, DatasetView, OfferView, Partner
+from accord_common.api.membership import Partner
+from accord_common.api.schemas import AgreementView, DatasetView, OfferView
 from accord_common.enrolment import Offer
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from accord_common.agreement import Agreement
-from accord_common.api.schemas import AgreementView, DatasetView, Partner
+from accord_common.api.membership import Partner
+from accord_common.api.schemas import AgreementView, DatasetView
 from accord_common.errors import AccordError
 from accord_common.fields import format_time, new_id
 from accord_server.coordinator.drafting import draft

@@ -5,16 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.api.schemas import (
+from accord_common.api.membership import (
     EnrolmentRequest,
-    EnvelopeRequest,
     Invitation,
     InvitationRequest,
     Partner,
-    Stored,
     SuspensionRequest,
     Token,
 )
+from accord_common.api.schemas import EnvelopeRequest, Stored
 from accord_common.errors import PolicyError
 from accord_common.fields import Id, now
 from accord_server.ca import fingerprint

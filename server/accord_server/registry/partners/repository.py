@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.api.schemas import Partner
+from accord_common.api.membership import Partner
 from accord_common.enrolment import DELEGATION, REVOCATION
 from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError

@@ -7,7 +7,8 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import Role
-from accord_common.api.schemas import EnrolmentRequest, Invitation, InvitationRequest, Stored, Token
+from accord_common.api.membership import EnrolmentRequest, Invitation, InvitationRequest, Token
+from accord_common.api.schemas import Stored
 from accord_common.enrolment import (
     DELEGATION,
     REVOCATION,

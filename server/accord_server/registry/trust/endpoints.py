@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from sqlalchemy import select
 from starlette.responses import PlainTextResponse
 
-from accord_common.api.schemas import TrustRequest, TrustView
+from accord_common.api.membership import TrustRequest, TrustView
 from accord_common.fields import format_time, now
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
