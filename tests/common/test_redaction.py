@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from accord_common.api.schemas import Invitation
+from accord_common.api.membership import Invitation
 from accord_common.identity import SigningKey
 from accord_common.redaction import GONE, redact, redact_text
 
