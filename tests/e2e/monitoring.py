@@ -64,18 +64,21 @@ class Seen:
                 self.numbers.setdefault(sample.name, []).append((at, sample.value))
 
 
-def exposed(federation: Federation) -> Seen:
-    """Ask everybody, once."""
+def exposed(federation: Federation, run: str) -> Seen:
+    """Ask everybody, once every node has told of a run that is under way."""
+    until = time.monotonic() + WAIT_S
+    while not all(f'run="{run}"' in text for text in _of_nodes(federation)):
+        assert time.monotonic() < until, "a node does not tell of the run"
     seen = Seen({"up": [{"job": "accord-registry", "instance": "127.0.0.1:9464"}]})
-    for text in _texts(federation):
+    for text in [*_of_servers(federation), *_of_nodes(federation)]:
         seen.take(text)
     return seen
 
 
 def wait_until_gone(federation: Federation, run: str) -> None:
-    """Wait until no series has the label of a run that is over."""
+    """Wait until the servers have no series of a run that is over."""
     until = time.monotonic() + WAIT_S
-    while left := [text for text in _texts(federation) if f'run="{run}"' in text]:
+    while left := [text for text in _of_servers(federation) if f'run="{run}"' in text]:
         assert time.monotonic() < until, left
 
 
@@ -151,9 +154,12 @@ def read(expression: str) -> tuple[list[Selector], list[str]]:
     return selectors, grouped
 
 
-def _texts(federation: Federation) -> Iterator[str]:
+def _of_servers(federation: Federation) -> Iterator[str]:
     for port in federation.metrics_ports:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_S) as answer:
             yield answer.read().decode()
+
+
+def _of_nodes(federation: Federation) -> Iterator[str]:
     for node in federation.nodes:
         yield (node.home / "accord.prom").read_text()

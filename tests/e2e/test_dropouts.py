@@ -125,7 +125,7 @@ def test_every_expression_of_dashboards_and_alerts_is_exposed(federation: Federa
     run = start(federation, ROUNDS, architecture=SLOW)
     updates = watch(federation, run)
     assert next(update for update in updates if update["event"] == "round")
-    seen = monitoring.exposed(federation)
+    seen = monitoring.exposed(federation, run)
     for update in updates:
         end = update
     assert end["state"] == "completed", end
