@@ -107,6 +107,7 @@ def running(
     mortal: bool = False,
     debug: bool = False,
     policy: str = "auto-within-agreement",
+    watched: bool = False,
     settings: Mapping[str, int] | None = None,
     **changes: Any,
 ) -> Iterator[Federation]:
@@ -119,6 +120,7 @@ def running(
         mortal: have `known`'s task, and processes that die where `chaos.ordering` says.
         debug: have every process log each step.
         policy: who decides on runs, at every site.
+        watched: have all processes tell Prometheus.
         settings: of the registry, in place of its defaults.
         changes: of the agreement's terms.
     """
@@ -128,7 +130,9 @@ def running(
         Share(f"Site {index}", synthetic_table(index), SIZE, policy) for index in range(nodes)
     ]
     with Services(logs) as services:
-        federation = Federation(folder / "parties", services, shares, synthetic_schema())
+        federation = Federation(
+            folder / "parties", services, shares, synthetic_schema(), watched=watched
+        )
         if settings:
             given = [f"ACCORD_REGISTRY_{name.upper()}={value}" for name, value in settings.items()]
             federation.registry = replace(
@@ -150,12 +154,19 @@ def running(
 
 @contextmanager
 def temporary(
-    nodes: int = 3, *, known: bool = False, mortal: bool = False, **changes: Any
+    nodes: int = 3,
+    *,
+    known: bool = False,
+    mortal: bool = False,
+    watched: bool = False,
+    **changes: Any,
 ) -> Iterator[Federation]:
     """The same in a folder that is removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="accord-") as name:
         folder = Path(name) / "federation"
-        with running(folder, nodes, known=known, mortal=mortal, **changes) as federation:
+        with running(
+            folder, nodes, known=known, mortal=mortal, watched=watched, **changes
+        ) as federation:
             yield federation
 
 

@@ -32,6 +32,7 @@ from accord_server.aggregator.checkpoints import Checkpoints
 from accord_server.aggregator.control import Control
 from accord_server.aggregator.engine import Engine, RunKeys
 from accord_server.aggregator.journal import Ended, Entry, Journal, Note
+from accord_server.aggregator.progress import Progress
 from accord_server.aggregator.transport import Event, Incoming, InProcessTransport
 from tests import world as worlds
 
@@ -181,6 +182,7 @@ class Simulation:
     folder: Path
     nodes: dict[str, SimNode]
     control: Control = field(default_factory=Control)
+    progress: Progress = field(default_factory=Progress)
     transport: SimTransport = field(init=False)
 
     def __post_init__(self) -> None:
@@ -200,6 +202,7 @@ class Simulation:
             Checkpoints(self.folder / "checkpoints"),
             initial=Body.of(self.initial),
             control=self.control,
+            progress=self.progress,
             clock=lambda: self.transport.now,
         )
 

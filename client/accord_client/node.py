@@ -93,7 +93,8 @@ class Node:
     registry: RegistryClient
     grace_s: float = REGISTRY_GRACE_S
     limits: Limits = _NO_LIMITS
-    _served: dict[str, _Served] = field(default_factory=dict)
+    changed: Callable[[], None] = lambda: None
+    served: dict[str, _Served] = field(default_factory=dict)
     _unanswerable: dict[str, str] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _queued: threading.Event = field(default_factory=threading.Event)
@@ -120,7 +121,7 @@ class Node:
         self._resume(contact)
         self._resumed.set()
         self._stop.wait()
-        for run_id in list(self._served):
+        for run_id in list(self.served):
             self._leave(run_id, "the node is shutting down")
         self._queued.set()
         self._compared.set()
@@ -197,7 +198,7 @@ class Node:
 
     def _heard(self, contact: RegistryContact) -> None:
         if contact.heard():
-            for served in list(self._served.values()):
+            for served in list(self.served.values()):
                 served.link.reconnect()  # to be asked again by an aggregator that went on
 
     def _compare(self) -> None:
@@ -220,10 +221,10 @@ class Node:
         if FINAL_STATES & {view.state, known.state}:
             self._leave(view.id, f"the run is {view.state}")
             self.stores.rounds.erase(view.id)  # a final state is never left
-        elif view.stop_requested is not None and view.id in self._served:
-            self._served[view.id].session.stop("the coordinator asked that the run end")
+        elif view.stop_requested is not None and view.id in self.served:
+            self.served[view.id].session.stop("the coordinator asked that the run end")
         elif known.decision == "accept" and view.state in SERVED_STATES:
-            if view.id not in self._served:
+            if view.id not in self.served:
                 compare_run(self.stores, self.registry, view)
             self._serve(view.id, contact)
 
@@ -286,7 +287,7 @@ class Node:
         self._queued.set()
 
     def _serve(self, run_id: str, contact: RegistryContact) -> None:
-        if run_id in self._served or self._stop.is_set():
+        if run_id in self.served or self._stop.is_set():
             return
         session = Session(self.stores, run_id, check_registry=contact.check, limits=self.limits)
         link = FleetLink(
@@ -295,8 +296,9 @@ class Node:
         thread = threading.Thread(
             target=self._answer, args=(session, link), name=f"run-{run_id[-6:]}", daemon=True
         )
-        self._served[run_id] = _Served(session, link, thread)
+        self.served[run_id] = _Served(session, link, thread)
         thread.start()
+        self.changed()
         log.info("run-served", run=run_id, title=session.manifest.title)
 
     def _answer(self, session: Session, link: FleetLink) -> None:
@@ -304,7 +306,7 @@ class Node:
             self._talk(session, link)
         finally:
             link.close()
-            self._served.pop(session.manifest.id, None)
+            self.served.pop(session.manifest.id, None)
 
     def _talk(self, session: Session, link: FleetLink) -> None:
         said, run = "", session.manifest.id  # a trouble that lasts is told once
@@ -365,7 +367,7 @@ class Node:
 
     def _leave(self, run_id: str, reason: str) -> None:
         """End a session; it counts as served, and no other starts, until its thread has ended."""
-        served = self._served.get(run_id)
+        served = self.served.get(run_id)
         if served is None or served.left:
             return
         served.left = True

@@ -26,6 +26,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 
 from accord_common.errors import AccordError, UsageError
+from accord_common.redaction import redact, redact_text
 
 PASSPHRASE_VARIABLE = "ACCORD_PASSPHRASE"
 
@@ -129,6 +130,8 @@ def run_app(app: typer.Typer) -> NoReturn:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=True),
+            structlog.processors.format_exc_info,
+            redact,
             # Not its default, which prints local variables, a passphrase among them.
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
         ],
@@ -159,7 +162,8 @@ def run_app(app: typer.Typer) -> NoReturn:
         sys.exit(1)
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        what = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        what = f"{type(error).__name__}: {redact_text(str(error))} ({where})"
         _report("internal-error", what, "This is a defect of Accord's; please report it.")
         sys.exit(1)
 

@@ -4,10 +4,11 @@ Guarantees: a log that cannot be written, rotated or reopened ends no work. The 
 rotated away stay within (backups + 1) sizes, mode 0600; a file that somebody else moved, removed
 or replaced is opened anew at the next line. Of an exception stand its types, codes and places,
 never its words, which may quote a row, an address with its password, or a key; never local
-variables. Accord's own loggers alone go below warnings: libraries write headers, tokens and
-statements there.
+variables. What `redaction` takes for a secret is in no line, whoever logs it: Accord, a library,
+`warnings`, or an exception that nobody caught, in whichever thread. Accord's own loggers alone go
+below warnings: libraries write headers, tokens and statements there.
 
-Not covered: what a caller hands to a log line by name; a device that hangs instead of failing; the
+Not covered: a device that hangs instead of failing; the
 bound, where the folder lets nobody rename.
 """
 
@@ -30,6 +31,7 @@ import typer
 
 from accord_common.cli import LOG
 from accord_common.errors import AccordError
+from accord_common.redaction import redact
 
 OWN = ("accord", "accord_client", "accord_common", "accord_server")  # loggers, as packages
 _MIB = 1 << 20
@@ -164,6 +166,9 @@ def configure(
     root = logging.getLogger()
     root.handlers = handlers
     root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
     for name in OWN:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else logging.INFO)
     structlog.configure(
@@ -176,6 +181,18 @@ def configure(
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        structlog.get_logger("accord").critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        told = (args.exc_type, args.exc_value, args.exc_traceback)
+        name = args.thread.name if args.thread is not None else None
+        structlog.get_logger("accord").critical("uncaught", thread=name, exc_info=told)
 
 
 def reopen() -> None:
@@ -226,6 +243,7 @@ def _formatter(last: structlog.typing.Processor) -> logging.Formatter:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.ExceptionRenderer(places),  # type: ignore[arg-type]  # a list of places, not one text
+            redact,
             last,
         ],
     )

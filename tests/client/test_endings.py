@@ -272,19 +272,19 @@ def test_a_run_has_one_session_until_its_thread_has_ended(
     daemon = Node(bench.stores, cast(RegistryClient, registry))
     contact: Any = SimpleNamespace(check=lambda: None)
     daemon._serve(bench.run, contact)
-    first = daemon._served[bench.run]
+    first = daemon.served[bench.run]
     assert busy.wait(_PATIENCE_S)
     daemon._follow_absent(set())  # an inbox that leaves the run out once
     daemon._serve(bench.run, contact)  # and then lists it again
-    assert daemon._served[bench.run] is first
+    assert daemon.served[bench.run] is first
     done.set()
     first.thread.join(_PATIENCE_S)
     daemon._serve(bench.run, contact)
-    second = daemon._served[bench.run]
+    second = daemon.served[bench.run]
     assert second is not first and not second.left
     daemon._leave(bench.run, "the test is over")
     second.thread.join(_PATIENCE_S)
-    assert not daemon._served
+    assert not daemon.served
 
 
 def test_links_connect_again_when_a_registry_that_was_away_too_long_is_back(bench: Bench) -> None:
@@ -292,7 +292,7 @@ def test_links_connect_again_when_a_registry_that_was_away_too_long_is_back(benc
     stores.state.put("registry-seen", "2020-01-01T00:00:00Z")
     daemon = Node(stores, cast(RegistryClient, None))
     served: Any = SimpleNamespace(link=SimpleNamespace(reconnect=again.set))
-    daemon._served[bench.run] = served
+    daemon.served[bench.run] = served
     contact = RegistryContact(stores, grace_s=900.0)
     daemon._heard(contact)
     assert again.is_set()

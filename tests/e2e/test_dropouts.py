@@ -15,6 +15,7 @@ import pytest
 from accord_server.demo.federation import Federation
 from tests import federations
 from tests.chaos.checking import audited, party_of
+from tests.e2e import monitoring
 from tests.e2e.killing import BEFORE, RunEnded, kill_at
 from tests.known.installing import TASK
 
@@ -24,7 +25,7 @@ SLOW = {"name": "mlp", "hidden": [1700, 1700]}  # 2.9e6 numbers: a restart lasts
 
 @pytest.fixture(scope="module")
 def federation() -> Iterator[Federation]:
-    with federations.temporary(5, known=True) as federation:
+    with federations.temporary(5, known=True, watched=True) as federation:
         yield federation
 
 
@@ -114,3 +115,30 @@ def test_two_killed_end_the_attempt_and_the_run_says_why(federation: Federation)
     receipts = audited(federation, run)
     assert [r.outcome for r in receipts] == ["completed"] * round_ + ["aborted"]
     assert {party_of(node) for node in victims} <= {*receipts[-1].lost}
+
+
+def test_every_expression_of_dashboards_and_alerts_is_exposed(federation: Federation) -> None:
+    home = federation.registry.home
+    federation.registry.run(
+        "registry", "backup", home / "registry.tar", "--home", home / "registry"
+    )
+    run = start(federation, ROUNDS, architecture=SLOW)
+    updates = watch(federation, run)
+    assert next(update for update in updates if update["event"] == "round")
+    seen = monitoring.exposed(federation, run)
+    for update in updates:
+        end = update
+    assert end["state"] == "completed", end
+
+    wrong = [
+        f"{place}: {why}"
+        for place, expression, text in monitoring.expressions()
+        for why in monitoring.faults(expression, text, seen)
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert run in seen.values("accord_aggregator_run_round", "run")
+    assert seen.values("accord_aggregator_node_connected", "name") == {
+        node.name for node in federation.nodes
+    }
+    assert run in seen.values("accord_node_run_round", "run")
+    monitoring.wait_until_gone(federation, run)

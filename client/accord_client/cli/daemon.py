@@ -10,6 +10,8 @@ from accord_client.cli.options import (
     HomeOption,
     HoursOption,
     MemoryOption,
+    MetricsFileOption,
+    MetricsPushOption,
     MostRunsOption,
     StartDeviceOption,
     open_home,
@@ -45,6 +47,8 @@ def start(
     log_mib: LogSizeOption = LOG_MIB,
     log_backups: LogBackupsOption = LOG_BACKUPS,
     debug: DebugOption = False,
+    metrics_file: MetricsFileOption = None,
+    metrics_push: MetricsPushOption = "",
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Run the node: wait for runs, check them, train, send masked updates.
@@ -58,6 +62,7 @@ def start(
     """
     import os
     import signal
+    import threading
 
     import structlog
 
@@ -76,8 +81,10 @@ def start(
 
     from accord_client import logs
     from accord_client.lock import only_daemon
+    from accord_client.metrics import render
     from accord_client.node import Node
     from accord_client.stores import open_stores
+    from accord_client.telling import Telling
     from accord_client.trainer import warm_up
 
     with only_daemon(opened.path), opened.registry() as registry, open_stores(opened) as stores:
@@ -86,6 +93,15 @@ def start(
         limits.bind()
         limits.note(stores.state)
         node = Node(stores, registry, limits=limits)
+        telling = Telling(
+            lambda: render(
+                stores, {run: one.link.connected for run, one in list(node.served.items())}
+            ),
+            metrics_file,
+            metrics_push,
+            opened.profile.party,
+            opened.network(),
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: node.stop())
         warm_up(limits.device)
@@ -95,7 +111,11 @@ def start(
             format_,
             f"The node of {opened.profile.name} runs; registry {registry.url}",
         )
+        if metrics_file is not None or metrics_push:
+            node.changed = telling.wake
+            threading.Thread(target=telling.run, name="metrics", daemon=True).start()
         node.run()
+        telling.stop()
         structlog.get_logger(__name__).info("node-stopped")
 
 

@@ -23,6 +23,22 @@ DeviceOption = Annotated[
         help="Where to train; auto takes CUDA where torch finds it.",
     ),
 ]
+MetricsFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--metrics-file",
+        envvar="ACCORD_NODE_METRICS_FILE",
+        help="Write figures for Prometheus into this file, NAME.prom, as node_exporter reads it.",
+    ),
+]
+MetricsPushOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics-push",
+        envvar="ACCORD_NODE_METRICS_PUSH",
+        help="Send them to the institution's own Pushgateway, https://HOST:PORT.",
+    ),
+]
 StartDeviceOption = Annotated[
     DeviceChoice | None,
     typer.Option(

@@ -37,6 +37,7 @@ from accord_server.aggregator.following import Following
 from accord_server.aggregator.journal import Journal, Unmasking
 from accord_server.aggregator.members import POLL_S, Members
 from accord_server.aggregator.optimizer import Optimizer, mean_factor
+from accord_server.aggregator.progress import STAGES, Driven, Progress
 from accord_server.aggregator.secagg import Attempt
 from accord_server.aggregator.spool import Spool
 from accord_server.aggregator.stages import Short
@@ -78,6 +79,7 @@ class Engine:
         initial: the manifest's initial model, float32, little-endian.
         control: set by other threads to end the run.
         clock: seconds; differences count.
+        progress: told where the run stands.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Engine:
         initial: Body,
         control: Control,
         clock: Callable[[], float] = time.monotonic,
+        progress: Progress | None = None,
     ) -> None:
         self._run = run
         self._keys = keys
@@ -102,6 +105,9 @@ class Engine:
         self._chronicle = Chronicle(run, keys.receipt, journal)
         self._history = self._chronicle.history
         self._members = Members(run, transport, control, clock)
+        if progress is not None:
+            self._members.progress = progress
+        self._progress = self._members.progress
         self._optimizer = Optimizer(run.manifest.server)
         self._vectors = self._resume(initial)
         self._busy: dict[str, float] = {}
@@ -112,6 +118,19 @@ class Engine:
         Raises:
             Interrupted: the process must end; nothing is lost.
         """
+        manifest, agreement = self._run.manifest, self._run.agreement
+        names = {site.party: agreement.party(site.party).name for site in manifest.roster}
+        deadlines = manifest.deadlines
+        allowed = dict.fromkeys(STAGES, float(deadlines.advertise_s + deadlines.rejoin_s))
+        allowed["update"] = float(deadlines.update_s)
+        driven = Driven(manifest.id, manifest.rounds, allowed, names, self._transport.connected)
+        self._progress.begin(driven)
+        try:
+            return self._drive()
+        finally:
+            self._progress.end()
+
+    def _drive(self) -> Envelope:
         history = self._history
         if history.result is None:
             ending = self._rounds()
@@ -193,7 +212,9 @@ class Engine:
         self._unmask(exchanges, following)
         unmasked = self._clock()
         self._busy = exchanges.busy
+        self._progress.at(attempt.round, attempt.attempt, "step")
         step_s = self._advance(attempt, exchanges.lost)
+        self._progress.completed(self._clock() - began)
         log.info(
             "round",
             round=attempt.round,
@@ -339,6 +360,7 @@ class Engine:
         self._chronicle.note(
             "warning", f"round {attempt.round + 1}, attempt {attempt.attempt + 1} aborted: {why}"
         )
+        self._progress.aborted()
         log.warning("attempt-aborted", round=attempt.round, attempt=attempt.attempt, why=why)
 
     def _describe(self, lost: dict[str, str]) -> str:

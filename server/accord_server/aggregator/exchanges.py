@@ -176,6 +176,7 @@ class Exchanges:
         )
 
     def _ask(self, stage: Stage, name: str, messages: Sequence[Outgoing]) -> None:
+        self.members.progress.at(self.attempt.round, self.attempt.attempt, name)
         stage.ask(messages)
         place = {"round": self.attempt.round, "attempt": self.attempt.attempt}
         log.info("stage", stage=name, nodes=len(messages), **place)

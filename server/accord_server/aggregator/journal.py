@@ -136,6 +136,12 @@ class Journal:
             self._changed.wait_for(lambda: self._size > position or self._file.closed)
             return self._size > position
 
+    def waiting(self) -> int:
+        """How many lines have not been delivered."""
+        with self._path.open("rb") as file:
+            file.seek(self.cursor)
+            return sum(1 for _ in file)
+
     @property
     def size(self) -> int:
         """Bytes of whole lines: the position behind the last."""

@@ -145,6 +145,7 @@ class Listener:
         """
         self._application: Application | None = None
         self._files = certificate, key
+        self.received_bytes = self.sent_bytes = 0  # of bodies, since the start
         self._lanes = defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(LANES))
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
@@ -217,6 +218,18 @@ class Listener:
             log.exception("tick-failed")
 
     async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def counted_receive() -> Message:
+            message = await receive()
+            self.received_bytes += len(message.get("body", b""))
+            return message
+
+        async def counted_send(message: Message) -> None:
+            self.sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        await self._answer(scope, counted_receive, counted_send)
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         path, party = scope["path"], ""
         try:
             limit = BODY_LIMITS.get(path)

@@ -19,6 +19,7 @@ from accord_common.chain import VerifiedRun
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
 from accord_server.aggregator.control import Control
+from accord_server.aggregator.progress import Progress
 from accord_server.aggregator.secagg import Attempt
 from accord_server.aggregator.transport import (
     NOT_CONNECTED,
@@ -69,6 +70,7 @@ class Members:
     clock: Callable[[], float]
     refused: dict[str, Refused] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    progress: Progress = field(default_factory=Progress)
     _barred: set[str] = field(default_factory=set)
     gone: dict[str, str] = field(default_factory=dict)
 
@@ -121,6 +123,7 @@ class Members:
     def refuse(self, party: str, code: str, message: str) -> None:
         """Leave a node out until it connects again."""
         self.refused[party] = Refused(code, message)
+        self.progress.refused(code)
         log.warning("node-refused", party=party, name=self.name(party), code=code, why=message)
 
     def refusals(self) -> dict[str, str]:
@@ -138,6 +141,7 @@ class Members:
             attempt: takes the advertisements; its cohort is still open.
             busy: party -> clock time until which it may still work for another attempt.
         """
+        self.progress.at(attempt.round, attempt.attempt, "advertise")
         _Gathering(self, attempt, busy).run()
 
     def waits_for(self, parties: Collection[str]) -> None:

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from accord_common.chain import VerifiedRun
 from accord_common.errors import FormatError, TransportError, UsageError
+from accord_common.exposition import exposed
 from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
 from accord_common.secagg.sealing import chunk_count, sealed_bytes
 from accord_server.aggregator.fleet import SuperLinkTransport
 from accord_server.aggregator.listener import Listener
+from accord_server.aggregator.metrics import watch
 from accord_server.aggregator.offers import Endpoint
 from accord_server.aggregator.service import Service, lock
 from accord_server.aggregator.transport import Transport
@@ -34,12 +36,20 @@ _ANYWHERE = frozenset({"0.0.0.0", "::"})
 
 @contextmanager
 def open_service(
-    home: Home, listen: str, *, certificate: Path, key: Path, ca: Path, address: str
+    home: Home,
+    listen: str,
+    *,
+    certificate: Path,
+    key: Path,
+    ca: Path,
+    address: str,
+    metrics: str = "",
 ) -> Iterator[Service]:
     """Open everything that one aggregator needs; nodes are answered from here on.
 
     Raises:
-        UsageError: `bad-listen`, `no-address`, `unreadable-file`, `not-enrolled`.
+        UsageError: `bad-listen`, `cannot-listen` (of metrics), `no-address`, `unreadable-file`,
+            `not-enrolled`.
         TransportError: `wrong-certificate`, `certificate-expired`, `certificate-unusable`,
             `address-in-use`.
         ConflictError: `already-running`.
@@ -90,7 +100,7 @@ def open_service(
                 max_reply_bytes=sealed_bytes(*size),
             )
 
-        yield Service(
+        service = Service(
             home,
             client,
             endpoint,
@@ -98,6 +108,9 @@ def open_service(
             reload_certificate=reload,
             certificate=certificate,
         )
+        watch(service, listener, certificate)
+        service.metrics_port = stack.enter_context(exposed(metrics, service.progress.registry))
+        yield service
 
 
 def _return_large_blocks() -> None:

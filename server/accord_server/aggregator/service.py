@@ -14,6 +14,7 @@ import fcntl
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ from accord_server.aggregator.history import History
 from accord_server.aggregator.journal import Concluded, Journal
 from accord_server.aggregator.leasing import Fence, Lease, holder_of
 from accord_server.aggregator.offers import Endpoint, Offers
+from accord_server.aggregator.progress import Progress
 from accord_server.aggregator.registry_client import (
     FIRST_PAUSE_S,
     MAX_PAUSE_S,
@@ -96,16 +98,18 @@ class Service:
     open_transport: OpenTransport
     reload_certificate: Callable[[], None] = lambda: None
     certificate: Path | None = None
+    progress: Progress = field(default_factory=Progress)
+    metrics_port: int | None = None
     _expiry: Daily = field(default_factory=Daily)
     _offers: Offers = field(init=False)
     _holder: str = field(init=False)
     _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _runs: dict[str, RunView] = field(default_factory=dict)
     _keys: dict[str, RunKeys | None] = field(default_factory=dict)
-    _folders: dict[str, _RunFolder] = field(default_factory=dict)
+    folders: dict[str, _RunFolder] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
     _told: dict[str, str] = field(default_factory=dict)
-    _control: Control = field(default_factory=Control)
+    control: Control = field(default_factory=Control)
     _terminating: bool = False
     _offered: str = ""
     _refresh_at: datetime = field(default_factory=now)
@@ -146,13 +150,13 @@ class Service:
                 self._tidy()
         finally:
             watcher.stop()
-            for folder in self._folders.values():
+            for folder in self.folders.values():
                 folder.courier.stop(GOODBYE_S)
 
     def terminate(self) -> None:
         """End `serve` soon, from a signal handler or any thread."""
         self._terminating = True
-        self._control.interrupted = True
+        self.control.interrupted = True
         self._mail.put(False)
 
     def reload(self) -> None:
@@ -173,6 +177,7 @@ class Service:
 
     def _receive(self, inbox: Inbox) -> None:
         """In the watcher's thread: claim the offers of new runs and replace them."""
+        self.progress.heard = time.time()
         moment = now()
         self._expiry.look(self.terms, moment)
         if moment >= self._refresh_at:
@@ -238,7 +243,7 @@ class Service:
             return
         folder.checkpoints.require_space(space(run.manifest))  # before a site is charged
         asked = view.stop_requested
-        self._control = control = Control(None if asked is None else stop(asked))
+        self.control = control = Control(None if asked is None else stop(asked))
         control.interrupted = self._terminating
         control.barred = barred(view)
         # Before the lease, for that is what calls the nodes.
@@ -258,6 +263,7 @@ class Service:
                 folder.checkpoints,
                 initial=initial,
                 control=control,
+                progress=self.progress,
             )
             engine.run()
         except Interrupted:
@@ -340,20 +346,20 @@ class Service:
             self._told[run] = message
 
     def _folder(self, run: str) -> _RunFolder:
-        if run not in self._folders:
+        if run not in self.folders:
             path = self.home.path / "runs" / run
             path.mkdir(mode=0o700, exist_ok=True)
             journal, checkpoints = Journal(path / "journal"), Checkpoints(path / "checkpoints")
             fence = Fence(path / "fence")
             courier = Courier(self.client, run, journal, checkpoints, fence)
-            self._folders[run] = _RunFolder(path, journal, checkpoints, fence, courier)
-        return self._folders[run]
+            self.folders[run] = _RunFolder(path, journal, checkpoints, fence, courier)
+        return self.folders[run]
 
     def _tidy(self) -> None:
         """Let go of runs that are over and delivered."""
-        for run in [run for run in self._over if run in self._folders]:
-            if self._folders[run].courier.done:
-                self._folders.pop(run).journal.close()
+        for run in [run for run in self._over if run in self.folders]:
+            if self.folders[run].courier.done:
+                self.folders.pop(run).journal.close()
 
     def _initial(self, folder: _RunFolder, model: str) -> Body:
         """The initial model, fetched once."""

@@ -41,6 +41,7 @@ from accord_server.cli.options import (
     ContactOption,
     CountryOption,
     InvitationArgument,
+    MetricsOption,
     NameOption,
     WholeHashArgument,
 )
@@ -114,6 +115,7 @@ def start(
     address: Annotated[
         str, typer.Option(help="HOST:PORT at which nodes reach it, where --listen does not say so.")
     ] = "",
+    metrics: MetricsOption = "",
     home: HomeOption = _HOME,
     log_file: LogFileOption = None,
     log_mib: LogSizeOption = LOG_MIB,
@@ -138,7 +140,13 @@ def start(
     from accord_server.aggregator.process import open_service
 
     with open_service(
-        opened, listen, certificate=certificate, key=key, ca=ca or opened.ca_path, address=address
+        opened,
+        listen,
+        certificate=certificate,
+        key=key,
+        ca=ca or opened.ca_path,
+        address=address,
+        metrics=metrics,
     ) as service:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: service.terminate())
@@ -151,6 +159,7 @@ def start(
             "address": where.address,
             "tls_spki": where.tls_spki,
             "offer": offer,
+            "metrics_port": service.metrics_port,
         }
         emit(answer, format_, f"{opened.profile.name} is ready at {where.address}")
         service.serve()

@@ -17,6 +17,14 @@ CountryOption = Annotated[
     str, typer.Option("--jurisdiction", help="The party's country, two letters.")
 ]
 ContactOption = Annotated[str, typer.Option(help="Whom partners write to.")]
+MetricsOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics",
+        help="HOST:PORT for Prometheus, in plain HTTP at /metrics: a loopback address, "
+        "or one behind a firewall. Nothing is exposed where not given.",
+    ),
+]
 InvitationArgument = Annotated[str, typer.Argument(help="The line that starts with accord-invite:")]
 
 

@@ -10,6 +10,7 @@ import typer
 from accord_common.api.client import RegistryClient
 from accord_common.cli import Format, FormatOption, YesOption, emit, verbs
 from accord_common.errors import UsageError
+from accord_common.exposition import exposed
 from accord_common.fields import now
 from accord_common.logs import (
     LOG_BACKUPS,
@@ -23,6 +24,7 @@ from accord_common.logs import (
 )
 from accord_server.ca import fingerprint
 from accord_server.certificates import check_dates
+from accord_server.cli.options import MetricsOption
 from accord_server.cli.registry_backup import backup, restore
 from accord_server.cli.registry_options import (
     HOME,
@@ -94,8 +96,9 @@ def init(
     )
 
 
-@app.command(epilog="Example: accord registry start")
+@app.command(epilog="Example: accord registry start --metrics 127.0.0.1:9464")
 def start(
+    metrics: MetricsOption = "",
     home: HomeOption = HOME,
     log_file: LogFileOption = None,
     log_mib: LogSizeOption = LOG_MIB,
@@ -113,7 +116,12 @@ def start(
 
     def listening() -> None:
         emit(
-            {"status": "listening", "url": settings.url, "port": settings.port},
+            {
+                "status": "listening",
+                "url": settings.url,
+                "port": settings.port,
+                "metrics_port": metrics_port,
+            },
             format_,
             f"Listening on {settings.url}",
         )
@@ -123,7 +131,8 @@ def start(
     with listen(settings) as bound:
         server = Server(settings, listening)
         on_hangup(server.reload)
-        server.run(sockets=[bound])
+        with exposed(metrics, server.metrics) as metrics_port:
+            server.run(sockets=[bound])
 
 
 @app.command(epilog="Example: accord registry status")

@@ -22,6 +22,7 @@ from accord_server.registry import settings as stored
 from accord_server.registry.backup.restore import read_manifest
 from accord_server.registry.backup.restore import restore as restore_
 from accord_server.registry.backup.take import back_up
+from accord_server.registry.figures import LAST_BACKUP
 
 
 def backup(
@@ -36,6 +37,7 @@ def backup(
     settings = stored.load(home.expanduser().absolute())
     log_as_json()
     taken = asyncio.run(back_up(settings, file.absolute(), note))
+    (settings.home / LAST_BACKUP).touch(mode=0o600)  # its time is shown to Prometheus
     emit(
         {"file": str(file)} | taken.model_dump(),
         format_,

@@ -49,6 +49,7 @@ class Federation:
         dataset: what every institution calls its table.
         addresses: HOST:PORT at which `registry` and `aggregator` are reached, where something else
             than themselves listens there.
+        watched: whether all of them tell Prometheus; `metrics_ports` says where the servers do.
     """
 
     folder: Path
@@ -61,6 +62,8 @@ class Federation:
     agreement: str = ""
     dataset: str = DATASET
     addresses: Mapping[str, str] = field(default_factory=dict)
+    watched: bool = False
+    metrics_ports: list[int] = field(default_factory=list)
     aggregator_at: str = "127.0.0.1:0"
 
     def __post_init__(self) -> None:
@@ -128,7 +131,11 @@ class Federation:
     def start_registry(self) -> dict[str, Any]:
         """Start the registry."""
         home = self.registry.home / "registry"
-        return self.services.start(self.registry, "registry", "start", "--home", home)
+        ready = self.services.start(
+            self.registry, "registry", "start", "--home", home, *self._metrics()
+        )
+        self._note_metrics(ready)
+        return ready
 
     def start_aggregator(self) -> dict[str, Any]:
         """Start the aggregator; when it comes back, where nodes look for it."""
@@ -139,7 +146,9 @@ class Federation:
             "--cert", home / "aggregator.pem", "--key", home / "aggregator.key",
             "--ca", home / "accord" / "ca.pem",
             *(["--address", address] if (address := self._address("aggregator")) else []),
+            *self._metrics(),
         )  # fmt: skip
+        self._note_metrics(ready)
         if not address:
             self.aggregator_at = ready["address"]
         return ready
@@ -150,7 +159,8 @@ class Federation:
 
     def start_node(self, node: Actor) -> dict[str, Any]:
         """Start one institution's daemon."""
-        return self.services.start(node, "start", "--home", node.home / "accord")
+        told = ["--metrics-file", str(node.home / "accord.prom")] if self.watched else []
+        return self.services.start(node, "start", "--home", node.home / "accord", *told)
 
     def start_run(self, plan: dict[str, Any], *options: str | Path) -> str:
         """Sign and upload a run; returns its id."""
@@ -170,6 +180,13 @@ class Federation:
     def at(self, node: Actor, *arguments: str | Path) -> Any:
         """Run a verb at one institution."""
         return node.run(*arguments, "--home", node.home / "accord")
+
+    def _metrics(self) -> list[str]:
+        return ["--metrics", "127.0.0.1:0"] if self.watched else []
+
+    def _note_metrics(self, ready: dict[str, Any]) -> None:
+        if self.watched:
+            self.metrics_ports.append(ready["metrics_port"])
 
     def _address(self, name: str) -> str:
         return self.addresses.get(name, "")

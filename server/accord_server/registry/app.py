@@ -124,7 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in ROUTERS:
         app.include_router(router)
     errors.install(app)
-    app.add_middleware(Limits)
+    app.add_middleware(Limits, metrics=parts.metrics)
     return app
 
 

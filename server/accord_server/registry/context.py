@@ -1,12 +1,13 @@
 """What every request works with: the database, who waits, the blobs, the settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from accord_common.identity import SigningKey
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
+from accord_server.registry.metrics import Metrics
 from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.settings import Settings
 
@@ -20,6 +21,7 @@ class Registry:
     changes: Changes
     runs: RunCache
     log_key: SigningKey
+    metrics: Metrics = field(default_factory=Metrics)
 
     @property
     def ca_pem(self) -> bytes:

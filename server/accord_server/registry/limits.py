@@ -1,4 +1,4 @@
-"""What every request and answer passes: body limits, security headers, one log line.
+"""What every request and answer passes: body limits, security headers, a count, one log line.
 
 Guarantees: no body over its limit reaches a handler, whatever length it claims; no header, query or
 body is logged, so no token is.
@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from accord_common.api.schemas import MAX_BLOB_BYTES, MAX_JSON_BYTES
+from accord_server.registry.metrics import Metrics
 
 _BLOBS = "/v1/blobs/"
 _HEADERS = {
@@ -27,8 +28,9 @@ _log = structlog.get_logger("accord.registry")
 class Limits:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -52,12 +54,14 @@ class Limits:
         try:
             await self._app(scope, _limited(scope, receive, limit), answer)
         finally:
+            seconds = time.monotonic() - start
+            self._metrics.answered(scope, status, seconds)
             _log.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                ms=round((time.monotonic() - start) * 1000, 1),
+                ms=round(seconds * 1000, 1),
                 party=scope["state"].get("party"),
             )
 

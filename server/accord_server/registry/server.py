@@ -13,6 +13,7 @@ from accord_common.errors import AccordError, UsageError
 from accord_server.certificates import reload_certificate
 from accord_server.registry.app import create_app
 from accord_server.registry.context import Registry
+from accord_server.registry.figures import Figures
 from accord_server.registry.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -49,11 +50,14 @@ class Server(uvicorn.Server):
         self._settings = settings
         self._changes = registry.changes
         self._listening = listening
+        self.figures = Figures(registry)
+        self.metrics = registry.metrics.registry
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Bind, then tell."""
         await super().startup(sockets)
         if self.started:
+            self.figures.loop = asyncio.get_running_loop()
             self._listening()
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
