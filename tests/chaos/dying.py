@@ -28,7 +28,7 @@ _CONSENT = """
 node       | its consent on disk, not posted   |     | after state:State.note
 registry   | a consent, not committed          |     | after records.append of consent
 registry   | a lease, not committed            |     | after runs.service:lease
-aggregator | the lease taken, nothing sent     |     | after registry_client:Watcher.lease
+aggregator | the lease taken, nothing sent     |     | after leasing:Lease.__init__
 """
 _ROUND = """
 node       | asked to train, before the charge | no  | before ledger:Ledger.charge

@@ -13,24 +13,13 @@ from accord_server.cli.app import VERBS
 SCRIPTS = ("accord", "accord-node")
 _PREFIXES = {"sudo", "env", "exec", "do", "then", "until", "while", "if", "!"}
 
-# What is written down and this tree lacks; each is taken from here when it comes.
-COMING = {
-    *("network", "doctor", "resume", "suspend", "readmit", "support-bundle", "--metrics"),
-    *("migrate", "backup", "restore", "renew", "revoke", "rotate", "retire", "status in accord ca"),
-}
-
 
 def wrong(words: list[str]) -> str:
-    """What of a command line does not exist, but for what is to come; empty where all of it does.
+    """What of a command line does not exist; empty where all of it does.
 
     Args:
         words: the script's name, verbs, arguments and options.
     """
-    error = _missing(words)
-    return "" if re.match(rf".*no (verb|option) ({'|'.join(COMING)})\b", error) else error
-
-
-def _missing(words: list[str]) -> str:
     command = typer.main.get_command(node) if words[0] == "accord-node" else None
     rest = words[1:]
     if command is None:

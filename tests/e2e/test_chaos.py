@@ -232,7 +232,7 @@ def test_the_registry_is_down(federation: Federation, size: int) -> None:
     Event().wait(size)
     with pytest.raises(CommandFailed, match="registry-unreachable") as failed:
         federation.office("run", "show", run)
-    assert "Check that the registry runs" in failed.value.hint
+    assert "Does the server run" in failed.value.hint
     assert federation.at(node, "status")["queued"] > 0
     troubles = logged(federation, node, "registry-trouble")
     assert troubles and "registry-unreachable" in {line["code"] for line in troubles}
