@@ -124,7 +124,7 @@ def test_nodes_that_die_while_they_are_told_of_the_end(federation: Federation, s
     assert check_completed(federation, run) == 2
 
 
-@pytest.mark.soak(sample=1, full=500)
+@pytest.mark.soak(sample=0, full=500)
 def test_a_run_survives_deaths_at_random_times(
     federation: Federation, size: int, seed: int, request: pytest.FixtureRequest
 ) -> None:
@@ -217,7 +217,7 @@ def test_flowers_state_is_lost_in_mid_round(federation: Federation) -> None:
     assert "the aggregator is back; 0 rounds are complete" in told(federation, run)
 
 
-@pytest.mark.soak(sample=1, full=600)
+@pytest.mark.soak(sample=0, full=600)
 def test_the_registry_is_down(federation: Federation, size: int) -> None:
     """The run goes on without it, to its end; everybody who asks is told that it is away."""
     run = start(federation, 15)
@@ -253,7 +253,7 @@ def test_a_site_stands_still_while_a_round_is_unmasked(federation: Federation, s
     assert check_completed(federation, run) == 3
 
 
-@pytest.mark.soak(sample=1, full=60)
+@pytest.mark.soak(sample=0, full=60)
 def test_a_site_stands_still(federation: Federation, size: int) -> None:
     """Its round is aborted and tried again; the run waits for it, and says for whom."""
     node = federation.nodes[0]

@@ -134,10 +134,11 @@ def test_four_hospitals_learn_to_tell_heart_disease(tmp_path: Path, size: int) -
     assert told["refusal"] == {"code": "budget-exceeded"}
 
 
+INTERRUPT = pytest.param(signal.SIGINT, marks=pytest.mark.soak(sample=0, full=1))
 HANG_UP = pytest.param(signal.SIGHUP, marks=pytest.mark.soak(sample=0, full=1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, HANG_UP])
+@pytest.mark.parametrize("number", [INTERRUPT, signal.SIGTERM, HANG_UP])
 def test_an_interrupted_demo_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
     home = tmp_path / "demo"
     with subprocess.Popen(

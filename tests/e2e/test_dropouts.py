@@ -49,6 +49,7 @@ def watch(federation: Federation, run: str) -> Iterator[dict[str, Any]]:
     return federation.services.follow(federation.coordinator, "run", "watch", run, "--home", home)
 
 
+@pytest.mark.soak(sample=0, full=1)
 @pytest.mark.parametrize("stage", BEFORE)
 def test_one_killed_and_the_run_completes(federation: Federation, stage: str) -> None:
     victim = federation.nodes[[*BEFORE].index(stage)]
@@ -69,7 +70,7 @@ def test_one_killed_and_the_run_completes(federation: Federation, stage: str) ->
     assert cohorts[round_ + 1 :] == [others] * (ROUNDS - round_ - 1)
 
 
-@pytest.mark.soak(sample=20, full=200)
+@pytest.mark.soak(sample=0, full=200)
 def test_rounds_go_on_while_nodes_die_and_come_back(
     federation: Federation, size: int, seed: int, soak: bool, request: pytest.FixtureRequest
 ) -> None:
@@ -106,6 +107,7 @@ def test_rounds_go_on_while_nodes_die_and_come_back(
     assert len(audited(federation, run)) == attempts
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_two_killed_end_the_attempt_and_the_run_says_why(federation: Federation) -> None:
     run, victims = start(federation, ROUNDS), federation.nodes[:2]
     round_ = kill_at(federation, run, "update", *victims)
@@ -117,6 +119,7 @@ def test_two_killed_end_the_attempt_and_the_run_says_why(federation: Federation)
     assert {party_of(node) for node in victims} <= {*receipts[-1].lost}
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_every_expression_of_dashboards_and_alerts_is_exposed(federation: Federation) -> None:
     home = federation.registry.home
     federation.registry.run(

@@ -71,6 +71,7 @@ def outside(
         yield federation, gateway
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_a_run_through_a_proxy_that_is_the_only_way(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

@@ -36,6 +36,7 @@ def demo(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_the_walk_through_runs_as_written(demo: Path) -> None:
     walk = demo / "walk"
     walk.mkdir()

@@ -195,6 +195,7 @@ def test_a_run_goes_on_while_the_registry_is_down(federation: Federation) -> Non
     assert follow(federation, run)[-1]["state"] == "completed"
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_a_head_on_a_base_that_was_brought_in_words_of_16_bits(
     federation: Federation, tmp_path: Path
 ) -> None:
@@ -272,6 +273,7 @@ def test_what_privacy_cost_and_whether_joining_paid_is_found_at_the_node(
     assert (row["attempts"], row["non_private"], row["epsilon"]) == (2, 2, None)
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_adapters_on_a_fresh_base_in_words_of_64_bits(
     federation: Federation, tmp_path: Path
 ) -> None:

@@ -76,7 +76,7 @@ def test_a_full_disk_is_told_and_keeps_nothing(
     assert (told.status_code, told.json()["code"]) == (507, "registry-disk-full")
 
 
-@pytest.mark.parametrize("engine", ["sqlite"])  # its size can be bounded
+@pytest.mark.parametrize("engine", ["sqlite"], scope="session")  # its size can be bounded
 def test_a_database_that_cannot_grow_is_told(stack: Stack) -> None:
     headers = {"Authorization": f"Bearer {stack.tokens[stack.world.coordinator.id]}"}
 
