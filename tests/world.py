@@ -98,7 +98,8 @@ class Actor:
     population: str = field(default_factory=new_id)
     contact: str = "data@example.org"
 
-    def enrolment(self) -> Envelope:
+    def enrolment(self, later_s: int = 0) -> Envelope:
+        """Signed now or later; one of the same second is the same record."""
         body = Enrolment(
             party=self.id,
             name=self.name,
@@ -106,7 +107,7 @@ class Actor:
             identity_key=self.identity.public,
             jurisdiction="DE",
             contact=self.contact,
-            created=format_time(now()),
+            created=format_time(now() + timedelta(seconds=later_s)),
         )
         return sign(ENROLMENT, body, self.identity)
 

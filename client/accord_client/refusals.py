@@ -21,6 +21,7 @@ TOLD = {  # code -> the words that leave in the place of an error's own
     "no-cuda": SILENT,
     "outside-hours": "this site takes part at other hours",
     "round-decided": SILENT,
+    "round-secrets-unwritable": SILENT,
     "state-unwritable": SILENT,
     "task-code-differs": "the task installed here is not the code that the manifest names",
 }

@@ -58,7 +58,7 @@ def test_another_key_ends_the_one_before_it_and_every_other_token(stack: Stack) 
     coordinator = stack.client(world.coordinator)
     stolen = stack.tokens[actor.id]
     code = coordinator.invite(actor.role, actor.name).code
-    stack.tokens[actor.id] = stack.client().enrol(code, actor.enrolment()).token
+    stack.tokens[actor.id] = stack.client().enrol(code, actor.enrolment(later_s=1)).token
     refuse("bad-token", lambda: _with(stack, stolen).partner(actor.id))
     new = actor.delegation(world.delegations[actor.id].hash, node_key=SigningKey.generate().public)
     stack.client(actor).post(new)
@@ -87,7 +87,9 @@ def test_a_revocation_needs_no_token_and_ends_them(stack: Stack) -> None:
     assert barred(stack, manifest) == {actor.id: "key-revoked"}
 
     code = stack.client(world.coordinator).invite(actor.role, actor.name).code
-    stack.tokens[actor.id] = stack.client().enrol(code, actor.enrolment(), delegation).token
+    stack.tokens[actor.id] = (
+        stack.client().enrol(code, actor.enrolment(later_s=1), delegation).token
+    )
     revoke(stack, envelope)  # replayed: the new token stays
     receipt = world.node_receipt(actor, manifest, heads[actor.id], 0)
     refuse("key-revoked", post(stack, actor, receipt))
@@ -124,7 +126,7 @@ def test_a_revoked_aggregator_makes_no_offer_and_nodes_leave_its_runs(stack: Sta
     assert lines(stack, manifest)[-1] == f"{aggregator.name} is left out from now on [key-revoked]"
     assert stack.client(stack.world.coordinator).offers() == []
     code = stack.client(stack.world.coordinator).invite(aggregator.role, aggregator.name).code
-    stack.tokens[aggregator.id] = stack.client().enrol(code, aggregator.enrolment()).token
+    stack.tokens[aggregator.id] = stack.client().enrol(code, aggregator.enrolment(later_s=1)).token
     refuse("stale-delegation", post(stack, aggregator, stack.world.run_keys().offer))
     assert stack.client(stack.world.coordinator).offers() == []
 
