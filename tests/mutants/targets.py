@@ -53,6 +53,7 @@ TARGETS = {
             "tests/client/test_ledger.py",
             "tests/client/test_ledger_crash_wal.py",
             "tests/client/test_ledger_[rsw]*.py",
+            "tests/client/test_formats.py",
             "tests/client/cli/test_budget.py",
             *(f"tests/common/privacy/test_{name}.py" for name in _CHAIN),
         ),

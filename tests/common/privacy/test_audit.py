@@ -23,7 +23,7 @@ from accord_common.privacy.events import LEDGER_ENTRY, NO_PREDECESSOR, LedgerEnt
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.ledger_chain import LEDGER_HEADER, LedgerHeader
 from accord_common.privacy.rules import LEDGER_RULE, LedgerRule, OverlapRule, Rules
-from accord_common.receipts import NodeReceipt
+from accord_common.receipts import NODE_RECEIPT, NodeReceipt
 from tests.common.privacy.spends import POPULATION, rounds, spend
 from tests.world import make_actor, make_world
 
@@ -96,9 +96,22 @@ def test_an_export_over_two_node_keys_holds_under_both() -> None:
     assert exported.node_keys == (ACTOR.node.public, key.public)
     assert len(exported.entries) == 2
     assert refusal(*lines(HEADER, first, *chain))[0] == "ledger-unknown-key"
-    assert refusal(*lines(HEADER, first, first, one))[0] == "ledger-broken"
+    assert refusal(*lines(HEADER, first, first, one)) == (
+        "ledger-broken",
+        "a delegation stands there twice",
+    )
     stranger = make_actor("other", "data-holder").delegation()
-    assert refusal(*lines(HEADER, first, stranger, one))[0] == "ledger-broken"
+    assert refusal(*lines(HEADER, first, stranger, one)) == (
+        "ledger-broken",
+        "the delegations are not one institution's",
+    )
+
+
+def test_an_export_may_have_some_of_every_kind() -> None:
+    first = ACTOR.delegation()
+    second = ACTOR.delegation(first.hash)
+    exported = read_export(lines(HEADER, first, second, overlap(), *entries(spend())))
+    assert len(exported.entries) == 1 and exported.rules.group(POPULATION) == [POPULATION, OTHER]
 
 
 def test_an_export_of_nothing_is_one() -> None:
@@ -188,6 +201,9 @@ def test_every_receipt_of_the_node_must_name_an_entry_of_the_file() -> None:
     )
     strangers = world.node_receipt(other, manifest, manifest.hash, 0)
     assert check_receipts(exported, [strangers, *receipts]) == 2
+    body, second = NodeReceipt.from_bytes(receipts[0].payload), SigningKey.generate()
+    two_keys = replace(exported, node_keys=(mine.node.public, second.public))
+    assert check_receipts(two_keys, [sign(NODE_RECEIPT, body, mine.node, second)]) == 0  # nobody's
     forged = replace(receipts[0], signatures=((mine.node.public, bytes(64)),))
     with pytest.raises(VerificationError) as caught:
         check_receipts(exported, [forged])
