@@ -16,23 +16,23 @@ NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})  # what writing then raises
 NAMES = 16  # databases' logs and indexes, and files on their way to a name
 
 
-def require_room(folder: Path, size: int, code: str = "disk-full") -> None:
+def require_room(folder: Path, size: int) -> None:
     """Refuse where the disk of `folder` cannot take `size` bytes more, or `NAMES` files.
 
     Raises:
-        ConflictError: `disk-full`, or the given code.
+        ConflictError: `disk-full`.
     """
     space = os.statvfs(folder)
     free = space.f_bavail * space.f_frsize
     if free < size:
         raise ConflictError(
-            code,
+            "disk-full",
             f"{folder} has {free >> 20} MiB left, {-(-size >> 20)} are needed",
             hint="Free disk space, then try again; nothing was written.",
         )
     if space.f_files and space.f_favail < NAMES:  # some file systems count none
         raise ConflictError(
-            code,
+            "disk-full",
             f"{folder} can take {space.f_favail} files more, {NAMES} are needed",
             hint="Remove files, then try again; nothing was written.",
         )

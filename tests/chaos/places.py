@@ -9,7 +9,7 @@ from pathlib import Path
 
 from accord_server.demo.processes import Actor
 
-_SPARE_MIB = 32  # beside what lies in the folder already
+_SPARE_MIB = 384  # beside what lies there: more than node (64) and registry (256) ask to have left
 _MOUNT = """
 set -e
 new=$(mktemp -d)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_common.cli import (
     Format,
@@ -16,9 +14,6 @@ from accord_common.cli import (
     emit,
     read_passphrase,
 )
-
-if TYPE_CHECKING:
-    pass
 
 RENEW_EXAMPLE = "Example: accord-node renew (yearly; the node may run meanwhile)"
 REVOKE_EXAMPLE = "Example: accord-node revoke --reason 'the server was stolen'"
