@@ -6,9 +6,10 @@ AssertionError. A leaf is (path, value); lists repeat a path, so a path names a 
 """
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -36,7 +37,7 @@ _PROTOS: dict[str, type[Proto]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, the `number`th of its site."""
+    """One HTTP request, the `number`th of its site; `status` is its answer's, if one came."""
 
     connection: str
     number: int
@@ -44,6 +45,7 @@ class Request:
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    status: int | None = None
 
     @property
     def path(self) -> str:
@@ -65,11 +67,28 @@ def requests(folder: Path) -> list[Request]:
     """Every request of every process that ran with the recorder in `folder`, in order."""
     found: list[Request] = []
     for path in sorted(folder.glob("*.sent")):
-        data = path.read_bytes()
+        data, heard = path.read_bytes(), path.with_suffix(".heard")
+        statuses = _statuses(heard.read_bytes() if heard.exists() else b"")
         while data:
             request, data = _request(path.name, len(found), data)
-            found.append(request)
+            status = next(statuses, None)
+            answered = status or not data or not request.path.startswith("/v1/fleet/")
+            assert answered, f"{path.name}: nobody answers {request.target}"
+            found.append(replace(request, status=status))
     return found
+
+
+def _statuses(heard: bytes) -> Iterator[int]:
+    """Of each answer on one connection, up to one that has no length or is cut off."""
+    while heard:
+        head, end, heard = heard.partition(b"\r\n\r\n")
+        if not end:
+            return
+        yield int(head.split(b" ", 2)[1])
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)", head)
+        if length is None:
+            return
+        heard = heard[int(length[1]) :]
 
 
 def _request(connection: str, number: int, data: bytes) -> tuple[Request, bytes]:
@@ -135,23 +154,27 @@ def envelopes(sent: Iterable[Request]) -> Iterator[Envelope]:
 
 
 def cut_off(sent: Iterable[Request], objects: Set[str]) -> set[str]:
-    """Ids that the last `push-messages` of a run announces where some of `objects` never followed.
+    """Ids that a `push-messages` announces whose objects the aggregator wanted no more.
 
-    A run's end cuts off what a node is saying: its acknowledgement, or why it cannot go on. What is
-    left of that are ids, once a run.
+    It refused, or hung up on, the message or an object of it: a run's end cuts off what a node is
+    saying, and so does a stage that needed no further answer. What is left of that are ids.
     """
-    last = {}
+    found: set[str] = set()
+    ids: dict[str, set[str]] = {}
     for request in sent:
         if request.path == "/v1/fleet/push-messages":
             body = PushMessagesRequest.FromString(request.body)
             (message,) = body.messages_list
-            ids, ahead = {message.metadata.message_id}, list(body.message_object_trees)
+            announced, ahead = {message.metadata.message_id}, list(body.message_object_trees)
             while ahead:
                 tree = ahead.pop()
-                ids.add(tree.object_id)
+                announced.add(tree.object_id)
                 ahead += tree.children
-            last[message.metadata.run_id] = ids
-    return {id_ for ids in last.values() if not ids <= objects for id_ in ids}
+            ids[request.connection] = announced
+        pushes = request.path.startswith("/v1/fleet/push-")
+        if pushes and request.status != 200 and not ids[request.connection] <= objects:
+            found |= ids[request.connection]
+    return found
 
 
 def body_of(envelope: Envelope) -> Any:
