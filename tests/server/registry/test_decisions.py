@@ -17,6 +17,7 @@ from tests.server.registry.persons import Browser, join, on_sqlite
 from tests.server.registry.stack import Stack
 from tests.world import make_actor
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 REFUSED = {
     PENDING: {"pending-approval"},
     HALF: {"second-factor-required"},

@@ -64,6 +64,7 @@ def test_an_account_begins_with_a_code_and_a_password_of_ones_own(
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_an_invitation_of_a_person_expires(stack: Stack) -> None:
     made = invite(stack, stack.world.hospitals[0], "steward", "stella")
     execute(stack.settings.database, "UPDATE person_codes SET expires = 0")
@@ -72,6 +73,7 @@ def test_an_invitation_of_a_person_expires(stack: Stack) -> None:
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_organisations_have_the_persons_that_fit_them(stack: Stack) -> None:
     world = stack.world
     headers = {"Authorization": f"Bearer {stack.tokens[world.hospitals[0].id]}"}
@@ -86,6 +88,7 @@ def test_organisations_have_the_persons_that_fit_them(stack: Stack) -> None:
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_owners_look_after_their_own_organisation_alone(stack: Stack) -> None:
     first, second = stack.world.hospitals[:2]
     owner = join(stack, first, "owner", "olga")
@@ -131,6 +134,7 @@ def test_owners_look_after_their_own_organisation_alone(stack: Stack) -> None:
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_the_owner_of_the_coordinator_can_shut_anybody_out_but_speaks_for_nobody(
     stack: Stack,
 ) -> None:
@@ -145,6 +149,7 @@ def test_the_owner_of_the_coordinator_can_shut_anybody_out_but_speaks_for_nobody
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_a_suspended_institutions_people_are_out_too(stack: Stack) -> None:
     hospital = stack.world.hospitals[0]
     steward = join(stack, hospital, "steward", "stella")
@@ -156,6 +161,7 @@ def test_a_suspended_institutions_people_are_out_too(stack: Stack) -> None:
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_guessing_is_slowed_down_and_shuts_nobody_out(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +211,7 @@ async def quick_verified(kept: str | None, password: str) -> bool:
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_many_guesses_at_once_gain_nothing(stack: Stack) -> None:
     """A try is counted before it is judged: the sixth is not judged, however soon it comes."""
     invite(stack, stack.world.hospitals[0], "owner", "olga")
@@ -216,6 +223,7 @@ def test_many_guesses_at_once_gain_nothing(stack: Stack) -> None:
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_who_is_not_there_costs_as_much_as_who_is(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +242,7 @@ def test_who_is_not_there_costs_as_much_as_who_is(
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_a_session_ends_when_it_is_idle_or_old(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,6 +269,7 @@ def test_a_session_ends_when_it_is_idle_or_old(
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_passwords_are_changed_by_the_present_one_and_end_what_is_open(stack: Stack) -> None:
     here = join(stack, stack.world.hospitals[0], "owner", "olga")
     there = Browser(stack)
@@ -276,6 +286,7 @@ def test_passwords_are_changed_by_the_present_one_and_end_what_is_open(stack: St
 
 
 @on_sqlite
+@pytest.mark.usefixtures("quick_passwords")
 def test_an_account_is_in_a_backup_and_a_session_is_not(stack: Stack, tmp_path: Path) -> None:
     join(stack, stack.world.hospitals[0], "owner", "olga")
     url = sqlite_url(tmp_path / "copy.db")

@@ -19,7 +19,7 @@ from tests.server.registry.persons import (
 from tests.server.registry.stack import Stack
 from tests.server.registry.tables import everything, execute
 
-pytestmark = on_sqlite
+pytestmark = [on_sqlite, pytest.mark.usefixtures("quick_passwords")]
 
 
 @pytest.fixture
