@@ -161,7 +161,7 @@ def refused(why: str) -> AuthError:
 
 async def _json(client: Any, address: str, settings: Oidc) -> dict[str, Any]:
     try:
-        answer = await client.get(address, withhold_token=True)
+        answer = await client.request("GET", address, withhold_token=True)
         answer.raise_for_status()
         found = answer.json()
     except (httpx.HTTPError, ValueError) as error:
