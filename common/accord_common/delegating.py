@@ -93,6 +93,7 @@ def renew(
         TransportError: nothing changed, or the next call goes on.
     """
     coming = home.path / NEXT
+    _drop_overtaken(home, coming)
     if not (coming / "delegation.json").exists():
         identity = home.identity(passphrase)
         head = head_of(home, registry)
@@ -208,6 +209,16 @@ def _prepare(
         write_secret(folder / "delegation.json", envelope.to_bytes())
 
     make_folder(coming, fill)
+
+
+def _drop_overtaken(home: Home, coming: Path) -> None:
+    """Forget a renewal that was begun before its keys, or its predecessor's, were revoked."""
+    revocation, path = home.revocation(), coming / "delegation.json"
+    if revocation is None or not path.exists():
+        return
+    begun = Delegation.from_bytes(Envelope.from_bytes(path.read_bytes()).payload)
+    if begun.previous != revocation.hash:
+        shutil.rmtree(coming)
 
 
 def _post(home: Home, registry: RegistryClient, envelope: Envelope) -> bool:

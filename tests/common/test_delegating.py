@@ -213,6 +213,21 @@ def test_revoked_keys_come_back_only_as_new_ones(home: Home, registry: Registry)
     assert done.delegation.previous == told.hash
 
 
+def test_a_renewal_begun_before_the_revocation_does_not_bring_the_keys_back(
+    home: Home, registry: Registry
+) -> None:
+    before = keys(home)
+    registry.away = True
+    assert refusal(lambda: renew(home, registry)) == "registry-unreachable"
+    registry.away = False
+    told = revoke(home, cast(RegistryClient, registry), SECRET, "stolen", now())
+    assert refusal(lambda: renew(home, registry)) == "key-revoked"
+    registry.unknown = True
+    done = renew(home, registry, rotate_key=True)
+    assert done.rotated and done.delegation.previous == told.hash
+    assert not set(keys(home)) & set(before)
+
+
 INVITATION = joining.format_invitation(
     joining.InvitationText(
         ca="0" * 64, code="x" * 43, name="Hospital", role="data-holder", url="https://r.test"

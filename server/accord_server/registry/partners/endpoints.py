@@ -72,7 +72,9 @@ async def one(
     caller: Annotated[Caller, Depends(Allow(pending=True))],
     registry: Annotated[Registry, Depends(registry)],
 ) -> Partner:
-    """A party; who is not approved yet may ask about itself."""
+    """A party; who is suspended, or not approved yet, may ask about itself."""
+    if caller.suspended is not None and caller.party != party:
+        raise PolicyError("party-suspended", f"{caller.name} is suspended and may see only itself")
     if not caller.approved and caller.party != party:
         raise PolicyError(
             "pending-approval", f"{caller.name} is not approved yet and may see only itself"
