@@ -17,6 +17,7 @@ from accord_client.reconciling import behind, compare_run, freeze, leave_to_othe
 from accord_client.state import Queued
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
+from accord_common.api.membership import SHUT_OUT
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, AuthError, TransportError
 from accord_common.receipts import CONSENT, NodeReceipt
@@ -53,7 +54,8 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
                 forked.add(item.run)
                 _look_at_head(stores, registry, item, error)
                 continue
-            if type(error) is AccordError:  # an internal error of the registry's: it may pass
+            # An internal error of the registry's, or a door that the coordinator opens again.
+            if type(error) is AccordError or error.code in SHUT_OUT:
                 raise TransportError(error.code, error.message, hint=error.hint) from error
             if kind == "consent" and error.code == "forked-chain":
                 leave_to_other(stores, item.run)
