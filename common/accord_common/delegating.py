@@ -137,8 +137,10 @@ def revoke(
     """
     head = head_of(home, registry)
     if head.revoked:
-        own = home.revocation()
-        return registry.record(head.hash) if own is None else own
+        if (own := home.revocation()) is None:
+            return registry.record(head.hash)
+        registry.revoke(own)  # a registry that was set back to a backup may lack it
+        return own
     body = Revocation(
         previous=head.hash, party=home.profile.party, reason=reason, created=format_time(moment)
     )

@@ -56,7 +56,8 @@ class Registry:
     def revoke(self, envelope: Envelope) -> None:
         if self.away:
             raise TransportError("registry-unreachable", "no route")
-        self.chain.append(envelope)
+        if envelope not in self.chain:
+            self.chain.append(envelope)
 
 
 @pytest.fixture
@@ -208,6 +209,8 @@ def test_revoked_keys_come_back_only_as_new_ones(home: Home, registry: Registry)
     assert refusal(lambda: renew(home, registry)) == "key-revoked"
     assert refusal(lambda: joining.enrol(home, INVITATION, SECRET)) == "key-revoked"
     registry.unknown = True  # the tokens ended with it
+    registry.chain.pop()  # it was set back to a backup from before
+    assert revoke(home, client, SECRET, "again", now()) == told == registry.chain[-1]
     done = renew(home, registry, rotate_key=True)
     assert done.rotated and not done.posted and home.revocation() is None
     assert done.delegation.previous == told.hash
