@@ -61,8 +61,8 @@ def test_a_restored_node_has_all_but_rounds_and_begins_frozen(scene: Scene, tmp_
     scene.spend((0, 0))
     datasets = scene.home.path / "datasets"
     (next(datasets.glob("*.json")).with_suffix(".opt-outs")).write_text('["patient 7"]')
-    for name in ("settings.toml", "network.json"):  # hours and limits, the way out
-        write_secret(scene.home.path / name, b"{}")
+    for setting in ("settings.toml", "network.json"):  # hours and limits, the way out
+        write_secret(scene.home.path / setting, b"{}")
     source = saved(scene)
     assert stat.S_IMODE(source.stat().st_mode) == 0o600
     assert b"patient 7" not in source.read_bytes() and b"Hospital" not in source.read_bytes()
