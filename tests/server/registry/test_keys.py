@@ -167,6 +167,15 @@ def test_a_suspended_party_is_shut_out_until_it_is_readmitted(stack: Stack) -> N
     ]
 
 
+def test_a_suspended_party_may_withdraw_all_the_same(stack: Stack) -> None:
+    """Else a coordinator could keep an institution in an agreement, and its runs going."""
+    _, manifest, _ = started(stack)
+    actor = stack.world.hospitals[0]
+    stack.client(stack.world.coordinator).suspend(actor.id, "for no reason")
+    stack.client(actor).post(stack.world.withdrawal(actor))
+    assert lines(stack, manifest)[-1].startswith(f"{actor.name} withdrew from the agreement")
+
+
 def _with(stack: Stack, token: str) -> Any:
     stack.tokens["stolen"] = token
 
