@@ -55,7 +55,7 @@ GET    /v1/datasets                     -      -       all   all    all  all   -
 POST   /v1/agreements                   -      -       own   own    own  own   -    -    -     -    -    -    -
 GET    /v1/agreements                   -      -       own   own    own  all   -    own  own   own  own  all  read
 GET    /v1/agreements/{agreement_hash}  -      -       own   own    own  all   -    own  own   own  own  all  read
-POST   /v1/records                      -      -       own   own    own  own   -    -    -     -    -    -    -
+POST   /v1/records                      -      own     own   own    own  own   -    -    -     -    -    -    -
 GET    /v1/records                      -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/records/{record_hash}        -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/offers                       -      -       all   -      -    all   -    all  -     all  -    all  read
