@@ -52,7 +52,8 @@ def parties(stack: Stack) -> None:
 
 
 def agreements(stack: Stack) -> None:
-    """A proposal that lacks signatures."""
+    """Datasets once more, and a proposal that lacks signatures."""
+    stack.register_datasets()
     world = stack.world.next_version(title="Next")
     stack.client(world.coordinator).propose(world.partly_signed(world.coordinator))
 
