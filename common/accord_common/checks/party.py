@@ -5,7 +5,6 @@ on a layer that failed is not asked.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from accord_common.errors import (
 from accord_common.fields import CLOCK_TOLERANCE_S, now, parse_time
 from accord_common.home import Home
 from accord_common.manifest import PROTOCOL
+from accord_common.room import require_writing
 
 SECRETS = ("identity.key", "node.pem", "flower.pem", "token")
 NEEDED_BYTES = 200 << 20  # a daemon's logs take 60 MB at most; the rest is room for its databases
@@ -80,17 +80,7 @@ def disk(folder: Path) -> str:
     Raises:
         ConflictError: `disk-unwritable`, `disk-space`.
     """
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(4096))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise ConflictError(
-            "disk-unwritable",
-            f"{folder} takes no file: {error.strerror}",
-            hint="Free space, check owner and mode, and that it is not mounted read-only.",
-        ) from error
+    require_writing(folder)
     found = os.statvfs(folder)
     free = found.f_bavail * found.f_frsize
     if free < NEEDED_BYTES:

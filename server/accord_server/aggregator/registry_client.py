@@ -16,7 +16,6 @@ import structlog
 
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, Inbox, RunView
-from accord_common.backoff import Backoff, Told
 from accord_common.chain import VerifiedRun, check_dates, fetch_run, verify_consent
 from accord_common.envelope import Envelope
 from accord_common.errors import (
@@ -30,6 +29,7 @@ from accord_common.errors import (
 )
 from accord_common.fields import now
 from accord_common.home import Home
+from accord_common.pausing import Pause
 from accord_common.receipts import CONSENT
 from accord_common.terms import violations
 from accord_server.aggregator.checkpoints import MODEL, Checkpoints
@@ -84,40 +84,6 @@ def fetch_chain(client: RegistryClient, manifest_hash: str) -> VerifiedRun:
     return fetch_run(lookup, manifest_hash)
 
 
-class Pause:
-    """Growing random pauses between tries, which `cancel` ends at once, for good."""
-
-    def __init__(self) -> None:
-        self._cancelled = threading.Event()
-        self._backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
-        self._told = Told()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether there is anything left to wait for."""
-        return self._cancelled.is_set()
-
-    def cancel(self) -> None:
-        """End the present pause and all others."""
-        self._cancelled.set()
-
-    def after(self, event: str, error: AccordError, **facts: object) -> None:
-        """Pause, longer each time; say why where that is news."""
-        if self._told.news(error.code):
-            log.warning(event, code=error.code, why=error.message, **facts)
-        self.wait()
-
-    def wait(self) -> None:
-        """Pause, longer each time."""
-        self._cancelled.wait(self._backoff.pause_s())
-
-    def reset(self) -> None:
-        """All is well: begin with a short pause again."""
-        self._backoff.reset()
-        if self._told.news(None):
-            log.info("registry-answers-again")
-
-
 class Courier:
     """Takes one run's journal to the registry, in a thread of its own, until all is there."""
 
@@ -134,7 +100,7 @@ class Courier:
         self._fence = fence
         self._journal = journal
         self._checkpoints = checkpoints
-        self._pause = Pause()
+        self._pause = Pause(FIRST_PAUSE_S, MAX_PAUSE_S)
         self._thread = threading.Thread(target=self._deliver, name=f"courier-{run}", daemon=True)
         self._thread.start()
 
@@ -226,7 +192,7 @@ class Watcher:
     def __init__(self, client: RegistryClient, deliver: Callable[[Inbox], None]) -> None:
         self._client = client
         self._deliver = deliver
-        self._pause = Pause()
+        self._pause = Pause(FIRST_PAUSE_S, MAX_PAUSE_S)
         self._active: tuple[str, Control] | None = None
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
         self._thread.start()
@@ -254,11 +220,8 @@ class Watcher:
                 self._look_after(inbox)
                 cursor, wait_s = inbox.cursor, WAIT_S
                 self._pause.reset()
-            except AccordError as error:
-                self._pause.after("registry-away", error)
-            except Exception:  # the watcher outlives whatever one run, or the disk, does
-                log.exception("watcher-trouble")
-                self._pause.wait()
+            except Exception as error:  # the watcher outlives whatever one run, or the disk, does
+                self._pause.after("registry-away", error, loop="watcher")
 
     def _look_after(self, inbox: Inbox) -> None:
         """Heed what ends the active run."""
