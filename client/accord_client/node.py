@@ -15,7 +15,6 @@ Not covered: what is answered (`session`), and what is decided (`consent`).
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -26,14 +25,14 @@ from accord_client.contact import (
     RegistryContact,
     endpoint_of,
 )
-from accord_client.delivery import deliver
+from accord_client.delivery import deliver, recall
 from accord_client.limits import Limits
 from accord_client.link import FleetLink
 from accord_client.reconciling import compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.serving import Serving
 from accord_client.session import Session
-from accord_client.state import SERVED_STATES
+from accord_client.state import SERVED_STATES, Run
 from accord_client.stores import Stores
 from accord_client.undecided import Undecided
 from accord_common.api.client import RegistryClient
@@ -55,6 +54,7 @@ log = structlog.get_logger(__name__)
 _NO_LIMITS = Limits()
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
 _WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
+_FORGOTTEN = "run-forgotten"
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
 _COMPARE_WITHIN_S = 5.0  # a registry that says nothing holds up neither accepted runs nor an end
@@ -162,6 +162,7 @@ class Node:
                 cursor, wait_s = inbox.cursor, _INBOX_WAIT_S
                 pause.reset()
             except Exception as error:  # the watcher outlives whatever one run or answer does
+                withdrawals = 0  # a registry that was restored counts from lower on
                 self._asked.set()
                 pause.after("registry-trouble", error, loop="watcher")
 
@@ -203,6 +204,7 @@ class Node:
             if view.state == "awaiting-consent":
                 self._undecided.decide(view)
             return
+        recall(self.stores, self.registry, view)
         if known.decision == "refuse":
             self._leave(view.id, known.reason)
         self.stores.state.follow(view.id, view.state, now())
@@ -223,9 +225,7 @@ class Node:
         link = FleetLink(
             endpoint_of(session.manifest, self.stores.home), self.stores.home.flower_key()
         )
-        serving = Serving(
-            self.stores, session, link, self._queued.set, lambda: self._ended(run_id)
-        )
+        serving = Serving(self.stores, session, link, self._queued.set, lambda: self._ended(run_id))
         self.served[run_id] = serving
         serving.thread.start()
         self.changed()
@@ -239,12 +239,28 @@ class Node:
         for run in self.stores.state.runs():
             if run.state in FINAL_STATES or run.id in listed:
                 continue
-            with suppress(NotFoundError):
+            try:
                 self.stores.state.follow(run.id, self.registry.run(run.id).state, now())
+            except NotFoundError:
+                self._forget(run)
+                continue
             self._leave(run.id, "the registry says that it is over")
             known = self.stores.state.run(run.id)
             if known is not None and known.state in FINAL_STATES:
                 self.stores.rounds.erase(run.id)
+
+    def _forget(self, run: Run) -> None:
+        """A run that the registry does not know: it holds up no other, and cannot go on."""
+        if run.code == _FORGOTTEN:
+            return
+        reason = (
+            "the registry does not know this run any more; was it restored from an older backup? "
+            "The coordinator must start it anew, as another run"
+        )
+        log.error(_FORGOTTEN, run=run.id, title=run.title, hint=reason)
+        self.stores.state.disown(run.id, _FORGOTTEN, reason, now())
+        self._leave(run.id, reason)
+        self.stores.rounds.erase(run.id)
 
     def _leave(self, run_id: str, reason: str) -> None:
         served = self.served.get(run_id)

@@ -347,7 +347,7 @@ def test_a_round_moves_the_trained_part_and_no_more(
         assert np.all(aggregator.model != before)
         while (item := stores.state.next_queued()) is not None:
             last = item.envelope
-            stores.state.posted(item.position)
+            stores.state.posted(item, taken=True)
         receipt = NodeReceipt.from_bytes(last.payload)
         assert receipt.upload_bytes == 4 * body.dimension + TAG_BYTES
 

@@ -178,7 +178,7 @@ def test_receipts_chain_from_the_consent_and_carry_the_ledger(bench: Bench) -> N
     records = []
     while (item := bench.stores.state.next_queued()) is not None:
         records.append(item.envelope)
-        bench.stores.state.posted(item.position)
+        bench.stores.state.posted(item, taken=True)
     consent, *receipts = records
     assert consent.kind == "consent" and len(receipts) == 2
     previous = consent.hash
