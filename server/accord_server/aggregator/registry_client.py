@@ -1,9 +1,9 @@
 """The aggregator's outbound side: what it asks the registry, and what it tells it.
 
 Guarantees: no round waits for the registry. What it must learn is read from a run's journal and
-sent in order, again and again until it has it; a record that it refuses for good is logged and
-passed over. Models that a later round has overtaken are left out; the last one always goes, before
-the result that names it.
+sent in order, again and again until it has it; what a registry lacks that was restored from a
+backup is sent again; a record that it refuses for good is logged and passed over. Models that a
+later round has overtaken are left out; the last one always goes, before the result that names it.
 
 What the registry says is only a hint when to look: `fetch` verifies a run down to the agreement.
 """
@@ -38,7 +38,10 @@ from accord_server.aggregator.journal import Concluded, Ended, Entry, Journal, N
 from accord_server.aggregator.leasing import Fence
 
 WAIT_S = 20.0
+FORGOTTEN = "Was the registry restored from an older backup? Start the run anew, as another run."
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
+
+_UNTIL_LEASED = frozenset({"lease-lost", "run-not-running"})
 
 log = structlog.get_logger(__name__)
 
@@ -100,6 +103,7 @@ class Courier:
         self._fence = fence
         self._journal = journal
         self._checkpoints = checkpoints
+        self._again = False
         self._pause = Pause(FIRST_PAUSE_S, MAX_PAUSE_S)
         self._thread = threading.Thread(target=self._deliver, name=f"courier-{run}", daemon=True)
         self._thread.start()
@@ -149,13 +153,28 @@ class Courier:
                 if type(error) is AccordError:  # an internal error of the registry's: it may pass
                     self._pause.after("registry-fails", error, run=self._run)
                     continue
-                if error.code == "lease-lost":  # another process has the run, or this one will
+                if error.code in _UNTIL_LEASED:  # another process has the run, or this one will
                     self._pause.after("courier-waits", error, run=self._run)
+                    continue
+                if error.code == "missing-predecessor" and self._send_again():
                     continue
                 log.error("registry-refuses", run=self._run, code=error.code, why=error.message)
             self._pause.reset()
             return True
         return False
+
+    def _send_again(self) -> bool:
+        """Send what the registry has had of this run and lacks: it was restored from a backup."""
+        if self._again:
+            return False
+        self._again = True
+        log.warning("registry-lost-records", run=self._run, hint="What it lacks is sent again.")
+        had = [entry for entry, behind in self._journal.read() if behind <= self._journal.cursor]
+        newest = [entry for entry in had if isinstance(entry, Ended) and entry.checkpoint]
+        records = [entry for entry in had if isinstance(entry, Ended)]
+        done = all(self._persist(entry, newest[-1] if newest else None) for entry in records)
+        self._again = False
+        return done and bool(records)
 
     def _send(self, entry: Entry, is_newest: bool) -> None:
         match entry:
@@ -229,7 +248,12 @@ class Watcher:
         if active is None:
             return
         run, control = active
-        view = next((view for view in inbox.runs if view.id == run), None) or self._client.run(run)
+        try:
+            view = next((v for v in inbox.runs if v.id == run), None) or self._client.run(run)
+        except NotFoundError as error:
+            log.error("run-forgotten", run=run, why=error.message, hint=FORGOTTEN)
+            control.interrupted = True
+            return
         control.barred = barred(view)
         if (found := closed(view)) is not None:
             control.ending = found
