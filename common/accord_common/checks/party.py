@@ -44,7 +44,7 @@ def folder_checks(home: Home) -> Iterator[Check]:
 def registry_checks(home: Home) -> Iterator[Check]:
     """The way to the registry, layer by layer, then protocol, clock and membership."""
     try:
-        with home.registry() as registry:
+        with home.untried_registry() as registry:
             for check in _walk(home, registry.url):
                 yield check
                 if not check.ok:

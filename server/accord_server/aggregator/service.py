@@ -196,7 +196,7 @@ class Service:
                 continue
             try:
                 if view.id in self._over:
-                    self._redeliver(view.id)
+                    self._redeliver(view)
                     continue
                 if (ending := only_the_end_is_left(view)) is not None:
                     self._end(view, keys, ending, self._verified(view))
@@ -273,20 +273,21 @@ class Service:
                 lease.end(lay_down=False)
             transport.close()
 
-    def _redeliver(self, run: str) -> None:
+    def _redeliver(self, listed: RunView) -> None:
         """A run that is over here and open at the registry: was that restored from a backup?"""
-        if run in self._redelivered:
-            return
-        folder = self.folders.get(run)
-        if folder is not None and not folder.delivered:
+        run, folder = listed.id, self.folders.get(listed.id)
+        on_its_way = folder is not None and not folder.delivered
+        if run in self._redelivered or (on_its_way and listed.state != "ready"):
             return
         view = self.client.run(run)  # the inbox may be older than what was delivered
         if view.state == "awaiting-consent" or (view.state in FINAL_STATES and not view.unsigned):
             return
         folder = self._folders.of(run)
+        if view.state == "ready" or not (on_its_way or view.unsigned):
+            folder.fence.store(self.client.lease(run, self._holder, LEASE_S).fence)
+        if on_its_way:
+            return
         if (start := folder.result_at()) is not None:
-            if not view.unsigned:
-                folder.fence.store(self.client.lease(run, self._holder, LEASE_S).fence)
             log.warning("registry-lost-records", run=run, hint="What it lacks is sent again.")
             self._folders.redeliver(run, start)
         self._redelivered.add(run)

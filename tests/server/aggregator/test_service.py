@@ -42,7 +42,7 @@ class Line(httpx.BaseTransport):
     """The aggregator's line to the registry, which a test can cut."""
 
     def __init__(self, inner: InProcess) -> None:
-        self._inner = inner
+        self.inner = inner
         self.down = threading.Event()
         self.failing = 0  # how many of the next records it answers with an internal error
 
@@ -54,7 +54,7 @@ class Line(httpx.BaseTransport):
                 self.failing -= 1
                 failure = problem(AccordError("internal-error", "the registry failed"), _FAILED)
                 return httpx.Response(500, content=bytes(failure.body), request=request)
-        return self._inner.handle_request(request)
+        return self.inner.handle_request(request)
 
 
 class Site:
@@ -99,7 +99,7 @@ class Site:
 
     def start(self, *, accept: bool = True, **changes: object) -> Envelope:
         """The coordinator takes the newest offer for a run, and every site accepts."""
-        (offer,) = self.stack.client(self.stack.world.coordinator).offers()
+        offer, *_ = self.stack.client(self.stack.world.coordinator).offers()
         receipt = self.stack.world.run_keys().receipt
         changes = {"secagg": required(self.stack), "deadlines": quick()} | changes
         manifest = self.stack.start(RunKeys(receipt, offer.envelope), **changes)
