@@ -126,6 +126,10 @@ class FleetLink:
             session.give_up(error)
             raise
 
+    def trust(self, ca_pem: bytes) -> None:
+        """Trust these authorities too, from the next connection on."""
+        self._tls.load_verify_locations(cadata=ca_pem.decode("ascii"))
+
     def leave(self) -> None:
         """Hang up until `come_back`; meanwhile nothing is received, and that is no trouble."""
         self._here.clear()

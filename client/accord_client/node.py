@@ -45,6 +45,7 @@ from accord_common.errors import (
 from accord_common.expiry import Daily, Term
 from accord_common.fields import now
 from accord_common.pausing import Pause
+from accord_common.protocols import require_protocol
 from accord_common.trust import REFRESH_EVERY
 from accord_common.trust import refresh as refresh_authorities
 
@@ -135,9 +136,12 @@ class Node:
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, self._pause()
         withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
-        authorities = monotonic()
+        authorities, same_protocol = monotonic(), False
         while not self._stop.is_set():
             try:
+                if not same_protocol:  # asked again after an outage: it may have been upgraded
+                    require_protocol(self.registry.info())
+                    same_protocol = True
                 inbox = self.registry.inbox(cursor, wait_s)
                 self._compare()
                 self._resumed.wait()
@@ -145,7 +149,7 @@ class Node:
                 if monotonic() >= anew:
                     withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
                 if monotonic() >= authorities:
-                    refresh_authorities(self.stores.home.ca_path, self.registry, now())
+                    self._follow_authorities()
                     authorities = monotonic() + REFRESH_EVERY.total_seconds()
                 withdrawals = refresh(self.stores, self.registry, withdrawals)
                 for view in inbox.runs:
@@ -163,6 +167,7 @@ class Node:
                 pause.reset()
             except Exception as error:  # the watcher outlives whatever one run or answer does
                 withdrawals = 0  # a registry that was restored counts from lower on
+                same_protocol = False
                 self._asked.set()
                 pause.after("registry-trouble", error, loop="watcher")
 
@@ -178,6 +183,14 @@ class Node:
                 self._queued.clear()
             except Exception as error:  # the queue outlives whatever the registry answers
                 pause.after("registry-trouble", error, loop="courier")
+
+    def _follow_authorities(self) -> None:
+        path = self.stores.home.ca_path
+        refresh_authorities(path, self.registry, now())
+        bundle = path.read_bytes()  # which another process of this node may have changed
+        self.registry.trust(bundle)
+        for served in list(self.served.values()):
+            served.link.trust(bundle)
 
     def _pause(self) -> Pause:
         return Pause(_FIRST_PAUSE_S, _MOST_PAUSE_S, self._stop)

@@ -22,11 +22,10 @@ from accord_common.errors import (
     ConflictError,
     PolicyError,
     UsageError,
-    VerificationError,
 )
 from accord_common.fields import CLOCK_TOLERANCE_S, now, parse_time
 from accord_common.home import Home
-from accord_common.manifest import PROTOCOL
+from accord_common.protocols import require_protocol
 from accord_common.room import require_writing
 
 SECRETS = ("identity.key", "node.pem", "flower.pem", "token")
@@ -105,14 +104,7 @@ def _answers(registry: RegistryClient, told: list[Info]) -> str:
 
 
 def _protocol(info: Info) -> str:
-    if info.protocol != PROTOCOL:
-        older = "this machine" if info.protocol > PROTOCOL else "the registry"
-        raise VerificationError(
-            "protocol-differs",
-            f"the registry (release {info.version}) speaks protocol {info.protocol}, this"
-            f" machine {PROTOCOL}",
-            hint=f"Upgrade {older}.",
-        )
+    require_protocol(info)
     return f"release {info.version}, protocol {info.protocol}"
 
 

@@ -33,6 +33,7 @@ from accord_common.expiry import Daily, Term, of_certificates
 from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
+from accord_common.protocols import require_protocol
 from accord_common.trust import REFRESH_EVERY, refresh
 from accord_server.aggregator.checkpoints import space
 from accord_server.aggregator.conclusion import plain, warm_up
@@ -106,11 +107,16 @@ class Service:
         return self._folders.open
 
     def publish(self) -> str:
-        """Put an unused offer at the registry, however long that is away; return its hash."""
+        """Put an unused offer at the registry, however long that is away; return its hash.
+
+        Raises:
+            VerificationError: `protocol-differs`.
+        """
         offer = self._offers.unused(self.endpoint)
         backoff, told = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S), Told()
         while not self._terminating:
             try:
+                require_protocol(self.client.info())
                 self.client.post(offer)
                 self._offered = offer.hash
                 break
