@@ -1,4 +1,4 @@
-"""The verb with which a party takes back what it delegated: `accord-node` and `aggregator revoke`."""
+"""The dialogue of `accord-node revoke` and `accord aggregator revoke`."""
 
 from pathlib import Path
 
