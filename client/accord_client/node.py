@@ -187,7 +187,11 @@ class Node:
     def _follow_authorities(self) -> None:
         path = self.stores.home.ca_path
         refresh_authorities(path, self.registry, now())
-        bundle = path.read_bytes()  # which another process of this node may have changed
+        try:
+            bundle = path.read_bytes()  # which another process of this node may have changed
+        except OSError as error:
+            log.warning("authorities-not-read", detail=str(error))
+            return
         self.registry.trust(bundle)
         for served in list(self.served.values()):
             served.link.trust(bundle)

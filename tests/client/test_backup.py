@@ -53,6 +53,9 @@ def test_a_restored_node_has_all_but_rounds_and_begins_frozen(scene: Scene, tmp_
     scene.spend((0, 0))
     datasets = scene.home.path / "datasets"
     (next(datasets.glob("*.json")).with_suffix(".opt-outs")).write_text('["patient 7"]')
+    for setting, text in (("network.json", "{}"), ("settings.toml", "cores = 2\n")):
+        (scene.home.path / setting).write_text(text)
+        (scene.home.path / setting).chmod(0o600)
     source = saved(scene)
     assert stat.S_IMODE(source.stat().st_mode) == 0o600
     assert b"patient 7" not in source.read_bytes() and b"Hospital" not in source.read_bytes()

@@ -1,19 +1,23 @@
 """The registry comes back from last night's backup: a node gives it what it lacks."""
 
+import threading
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from accord_client import node
 from accord_client.delivery import deliver, recall
 from accord_client.link import FleetLink
 from accord_client.node import Node
 from accord_client.queueing import require_turn
 from accord_common.api.client import RegistryClient
-from accord_common.api.schemas import RunView
+from accord_common.api.schemas import Info, RunView
 from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, VerificationError
 from accord_common.fields import new_id
+from accord_common.manifest import PROTOCOL
+from accord_common.pausing import Pause
 from accord_common.receipts import NODE_RECEIPT, NodeReceipt
 from tests.client.test_reconciling import Registry, Scene
 
@@ -91,6 +95,37 @@ def test_receipts_wait_until_the_aggregator_has_the_run_again(scene: Scene) -> N
         assert deliver(stores, scene.registry) == 0 and stores.state.queued() == 1
         fake.leased = True
         assert deliver(stores, scene.registry) == 1
+
+
+def test_a_registry_of_another_protocol_is_asked_for_nothing_else(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has been upgraded, the node finds out by itself."""
+    upgraded, heard = threading.Event(), threading.Event()
+    told: list[str] = []
+    monkeypatch.setattr(node, "_MOST_PAUSE_S", 0.05)
+    monkeypatch.setattr(Pause, "after", lambda _, event, error, **__: told.append(error.code))
+
+    def info() -> Info:
+        if len(told) == 2:
+            upgraded.set()
+        number = PROTOCOL + (not upgraded.is_set())
+        return Info(protocol=number, version="9.9.9", log_key="00" * 32)
+
+    def inbox(cursor: int, _: float) -> Any:
+        assert upgraded.is_set()
+        daemon.stop()
+        heard.set()
+        return SimpleNamespace(cursor=cursor, runs=[])
+
+    monkeypatch.setattr(scene.fake, "info", info)
+    monkeypatch.setattr(scene.fake, "inbox", inbox)
+    monkeypatch.setattr(scene.fake, "records", lambda *_, **__: [])  # withdrawals
+    monkeypatch.setattr(Node, "_serve", lambda *_: None)
+    with scene.open() as stores:
+        daemon = Node(stores, scene.registry)
+        daemon.run()
+        assert heard.wait(10) and set(told[:2]) == {"protocol-differs"}
 
 
 def test_a_registry_that_lies_about_predecessors_is_believed_once(scene: Scene) -> None:

@@ -200,10 +200,10 @@ class Service:
             waits = view.state == "awaiting-consent" and view.stop_requested is None
             if keys is None or waits:
                 continue
+            if view.id in self._over:
+                self._look_again(view)
+                continue
             try:
-                if view.id in self._over:
-                    self._redeliver(view)
-                    continue
                 if (ending := only_the_end_is_left(view)) is not None:
                     self._end(view, keys, ending, self._verified(view))
                 else:
@@ -279,6 +279,17 @@ class Service:
                 lease.end(lay_down=False)
             transport.close()
 
+    def _look_again(self, listed: RunView) -> None:
+        """The next inbox tries again what fails; it holds up no other run."""
+        try:
+            self._redeliver(listed)
+        except (AccordError, OSError) as error:
+            code = error.code if isinstance(error, AccordError) else "disk"
+            key = f"{listed.id} again"
+            if self._told.get(key) != code:
+                self._told[key] = code
+                log.warning("run-not-redelivered", run=listed.id, code=code, why=str(error))
+
     def _redeliver(self, listed: RunView) -> None:
         """A run that is over here and open at the registry: was that restored from a backup?"""
         run, folder = listed.id, self.folders.get(listed.id)
@@ -293,10 +304,10 @@ class Service:
             folder.fence.store(self.client.lease(run, self._holder, LEASE_S).fence)
         if on_its_way:
             return
+        self._redelivered.add(run)
         if (start := folder.result_at()) is not None:
             log.warning("registry-lost-records", run=run, hint="What it lacks is sent again.")
             self._folders.redeliver(run, start)
-        self._redelivered.add(run)
 
     def _lose_holder(self) -> None:
         """Another process has this folder's files: claim under another name, which must wait."""
