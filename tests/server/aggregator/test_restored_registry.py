@@ -20,6 +20,8 @@ from tests.server.aggregator.test_service import Site
 from tests.server.aggregator.test_service import site as site
 from tests.server.registry.stack import InProcess, Stack, opened
 
+_LOOKS = 60  # of 2 s at the most
+
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,18 +70,18 @@ def test_a_result_and_its_receipts_come_back_and_so_does_the_offer(
         manifest = site.start()
         night = Night(site, tmp_path)
         site.line.down.clear()
-        run = site.finished(manifest).id
+        run = site.finished(manifest, _LOOKS).id
         had = receipts(site.stack, run)
         (offer,) = site.stack.client(site.stack.world.coordinator).offers()
         with night.back() as restored:
-            assert site.finished(manifest).state == "completed"
+            assert site.finished(manifest, _LOOKS).state == "completed"
             assert receipts(restored, run) == had
             again = restored.client(restored.world.coordinator)
             assert verified(again, manifest) == "completed"
             newest = again.offers()[0]
             assert newest.envelope.hash == offer.envelope.hash
             second = site.start()  # and so the next run has keys
-            assert site.finished(second).state == "completed"
+            assert site.finished(second, _LOOKS).state == "completed"
 
 
 def test_a_run_under_way_goes_on_behind_the_lost_rounds(
@@ -91,9 +93,9 @@ def test_a_run_under_way_goes_on_behind_the_lost_rounds(
         manifest = site.start()
         night = Night(site, tmp_path)
         site.line.down.clear()
-        assert hanging.begun.wait(20)
+        assert hanging.begun.wait(60)
         with night.back():
-            view = site.finished(manifest)
+            view = site.finished(manifest, _LOOKS)
             assert (view.state, view.round) == ("completed", 2)
             assert len(receipts(site.stack, view.id)) >= 2
 
@@ -104,8 +106,8 @@ def test_a_run_that_the_registry_forgot_ends_here_and_the_next_begins(
     with site.serving():
         night = Night(site, tmp_path)
         site.start()
-        assert hanging.begun.wait(20)
+        assert hanging.begun.wait(60)
         with night.back():
             site.faults.clear()
-            hanging.left.wait(20)
-            assert site.finished(site.start()).state == "completed"
+            hanging.left.wait(60)
+            assert site.finished(site.start(), _LOOKS).state == "completed"

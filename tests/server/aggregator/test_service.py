@@ -107,11 +107,11 @@ class Site:
             self.stack.accept(manifest)
         return manifest
 
-    def finished(self, manifest: Envelope) -> RunView:
+    def finished(self, manifest: Envelope, looks: int = 8) -> RunView:
         """Wait for the run's end as the coordinator sees it."""
         client = self.stack.client(self.stack.world.coordinator)
         cursor = 0
-        for _ in range(8):
+        for _ in range(looks):
             (view,) = [run for run in client.runs() if run.manifest_hash == manifest.hash]
             if view.state in FINAL_STATES:
                 return view
