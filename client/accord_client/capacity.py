@@ -1,9 +1,9 @@
 """Whether this machine can take an attempt, asked at R0 and again before it is charged.
 
 Guarantees: an attempt for which the disk, the memory or the hour is wrong is refused before
-anybody was charged for it; nothing is written or allocated to find out. A code is all that leaves,
-and how many rows the run's table has does not decide about it: room is kept for N of them, whether
-or not they are in memory already.
+anybody was charged for it; nothing is allocated to find out. A code is all that leaves, and how
+many rows the run's table has does not decide about it: room is kept for N of them, whether or not
+they are in memory already.
 
 Not covered: what other processes take between the question and the round; a round in which the
 working hours end goes on to its own end, since its charge cannot be taken back.
@@ -20,7 +20,7 @@ from accord_client.limits import Limits
 from accord_common.errors import ConflictError
 from accord_common.image_schema import ImageSchema
 from accord_common.manifest import RunManifest
-from accord_common.room import require_room
+from accord_common.room import require_room, require_writing
 from accord_common.schema import TableSchema
 from accord_common.text_schema import TextSchema
 
@@ -31,7 +31,6 @@ _COORDINATE_BYTES = 24  # model, update, a sum in float64 and a layer's part at 
 _LEAST_PART_BYTES = 16 << 20  # for the gradients of a part; below it a round crawls
 MOST_PART_BYTES = 256 << 20  # beyond it a part is no faster
 _FLOAT_BYTES, _WORD_BYTES = 4, 8  # of a feature, of a word's number
-RETURNS = frozenset({"disk-full", "memory-short", "outside-hours"})  # codes that time may mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +57,15 @@ class Capacity:
         base = 0 if manifest.adaptation is None else manifest.adaptation.dimension
         wanted = _COORDINATE_BYTES * manifest.dimension + _FLOAT_BYTES * base + unread
         return self._part_bytes(wanted)
+
+    def check_disk(self) -> None:
+        """Refuse while the disk does not take an attempt, whatever it says of its room.
+
+        Raises:
+            ConflictError: `disk-full`, `disk-unwritable`.
+        """
+        require_room(self.folder, ATTEMPT_BYTES)
+        require_writing(self.folder)
 
     def check_hours(self, now: datetime) -> None:
         """Refuse to begin a round outside the working hours; `now` has any zone.

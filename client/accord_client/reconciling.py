@@ -134,7 +134,7 @@ def compare_run(stores: Stores, registry: RegistryClient, view: RunView) -> bool
 
     Such a run is left to the other copy.
     """
-    if (head := _head(stores, view)) is None:
+    if (head := head_of(stores, view)) is None:
         return True
     newest, own = registry.record(head), stores.state.run(view.id)
     if newest.kind == CONSENT and own is not None and (own.round, own.decision) == (-1, "accept"):
@@ -162,7 +162,7 @@ def chains(stores: Stores, registry: RegistryClient) -> list[Chain]:
     """Everything that the registry holds of this node's receipts, run by run."""
     found = []
     for view in registry.runs():
-        if (head := _head(stores, view)) is None:
+        if (head := head_of(stores, view)) is None:
             continue
         receipts, after = [], 0
         while page := registry.records(after, kind=NODE_RECEIPT, run=view.id):
@@ -267,10 +267,11 @@ def answered_elsewhere(stores: Stores, view: RunView) -> bool:
     run.
     """
     known = stores.state.run(view.id)
-    return (known is None or known.decision == "ask") and _head(stores, view) is not None
+    return (known is None or known.decision == "ask") and head_of(stores, view) is not None
 
 
-def _head(stores: Stores, view: RunView) -> str | None:
+def head_of(stores: Stores, view: RunView) -> str | None:
+    """The newest record of this node's that the registry has of a run."""
     return next((site.head for site in view.consents if site.party == stores.party), None)
 
 

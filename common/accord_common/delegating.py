@@ -89,7 +89,8 @@ def renew(
     Raises:
         UsageError: `wrong-passphrase`.
         PolicyError: `key-revoked` where a revoked key would be delegated again.
-        ConflictError: `older-home` where the registry has a delegation that this folder lacks.
+        ConflictError: `older-home` where the registry has a delegation that this folder lacks. One
+            that this folder had before is followed: the registry was restored from a backup.
         TransportError: nothing changed, or the next call goes on.
     """
     coming = home.path / NEXT
@@ -105,7 +106,7 @@ def renew(
                 "the institution has revoked these keys",
                 hint="Make new ones: add --rotate-key.",
             )
-        elif head.hash != home.delegation().hash:
+        elif head.hash not in {known.hash for known in home.delegations()}:
             raise ConflictError(
                 "older-home",
                 "the registry has a newer delegation than this folder, which may be an older copy",

@@ -23,7 +23,6 @@ from accord_client.stores import Stores, open_stores
 from accord_common.envelope import sign
 from accord_common.errors import AccordError, ConflictError
 from accord_common.fields import now
-from accord_common.files import write_secret
 from accord_common.home import Home
 from accord_common.privacy.events import Spend
 from accord_common.privacy.filter import Cap
@@ -61,8 +60,9 @@ def test_a_restored_node_has_all_but_rounds_and_begins_frozen(scene: Scene, tmp_
     scene.spend((0, 0))
     datasets = scene.home.path / "datasets"
     (next(datasets.glob("*.json")).with_suffix(".opt-outs")).write_text('["patient 7"]')
-    for setting in ("settings.toml", "network.json"):  # hours and limits, the way out
-        write_secret(scene.home.path / setting, b"{}")
+    for setting, text in (("network.json", "{}"), ("settings.toml", "cores = 2\n")):
+        (scene.home.path / setting).write_text(text)
+        (scene.home.path / setting).chmod(0o600)
     source = saved(scene)
     assert stat.S_IMODE(source.stat().st_mode) == 0o600
     assert b"patient 7" not in source.read_bytes() and b"Hospital" not in source.read_bytes()

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from accord_client import node as node_module
+from accord_client import serving
 from accord_client.contact import RegistryContact
 from accord_client.contribution import Contribution
 from accord_client.node import Node
@@ -266,7 +267,7 @@ def test_a_run_has_one_session_until_its_thread_has_ended(
 
     monkeypatch.setattr(node_module, "FleetLink", _Line)
     monkeypatch.setattr(node_module, "endpoint_of", lambda *_: None)
-    monkeypatch.setattr(node_module, "_LEAVE_WITHIN_S", 0.0)
+    monkeypatch.setattr(serving, "_LEAVE_WITHIN_S", 0.0)
     monkeypatch.setattr(type(bench.stores.home), "flower_key", lambda _: None)
     monkeypatch.setattr(Session, "answer", answer)
     registry = SimpleNamespace(run=lambda _: SimpleNamespace(state="running"))

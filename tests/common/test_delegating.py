@@ -122,6 +122,19 @@ def test_a_renewal_names_its_predecessor_and_keeps_the_keys(home: Home, registry
     assert home.delegations() == [first, registry.chain[-1]] or home.delegations()[-1] != first
 
 
+@pytest.mark.parametrize("rotate_key", [False, True])
+def test_a_registry_that_lost_a_delegation_gets_the_next(
+    home: Home, registry: Registry, rotate_key: bool
+) -> None:
+    """It was restored from a backup; the folder knows what it has."""
+    first = registry.chain[-1]
+    renew(home, registry, rotate_key=rotate_key)
+    present = keys(home)
+    registry.chain.pop()
+    renew(home, registry)
+    assert in_force(home, registry).previous == first.hash and keys(home) == present
+
+
 def test_new_keys_are_in_force_and_the_old_ones_known(home: Home, registry: Registry) -> None:
     before = keys(home)
     done = renew(home, registry, rotate_key=True)

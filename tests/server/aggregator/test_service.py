@@ -42,7 +42,7 @@ class Line(httpx.BaseTransport):
     """The aggregator's line to the registry, which a test can cut."""
 
     def __init__(self, inner: InProcess) -> None:
-        self._inner = inner
+        self.inner = inner
         self.down = threading.Event()
         self.failing = 0  # how many of the next records it answers with one of these, in turn
         self.errors = (
@@ -58,7 +58,7 @@ class Line(httpx.BaseTransport):
                 self.failing -= 1
                 failure = problem(self.errors[self.failing % 2], _FAILED)
                 return httpx.Response(500, content=bytes(failure.body), request=request)
-        return self._inner.handle_request(request)
+        return self.inner.handle_request(request)
 
 
 class Site:
@@ -103,7 +103,7 @@ class Site:
 
     def start(self, *, accept: bool = True, **changes: object) -> Envelope:
         """The coordinator takes the newest offer for a run, and every site accepts."""
-        (offer,) = self.stack.client(self.stack.world.coordinator).offers()
+        offer, *_ = self.stack.client(self.stack.world.coordinator).offers()
         receipt = self.stack.world.run_keys().receipt
         changes = {"secagg": required(self.stack), "deadlines": quick()} | changes
         manifest = self.stack.start(RunKeys(receipt, offer.envelope), **changes)
@@ -111,11 +111,11 @@ class Site:
             self.stack.accept(manifest)
         return manifest
 
-    def finished(self, manifest: Envelope) -> RunView:
+    def finished(self, manifest: Envelope, looks: int = 8) -> RunView:
         """Wait for the run's end as the coordinator sees it."""
         client = self.stack.client(self.stack.world.coordinator)
         cursor = 0
-        for _ in range(8):
+        for _ in range(looks):
             (view,) = [run for run in client.runs() if run.manifest_hash == manifest.hash]
             if view.state in FINAL_STATES:
                 return view
