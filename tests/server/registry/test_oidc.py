@@ -252,7 +252,13 @@ def test_a_provider_that_describes_another_is_not_asked(
 
 def test_a_provider_that_is_away_is_told(stack: Stack, provider: OpenIdProvider) -> None:
     oidc = stack.app.state.registry.settings.oidc
-    for changed in ({"ca": None}, {"issuer": "https://127.0.0.1:9"}):  # not trusted; not there
+    nowhere = Path("/nowhere")
+    for changed in (
+        {"ca": None},  # not trusted
+        {"issuer": "https://127.0.0.1:9"},  # not there
+        {"ca": nowhere},
+        {"client_secret": nowhere},
+    ):
         away = Provider(oidc.model_copy(update=changed), stack.settings.url + CALLBACK)
         object.__setattr__(stack.app.state.registry, "provider", away)
         answer = Browser(stack).call("POST", "/v1/oidc/logins", {})

@@ -37,7 +37,7 @@ CHECKS = [
     content_type_conformance,
     response_schema_conformance,
 ]
-PASSES = 4  # over all operations, so that each meets what the others left
+PASS = 5_000  # requests, over all operations: each meets what the others left in the pass before
 
 
 class Watch:
@@ -79,7 +79,7 @@ def operations(stack: Stack) -> Iterator[APIOperation[Any, Any, Any, Any]]:
         yield found.ok()
 
 
-@pytest.mark.soak(sample=300, full=20_000)
+@pytest.mark.soak(sample=120, full=20_000)
 @pytest.mark.usefixtures("quick_passwords")
 def test_no_request_of_any_role_breaks_the_registry(
     stack: Stack, tmp_path: Path, size: int, seed: int
@@ -95,18 +95,19 @@ def test_no_request_of_any_role_breaks_the_registry(
     for path in reads:  # lists first: they name what the others ask for
         for headers in people.headers.values():
             filled = _fill(path, watch.links)
-            if filled is not None:
-                stack.http.get(filled, headers=headers)
+            if filled is not None and stack.http.get(filled, headers=headers).is_success:
+                break
 
     sent: Counter[int] = Counter()
-    examples = max(1, size // (len(every) * PASSES))
-    for turn in range(PASSES):
-        mode = GenerationMode.NEGATIVE if turn == PASSES - 1 else GenerationMode.POSITIVE
+    passes = max(2, size // PASS)
+    examples = max(1, size // (len(every) * passes))
+    for turn in range(passes):
+        mode = GenerationMode.NEGATIVE if turn == passes - 1 else GenerationMode.POSITIVE
         for operation in every.values():
             _ask(operation, mode, examples, seed + turn, people, watch.links, sent)
     missing = sorted(every.keys() - watch.succeeded.keys())
     assert not missing, f"never succeeded; `api_seeds.py` can help: {missing}"
-    assert sum(sent.values()) >= len(every) * PASSES * examples // 2
+    assert sum(sent.values()) >= len(every) * passes * examples // 2
     assert sent[200] >= sum(sent.values()) // 5, sent
 
 
