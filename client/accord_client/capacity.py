@@ -1,7 +1,9 @@
 """Whether this machine can take an attempt, asked at R0 and again before it is charged.
 
 Guarantees: an attempt for which the disk, the memory or the hour is wrong is refused before
-anybody was charged for it; nothing is written or allocated to find out. A code is all that leaves.
+anybody was charged for it; nothing is written or allocated to find out. A code is all that leaves,
+and how many rows the run's table has does not decide about it: room is kept for N of them, whether
+or not they are in memory already.
 
 Not covered: what other processes take between the question and the round; a round in which the
 working hours end goes on to its own end, since its charge cannot be taken back.
@@ -44,7 +46,7 @@ class Capacity:
 
         Args:
             manifest: the run.
-            unread: bytes of rows that will be read for it.
+            unread: bytes that its rows may take beside those that are in memory already.
 
         Returns:
             How much memory a part's gradients may take, bytes.
@@ -88,7 +90,10 @@ class Capacity:
 
 
 def rows_bytes(dataset: LocalDataset) -> int:
-    """Memory that a dataset's rows take, bytes, with as much again while they are read."""
+    """Memory that N rows of a dataset take, bytes, with as much again while they are read.
+
+    Of the public N, never of the rows that there are: `memory-short` leaves, and costs nothing.
+    """
     match dataset.table:
         case TableSchema() as table:
             row = _FLOAT_BYTES * len(table.features)
@@ -96,7 +101,7 @@ def rows_bytes(dataset: LocalDataset) -> int:
             row = images.channels * images.height * images.width
         case TextSchema() as texts:
             row = _WORD_BYTES * texts.length
-    return 2 * dataset.mark.rows * row
+    return 2 * dataset.size * row
 
 
 def _resident() -> int:

@@ -13,13 +13,13 @@ run to itself.
 import structlog
 
 from accord_client.outbox import Kind, Place
-from accord_client.reconciling import behind, compare_run, freeze
+from accord_client.reconciling import behind, compare_run, freeze, leave_to_other
 from accord_client.state import Queued
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
+from accord_common.api.membership import SHUT_OUT
 from accord_common.canonical import sha256_hex
 from accord_common.errors import AccordError, AuthError, TransportError
-from accord_common.fields import now
 from accord_common.receipts import CONSENT, NodeReceipt
 
 log = structlog.get_logger(__name__)
@@ -54,16 +54,11 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
                 forked.add(item.run)
                 _look_at_head(stores, registry, item, error)
                 continue
-            if type(error) is AccordError:  # an internal error of the registry's: it may pass
+            # An internal error of the registry's, or a door that the coordinator opens again.
+            if type(error) is AccordError or error.code in SHUT_OUT:
                 raise TransportError(error.code, error.message, hint=error.hint) from error
             if kind == "consent" and error.code == "forked-chain":
-                stores.state.disown(
-                    item.run,
-                    "answered-elsewhere",
-                    "the registry has another consent of this institution: an older copy of this "
-                    "folder, or a second copy of this node, gave it",
-                    now(),
-                )
+                leave_to_other(stores, item.run)
             log.warning(
                 "registry-refused-record",
                 kind=kind,

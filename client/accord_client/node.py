@@ -221,12 +221,12 @@ class Node:
         if FINAL_STATES & {view.state, known.state}:
             self._leave(view.id, f"the run is {view.state}")
             self.stores.rounds.erase(view.id)  # a final state is never left
-        elif view.stop_requested is not None and view.id in self.served:
-            self.served[view.id].session.stop("the coordinator asked that the run end")
+        elif view.stop_requested is not None:  # who does not serve it yet does not begin
+            if view.id in self.served:
+                self.served[view.id].session.stop("the coordinator asked that the run end")
         elif known.decision == "accept" and view.state in SERVED_STATES:
-            if view.id not in self.served:
-                compare_run(self.stores, self.registry, view)
-            self._serve(view.id, contact)
+            if view.id in self.served or compare_run(self.stores, self.registry, view):
+                self._serve(view.id, contact)
 
     def _decide(self, view: RunView) -> None:
         if self._unanswerable.get(view.id) == view.manifest_hash or behind(self.stores):

@@ -133,7 +133,7 @@ def _client(url: str, network: Network) -> httpx.Client:
     parts = urlsplit(url)
     host = parts.hostname or ""
     local = parts.scheme == "http" and is_loopback(host)
-    if not host or not (parts.scheme == "https" or local) or parts.username or parts.query:
+    if not host or not (parts.scheme == "https" or local) or "@" in parts.netloc or parts.query:
         raise UsageError(
             "bad-metrics-push",
             "the gateway's address is not https://HOST[:PORT][/PATH], nor http on this machine",

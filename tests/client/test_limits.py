@@ -185,6 +185,26 @@ def test_the_gradients_of_a_part_take_what_the_ceiling_leaves(
         Capacity(folder, Limits(memory_mib=600)).check(manifest, 90 << 20)
 
 
+def test_memory_that_is_short_does_not_tell_how_many_rows_there_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R0 costs nothing, so a coordinator may ask with models of every size."""
+    (dataset,) = bench.stores.datasets.all()
+    mark = dataset.mark.model_copy(update={"rows": 1})
+    one_row = dataset.model_copy(update={"mark": mark})
+    assert capacity.rows_bytes(one_row) == capacity.rows_bytes(dataset) > 0
+
+    held = 500 << 20
+    monkeypatch.setattr(capacity, "_resident", lambda: held)
+    session = limited(bench, memory_mib=600)
+    before = session._contribution.fits()
+    bench.serve(0, 0)
+    trainer = session._contribution._trainer
+    assert trainer is not None and trainer.held_bytes > 0
+    held += trainer.held_bytes  # read by now, and no more of the ceiling than before
+    assert session._contribution.fits() == before
+
+
 def test_what_a_process_holds_is_what_the_system_says() -> None:
     status = Path("/proc/self/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))

@@ -202,6 +202,8 @@ def stored(sequence: int) -> httpx.Response:
     [
         (problem(500, "AccordError", "internal-error"), TransportError),
         (problem(401, "AuthError", "bad-token"), AuthError),
+        # Dropped, its receipts would be missing for ever, and the run's later ones with them.
+        (problem(403, "PolicyError", "party-suspended"), TransportError),
         (httpx.Response(404, text="a proxy's page"), TransportError),
     ],
 )

@@ -202,6 +202,7 @@ FIELDS: dict[str, Rule] = {
         code=_always(""),
         reason=_always(""),
         ledger_head=HASH,
+        nonce=KEY,
         created=TIME,
     ),
     **_of(

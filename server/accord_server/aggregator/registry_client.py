@@ -15,6 +15,7 @@ from typing import Literal
 import structlog
 
 from accord_common.api.client import RegistryClient
+from accord_common.api.membership import SHUT_OUT
 from accord_common.api.schemas import FINAL_STATES, Inbox, RunView
 from accord_common.backoff import Backoff, Told
 from accord_common.chain import VerifiedRun, check_dates, fetch_run, verify_consent
@@ -183,7 +184,8 @@ class Courier:
                 if type(error) is AccordError:  # an internal error of the registry's: it may pass
                     self._pause.after("registry-fails", error, run=self._run)
                     continue
-                if error.code == "lease-lost":  # another process has the run, or this one will
+                # Another process has the run, or this one will; or the coordinator may undo it.
+                if error.code == "lease-lost" or error.code in SHUT_OUT:
                     self._pause.after("courier-waits", error, run=self._run)
                     continue
                 log.error("registry-refuses", run=self._run, code=error.code, why=error.message)

@@ -19,7 +19,7 @@ from accord_common.api.schemas import FINAL_STATES, RunView
 from accord_common.canonical import sha256_hex
 from accord_common.chain import VerifiedRun, fetch_result, fetch_run
 from accord_common.envelope import Envelope
-from accord_common.errors import AccordError, ConflictError
+from accord_common.errors import AccordError, ConflictError, PolicyError
 from accord_common.home import Home, Profile
 from accord_common.manifest import SecAgg
 from accord_common.terms import required_bound
@@ -44,7 +44,11 @@ class Line(httpx.BaseTransport):
     def __init__(self, inner: InProcess) -> None:
         self._inner = inner
         self.down = threading.Event()
-        self.failing = 0  # how many of the next records it answers with an internal error
+        self.failing = 0  # how many of the next records it answers with one of these, in turn
+        self.errors = (
+            AccordError("internal-error", "the registry failed"),
+            PolicyError("party-suspended", "for now"),
+        )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if self.down.is_set():
@@ -52,7 +56,7 @@ class Line(httpx.BaseTransport):
         if self.failing and (request.method, request.url.path) == ("POST", "/v1/records"):
             if b"aggregator-receipt" in request.read():
                 self.failing -= 1
-                failure = problem(AccordError("internal-error", "the registry failed"), _FAILED)
+                failure = problem(self.errors[self.failing % 2], _FAILED)
                 return httpx.Response(500, content=bytes(failure.body), request=request)
         return self._inner.handle_request(request)
 
