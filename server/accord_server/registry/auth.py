@@ -32,6 +32,7 @@ from accord_server.registry.access.credentials import (
     new_secret,
 )
 from accord_server.registry.access.decisions import DECISIONS, Row
+from accord_server.registry.access.rates import network_of
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.sessions.principals import by_session, by_token
 from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, TokenRow
@@ -65,7 +66,7 @@ class Allow:
             else:
                 caller = await identify(registry, credentials.credentials if credentials else "")
         except AuthError:
-            registry.strangers.take(address_of(request))
+            registry.strangers.take(network_of(address_of(request)))
             raise
         registry.callers.take(caller.token)
         request.state.party = caller.party
@@ -110,7 +111,7 @@ def require_member(caller: Caller) -> None:
 
 async def anyone(request: Request, registry: Annotated[Registry, Depends(registry)]) -> None:
     """Bound how often one address may try at a public door (a dependency)."""
-    registry.strangers.take(address_of(request))
+    registry.strangers.take(network_of(address_of(request)))
 
 
 async def identify(registry: Registry, token: str) -> Caller:
