@@ -41,7 +41,8 @@ def draft(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Write the full agreement that short terms mean; nothing is signed or sent."""
-    wanted = documents.read(terms, TermsFile)
+    written = documents.read_with_places(terms, TermsFile)
+    wanted = written.content
     opened = Home.open(home.expanduser())
     with opened.registry() as client:
         made = draft_agreement(
@@ -52,6 +53,7 @@ def draft(
             log_key=client.info().log_key,
             moment=now(),
             replaced=client.agreement(wanted.replaces) if wanted.replaces else None,
+            source=written.source,
         )
     replace_file(out, made.to_bytes() + b"\n")
     digest = record_hash(AGREEMENT, made.to_bytes())
