@@ -28,9 +28,30 @@ from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption, Wh
 from accord_server.cli.signing import brief, key_to_sign, sign_agreement, signatures
 from accord_server.coordinator import documents
 from accord_server.coordinator.drafting import draft as draft_agreement
+from accord_server.coordinator.templates import Template, text_of, write_new
 from accord_server.coordinator.terms_file import TermsFile
 
 app = verbs("Draft, propose, show and sign agreements.")
+
+
+@app.command(epilog="Example: accord agreement new --template clinical --output terms.yaml")
+def new(
+    template: Annotated[
+        Template, typer.Option(help="What kind of institutions; each with its defaults and why.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the terms go.")] = Path(
+        "terms.yaml"
+    ),
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write commented terms to begin with; fill in every <...>, then draft them."""
+    write_new(output, text_of(template))
+    emit(
+        {"file": str(output), "template": template.value},
+        format_,
+        f"Written to {output}. Fill in every <...>, and read each number's reason.\n"
+        f"Next: accord agreement draft {output} --out agreement.json",
+    )
 
 
 @app.command(epilog="Example: accord agreement draft terms.yaml -o agreement.json")

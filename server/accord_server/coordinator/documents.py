@@ -5,6 +5,7 @@ and what is wrong, all wrong entries at once; numbers become the exact decimals 
 hold, whether written 0.00001, 1e-5 or "1e-5"; a template's blank that was left is named as one.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from accord_common.fields import Dec, to_decimal
 
 MAX_DOCUMENT_BYTES = 1 << 20
 _MOST_SHOWN = 60  # characters of a wrong value
+_BLANK = re.compile("<[a-z][^<>]*>")  # what a template leaves to its reader: <name of the study>
 
 
 class Document(BaseModel):
@@ -170,14 +172,9 @@ def explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
     return f"{place} = {shown[:_MOST_SHOWN]}: {message}"
 
 
-def is_blank(value: object) -> bool:
-    """Whether a value is one that a template leaves to its reader: `<name of the study>`."""
-    return isinstance(value, str) and value.startswith("<") and value.endswith(">")
-
-
 def _blanks(value: Any, path: yaml_text.Path = ()) -> Iterable[tuple[yaml_text.Path, str]]:
-    if is_blank(value):
-        yield path, value
+    if isinstance(value, str) and (blank := _BLANK.search(value)):
+        yield path, blank[0]
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from _blanks(item, (*path, str(key)))
