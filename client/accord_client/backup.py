@@ -52,7 +52,10 @@ _FILES = (
     *("profile.json", "identity.key", "node.pem", "flower.pem", "delegation.json"),
     *("ca.pem", "token", "revocation.json"),  # where there are any
 )
-_FOLDERS = ("delegations/*.json", "agreements/*.json", "withdrawals/*.json", "datasets/*.json")
+_FOLDERS = tuple(
+    f"{name}/*.json"
+    for name in ("delegations", "agreements", "withdrawals", "suspensions", "leaving", "datasets")
+)
 _OPT_OUTS = "datasets/*.opt-outs"
 
 Place = Annotated[str, StringConstraints(pattern=r"^([a-z]+/)?[a-z0-9][a-z0-9.-]{0,99}$")]

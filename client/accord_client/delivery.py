@@ -1,5 +1,7 @@
 """From the queue to the registry: consents and receipts, in the order they were made.
 
+What the institution says about agreements goes first (`halts`).
+
 Guarantees: each record has its outbox line before it is sent, and leaves the queue only when the
 registry has it or has refused it for good; records are idempotent by hash, so sending one again
 after a crash changes nothing. No receipt leaves whose entry the ledger lacks: that freezes the
@@ -12,6 +14,7 @@ run to itself.
 
 import structlog
 
+from accord_client.halts import post_waiting, waiting
 from accord_client.outbox import Kind, Place
 from accord_client.reconciling import behind, compare_run, freeze
 from accord_client.state import Queued
@@ -32,7 +35,7 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
         TransportError: the registry cannot be reached; what is left stays queued.
         AuthError: the registry does not know this node's token; likewise.
     """
-    taken, position = 0, 0
+    taken, position = post_waiting(stores.agreements, stores.outbox, registry), 0
     forked: set[str] = set()  # runs whose receipts wait
     while (item := stores.state.next_queued(position)) is not None:
         position = item.position
@@ -74,6 +77,11 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
             )
         stores.state.posted(item.position)
     return taken
+
+
+def waits(stores: Stores) -> bool:
+    """Whether the registry has yet to get something."""
+    return bool(stores.state.queued() or waiting(stores.agreements))
 
 
 def _may_leave(stores: Stores, item: Queued) -> bool:

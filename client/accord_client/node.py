@@ -30,7 +30,7 @@ from accord_client.contact import (
     note_trouble,
 )
 from accord_client.deciding import answer, consider
-from accord_client.delivery import deliver
+from accord_client.delivery import deliver, waits
 from accord_client.disk import has_room, is_unwritable
 from accord_client.limits import Limits
 from accord_client.link import FleetLink, Message
@@ -62,7 +62,7 @@ log = structlog.get_logger(__name__)
 _NO_LIMITS = Limits()
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
 _RECEIVE_WAIT_S = 15.0  # a link wakes by itself but where nothing comes: then it is asked why
-_WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
+_HALTS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
 _COMPARE_WITHIN_S = 5.0  # a registry that says nothing holds up neither accepted runs nor an end
@@ -149,7 +149,7 @@ class Node:
 
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
-        withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+        seen, anew = dict[str, int](), monotonic() + _HALTS_ANEW_S
         authorities = monotonic()
         while not self._stop.is_set():
             try:
@@ -158,11 +158,11 @@ class Node:
                 self._resumed.wait()
                 self._heard(contact)
                 if monotonic() >= anew:
-                    withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+                    seen, anew = {}, monotonic() + _HALTS_ANEW_S
                 if monotonic() >= authorities:
                     refresh_authorities(self.stores.home.ca_path, self.registry, now())
                     authorities = monotonic() + REFRESH_EVERY.total_seconds()
-                withdrawals = refresh(self.stores, self.registry, withdrawals)
+                seen = refresh(self.stores, self.registry, seen)
                 for view in inbox.runs:
                     try:
                         self._attend(view, contact)
@@ -172,7 +172,7 @@ class Node:
                         log.exception("run-trouble", run=view.id)
                 self._expiry.look(self._terms, now())
                 self._follow_absent({view.id for view in inbox.runs})
-                if self.stores.state.queued():
+                if waits(self.stores):
                     self._queued.set()
                 cursor, wait_s = inbox.cursor, _INBOX_WAIT_S
                 pause.reset()

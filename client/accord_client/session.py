@@ -332,7 +332,7 @@ class Session:
         return entry
 
     def _cost(self, round_: int, attempt: int) -> tuple[Spend, list[Cap]]:
-        agreement, _ = own_agreement(self._stores, self.manifest.agreement)
+        agreement, _ = own_agreement(self._stores, self.manifest.agreement, self._clock())
         assert agreement is not None  # checked in this very message
         spend = spend_for(
             verify_agreement(agreement),

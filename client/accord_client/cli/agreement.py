@@ -32,6 +32,7 @@ HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of 
 @app.command("list", epilog="Example: accord-node agreement list")
 def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
     """List the agreements that name this institution, and whose signatures they lack."""
+    from accord_client import halts
     from accord_client.agreements import Agreements
 
     opened = open_home(home)
@@ -42,7 +43,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         for view in registry.agreements():
             terms = view.agreement
             missing = [terms.party(party).name for party in view.missing]
-            status = "withdrawn" if own.withdrawn(view.hash) else view.status
+            status = "withdrawn" if halts.withdrawn(own, view.hash) else view.status
             found.append(
                 {
                     "hash": view.hash,

@@ -44,9 +44,7 @@ async def suspended_of(session: AsyncSession, hashes: Iterable[str]) -> frozense
     return frozenset((await session.execute(query)).scalars())
 
 
-async def ended(
-    session: AsyncSession, hashes: Iterable[str], moment: datetime
-) -> dict[str, Ended]:
+async def ended(session: AsyncSession, hashes: Iterable[str], moment: datetime) -> dict[str, Ended]:
     """Return those agreements that a newer version or their last day ended, by hash."""
     query = select(AgreementRow).where(AgreementRow.hash.in_(set(hashes)))
     found = {}
