@@ -15,8 +15,9 @@ from pathlib import Path
 
 from accord_common import identity
 from accord_common.agreement import AGREEMENT, Agreement, verify_agreement
+from accord_common.api.finding import SHORTEST
 from accord_common.envelope import Envelope, join, pae, sign
-from accord_common.errors import AccordError, PolicyError, VerificationError
+from accord_common.errors import AccordError, NotFoundError, PolicyError, VerificationError
 from accord_common.fields import CLOCK_TOLERANCE_S, parse_time
 from accord_common.files import replace_file
 from accord_common.home import Home
@@ -94,6 +95,22 @@ class Agreements:
         folder = self.folder / "agreements"
         found = (self._load(path.stem) for path in sorted(folder.glob("*.json")))
         return {envelope.hash: envelope for envelope in found if envelope is not None}
+
+    def find(self, text: str) -> tuple[str, Agreement]:
+        """Find an agreement that was signed here by its hash, or the hash's first digits.
+
+        Raises:
+            NotFoundError: `unknown-agreement`.
+        """
+        own = self.signed()
+        found = [hash_ for hash_ in own if hash_.startswith(text)]
+        if len(found) != 1 or len(text) < SHORTEST:
+            raise NotFoundError(
+                "unknown-agreement",
+                f"{len(found)} agreements that were signed here begin with {text!r}, one is needed",
+                hint=f"Give at least {SHORTEST} digits; accord-node agreement list shows them.",
+            )
+        return found[0], Agreement.from_bytes(own[found[0]].payload)
 
     def get(self, agreement_hash: str) -> Envelope:
         """Return the own, complete copy.

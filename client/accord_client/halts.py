@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from accord_client.agreements import Agreements
-from accord_client.outbox import Outbox
+from accord_client.outbox import Kind, Outbox
 from accord_common.agreement import (
     RESUMPTION,
     SUSPENSION,
@@ -46,6 +46,11 @@ KINDS: dict[str, type[Withdrawal | Suspension | Resumption]] = {
     WITHDRAWAL: Withdrawal,
     SUSPENSION: Suspension,
     RESUMPTION: Resumption,
+}
+_LINES: dict[str, Kind] = {
+    WITHDRAWAL: "withdrawal",
+    SUSPENSION: "suspension",
+    RESUMPTION: "resumption",
 }
 _NOT_YET = "missing-predecessor"  # the registry has not every signature of the agreement
 
@@ -157,8 +162,7 @@ def post_waiting(agreements: Agreements, outbox: Outbox, registry: RegistryClien
         envelope = Envelope.from_bytes(data)
         keep(agreements, envelope)
         kind = envelope.kind
-        if kind == WITHDRAWAL or kind == SUSPENSION or kind == RESUMPTION:
-            outbox.append(kind, "registry", sha256_hex(data), len(data))
+        outbox.append(_LINES[kind], "registry", sha256_hex(data), len(data))
         try:
             registry.post(envelope)
             taken += 1

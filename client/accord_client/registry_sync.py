@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import structlog
 
 from accord_client import halts
+from accord_client.agreements import Agreements
 from accord_client.stores import Stores
 from accord_common.agreement import RESUMPTION, SUSPENSION, WITHDRAWAL, Agreement
 from accord_common.api.client import RegistryClient
@@ -41,17 +42,24 @@ def refresh(
     for agreement_hash, envelope in stores.agreements.signed().items():
         if envelope.signers != Agreement.from_bytes(envelope.payload).keys:
             _complete(stores, registry, agreement_hash)
-    return {kind: _take(stores, registry, kind, (after or {}).get(kind, 0)) for kind in halts.KINDS}
+    return take_halts(stores.agreements, registry, after or {})
 
 
-def _take(stores: Stores, registry: RegistryClient, kind: str, after: int) -> int:
+def take_halts(
+    agreements: Agreements, registry: RegistryClient, after: Mapping[str, int]
+) -> dict[str, int]:
+    """Take over withdrawals, suspensions and resumptions alone; as `refresh`."""
+    return {kind: _take(agreements, registry, kind, after.get(kind, 0)) for kind in halts.KINDS}
+
+
+def _take(agreements: Agreements, registry: RegistryClient, kind: str, after: int) -> int:
     while page := registry.records(after, kind=kind):
         for view in page:
             if view.sequence <= after:
                 raise FormatError("bad-answer", f"record {view.sequence} comes after {after}")
             after = view.sequence
             try:
-                agreement = halts.keep(stores.agreements, view.envelope)
+                agreement = halts.keep(agreements, view.envelope)
             except AccordError as error:
                 log.warning("bad-record", kind=kind, code=error.code, detail=error.message)
                 continue

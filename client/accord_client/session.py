@@ -30,7 +30,7 @@ import structlog
 from accord_client.capacity import RETURNS, Capacity
 from accord_client.consent import spend_for
 from accord_client.contribution import Contribution, open_model
-from accord_client.deciding import caps_of, own_agreement
+from accord_client.deciding import caps_of
 from accord_client.disk import is_unwritable
 from accord_client.limits import Limits
 from accord_client.outbox import Kind, Place
@@ -332,7 +332,7 @@ class Session:
         return entry
 
     def _cost(self, round_: int, attempt: int) -> tuple[Spend, list[Cap]]:
-        agreement, _ = own_agreement(self._stores, self.manifest.agreement, self._clock())
+        agreement = self._stores.agreements.signed().get(self.manifest.agreement)
         assert agreement is not None  # checked in this very message
         spend = spend_for(
             verify_agreement(agreement),

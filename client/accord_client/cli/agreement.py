@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accord_client.cli import halt
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_common.cli import (
     Format,
@@ -21,10 +22,15 @@ from accord_common.cli import (
 )
 
 if TYPE_CHECKING:
+    from accord_client.agreements import Agreements
     from accord_common.agreement import Agreement
+    from accord_common.api.client import RegistryClient
     from accord_common.home import Home
 
-app = verbs("Read and sign data-sharing agreements.")
+app = verbs("Read and sign data-sharing agreements, and end or halt them.")
+app.command(epilog=halt.WITHDRAW_EXAMPLE)(halt.withdraw)
+app.command(epilog=halt.SUSPEND_EXAMPLE)(halt.suspend)
+app.command(epilog=halt.RESUME_EXAMPLE)(halt.resume)
 
 HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of it.")]
 
@@ -80,16 +86,18 @@ def show(
     """Show an agreement in plain words, with everything that the node will enforce."""
     from accord_client.agreements import Agreements
     from accord_common.api.finding import find_agreement
-    from accord_common.summaries import agreement_summary
+    from accord_common.summaries import statement
 
     opened = open_home(home)
+    own = Agreements.of(opened)
     with opened.registry() as registry:
         view = find_agreement(registry, agreement)
-    terms = Agreements.of(opened).read(view.envelope, view.hash)
+        terms = own.read(view.envelope, view.hash)
+        before = _before(own, registry, terms)
     emit(
-        {"hash": view.hash, "agreement": terms.to_json()},
+        {"hash": view.hash, "agreement": terms.to_json(), "changes": _changes(before, terms)},
         format_,
-        agreement_summary(terms, view.hash),
+        statement(terms, view.hash, own.party, before),
     )
 
 
@@ -109,7 +117,7 @@ def sign(
     from accord_client.outbox import FILE_NAME, Outbox
     from accord_common.api.finding import agreement_to_sign
     from accord_common.canonical import sha256_hex
-    from accord_common.summaries import agreement_summary
+    from accord_common.summaries import statement
 
     opened = open_home(home)
     own = Agreements.of(opened)
@@ -117,7 +125,8 @@ def sign(
         proposed = agreement_to_sign(registry, agreement)
         terms = own.read(proposed.envelope, proposed.hash)
         _check_own_datasets(opened, terms)
-        note(agreement_summary(terms, proposed.hash))
+        before = _before(own, registry, terms)
+        note(statement(terms, proposed.hash, own.party, before))
         confirm(f"Sign {terms.title!r} for {opened.profile.name}?", yes=yes)
         envelope = own.sign(terms, opened.identity(read_passphrase(passphrase_file)))
         data = envelope.to_bytes()
@@ -133,6 +142,29 @@ def sign(
         f"Signed {terms.title!r}. "
         + (f"Still to sign: {', '.join(missing)}." if missing else "Every party has signed."),
     )
+
+
+def _before(own: Agreements, registry: RegistryClient, terms: Agreement) -> Agreement | None:
+    """The version that is replaced: the own copy, else the registry's, by its hash."""
+    from accord_common.agreement import Agreement
+    from accord_common.api.finding import version_before
+    from accord_common.errors import NotFoundError
+
+    kept = own.signed().get(terms.previous or "")
+    if kept is not None:
+        return Agreement.from_bytes(kept.payload)
+    try:
+        return version_before(registry, terms)
+    except NotFoundError:
+        return None
+
+
+def _changes(before: Agreement | None, terms: Agreement) -> list[dict[str, str]] | None:
+    from dataclasses import asdict
+
+    from accord_common.amendments import changes
+
+    return None if before is None else [asdict(change) for change in changes(before, terms)]
 
 
 def _check_own_datasets(home: Home, agreement: Agreement) -> None:

@@ -33,6 +33,7 @@ from accord_common.fields import Dec, format_time, new_id
 from accord_common.manifest import default_threshold
 from accord_server.coordinator.documents import Problems, Source, explain
 from accord_server.coordinator.terms_file import (
+    DEFAULT_DAYS,
     AggregationEntry,
     DatasetEntry,
     PrivacyEntry,
@@ -109,6 +110,13 @@ def draft(
         _check_members(terms, people, members, problems)
     problems.stop("bad-terms")
     start = _start(terms.valid_from, moment)
+    end = start + timedelta(days=terms.valid_days or DEFAULT_DAYS)
+    if terms.valid_until is not None:
+        end = _start(terms.valid_until, moment)
+        if end <= start:
+            late = f"valid_until = {terms.valid_until} is not after {format_time(start)}"
+            problems.add(("valid_until",), UsageError("bad-terms", late))
+            problems.stop("bad-terms")
     try:
         return Agreement(
             id=previous.agreement.id if previous else new_id(),
@@ -129,7 +137,7 @@ def draft(
             benefit=Benefit(rule=terms.benefit.rule, shares=shares),
             retention_days=terms.retention_days,
             valid_from=format_time(start),
-            valid_until=format_time(start + timedelta(days=terms.valid_days)),
+            valid_until=format_time(end),
             log_key=log_key,
         )
     except ValidationError as error:
@@ -351,6 +359,6 @@ def _previous(terms: TermsFile, replaced: AgreementView | None) -> AgreementView
         return None
     if replaced is None or replaced.hash != terms.replaces:
         raise NotFoundError("unknown-agreement", f"no agreement {terms.replaces[:16]} here")
-    if replaced.status not in ("active", "expired"):
+    if replaced.status not in ("active", "expired", "suspended"):
         raise ConflictError("not-active", f"agreement {terms.replaces[:16]} is {replaced.status}")
     return replaced

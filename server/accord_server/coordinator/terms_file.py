@@ -20,9 +20,9 @@ What may be left out has a default here or follows from the rest (`drafting`).
 """
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from accord_common.agreement import (
     CLIPPING_NORM,
@@ -103,4 +103,11 @@ class TermsFile(Document):
     benefit: BenefitEntry = BenefitEntry()
     retention_days: Positive = DEFAULT_RETENTION_DAYS
     valid_from: date | datetime | None = None
-    valid_days: Annotated[int, Field(ge=1, le=MOST_DAYS)] = DEFAULT_DAYS
+    valid_days: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
+    valid_until: date | datetime | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.valid_days is not None and self.valid_until is not None:
+            raise ValueError("give either valid_days or valid_until")
+        return self
