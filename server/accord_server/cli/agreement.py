@@ -25,7 +25,7 @@ from accord_common.fields import now
 from accord_common.files import replace_file
 from accord_common.home import Home
 from accord_common.summaries import agreement_summary
-from accord_server.cli import halt
+from accord_server.cli import allowed, halt
 from accord_server.cli.amend import AMEND_EXAMPLE, DIFF_EXAMPLE, amend, diff, read_file
 from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption, WholeHashArgument
 from accord_server.cli.signing import brief, key_to_sign, sign_agreement, signatures
@@ -170,6 +170,7 @@ def sign_(
     emit(brief(view), format_, signatures(view))
 
 
+app.command(epilog=allowed.CHECK_EXAMPLE)(allowed.check)
 app.command(epilog=AMEND_EXAMPLE)(amend)
 app.command(epilog=DIFF_EXAMPLE)(diff)
 app.command(epilog=halt.WITHDRAW_EXAMPLE)(halt.withdraw)
