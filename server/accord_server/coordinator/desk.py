@@ -65,7 +65,7 @@ def active_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, 
 
 
 def any_agreement(client: RegistryClient, text: str) -> AgreementView:
-    """Find an agreement in any state; the active one, or the newest version, of several.
+    """Find an agreement in any state; of several the active one, else the newest signed version.
 
     Its signatures are not looked at: it may lack some.
 
@@ -75,7 +75,8 @@ def any_agreement(client: RegistryClient, text: str) -> AgreementView:
     """
     found = _called(client, text)
     active = [view for view in found if view.status == "active"]
-    chosen = active or found
+    signed = [view for view in found if view.status != "proposed"]
+    chosen = active or signed or found
     if len({view.agreement.id for view in chosen}) > 1:
         raise ConflictError(
             "ambiguous-agreement",
