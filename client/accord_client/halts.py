@@ -98,6 +98,23 @@ def suspensions(agreements: Agreements, agreement_hash: str) -> dict[str, Suspen
     }
 
 
+def state(agreements: Agreements, agreement_hash: str) -> str:
+    """`withdrawn` or `suspended`, as far as this node knows; empty where it is neither."""
+    if withdrawn(agreements, agreement_hash):
+        return "withdrawn"
+    return "suspended" if suspensions(agreements, agreement_hash) else ""
+
+
+def reasons(agreements: Agreements, agreement_hash: str) -> list[tuple[str, str]]:
+    """Who ended or halts an agreement, by party id, and why."""
+    said = [(body.party, body.reason) for body in suspensions(agreements, agreement_hash).values()]
+    path = agreements.folder / "withdrawals" / f"{agreement_hash}.json"
+    if path.exists():
+        body = Withdrawal.from_bytes(Envelope.from_bytes(path.read_bytes()).payload)
+        said.insert(0, (body.party, body.reason))
+    return said
+
+
 def say(agreements: Agreements, body: Withdrawal | Suspension | Resumption, key: SigningKey) -> str:
     """Sign, keep, and leave for the registry; durable and in force on return.
 

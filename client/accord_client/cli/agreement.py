@@ -49,7 +49,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         for view in registry.agreements():
             terms = view.agreement
             missing = [terms.party(party).name for party in view.missing]
-            status = "withdrawn" if halts.withdrawn(own, view.hash) else view.status
+            status = halts.state(own, view.hash) or view.status
             found.append(
                 {
                     "hash": view.hash,
@@ -83,21 +83,29 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
 def show(
     agreement: HashArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
 ) -> None:
-    """Show an agreement in plain words, with everything that the node will enforce."""
+    """Show an agreement in plain words, with everything that the node will enforce.
+
+    Without the registry, the copy that was signed here is shown.
+    """
+    from accord_client import halts
     from accord_client.agreements import Agreements
-    from accord_common.api.finding import find_agreement
     from accord_common.summaries import statement
 
     opened = open_home(home)
     own = Agreements.of(opened)
-    with opened.registry() as registry:
-        view = find_agreement(registry, agreement)
-        terms = own.read(view.envelope, view.hash)
-        before = _before(own, registry, terms)
+    hash_, terms, before = _look_up(opened, own, agreement)
+    state = halts.state(own, hash_)
+    said = [f"{terms.party(who).name}: {why}" for who, why in halts.reasons(own, hash_)]
+    head = f"{state.upper()} as far as this node knows. {' '.join(said)}\n\n" if state else ""
     emit(
-        {"hash": view.hash, "agreement": terms.to_json(), "changes": _changes(before, terms)},
+        {
+            "hash": hash_,
+            "agreement": terms.to_json(),
+            "changes": _changes(before, terms),
+            "state": state or None,
+        },
         format_,
-        statement(terms, view.hash, own.party, before),
+        head + statement(terms, hash_, own.party, before),
     )
 
 
@@ -142,6 +150,24 @@ def sign(
         f"Signed {terms.title!r}. "
         + (f"Still to sign: {', '.join(missing)}." if missing else "Every party has signed."),
     )
+
+
+def _look_up(home: Home, own: Agreements, text: str) -> tuple[str, Agreement, Agreement | None]:
+    """An agreement, its hash, and the version before; the own copies where nobody answers."""
+    from accord_common.agreement import Agreement
+    from accord_common.api.finding import find_agreement
+    from accord_common.errors import AuthError, TransportError, UsageError
+
+    try:
+        with home.registry() as registry:
+            view = find_agreement(registry, text)
+            terms = own.read(view.envelope, view.hash)
+            return view.hash, terms, _before(own, registry, terms)
+    except (TransportError, AuthError, UsageError) as error:
+        note(f"The registry does not answer ({error.code}): this is the copy that was signed here.")
+    hash_, terms = own.find(text)
+    kept = own.signed().get(terms.previous or "")
+    return hash_, terms, None if kept is None else Agreement.from_bytes(kept.payload)
 
 
 def _before(own: Agreements, registry: RegistryClient, terms: Agreement) -> Agreement | None:

@@ -31,7 +31,14 @@ def test_withdrawing_and_suspending_need_no_registry(accord_node: Run, tmp_path:
     assert accord_node("agreement", "resume", known[:8], *at).json["state"] == "resumed"
     assert halts.suspensions(own, known) == {}
 
+    assert accord_node("agreement", "suspend", known[:8], "--reason", "again", *at).status == 0
+
     words = accord_node("agreement", "withdraw", known, "--reason", "over", *at, text=True)
     assert "is withdrawn by this institution" in words.out
     assert "The registry has yet to be told" in words.out
-    assert halts.withdrawn(own, known) and len(halts.waiting(own)) == 3
+    assert halts.withdrawn(own, known) and len(halts.waiting(own)) == 4
+    own_name = home.profile.name
+    assert halts.reasons(own, known) == [(own.party, "over"), (own.party, "again")]
+    shown = accord_node("agreement", "show", known[:8], "--home", home.path, text=True)
+    assert f"WITHDRAWN as far as this node knows. {own_name}: over" in shown.out
+    assert shown.out.rstrip().endswith(known)
