@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -23,6 +23,10 @@ from accord_common.fields import Dec, to_decimal
 
 MAX_DOCUMENT_BYTES = 1 << 20
 _MOST_SHOWN = 60  # characters of a wrong value
+_FORMS = {  # what a pattern means, for people
+    "^[a-z][a-z0-9]*(-[a-z0-9]+)*$": "must be lower-case words joined by `-`",
+    "^[0-9a-f]{64}$": "must be a hash, 64 lower-case hex digits",
+}
 _BLANK = re.compile("<[a-z][^<>]*>")  # what a template leaves to its reader: <name of the study>
 
 
@@ -162,10 +166,12 @@ def explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         known = _entries(kind, error["loc"][:-1])
         near = get_close_matches(str(error["loc"][-1]), known, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        return f"{place}: no such entry{meant} There are {', '.join(known)}"
+        meant = f"; did you mean {near[0]}? Else" if near else ""
+        return f"{place}: no such entry{meant or ';'} there are {', '.join(known)}"
     if error["type"] == "missing":
         return f"{place}: is not given, and has no default"
+    if error["type"] == "string_pattern_mismatch":
+        message = _FORMS.get(error["ctx"]["pattern"], message)
     shown = repr(value)
     if isinstance(value, dict | list) or shown in message or not error["loc"]:
         return f"{place}: {message}"
@@ -188,12 +194,13 @@ def _place(path: yaml_text.Path) -> str:
 
 
 def _entries(kind: type[BaseModel], place: yaml_text.Path) -> list[str]:
-    """Names that the mapping at `place` may hold; those of the whole document below lists."""
+    """Names that the mapping at `place` may hold."""
     for part in place:
         field_ = kind.model_fields.get(str(part))
         inner = None if field_ is None else field_.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            kind = inner
+        for found in (inner, *get_args(inner)):  # itself, an item of a list, or one of a union
+            if isinstance(found, type) and issubclass(found, BaseModel):
+                kind = found
     return sorted(kind.model_fields)
 
 

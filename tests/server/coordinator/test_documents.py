@@ -141,3 +141,32 @@ def test_a_fifth_of_the_rounds_is_to_spare(rounds: int, attempts: int) -> None:
     text = PLAN.replace(b"rounds: 8", b"rounds: %d" % rounds)
     assert decode(text, PlanFile, "x").max_attempts == attempts
     assert decode(text + b"spare_attempts: 0\n", PlanFile, "x").max_attempts == rounds
+
+
+TERMS = b"""\
+title: x
+purpose: ["HMB"]
+datasets:
+  - {owner: a, name: t, privacy: {epsilon_cap: 0}}
+  - {owner: b, nam: t}
+privacy: {delta: 1e-1}
+tasks:
+  - {task: Tabular Binary, objective: y, architectures: [mlp], max_rounds: 0}
+"""
+
+
+def test_all_mistakes_are_told_at_once_with_line_and_column() -> None:
+    with pytest.raises(UsageError, match=r"\[bad-document\]") as caught:
+        decode(TERMS, TermsFile, "terms.yaml")
+    head, *lines = caught.value.message.splitlines()
+    assert head == f"{len(lines)} entries are wrong:"
+    for place, words in (
+        ("2:11", "purpose.0: 'HMB' is no code of the Data Use Ontology"),
+        ("4:35", "datasets.0.privacy.epsilon_cap: 0 must be above 0 and at most 100"),
+        ("5:5", "datasets.1.name: is not given"),
+        ("5:16", "datasets.1.nam: no such entry; did you mean name? Else there are duo, name, "),
+        ("6:11", "privacy.delta = '1e-1': 0.1 must be above 0 and at most 0.01"),
+        ("8:6", "tasks.0.task = 'Tabular Binary': must be lower-case words joined by `-`"),
+        ("8:64", "tasks.0.max_rounds = 0: Input should be greater than or equal to 1"),
+    ):
+        assert any(f"terms.yaml:{place}: {words}" in line for line in lines), (place, lines)
