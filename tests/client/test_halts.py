@@ -1,6 +1,7 @@
 """Withdrawals and suspensions hold at once, and reach the registry some day."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -144,3 +145,17 @@ def test_strangers_and_other_agreements_halt_nothing(bench: Bench) -> None:
     assert halts.keep(own, elsewhere.withdrawal(other)) is None
     assert halts.keep(own, world.delegations[other.id]) is None
     bench.serve(0, 0)
+
+
+def test_a_later_version_counts_from_its_first_day(bench: Bench) -> None:
+    """Until then runs go on under the one that they stand on, and not a round longer."""
+    world, own = bench.three.world, bench.stores.agreements
+    tomorrow = now() + timedelta(days=1)
+    later = world.next_version(valid_from=format_time(tomorrow), title="From tomorrow")
+    own.sign(later.agreement, bench.three.actor(bench.stores.party).identity)
+    bench.serve(0, 0)
+    assert own.complete(later.agreement_envelope)
+    bench.serve(0, 1)
+    bench.now = tomorrow
+    assert bench.refusal(1, 0).code == "agreement-superseded"
+    assert bench.charged() == [(0, 0), (0, 1)]
