@@ -29,6 +29,7 @@ from accord_common.agreement import (
     Withdrawal,
 )
 from accord_common.api.client import RegistryClient
+from accord_common.api.membership import SHUT_OUT
 from accord_common.canonical import sha256_hex
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
@@ -186,7 +187,7 @@ def post_waiting(agreements: Agreements, outbox: Outbox, registry: RegistryClien
         except (TransportError, AuthError):
             raise
         except AccordError as error:
-            if error.code == _NOT_YET:
+            if error.code == _NOT_YET or error.code in SHUT_OUT:
                 continue
             if type(error) is AccordError:  # an internal error of the registry's: it may pass
                 raise TransportError(error.code, error.message, hint=error.hint) from error

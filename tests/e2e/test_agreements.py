@@ -11,7 +11,7 @@ from accord_server.demo.processes import Actor, CommandFailed
 from tests import federations
 from tests.client.cli.test_federation import until
 
-ROUNDS = 2000  # more than any of this lasts
+ROUNDS = 1000  # more than any of this lasts, and the most that is agreed
 
 
 def charged(node: Actor) -> int:

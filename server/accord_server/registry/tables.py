@@ -148,7 +148,7 @@ class RunRow(Base):
     epsilon: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     metrics: Mapped[dict[str, str]] = mapped_column(JSON)
     head: Mapped[str] = mapped_column(Hex)  # of the aggregator's chain
-    withdrawn: Mapped[str | None] = mapped_column(Text)  # why a withdrawal, or suspension, stops it
+    withdrawn: Mapped[str | None] = mapped_column(Text)  # why one of its parties stops it
     timed_from: Mapped[datetime] = mapped_column(Moment)  # when the present attempt could begin
     created: Mapped[datetime] = mapped_column(Moment)
     updated: Mapped[datetime] = mapped_column(Moment)

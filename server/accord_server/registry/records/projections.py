@@ -6,7 +6,7 @@ Guarantees: a function of the record, its place and its time of arrival alone, s
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import (
@@ -93,9 +93,11 @@ async def _delegation(session: AsyncSession, row: RecordRow, envelope: Envelope)
 async def _revocation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
     body = Revocation.from_bytes(envelope.payload)
     await _bar_sites(session, body.party)
-    await session.execute(
-        update(PartnerRow).where(PartnerRow.id == body.party).values(delegation=row.hash)
-    )
+    who = await session.get(PartnerRow, body.party)
+    assert who is not None
+    who.delegation = row.hash
+    reason = f"{who.name} has revoked its aggregator's key"
+    await _stop_runs(session, row, RunRow.aggregator == body.party, reason)
 
 
 async def _bar_sites(session: AsyncSession, party: str) -> None:
@@ -134,7 +136,7 @@ async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope)
     assert agreement is not None and party is not None
     agreement.withdrawal = agreement.withdrawal or row.hash
     party.withdrawn = True
-    await _stop_runs(session, row, body, "withdrew from the agreement")
+    await _halt_runs(session, row, body, "withdrew from the agreement")
 
 
 async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
@@ -142,7 +144,7 @@ async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope)
     party = await session.get(AgreementPartyRow, (body.agreement, body.party))
     assert party is not None
     party.suspended, party.suspension_head = True, row.hash
-    await _stop_runs(session, row, body, "suspended the agreement")
+    await _halt_runs(session, row, body, "suspended the agreement")
 
 
 async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
@@ -152,15 +154,22 @@ async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope)
     party.suspended, party.suspension_head = False, row.hash
 
 
-async def _stop_runs(
+async def _halt_runs(
     session: AsyncSession, row: RecordRow, body: Withdrawal | Suspension, did: str
 ) -> None:
     """Mark the runs that are open now; it stays when a suspension is taken back."""
     who = await session.get(PartnerRow, body.party)
-    reason = f"{who.name if who else body.party} {did}: {body.reason}"
-    query = select(RunRow).where(
-        RunRow.agreement == body.agreement, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None)
+    name = who.name if who else body.party
+    await _stop_runs(
+        session, row, RunRow.agreement == body.agreement, f"{name} {did}: {body.reason}"
     )
+
+
+async def _stop_runs(
+    session: AsyncSession, row: RecordRow, which: ColumnElement[bool], reason: str
+) -> None:
+    """Have open runs end: nodes leave them, and the registry closes those that nobody ends."""
+    query = select(RunRow).where(which, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None))
     for run in (await session.execute(query)).scalars():
         run.withdrawn = reason[:4000]
         run.updated = row.received

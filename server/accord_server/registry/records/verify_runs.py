@@ -65,13 +65,14 @@ async def manifest(posting: Posting) -> None:
             f"offer {body.aggregator.offer[:16]} belongs to another manifest",
             hint="Sign the manifest again with an unused offer.",
         )
-    for site in body.roster:
-        partner = await posting.session.get(PartnerRow, site.party)
-        if partner is None or partner.delegation != site.delegation:
+    named = {site.party: site.delegation for site in body.roster}
+    for party, given in (named | {run.offer.party: run.offer.delegation}).items():
+        partner = await posting.session.get(PartnerRow, party)
+        if partner is None or partner.delegation != given:
             raise ConflictError(
                 "stale-delegation",
-                f"{site.party} has a newer delegation than the manifest names",
-                hint="Sign the manifest again with the party's present delegation.",
+                f"{party} has a newer delegation than the manifest, or its offer, names",
+                hint="Sign the manifest again with the party's present delegation or offer.",
             )
     parties = [body.aggregator.party, *(site.party for site in body.roster)]
     await require_admitted(posting.session, parties)
@@ -106,8 +107,7 @@ async def consent(posting: Posting) -> None:
     if body.decision == "accept" and row.withdrawn is not None:
         agreement = await posting.session.get(AgreementRow, row.agreement)
         withdrawn = agreement is not None and agreement.withdrawal is not None
-        code = "agreement-withdrawn" if withdrawn else "agreement-suspended"
-        raise PolicyError(code, row.withdrawn)
+        raise PolicyError("agreement-withdrawn" if withdrawn else "run-stopping", row.withdrawn)
 
 
 async def node_receipt(posting: Posting) -> None:
