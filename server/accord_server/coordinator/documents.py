@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
 
 from accord_common import yaml_text
 from accord_common.errors import AccordError, UsageError
@@ -159,8 +158,8 @@ def decode_with_places(data: bytes, kind: type[_Document], name: str) -> Written
     return Written(content, source)
 
 
-def explain(error: ErrorDetails, kind: type[BaseModel]) -> str:
-    """Write one of pydantic's findings: place, value, what is wrong, and what would be right."""
+def explain(error: Any, kind: type[BaseModel]) -> str:
+    """Write an item of `ValidationError.errors()`: place, value, what is wrong, what is right."""
     place, value = _place(error["loc"]), error["input"]
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
