@@ -12,8 +12,9 @@ from accord_common.fields import now
 from accord_server.registry.db import Database
 from accord_server.registry.engines import sqlite_url
 from accord_server.registry.faults import DatabaseFault
+from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.setup import rebuild_projections
-from accord_server.registry.tables import PROJECTIONS, RecordRow
+from accord_server.registry.tables import RecordRow
 from tests.server.registry.stack import Stack, complete
 from tests.server.registry.tables import execute, on, rows
 from tests.world import model_of

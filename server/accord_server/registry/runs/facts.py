@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.standing import Facts
 from accord_server.registry.tables import (
+    OPEN,
     ClosureRow,
     LeaseRow,
     PartnerRow,

@@ -10,11 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from accord_common.api.schemas import EventView, RoundView, RunState, RunView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.bars import aggregator_bars, bars
 from accord_server.registry.runs.facts import closures, gather
 from accord_server.registry.runs.standing import Patience, Trouble, trouble
 from accord_server.registry.tables import (
+    OPEN,
     AgreementPartyRow,
     ClosureRow,
     EventRow,

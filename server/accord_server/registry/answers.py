@@ -1,0 +1,29 @@
+"""Lists that are answered as JSON or as CSV."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import Query
+from pydantic import BaseModel, TypeAdapter
+from starlette.responses import Response
+
+from accord_common.api.rows import to_csv
+
+ListFormat = Annotated[
+    Literal["json", "csv"], Query(alias="format", description="csv has a header line")
+]
+# What FastAPI is to write into its document beside the JSON that `response_model` describes.
+LISTED: dict[int | str, dict[str, object]] = {
+    200: {"content": {"text/csv": {"schema": {"type": "string"}}}}
+}
+
+_JSON = TypeAdapter(list[BaseModel])
+
+
+def listed(model: type[BaseModel], rows: Sequence[BaseModel], format_: str) -> Response:
+    """Write rows of one model; the CSV has a column for each of its fields."""
+    if format_ == "csv":
+        return Response(to_csv(model, rows), media_type="text/csv")
+    return Response(
+        _JSON.dump_json(list(rows), serialize_as_any=True), media_type="application/json"
+    )
