@@ -144,8 +144,8 @@ class ExceptionRow(View):
     Attributes:
         id: names it, and is what `after` takes.
         code: `over-spend`, `too-many-attempts`, `after-end`, `outside-terms`, `result-differs`,
-            `repeated-attempt`, `ledger-repeats`, `key-changed`, `key-revoked`, `identity-changed`;
-            as long as it lasts: `missing-receipt`, `silent-node`.
+            `repeated-attempt`, `ledger-repeats`, `key-changed`, `key-revoked`; as long as it
+            lasts: `missing-receipt`, `silent-node`.
         since: when the record arrived that shows it, or since when it lasts.
         records: hashes, the one that shows it first.
     """

@@ -31,6 +31,7 @@ from accord_common.receipts import (
     DatasetEpsilon,
     RunResult,
 )
+from accord_common.recomputing import same_epsilon
 from accord_common.terms import violations
 from accord_server.registry.budgets.charging import charge
 from accord_server.registry.budgets.notes import Notes
@@ -45,9 +46,6 @@ from accord_server.registry.records.lookup import load_agreement, load_one
 from accord_server.registry.tables import RecordRow
 
 _TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_S)
-# A figure has four decimals; another release of the accountant may discretise a little otherwise.
-_SAME = 0.001
-
 _Project = Callable[[AsyncSession, RecordRow, Envelope, Notes], Awaitable[None]]
 
 
@@ -72,9 +70,7 @@ async def replay(session: AsyncSession) -> None:
         await project(session, row, Envelope.from_bytes(row.envelope))
 
 
-async def _agreement(
-    session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes
-) -> None:
+async def _agreement(session: AsyncSession, row: RecordRow, envelope: Envelope, _: Notes) -> None:
     body = Agreement.from_bytes(envelope.payload)
     session.add_all(
         TermsRow(
@@ -91,20 +87,6 @@ async def _agreement(
         )
         for dataset in body.datasets
     )
-    if body.previous is None:
-        return
-    before = {p.id: p for p in (await load_agreement(session, body.previous)).parties}
-    for party in body.parties:
-        known = before.get(party.id)
-        if known is not None and known.identity_key != party.identity_key:
-            notes.add(
-                "identity-changed",
-                f"version {body.version} names identity key {party.identity_key[:16]} for "
-                f"{party.name}, the version before {known.identity_key[:16]}",
-                [row.hash, body.previous],
-                party=party.id,
-                agreement=row.hash,
-            )
 
 
 async def _delegation(
@@ -165,7 +147,7 @@ async def _manifest(
 
 
 async def _aggregator_receipt(
-    session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes
+    session: AsyncSession, row: RecordRow, envelope: Envelope, _: Notes
 ) -> None:
     body = AggregatorReceipt.from_bytes(envelope.payload)
     assert row.run is not None
@@ -221,12 +203,7 @@ def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str) -> str:
         return f"receipts show {budget.attempts} attempts, the result {told.attempts}"
     if told.delta != delta:
         return f"the result speaks of delta {told.delta}, the agreement of {delta}"
-    if (told.epsilon is None) != (budget.recomputed is None) or (
-        told.epsilon is not None
-        and budget.recomputed is not None
-        and abs(float(told.epsilon) - float(budget.recomputed))
-        > _SAME * (1 + float(budget.recomputed))
-    ):
+    if not same_epsilon(told.epsilon, budget.recomputed):
         return (
             f"the result says epsilon {told.epsilon or 'infinity'}; "
             f"{told.attempts} attempts cost {budget.recomputed or 'infinity'}"
