@@ -28,6 +28,6 @@ def test_the_example_notebook_runs(stack: Stack, monkeypatch: pytest.MonkeyPatch
         for cell in cells:
             exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
     assert len(names["balances"]) == 3 and names["balances"]["left"].between(0, 3).all()
-    assert set(names["rounds"]["charges"]) == {3, 6}
+    assert set(names["charged"]["charges"]) == {3, 6}
     assert set(names["exceptions"]["code"]) == {"result-differs", "ledger-repeats"}
     assert set(names["recomputed"]["attempts"]) == {3}
