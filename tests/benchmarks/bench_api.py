@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -235,7 +236,7 @@ def _appends(
         connection.close()
 
     begun = time.perf_counter()
-    _together([lambda one=one: post(*one) for one in receipts])
+    _together([partial(post, *one) for one in receipts])
     taken.seconds = time.perf_counter() - begun
     return Row(
         name,

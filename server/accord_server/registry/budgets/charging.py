@@ -133,7 +133,10 @@ async def _caps(
     query = select(TermsRow).where(TermsRow.agreement == budget.agreement, people)
     terms = list((await session.execute(query)).scalars())
     found = await sums(
-        session, [RunBudgetRow.population], [RunBudgetRow.population == budget.population]
+        session,
+        [RunBudgetRow.population],
+        [RunBudgetRow.population == budget.population],
+        reserved=False,
     )
     after = found[(budget.population,)].spent
     for one in terms:
