@@ -22,7 +22,10 @@ Refusals = Annotated[dict[Id, Slug], Field(max_length=100)]
 
 
 class Consent(Record):
-    """A node's answer to a manifest, signed by its node key; predecessor: the manifest."""
+    """A node's answer to a manifest, signed by its node key; predecessor: the manifest.
+
+    `nonce` is 32 random bytes: no two copies of a node's folder ever sign the same consent.
+    """
 
     manifest: Hash
     party: Id
@@ -32,6 +35,7 @@ class Consent(Record):
     code: Annotated[str, Field(max_length=64)]
     reason: Text
     ledger_head: Hash
+    nonce: Hash
     created: Time
 
     @model_validator(mode="after")
