@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 from fastapi import Query
 from pydantic import BaseModel, TypeAdapter
-from pydantic_core import to_json
 from starlette.responses import Response
 
 from accord_common.api.rows import to_csv
@@ -24,11 +23,12 @@ LISTED: dict[int | str, dict[str, object]] = {
 }
 
 _JSON = TypeAdapter(list[BaseModel])
+_PLAIN = TypeAdapter(list[Mapping[str, object]])
 
 
 def as_json(rows: Sequence[Mapping[str, object]]) -> Response:
     """Write rows that are dicts already."""
-    return Response(to_json(rows), media_type="application/json")
+    return Response(_PLAIN.dump_json(list(rows)), media_type="application/json")
 
 
 def listed(model: type[BaseModel], rows: Sequence[BaseModel], format_: str) -> Response:
