@@ -17,6 +17,7 @@ from accord_common.agreement import Role
 from accord_common.api import agreement_schemas as a
 from accord_common.api import membership as m
 from accord_common.api import schemas as s
+from accord_common.api.budget_calls import BudgetCalls
 from accord_common.api.http import Connection
 from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
@@ -29,7 +30,7 @@ _ITEMS = TypeAdapter(list[dict[str, Any]])
 _Query = Mapping[str, str | int | float | None]
 
 
-class RegistryClient:
+class RegistryClient(BudgetCalls):
     """Speaks to one registry as one party.
 
     Lists are complete unless a method says otherwise. Raises `AccordError` of the class, code and
@@ -307,10 +308,6 @@ class RegistryClient:
             "GET", "/v1/inbox", params={"after": after, "wait": wait_s}, wait_s=wait_s, again=True
         )
         return _decode(s.Inbox, response)
-
-    def budgets(self, dataset: str | None = None, run: str | None = None) -> list[s.BudgetRow]:
-        """What each run has cost each dataset, as far as receipts show."""
-        return self._counted(s.BudgetRow, "/v1/budgets", {"dataset": dataset, "run": run})
 
     def _get(self, model: type[_Model], path: str) -> _Model:
         return _decode(model, self._http.request("GET", path, again=True))

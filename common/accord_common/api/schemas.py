@@ -334,23 +334,6 @@ class Inbox(View):
     runs: list[RunView]
 
 
-class BudgetRow(View):
-    """What one run has cost one dataset, by the events in its node's receipts.
-
-    `non_private` of the attempts were without privacy: then nothing bounds `epsilon`.
-    """
-
-    dataset: Id
-    party: Id
-    population: Id
-    run: Id
-    attempts: Count
-    non_private: Count
-    epsilon: Annotated[Dec | None, Field(description="null where no accountant bounds it")]
-    delta: Dec
-    cap: Dec
-
-
 def _same(envelope: Envelope, named: str) -> None:
     if envelope.hash != named:
         raise VerificationError("wrong-hash", f"{named[:16]} does not name the envelope's record")

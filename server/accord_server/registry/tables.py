@@ -154,6 +154,9 @@ class RunRow(Base):
     updated: Mapped[datetime] = mapped_column(Moment)
 
 
+OPEN = ("awaiting-consent", "ready")  # states of `RunRow` that are not final
+
+
 class SiteRow(Base):
     """One site of a run: its answer, and the head of its chain (consent, then receipts)."""
 
@@ -185,22 +188,6 @@ class RoundRow(Base):
     model_after: Mapped[str | None] = mapped_column(Hex, index=True)
     started: Mapped[datetime] = mapped_column(Moment)
     ended: Mapped[datetime] = mapped_column(Moment)
-
-
-class SpendRow(Base):
-    """One spend, from a node's receipt."""
-
-    __tablename__ = "spends"
-    receipt: Mapped[str] = mapped_column(Hex, primary_key=True)
-    run: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
-    agreement: Mapped[str] = mapped_column(Hex)
-    party: Mapped[str] = mapped_column(Uuid)
-    dataset: Mapped[str] = mapped_column(Uuid, index=True)
-    population: Mapped[str] = mapped_column(Uuid)
-    adjacency: Mapped[str] = mapped_column(String(16))
-    noise_multiplier: Mapped[str] = mapped_column(String(48))
-    sampling_rate: Mapped[str] = mapped_column(String(48))
-    steps: Mapped[int] = mapped_column(BigInteger)
 
 
 # Operational
@@ -385,5 +372,4 @@ PROJECTIONS: tuple[type[Base], ...] = (
     RunRow,
     SiteRow,
     RoundRow,
-    SpendRow,
 )

@@ -12,7 +12,8 @@ from accord_common.duo import words
 from accord_common.fields import Hash, now
 from accord_server.registry.agreements import repository, service
 from accord_server.registry.auth import Allow, Caller
-from accord_server.registry.budgets.repository import tallies
+from accord_server.registry.budgets.tables import RunBudgetRow
+from accord_server.registry.budgets.tallies import sums
 from accord_server.registry.changes import party_topic
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterHash, Limit
@@ -74,7 +75,9 @@ async def check(
         shown = await repository.one(session, caller.party, agreement_hash, moment)
         known = {dataset.id: dataset.population for dataset in shown.agreement.datasets}
         asked = {known[site.dataset] for site in body.manifest.roster if site.dataset in known}
-        spent = await tallies(session, asked)
+        of = RunBudgetRow.population
+        before = await sums(session, [of], [of.in_(asked)], reserved=False)
+        spent = {population: found.spent for (population,), found in before.items()}
     found, datasets = await asyncio.to_thread(
         objections, shown.agreement, body.manifest, status=shown.status, spent=spent, moment=moment
     )

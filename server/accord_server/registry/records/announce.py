@@ -35,9 +35,15 @@ from accord_common.receipts import (
 from accord_server.registry.changes import party_topic, run_topic
 from accord_server.registry.records.lookup import run_row
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.bars import aggregator_bars, bars
-from accord_server.registry.tables import AgreementPartyRow, EventRow, PartnerRow, RunRow, SiteRow
+from accord_server.registry.tables import (
+    OPEN,
+    AgreementPartyRow,
+    EventRow,
+    PartnerRow,
+    RunRow,
+    SiteRow,
+)
 
 LEFT_OUT = "is left out from now on"
 _HALTS: dict[str, type[Withdrawal | Suspension | Resumption]] = {

@@ -10,6 +10,7 @@ from accord_common.enrolment import REVOCATION
 from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Hash, Id, Slug, now
 from accord_server.registry.auth import Allow, Caller, require_member
+from accord_server.registry.budgets.priming import prime
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterSequence, Limit
 from accord_server.registry.partners.service import end_tokens, exchanges_key
@@ -43,6 +44,7 @@ async def post(
         raise VerificationError(
             "wrong-kind", "a revocation ends tokens too", hint="Post it to /v1/revocations."
         )
+    await prime(registry, body.envelope, caller.party)
     topics: set[str] = set()
     async with registry.database.write() as session:
         posting = Posting(

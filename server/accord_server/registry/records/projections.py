@@ -44,8 +44,10 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_server.registry.budgets import projections as budgets
 from accord_server.registry.records.lookup import load_one, run_row
 from accord_server.registry.tables import (
+    OPEN,
     AgreementPartyRow,
     AgreementRow,
     OfferRow,
@@ -54,10 +56,7 @@ from accord_server.registry.tables import (
     RoundRow,
     RunRow,
     SiteRow,
-    SpendRow,
 )
-
-OPEN = ("awaiting-consent", "ready")  # states of `RunRow` that are not final
 
 _Project = Callable[[AsyncSession, RecordRow, Envelope], Awaitable[None]]
 
@@ -66,6 +65,7 @@ async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> 
     """Apply one record."""
     await _BY_KIND[row.kind](session, row, envelope)
     await session.flush()
+    await budgets.project(session, row, envelope)
 
 
 async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:
@@ -243,21 +243,6 @@ async def _node_receipt(session: AsyncSession, row: RecordRow, envelope: Envelop
         update(SiteRow)
         .where(SiteRow.run == run.id, SiteRow.party == body.party)
         .values(head=row.hash)
-    )
-    spend = body.ledger.spend
-    session.add(
-        SpendRow(
-            receipt=row.hash,
-            run=run.id,
-            agreement=spend.agreement,
-            party=body.party,
-            dataset=spend.dataset,
-            population=spend.population,
-            adjacency=spend.adjacency,
-            noise_multiplier=spend.noise_multiplier,
-            sampling_rate=spend.sampling_rate,
-            steps=spend.steps,
-        )
     )
     run.updated = row.received
 

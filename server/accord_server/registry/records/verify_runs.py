@@ -23,6 +23,7 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_common.recomputing import check_spend
 from accord_server.registry.agreements.status import require_active
 from accord_server.registry.blobs.repository import has_blob
 from accord_server.registry.records.lookup import load_one, run_row, verify_run
@@ -123,24 +124,9 @@ async def node_receipt(posting: Posting) -> None:
     row = await run_row(posting.session, run.manifest.id)
     await _require_started(posting, row)
     spend = body.ledger.spend
-    told = (spend.run, spend.agreement, spend.dataset, spend.round, spend.attempt)
-    if told != (body.manifest, run.agreement_hash, place.dataset, body.round, body.attempt):
+    if (spend.round, spend.attempt) != (body.round, body.attempt):
         raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
-    dataset, local = run.agreement.dataset(place.dataset), run.manifest.local
-    for name, wanted in (
-        ("population", dataset.population),
-        ("mechanism", "poisson-gaussian" if run.manifest.privacy == "dp" else "none"),
-        ("noise_multiplier", place.noise_multiplier),
-        ("clipping_norm", local.clipping_norm),
-        ("sampling_rate", place.sampling_rate),
-        ("size", dataset.size),
-        ("steps", local.steps),
-        ("adjacency", dataset.privacy.adjacency),
-    ):
-        if (found := getattr(spend, name)) != wanted:
-            raise VerificationError(
-                "wrong-spend", f"{name} {found}; {wanted} follows from manifest and agreement"
-            )
+    check_spend(run, place, spend, "the receipt")
     _require_round(body.round, run)
     site = await _site(posting, row, body.party)
     require_key(site)

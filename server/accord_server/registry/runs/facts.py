@@ -7,9 +7,9 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_server.registry.agreements.status import Ended, ended
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.standing import Facts
 from accord_server.registry.tables import (
+    OPEN,
     ClosureRow,
     LeaseRow,
     PartnerRow,
