@@ -54,7 +54,7 @@ class Standing:
             raise PolicyError("run-over", "the run is over")
         check_not_behind(self.stores)
         now = self.clock()
-        agreement, ended = own_agreement(self.stores, self.manifest.agreement)
+        agreement, ended = own_agreement(self.stores, self.manifest.agreement, now)
         if agreement is None:
             raise PolicyError("agreement-not-signed", "the node's copy of the agreement is gone")
         if ended is not None:

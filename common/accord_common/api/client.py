@@ -14,13 +14,16 @@ import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from accord_common.agreement import Role
+from accord_common.api import agreement_schemas as a
 from accord_common.api import membership as m
 from accord_common.api import schemas as s
+from accord_common.api.budget_calls import BudgetCalls
 from accord_common.api.http import Connection
 from accord_common.api.people_calls import PeopleCalls
 from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
+from accord_common.manifest import RunManifest
 from accord_common.network.settings import Network, NetworkFile
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -28,7 +31,7 @@ _ITEMS = TypeAdapter(list[dict[str, Any]])
 _Query = Mapping[str, str | int | float | None]
 
 
-class RegistryClient(PeopleCalls):
+class RegistryClient(BudgetCalls, PeopleCalls):
     """Speaks to one registry as one party.
 
     Lists are complete unless a method says otherwise. Raises `AccordError` of the class, code and
@@ -180,6 +183,16 @@ class RegistryClient(PeopleCalls):
         _same(agreement_hash, view.hash)
         return view
 
+    def check_run(self, agreement_hash: str, manifest: RunManifest) -> a.CheckView:
+        """Whether a run would be allowed under an agreement, with every reason why not.
+
+        Args:
+            agreement_hash: one of the caller's agreements, in any state.
+            manifest: the run; delegations, offer and hashes of weights may be zeros.
+        """
+        path = f"/v1/agreements/{agreement_hash}/check"
+        return self._post(a.CheckView, path, a.CheckRequest(manifest=manifest), again=True)
+
     # Records, offers, blobs
 
     def post(self, envelope: Envelope, fence: int | None = None) -> s.Stored:
@@ -296,10 +309,6 @@ class RegistryClient(PeopleCalls):
             "GET", "/v1/inbox", params={"after": after, "wait": wait_s}, wait_s=wait_s, again=True
         )
         return _decode(s.Inbox, response)
-
-    def budgets(self, dataset: str | None = None, run: str | None = None) -> list[s.BudgetRow]:
-        """What each run has cost each dataset, as far as receipts show."""
-        return self._counted(s.BudgetRow, "/v1/budgets", {"dataset": dataset, "run": run})
 
     def _get(self, model: type[_Model], path: str) -> _Model:
         return _decode(model, self._http.request("GET", path, again=True))

@@ -5,9 +5,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
+from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.records.append import leaf_hash
 from accord_server.registry.records.projections import project
-from accord_server.registry.tables import PROJECTIONS, RecordRow
+from accord_server.registry.tables import RecordRow
 
 
 async def rebuild(session: AsyncSession) -> int:

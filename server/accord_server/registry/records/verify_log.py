@@ -8,7 +8,15 @@ allowed (validity of delegations, states, leases), which was when it was appende
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import AGREEMENT, Agreement, Withdrawal
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.chain import VerifiedRun, verify_consent
 from accord_common.enrolment import (
     DELEGATION,
@@ -77,12 +85,28 @@ class _Walk:
                 withdrawal = Withdrawal.from_bytes(envelope.payload)
                 left = await load_agreement(self._session, withdrawal.agreement)
                 envelope.verify([left.party(withdrawal.party).identity_key])
+            case "suspension" | "resumption":
+                await self._of_halt(envelope)
             case "manifest":
                 run = await self._runs.get(self._session, envelope.hash)
                 self._heads["run", envelope.hash] = envelope.hash
                 _same("manifest", run.manifest_hash, envelope.hash)
             case _:
                 await self._of_run(envelope)
+
+    async def _of_halt(self, envelope: Envelope) -> None:
+        body: Suspension | Resumption
+        if envelope.kind == SUSPENSION:
+            body = Suspension.from_bytes(envelope.payload)
+            named, before = body.previous, RESUMPTION
+        else:
+            body = Resumption.from_bytes(envelope.payload)
+            named, before = body.suspension, SUSPENSION
+        agreement = await load_agreement(self._session, body.agreement)
+        envelope.verify([agreement.party(body.party).identity_key])
+        if named is not None:
+            _same("predecessor's kind", (await self._load(named)).kind, before)
+        self._follow(envelope, named, SUSPENSION, body.agreement, body.party)
 
     async def _of_run(self, envelope: Envelope) -> None:
         match envelope.kind:

@@ -23,12 +23,14 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_common.recomputing import check_spend
 from accord_server.registry.agreements.status import require_active
 from accord_server.registry.blobs.repository import has_blob
 from accord_server.registry.records.lookup import load_one, run_row, verify_run
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.runs.bars import require_admitted, require_key
 from accord_server.registry.tables import (
+    AgreementRow,
     ClosureRow,
     LeaseRow,
     OfferRow,
@@ -104,7 +106,9 @@ async def consent(posting: Posting) -> None:
         state = row.state if closure is None else closure.state
         raise ConflictError("run-not-waiting", f"run {row.id} is {state}")
     if body.decision == "accept" and row.withdrawn is not None:
-        raise PolicyError("agreement-withdrawn", row.withdrawn)
+        agreement = await posting.session.get(AgreementRow, row.agreement)
+        withdrawn = agreement is not None and agreement.withdrawal is not None
+        raise PolicyError("agreement-withdrawn" if withdrawn else "run-stopping", row.withdrawn)
 
 
 async def node_receipt(posting: Posting) -> None:
@@ -120,24 +124,9 @@ async def node_receipt(posting: Posting) -> None:
     row = await run_row(posting.session, run.manifest.id)
     await _require_started(posting, row)
     spend = body.ledger.spend
-    told = (spend.run, spend.agreement, spend.dataset, spend.round, spend.attempt)
-    if told != (body.manifest, run.agreement_hash, place.dataset, body.round, body.attempt):
+    if (spend.round, spend.attempt) != (body.round, body.attempt):
         raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
-    dataset, local = run.agreement.dataset(place.dataset), run.manifest.local
-    for name, wanted in (
-        ("population", dataset.population),
-        ("mechanism", "poisson-gaussian" if run.manifest.privacy == "dp" else "none"),
-        ("noise_multiplier", place.noise_multiplier),
-        ("clipping_norm", local.clipping_norm),
-        ("sampling_rate", place.sampling_rate),
-        ("size", dataset.size),
-        ("steps", local.steps),
-        ("adjacency", dataset.privacy.adjacency),
-    ):
-        if (found := getattr(spend, name)) != wanted:
-            raise VerificationError(
-                "wrong-spend", f"{name} {found}; {wanted} follows from manifest and agreement"
-            )
+    check_spend(run, place, spend, "the receipt")
     _require_round(body.round, run)
     site = await _site(posting, row, body.party)
     require_key(site)
