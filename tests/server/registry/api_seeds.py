@@ -34,6 +34,7 @@ def runs(stack: Stack) -> None:
     aggregator.log(run, "info", "a line")
     aggregator.events(run)
     coordinator.stop(run, "enough")
+    coordinator.check_run(world.agreement_hash, world.manifest_body(stack.offer()))
 
 
 def parties(stack: Stack) -> None:

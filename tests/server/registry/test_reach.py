@@ -30,6 +30,8 @@ def test_who_is_no_party_sees_nothing_of_an_agreement_and_auditors_all(stack: St
 
     nothing = stack.client(outsider)
     assert not nothing.runs() and not nothing.agreements() and not nothing.budgets()
+    assert not nothing.balances() and not nothing.spends() and not nothing.exceptions()
+    assert not nothing.combined("agreement") and not nothing.combined("run")
     members = {"enrolment", "delegation", "aggregator-offer"}
     assert {record.kind for record in nothing.records()} == members
     for ask in (
@@ -54,7 +56,19 @@ def test_who_is_no_party_sees_nothing_of_an_agreement_and_auditors_all(stack: St
     hospital = world.hospitals[0]
     own = stack.client(hospital)
     assert {row.party for row in own.budgets()} == {hospital.id}
-    assert own.budgets(dataset=world.hospitals[1].dataset) == []
+    other = world.hospitals[1]
+    assert own.budgets(dataset=other.dataset) == own.budgets(party=other.id) == []
+    assert {row.dataset for row in own.balances()} == {hospital.dataset}
+    assert {row.dataset for row in own.spends()} == {hospital.dataset}
+    assert [row.id for row in own.combined("institution")] == [hospital.id]
+    assert [row.id for row in own.combined("agreement")] == [world.agreement_hash]
+    assert [row.id for row in own.combined("run")] == [run]
+    assert {row.party for row in own.exceptions()} <= {hospital.id}
+    assert len(reader.balances()) == len(reader.combined("institution")) - 1 == 3
+    terms = world.manifest_body(stack.offer())
+    known = own.check_run(world.agreement_hash, terms).datasets
+    assert [row.dataset for row in known] == [hospital.dataset]
+    assert len(reader.check_run(world.agreement_hash, terms).datasets) == 3
     assert [one.id for one in own.runs()] == [run] and own.record(result.hash) == result
 
     steward = token(join(stack, hospital, "steward", "stella"), "read")
