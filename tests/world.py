@@ -26,6 +26,7 @@ from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, En
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import format_time, new_id, now
 from accord_common.identity import FlowerKey, SigningKey
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import (
     MANIFEST,
     PROTOCOL,
@@ -270,7 +271,9 @@ class World:
     def manifest(self, keys: RunKeys, **changes: Any) -> Envelope:
         return sign(MANIFEST, self.manifest_body(keys, **changes), self.coordinator.identity)
 
-    def consent(self, actor: Actor, manifest: Envelope, refusal: str = "") -> Envelope:
+    def consent(
+        self, actor: Actor, manifest: Envelope, refusal: str = "", log: Head | None = None
+    ) -> Envelope:
         body = Consent(
             manifest=manifest.hash,
             party=actor.id,
@@ -281,6 +284,7 @@ class World:
             reason="above the cap" if refusal else "",
             ledger_head=NO_PREDECESSOR,
             created=_now(),
+            log=log,
         )
         return sign(CONSENT, body, actor.node)
 

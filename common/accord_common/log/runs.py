@@ -57,6 +57,7 @@ class RunFacts:
         agreement: hash of the agreement that it is under.
         receipts: party -> the attempts (round, attempt) that it posted a receipt for.
         owed: party -> the completed attempts that it was in the sum of.
+        rounds: completed ones.
         result: how it ended, None while it has no result; `result_place` is where it says so.
     """
 
@@ -67,7 +68,7 @@ class RunFacts:
     result: RunResult | None = None
     result_place: str = ""
     _model: str | None = None
-    _rounds: int = 0
+    rounds: int = 0
 
     def take_receipt(self, receipt: NodeReceipt) -> None:
         """A node's; `repeated-attempt` where it charged an attempt twice."""
@@ -81,23 +82,23 @@ class RunFacts:
     def take_attempt(self, receipt: AggregatorReceipt, run: VerifiedRun) -> None:
         """The aggregator's next; `broken-model-chain` unless it goes on from the one before."""
         model = self._model or run.manifest.initial_model
-        if (receipt.round, receipt.model_before) != (self._rounds, model):
+        if (receipt.round, receipt.model_before) != (self.rounds, model):
             raise VerificationError(
                 "broken-model-chain",
                 f"round {receipt.round} attempt {receipt.attempt} does not start where the round "
                 "before it ended",
             )
         if receipt.model_after is not None:
-            self._model, self._rounds = receipt.model_after, self._rounds + 1
+            self._model, self.rounds = receipt.model_after, self.rounds + 1
             for party in receipt.cohort:
                 self.owed[party].add((receipt.round, receipt.attempt))
 
     def take_result(self, result: RunResult, place: str) -> None:
         """The run's end; `wrong-round-count`, `broken-model-chain`."""
-        if result.rounds != self._rounds:
+        if result.rounds != self.rounds:
             raise VerificationError(
                 "wrong-round-count",
-                f"the result says {result.rounds} rounds, receipts show {self._rounds}",
+                f"the result says {result.rounds} rounds, receipts show {self.rounds}",
             )
         if result.model is not None and result.model != self._model:
             raise VerificationError("broken-model-chain", "the result names another model")

@@ -21,7 +21,11 @@ class Grown:
 
     def add(self, entry: bytes) -> list[tuple[Node, bytes]]:
         """Append a record's envelope; return the subtrees that it completes."""
-        self.last = leaf_hash(entry)
+        return self.add_leaf(leaf_hash(entry))
+
+    def add_leaf(self, leaf: bytes) -> list[tuple[Node, bytes]]:
+        """Append a record by its leaf's hash; likewise."""
+        self.last = leaf
         made = self._edge.add(self.last)
         self._roots += self._edge.root
         return made
