@@ -46,9 +46,7 @@ class Head(Record):
         """Shorten a checkpoint, which was verified."""
         body = Checkpoint.from_bytes(envelope.payload)
         ((_, signature),) = envelope.signatures
-        return cls(
-            size=body.size, root=body.root, created=body.created, signature=signature.hex()
-        )
+        return cls(size=body.size, root=body.root, created=body.created, signature=signature.hex())
 
     def envelope(self, log: str) -> Envelope:
         """The checkpoint again, if it is of the log with key `log`; its signature is unverified."""

@@ -79,9 +79,7 @@ def bundle(
     from accord_common.log import collect
 
     if (subject is None) != everything:
-        raise UsageError(
-            "no-subject", "name a run or an agreement, or give --all, and not both"
-        )
+        raise UsageError("no-subject", "name a run or an agreement, or give --all, and not both")
     with _registry(home) as client:
         if subject is None:
             kind, name, count = "all", None, collect.collect_all(client, output)

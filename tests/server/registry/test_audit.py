@@ -111,9 +111,7 @@ def rewritten(path: Path, change: Callable[[list[Entry]], list[Entry]], log: Sig
         for place, entry in enumerate(entries, start=1):
             data = entry.envelope.to_bytes()
             tree.add(data)
-            writer.entry(
-                entry.model_copy(update={"sequence": place, "leaf": tree.last.hex()})
-            )
+            writer.entry(entry.model_copy(update={"sequence": place, "leaf": tree.last.hex()}))
         root = bytes.fromhex(tree.root(tree.size))
         writer.checkpoint(sign_checkpoint(log, tree.size, root, format_time(now())))
         writer.save(target)
@@ -176,7 +174,9 @@ def test_epsilon_that_is_not_that_of_the_events_is_named(audited: Stack, tmp_pat
     keys = audited.offer()
     manifest = audited.start(keys)
     client = audited.client(audited.world.coordinator)
-    true = spent(fetch_run(client.record, manifest.hash), {a.id: 2 for a in audited.world.hospitals})
+    true = spent(
+        fetch_run(client.record, manifest.hash), {a.id: 2 for a in audited.world.hospitals}
+    )
     complete(audited, keys, manifest, epsilon=[row.model_dump() for row in true])
     path = tmp_path / "run"
     collect_run(client, run_id(audited, manifest), path)

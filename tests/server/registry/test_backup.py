@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from accord_common.log.merkle import leaf_hash
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
 from accord_common.identity import SigningKey
+from accord_common.log.merkle import leaf_hash
 from accord_server.registry.backup.restore import restore
 from accord_server.registry.backup.take import back_up
 from accord_server.registry.db import Database

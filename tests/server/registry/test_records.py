@@ -5,13 +5,13 @@ from datetime import timedelta
 
 import pytest
 
-from accord_common.log.merkle import leaf_hash
 from accord_common.canonical import sha256_hex
 from accord_common.enrolment import Delegation, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError
 from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
+from accord_common.log.merkle import leaf_hash
 from accord_common.receipts import NodeReceipt
 from tests.server.registry.stack import Stack, run_id
 from tests.world import Actor, RunKeys, model_of

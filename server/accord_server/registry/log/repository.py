@@ -90,10 +90,17 @@ async def kept(session: AsyncSession, wanted: Sequence[Node]) -> dict[Node, byte
     if places := [number + 1 for level, number in wanted if level == 0]:
         leaf = select(RecordRow.sequence, RecordRow.leaf)
         rows = await session.execute(leaf.where(RecordRow.sequence.in_(places)))
-        found |= {(0, sequence - 1): bytes.fromhex(value) for sequence, value in rows.all()}
+        found |= {(0, sequence - 1): _bytes(value) for sequence, value in rows.all()}
     if above := [node for node in wanted if node[0]]:
         each = tuple_(LogNodeRow.level, LogNodeRow.number)
         nodes = select(LogNodeRow.level, LogNodeRow.number, LogNodeRow.hash)
         rows = await session.execute(nodes.where(each.in_(above)))
-        found |= {(level, number): bytes.fromhex(value) for level, number, value in rows.all()}
+        found |= {(level, number): _bytes(value) for level, number, value in rows.all()}
     return found
+
+
+def _bytes(value: str) -> bytes:
+    try:
+        return bytes.fromhex(value)
+    except ValueError:
+        raise VerificationError("damaged-log", f"{value[:20]!r} is no hash") from None
