@@ -1,8 +1,8 @@
 """What a run leaves behind: consents, receipts, the result, evaluations.
 
 Each names its predecessor by hash, so a missing or re-ordered one shows. They are attestations by
-their signer; what they prove is who said it and in which order. What a node signs carries the newest
-head of the log that it has seen (`log`), so the log itself holds what each node saw of it.
+their signer; what they prove is who said it and in which order. What a node signs carries the
+newest head of the log that it has seen (`log`), so the log itself holds what each node saw of it.
 """
 
 from typing import Annotated, Literal, Self

@@ -211,8 +211,7 @@ def _judge(verdict: Verdict, trust: Collection[str]) -> None:
             agreement = walk.agreements[found]
             if agreement.log_key != verdict.about.log:
                 told = f"it names the log key {agreement.log_key[:16]}"
-                error = VerificationError("wrong-log-key", told)
-                verdict.fail(f"agreement {found[:16]}", error)
+                verdict.fail(f"agreement {found[:16]}", VerificationError("wrong-log-key", told))
             verdict.trusted.add(found)
             found = agreement.previous
     needed = {facts.agreement for facts in walk.facts.values()}

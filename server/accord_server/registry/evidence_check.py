@@ -22,7 +22,7 @@ from accord_server.registry.evidence import of_evidence
 from accord_server.registry.log.tables import LogNodeRow
 from accord_server.registry.records.rebuild import rebuild
 from accord_server.registry.records.verify_log import Verified, verify_log
-from accord_server.registry.tables import PROJECTIONS, RecordRow
+from accord_server.registry.tables import PROJECTIONS, Base, RecordRow
 
 _ROWS = 500  # at once
 
@@ -62,7 +62,8 @@ async def compare(stored: AsyncSession, made: AsyncSession) -> None:
     Raises:
         VerificationError: `damaged-projection`, naming the first that differs.
     """
-    for table in (*PROJECTIONS, LogNodeRow):
+    tables: tuple[type[Base], ...] = (*PROJECTIONS, LogNodeRow)
+    for table in tables:
         await _compare(stored, made, table.__table__)
 
 

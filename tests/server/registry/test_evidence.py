@@ -81,7 +81,8 @@ class Bench:
         if self._made is None:
             self._made = rebuilt(session)
             self._session = await self._made.__aenter__()
-        return self._session
+        made: AsyncSession = self._session
+        return made
 
     async def close(self) -> None:
         if self._made is not None:

@@ -94,8 +94,8 @@ async def kept(session: AsyncSession, wanted: Sequence[Node]) -> dict[Node, byte
     if above := [node for node in wanted if node[0]]:
         each = tuple_(LogNodeRow.level, LogNodeRow.number)
         nodes = select(LogNodeRow.level, LogNodeRow.number, LogNodeRow.hash)
-        rows = await session.execute(nodes.where(each.in_(above)))
-        found |= {(level, number): _bytes(value) for level, number, value in rows.all()}
+        subtrees = await session.execute(nodes.where(each.in_(above)))
+        found |= {(level, number): _bytes(value) for level, number, value in subtrees.all()}
     return found
 
 
