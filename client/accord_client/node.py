@@ -2,6 +2,7 @@
 
     watcher            registry's inbox, long poll -> agreements, withdrawals, decisions, runs
     courier            queue -> registry
+    witness            heads that a run's nodes showed -> registry's proofs
     one thread a run   aggregator -> session -> aggregator
 
 Guarantees: one daemon a folder; a run is served only under this node's own acceptance, and from
@@ -34,15 +35,16 @@ from accord_client.delivery import deliver
 from accord_client.disk import has_room, is_unwritable
 from accord_client.limits import Limits
 from accord_client.link import FleetLink, Message
+from accord_client.pauses import Pause
 from accord_client.queueing import require_turn
 from accord_client.reconciling import answered_elsewhere, behind, compare, compare_run
 from accord_client.registry_sync import refresh
 from accord_client.session import Session
 from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores
+from accord_client.witness import broken, follow
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, RunView
-from accord_common.backoff import Backoff, Told
 from accord_common.errors import (
     AccordError,
     ConflictError,
@@ -63,7 +65,6 @@ _NO_LIMITS = Limits()
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
 _RECEIVE_WAIT_S = 15.0  # a link wakes by itself but where nothing comes: then it is asked why
 _WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
-_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
 _COMPARE_WITHIN_S = 5.0  # a registry that says nothing holds up neither accepted runs nor an end
 _UNFIT = frozenset({"wrong-size", "too-large"})  # of a base: fetching it again mends nothing
@@ -101,6 +102,7 @@ class Node:
     _asked: threading.Event = field(default_factory=threading.Event)
     _resumed: threading.Event = field(default_factory=threading.Event)
     _compared: threading.Event = field(default_factory=threading.Event)
+    _shown: threading.Event = field(default_factory=threading.Event)
     _expiry: Daily = field(default_factory=Daily)
 
     def run(self) -> None:
@@ -110,6 +112,7 @@ class Node:
         loops: list[tuple[str, Callable[[RegistryContact], None]]] = [
             ("watcher", self._watch),
             ("courier", self._carry),
+            ("witness", self._join),
         ]
         threads = [
             threading.Thread(target=loop, args=(contact,), name=name, daemon=True)
@@ -123,8 +126,8 @@ class Node:
         self._stop.wait()
         for run_id in list(self.served):
             self._leave(run_id, "the node is shutting down")
-        self._queued.set()
-        self._compared.set()
+        for waited in (self._queued, self._compared, self._shown):
+            waited.set()
         self.registry.close()
         for thread in threads:
             thread.join(timeout=_LOOP_ENDS_WITHIN_S)
@@ -148,7 +151,7 @@ class Node:
                     log.error("run-not-resumed", run=run.id, code=error.code, detail=error.message)
 
     def _watch(self, contact: RegistryContact) -> None:
-        cursor, wait_s, pause = 0, 0.0, _Pause(self._stop)
+        cursor, wait_s, pause = 0, 0.0, Pause(self._stop)
         withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
         authorities = monotonic()
         while not self._stop.is_set():
@@ -163,6 +166,7 @@ class Node:
                     refresh_authorities(self.stores.home.ca_path, self.registry, now())
                     authorities = monotonic() + REFRESH_EVERY.total_seconds()
                 withdrawals = refresh(self.stores, self.registry, withdrawals)
+                follow(self.stores, self.registry)
                 for view in inbox.runs:
                     try:
                         self._attend(view, contact)
@@ -181,7 +185,7 @@ class Node:
                 pause.after("watcher", error)
 
     def _carry(self, contact: RegistryContact) -> None:
-        pause = _Pause(self._stop)
+        pause = Pause(self._stop)
         self._compared.wait()
         while not self._stop.is_set():
             try:
@@ -192,6 +196,20 @@ class Node:
                 self._queued.clear()
             except Exception as error:  # the queue outlives whatever the registry answers
                 pause.after("courier", error)
+
+    def _join(self, _: RegistryContact) -> None:
+        """Join what others showed of the log to what this node has seen, off a round's path."""
+        pause = Pause(self._stop)
+        while not self._stop.is_set():
+            self._shown.wait()
+            self._shown.clear()
+            try:
+                for served in list(self.served.values()):
+                    served.session.witness.peers.settle(self.registry.tree)
+                pause.reset()
+            except Exception as error:  # what was not joined is asked for again
+                self._shown.set()
+                pause.after("witness", error)
 
     def _terms(self) -> list[Term]:
         return self.stores.home.terms("accord-node renew")
@@ -229,7 +247,9 @@ class Node:
             self._serve(view.id, contact)
 
     def _decide(self, view: RunView) -> None:
-        if self._unanswerable.get(view.id) == view.manifest_hash or behind(self.stores):
+        if self._unanswerable.get(view.id) == view.manifest_hash:
+            return
+        if behind(self.stores) or broken(self.stores):  # no consent rests on either
             return
         if answered_elsewhere(self.stores, view):
             self._unanswerable[view.id] = view.manifest_hash
@@ -289,7 +309,8 @@ class Node:
     def _serve(self, run_id: str, contact: RegistryContact) -> None:
         if run_id in self.served or self._stop.is_set():
             return
-        session = Session(self.stores, run_id, check_registry=contact.check, limits=self.limits)
+        told = (contact.check, self._shown.set)
+        session = Session(self.stores, run_id, *told, limits=self.limits)
         link = FleetLink(
             endpoint_of(session.manifest, self.stores.home), self.stores.home.flower_key()
         )
@@ -375,26 +396,3 @@ class Node:
         served.link.close()
         served.thread.join(timeout=_LEAVE_WITHIN_S)
         log.info("run-left", run=run_id, why=reason)
-
-
-class _Pause:
-    """Growing, random pauses between attempts; a trouble that lasts is logged once."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self._backoff = Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S)
-        self._told = Told()
-
-    def reset(self) -> None:
-        self._backoff.reset()
-        if self._told.news(None):
-            log.info("registry-answers-again")
-
-    def after(self, where: str, error: Exception) -> None:
-        if self._stop.is_set():
-            return
-        if not isinstance(error, AccordError):
-            log.error("loop-error", loop=where, exc_info=error)
-        elif self._told.news(error.code):
-            log.warning("registry-trouble", loop=where, code=error.code, detail=error.message)
-        self._stop.wait(self._backoff.pause_s())

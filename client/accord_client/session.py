@@ -35,15 +35,17 @@ from accord_client.disk import is_unwritable
 from accord_client.limits import Limits
 from accord_client.outbox import Kind, Place
 from accord_client.refusals import NODE_ERROR, told
+from accord_client.reporting import report
 from accord_client.secagg import NodeSecAgg
 from accord_client.standing import Standing
 from accord_client.stores import Stores
+from accord_client.witness import RunWitness
 from accord_common import wire
 from accord_common.agreement import verify_agreement
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.canonical import sha256_hex
 from accord_common.enrolment import DELEGATION, Delegation
-from accord_common.envelope import Envelope, sign
+from accord_common.envelope import Envelope
 from accord_common.errors import (
     AccordError,
     ConflictError,
@@ -53,12 +55,11 @@ from accord_common.errors import (
     ProtocolError,
     VerificationError,
 )
-from accord_common.fields import format_time
 from accord_common.fields import now as system_clock
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import LedgerEntry, Spend
 from accord_common.privacy.filter import Cap
-from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
+from accord_common.receipts import RESULT, RunResult
 
 log = structlog.get_logger(__name__)
 
@@ -109,9 +110,11 @@ class Session:
         check_registry: raises where the registry has been out of reach for too long.
         clock: the node's clock.
         limits: where to train, and what the attempt may take.
+        shown: is called when another node's head of the log waits to be joined to this one's.
 
     Attributes:
         over: the aggregator said so.
+        witness: what the run's nodes show each other of the log.
         starved: the last answer is what it is because the node's disk took no more.
     """
 
@@ -119,8 +122,9 @@ class Session:
         self,
         stores: Stores,
         run_id: str,
-        *,
         check_registry: Callable[[], None] = lambda: None,
+        shown: Callable[[], None] = lambda: None,
+        *,
         clock: Callable[[], datetime] = system_clock,
         limits: Limits = _NO_LIMITS,
     ) -> None:
@@ -151,11 +155,13 @@ class Session:
         if self._kept is not None:
             self._secagg.load(self._kept)
         self._held = self._secagg.held
+        self.witness = RunWitness.of(stores, self.manifest.agreement, shown)
         self._standing = Standing(
             stores,
             self.manifest,
             self._delegations,
             check_registry,
+            self.witness,
             clock,
             charged=stores.ledger.count(run=self.manifest_hash),
         )
@@ -226,12 +232,13 @@ class Session:
             case wire.Advertise():
                 self._standing.check_next(round_, attempt)
                 self._check_can(round_, attempt)
-                return wire.AdvertisementReply(envelope=self._secagg.advertise(round_, attempt))
+                keys = self._secagg.advertise(round_, attempt, self.witness.carried())
+                return wire.AdvertisementReply(envelope=keys)
             case wire.Share():
                 self._standing.check_next(round_, attempt)
-                return wire.SharesReply(
-                    envelope=self._secagg.share(round_, attempt, request.cohort)
-                )
+                shares = self._secagg.share(round_, attempt, request.cohort)
+                self.witness.shown(request.cohort)
+                return wire.SharesReply(envelope=shares)
             case wire.Confirm():
                 envelope = self._secagg.confirm(round_, attempt, request.uploads)
                 return wire.ConfirmationReply(envelope=envelope, shares=self._ahead(request.next))
@@ -248,7 +255,9 @@ class Session:
             if request.manifest != self.manifest_hash:
                 raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
             self._standing.check_next(request.round, request.attempt)
-            return self._secagg.share(request.round, request.attempt, request.cohort)
+            shares = self._secagg.share(request.round, request.attempt, request.cohort)
+            self.witness.shown(request.cohort)
+            return shares
         except AccordError as error:
             log.warning("not-shared", run=self.manifest.id, code=error.code, detail=error.message)
             return None
@@ -298,7 +307,9 @@ class Session:
             upload, chunks = self._secagg.mask(sharers, words)
             del words
             self._remember()
-            self._report(request, upload, chunks, entry)
+            size = sum(len(chunk) for chunk in chunks)
+            head, moment = self.witness.carried(), self._clock()
+            report(self._stores, self.manifest, request, upload, size, entry, head, moment)
         following = request.round + 1
         last = following == self.manifest.rounds
         reply = wire.UpdateReply(upload=upload, next=None if last else self._keys_for(following))
@@ -311,7 +322,7 @@ class Session:
             self._check_can(round_, 0)
         except _Concealed as hidden:
             return self._told(hidden.error, round_, concealed=True)
-        return self._secagg.advertise(round_, 0)
+        return self._secagg.advertise(round_, 0, self.witness.carried())
 
     def _check_can(self, round_: int, attempt: int) -> None:
         """Raise where an attempt, or its charge, would be refused now; nothing is written."""
@@ -344,26 +355,6 @@ class Session:
         )
         with _concealing():
             return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
-
-    def _report(
-        self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry
-    ) -> None:
-        run = self._stores.state.run(self.manifest.id)
-        assert run is not None and run.head is not None  # an accepted run has its consent
-        receipt = NodeReceipt(
-            previous=run.head,
-            manifest=self.manifest_hash,
-            party=self._stores.party,
-            round=request.round,
-            attempt=request.attempt,
-            model=request.model,
-            upload=upload.hash,
-            upload_bytes=sum(len(chunk) for chunk in chunks),
-            ledger=entry,
-            created=format_time(self._clock()),
-        )
-        envelope = sign(NODE_RECEIPT, receipt, self._stores.key)
-        self._stores.state.report(self.manifest.id, request.round, request.attempt, envelope)
 
     def _refuse(self, error: AccordError, place: Place, *, concealed: bool) -> _Answer:
         return _Answer(self._told(error, place.round, concealed=concealed), [], place)
