@@ -122,7 +122,10 @@ def proof(
 @app.command(epilog="Example: accord audit verify run.accord --trust 5b1f0c...")
 def verify(
     path: Annotated[
-        Path, typer.Argument(help="A bundle, a proof, or on its machine a registry's folder.")
+        Path,
+        typer.Argument(
+            help="A bundle, a proof, a node's evidence, or on its machine a registry's folder."
+        ),
     ],
     trust: TrustOption = None,
     checkpoint: KeptOption = None,
@@ -140,7 +143,9 @@ def verify(
         from accord_server.cli.audit_registry import verify_folder
 
         verify_folder(path, trusted, kept, format_)
-    elif _is_proof(path):
+    elif (beginning := _beginning(path)).startswith(b'{"payload"'):
+        _verify_checkpoints(_kept(path), format_)
+    elif beginning.startswith(b"{"):
         _verify_proof(path, trusted, format_)
     else:
         _verify_bundle(path, trusted, kept, format_)
@@ -200,6 +205,38 @@ def _verify_proof(path: Path, trust: list[str], format_: Format) -> None:
         raise not_authenticated([answer["agreement"]] if trust and answer["agreement"] else ())
 
 
+def _verify_checkpoints(kept: list[Envelope], format_: Format) -> None:
+    """Look for two trees of one size under one log key: that alone convicts its holder."""
+    from accord_common.log.checkpoint import verify_checkpoint
+
+    found = [verify_checkpoint(envelope) for envelope in kept]
+    roots: dict[tuple[str, int], str] = {}
+    two = next(
+        (head for head in found if roots.setdefault((head.log, head.size), head.root) != head.root),
+        None,
+    )
+    lines = [
+        f"{head.size} records at {head.created}, root {head.root[:16]}, log key {head.log[:16]}"
+        for head in found
+    ]
+    answer = {
+        "log_key": found[0].log,
+        "checkpoints": [head.to_json() for head in found],
+        "forked": two is not None,
+    }
+    emit(answer, format_, "\n".join(lines))
+    if two is not None:
+        raise VerificationError(
+            "log-forked",
+            f"the holder of log key {two.log} signed two different logs of {two.size} records",
+        )
+    raise VerificationError(
+        "not-authenticated",
+        "these checkpoints are signed; whether they are of one log they do not tell alone",
+        hint="Compare them with a bundle: accord audit verify BUNDLE --checkpoint FILE",
+    )
+
+
 def _party_in(record: Envelope) -> str | None:
     """The party that a record says it is of."""
     from accord_common.canonical import parse
@@ -252,9 +289,9 @@ def _whole(name: str) -> str:
     return name
 
 
-def _is_proof(path: Path) -> bool:
+def _beginning(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(1) == b"{"
+        return file.read(16)
 
 
 def _kept(path: Path) -> list[Envelope]:
