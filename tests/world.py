@@ -3,6 +3,7 @@
 Everything is really signed with fresh keys; times follow the clock, so records are valid now.
 """
 
+import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -283,6 +284,7 @@ class World:
             code=refusal,
             reason="above the cap" if refusal else "",
             ledger_head=NO_PREDECESSOR,
+            nonce=secrets.token_hex(32),
             created=_now(),
             log=log,
         )

@@ -50,7 +50,8 @@ _PIECE_BYTES = 1 << 20
 _DATABASES = (state.FILE_NAME, LEDGER_FILE, heads.FILE_NAME)  # in this order: see the module
 _FILES = (
     *("profile.json", "identity.key", "node.pem", "flower.pem", "delegation.json"),
-    *("ca.pem", "token", "revocation.json"),  # where there are any
+    # Where there are any. Without the settings a restored node would keep to no hours or limits.
+    *("ca.pem", "token", "revocation.json", "settings.toml", "network.json"),
 )
 _FOLDERS = ("delegations/*.json", "agreements/*.json", "withdrawals/*.json", "datasets/*.json")
 _OPT_OUTS = "datasets/*.opt-outs"

@@ -99,9 +99,9 @@ class Contribution:
             ConflictError: `disk-full`, `memory-short`.
             NotFoundError: `unknown-dataset`.
         """
-        read = self._trainer is not None and self._trainer.opened
-        unread = 0 if read else rows_bytes(self.stores.datasets.get(self.site.dataset))
-        return self.capacity.check(self.manifest, unread)
+        held = 0 if self._trainer is None else self._trainer.held_bytes
+        most = rows_bytes(self.stores.datasets.get(self.site.dataset))
+        return self.capacity.check(self.manifest, most - held)
 
     def words(self, model: NDArray[np.float32]) -> Words:
         """Train one round from `model` (d,); return w' x, quantised, (d,)."""

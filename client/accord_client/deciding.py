@@ -7,6 +7,7 @@ queued consent are stored together; what leaves with a refusal is public.
 Not covered: the rules themselves (`consent`), and posting (`delivery`).
 """
 
+import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -149,6 +150,7 @@ def answer(
         code=code,
         reason=reason,
         ledger_head=stores.ledger.head,
+        nonce=secrets.token_hex(32),
         created=format_time(now),
         log=_head(stores, considered.facts.agreement),
     )

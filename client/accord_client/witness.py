@@ -4,8 +4,9 @@ Guarantees: each checkpoint that is taken over grew from the one before, by a pr
 key of the agreements that this institution signed; the newest is kept, and every one that a consent
 or receipt of this node carries. Where a checkpoint is of fewer records (`log-rolled-back`), of
 another history (`log-forked`), or under another key (`wrong-log-key`), the node gives no consent
-and answers no run (`check_log`), over restarts, until its steward accepts the log as it is
-(`accept`); both checkpoints are in a file of the folder `evidence`, for an auditor.
+(`check_log`), over restarts, until its steward accepts the log as it is (`accept`); both
+checkpoints are in a file of the folder `evidence`, for an auditor. A fork, or another key, also
+ends its part in runs under way; a registry that was restored from a backup does not.
 
 Not covered: a registry that shows this node, and nobody else, one consistent lie; peers' heads
 (`accord_common.log.peers`) and the log itself, which carries this node's, are for that.
@@ -129,8 +130,21 @@ class RunWitness:
                 log.warning(error.code, detail=error.message)
 
     def check(self) -> None:
-        """Raise PolicyError as `check_log`; `log-unproven` too."""
-        check_log(self.stores, self.peers)
+        """Raise where the run may not go on: a log that was only set back stops no run.
+
+        Raises:
+            PolicyError: `log-forked`, `wrong-log-key`; `log-unproven` where a peer's head could not
+                be joined for as long as the registry may be silent.
+        """
+        found = broken(self.stores)
+        if found is not None and found["code"] != ROLLED_BACK:
+            check_log(self.stores)
+        if self.peers.waiting_s() > REGISTRY_GRACE_S:
+            raise PolicyError(
+                UNPROVEN,
+                f"the registry has not proved for {REGISTRY_GRACE_S:.0f} s that another node's log "
+                "is this one's",
+            )
 
 
 def newest(stores: Stores, log_key: str) -> Head | None:
@@ -158,27 +172,20 @@ def trouble(stores: Stores) -> PolicyError | None:
     return PolicyError(
         found["code"],
         f"{found['message']} (since {found['since']})",
-        hint=f"Give {found['evidence']} to an auditor. The node takes part in no run until you "
-        "have cleared this up with the registry's operator: accord-node log accept",
+        hint=f"Give {found['evidence']} to an auditor. The node gives no consent until you have "
+        "cleared this up with the registry's operator: accord-node log accept",
     )
 
 
-def check_log(stores: Stores, peers: Peers | None = None) -> None:
+def check_log(stores: Stores) -> None:
     """Raise PolicyError, in words that may leave, while the log is not believed.
 
     Raises:
-        PolicyError: `log-forked`, `log-rolled-back`, `wrong-log-key`; `log-unproven` where a
-            peer's head could not be joined for as long as the registry may be silent.
+        PolicyError: `log-forked`, `log-rolled-back`, `wrong-log-key`.
     """
     if (found := broken(stores)) is not None:
         raise PolicyError(
             found["code"], "the registry's log is not the one that this node has seen"
-        )
-    if peers is not None and peers.waiting_s() > REGISTRY_GRACE_S:
-        raise PolicyError(
-            UNPROVEN,
-            f"the registry has not proved for {REGISTRY_GRACE_S:.0f} s that another node's log "
-            "is this one's",
         )
 
 

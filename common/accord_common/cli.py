@@ -72,6 +72,7 @@ RotateKeyOption = Annotated[
     bool, typer.Option("--rotate-key", help="Make new keys; the present ones end.")
 ]
 ReasonOption = Annotated[str, typer.Option(help="Why; every member can read it.")]
+BundleArgument = Annotated[Path, typer.Argument(help="The zip to write; must not exist.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 

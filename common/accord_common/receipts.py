@@ -24,7 +24,10 @@ Refusals = Annotated[dict[Id, Slug], Field(max_length=100)]
 
 
 class Consent(Record):
-    """A node's answer to a manifest, signed by its node key; predecessor: the manifest."""
+    """A node's answer to a manifest, signed by its node key; predecessor: the manifest.
+
+    `nonce` is 32 random bytes: no two copies of a node's folder ever sign the same consent.
+    """
 
     manifest: Hash
     party: Id
@@ -34,6 +37,7 @@ class Consent(Record):
     code: Annotated[str, Field(max_length=64)]
     reason: Text
     ledger_head: Hash
+    nonce: Hash
     created: Time
     log: Head | None = None  # records of 0.1.0 lack it
 

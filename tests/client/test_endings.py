@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from accord_client import node as node_module
+from accord_client import serving
 from accord_client.contact import RegistryContact
 from accord_client.contribution import Contribution
 from accord_client.node import Node
@@ -19,6 +20,7 @@ from accord_client.secagg_memory import Begun
 from accord_client.session import Session
 from accord_common import wire
 from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import RunView
 from accord_common.envelope import sign
 from accord_common.errors import ConflictError, FormatError, TransportError
 from accord_common.fields import format_time, now
@@ -265,7 +267,7 @@ def test_a_run_has_one_session_until_its_thread_has_ended(
 
     monkeypatch.setattr(node_module, "FleetLink", _Line)
     monkeypatch.setattr(node_module, "endpoint_of", lambda *_: None)
-    monkeypatch.setattr(node_module, "_LEAVE_WITHIN_S", 0.0)
+    monkeypatch.setattr(serving, "_LEAVE_WITHIN_S", 0.0)
     monkeypatch.setattr(type(bench.stores.home), "flower_key", lambda _: None)
     monkeypatch.setattr(Session, "answer", answer)
     registry = SimpleNamespace(run=lambda _: SimpleNamespace(state="running"))
@@ -285,6 +287,21 @@ def test_a_run_has_one_session_until_its_thread_has_ended(
     daemon._leave(bench.run, "the test is over")
     second.thread.join(_PATIENCE_S)
     assert not daemon.served
+
+
+def test_a_run_that_is_to_end_is_not_served_from_then_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that comes up after its aggregator's key was revoked does not answer it for a poll."""
+    served: list[str] = []
+    monkeypatch.setattr(Node, "_serve", lambda _, run, __: served.append(run))
+    daemon, contact = Node(bench.stores, cast(RegistryClient, None)), cast(RegistryContact, None)
+    told = SimpleNamespace(id=bench.run, state="running", consents=[], stop_requested="revoked")
+    daemon._attend(cast(RunView, told), contact)
+    assert served == []
+    told.stop_requested = None
+    daemon._attend(cast(RunView, told), contact)
+    assert served == [bench.run]
 
 
 def test_links_connect_again_when_a_registry_that_was_away_too_long_is_back(bench: Bench) -> None:

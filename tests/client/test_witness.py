@@ -93,10 +93,13 @@ def test_another_history_stops_the_node_until_its_steward_accepts_it(
     with three.open(party) as stores:  # over a restart
         with pytest.raises(PolicyError, match=rf"\[{code}\]"):
             three.accept(stores, three.manifest())
-        session = Session(stores, run)
-        with pytest.raises(Refused) as refused:
-            Aggregator.of(three, manifest).advertise(session, 0, 0)
-        assert refused.value.code == code
+        session, aggregator = Session(stores, run), Aggregator.of(three, manifest)
+        if code == "log-rolled-back":  # as after a restored backup: the run is not the registry's
+            aggregator.advertise(session, 0, 0)
+        else:
+            with pytest.raises(Refused) as refused:
+                aggregator.advertise(session, 0, 0)
+            assert refused.value.code == code
         evidence = Path(found["evidence"])
         assert evidence.parent.name == "evidence"
         lines = evidence.read_bytes().splitlines()

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from accord_client.capacity import RETURNS
 from accord_client.refusals import SILENT, TOLD
+from accord_client.returning import RETURNS
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 
@@ -209,6 +209,7 @@ FIELDS: dict[str, Rule] = {
         code=_always(""),
         reason=_always(""),
         ledger_head=HASH,
+        nonce=KEY,
         created=TIME,
     ),
     **_of(

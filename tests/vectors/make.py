@@ -73,6 +73,7 @@ BODIES: dict[str, Any] = {
         "code": "budget-exceeded",
         "reason": "spent 2.4 of 3",
         "ledger_head": "00" * 32,
+        "nonce": "cd" * 32,
         "created": TIME,
     },
     "node-receipt": {

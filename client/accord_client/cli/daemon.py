@@ -67,8 +67,10 @@ def start(
     import structlog
 
     from accord_client.limits import Limits
+    from accord_client.telling import require_usable
 
     opened = open_home(home)
+    require_usable(metrics_file, metrics_push)
     limits = Limits.load(
         opened.path,
         device=device,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from accord_common.chain import VerifiedRun
 from accord_common.errors import FormatError, TransportError, UsageError
-from accord_common.exposition import exposed
+from accord_common.exposition import exposed, require_place
 from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
@@ -55,6 +55,7 @@ def open_service(
             `address-in-use`.
         ConflictError: `already-running`.
     """
+    require_place(metrics)
     _return_large_blocks()
     _allow_open_files()
     place = _PLACE.fullmatch(listen)

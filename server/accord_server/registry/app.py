@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from accord_common.api.schemas import Health, Info, Problem
+from accord_common.errors import TransportError, UsageError
 from accord_common.manifest import PROTOCOL
 from accord_server.registry import errors
 from accord_server.registry.agreements.endpoints import router as agreements
@@ -52,7 +53,10 @@ async def livez() -> Health:
 @health.get("/readyz", summary="Whether the registry can serve")
 async def readyz(registry: Annotated[Registry, Depends(registry)]) -> Health:
     """The database answers and has this release's schema."""
-    await registry.database.check()
+    try:
+        await registry.database.check()
+    except UsageError as error:  # somebody's migration or restore, behind a process that serves
+        raise TransportError(error.code, error.message, hint=error.hint) from error
     return Health(status="ok")
 
 

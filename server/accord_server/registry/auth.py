@@ -57,23 +57,29 @@ class Allow:
         """Return the caller, or raise AuthError or PolicyError."""
         caller = await identify(registry, credentials.credentials if credentials else "")
         request.state.party = caller.party
-        if caller.suspended is not None and not self.pending:
-            raise PolicyError(
-                "party-suspended",
-                f"{caller.name} is suspended: {caller.suspended}",
-                hint="Speak to the coordinator, who ends it with `accord partner readmit`.",
-            )
-        if not caller.approved and not self.pending:
-            raise PolicyError(
-                "pending-approval",
-                f"{caller.name} is not approved yet",
-                hint="Ask the coordinator to run `accord partner approve`.",
-            )
+        if not self.pending:
+            require_member(caller)
         if self.roles and caller.role not in self.roles:
             raise PolicyError(
                 "wrong-role", f"a {caller.role} may not; only {', '.join(sorted(self.roles))} may"
             )
         return caller
+
+
+def require_member(caller: Caller) -> None:
+    """Raise PolicyError `party-suspended` or `pending-approval` for who may not take part now."""
+    if caller.suspended is not None:
+        raise PolicyError(
+            "party-suspended",
+            f"{caller.name} is suspended: {caller.suspended}",
+            hint="Speak to the coordinator, who ends it with `accord partner readmit`.",
+        )
+    if not caller.approved:
+        raise PolicyError(
+            "pending-approval",
+            f"{caller.name} is not approved yet",
+            hint="Ask the coordinator to run `accord partner approve`.",
+        )
 
 
 async def identify(registry: Registry, token: str) -> Caller:

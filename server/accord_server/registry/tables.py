@@ -143,7 +143,7 @@ class RunRow(Base):
     epsilon: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     metrics: Mapped[dict[str, str]] = mapped_column(JSON)
     head: Mapped[str] = mapped_column(Hex)  # of the aggregator's chain
-    withdrawn: Mapped[str | None] = mapped_column(Text)  # why a withdrawal stops it
+    withdrawn: Mapped[str | None] = mapped_column(Text)  # why a withdrawal or revocation stops it
     timed_from: Mapped[datetime] = mapped_column(Moment)  # when the present attempt could begin
     created: Mapped[datetime] = mapped_column(Moment)
     updated: Mapped[datetime] = mapped_column(Moment)

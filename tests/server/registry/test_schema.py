@@ -48,7 +48,7 @@ def refused(stack: Stack, code: str, *words: str) -> None:
     for word in words:
         assert word in str(error.value)
     answer = stack.http.get("/readyz")
-    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert (answer.status_code, answer.json()["code"]) == (503, code)
 
 
 def test_revisions_keep_the_records_up_and_down(stack: Stack) -> None:

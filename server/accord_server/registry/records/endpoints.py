@@ -4,12 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from accord_common.agreement import AGREEMENT
+from accord_common.agreement import AGREEMENT, WITHDRAWAL
 from accord_common.api.schemas import RecordRequest, RecordView, Stored
 from accord_common.enrolment import REVOCATION
 from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Hash, Id, Slug, now
-from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.auth import Allow, Caller, require_member
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterSequence, Limit
 from accord_server.registry.partners.service import end_tokens, exchanges_key
@@ -25,10 +25,15 @@ router = APIRouter(tags=["records"])
 @router.post("/v1/records", summary="Append a signed record")
 async def post(
     body: RecordRequest,
-    caller: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow(pending=True))],
     registry: Annotated[Registry, Depends(registry)],
 ) -> Stored:
-    """Verify and append; the same record again gives the same place."""
+    """Verify and append; the same record again gives the same place.
+
+    A suspended party may withdraw from an agreement: nobody but its institution decides that.
+    """
+    if body.envelope.kind != WITHDRAWAL:
+        require_member(caller)
     if body.envelope.kind == AGREEMENT:
         raise VerificationError(
             "wrong-kind", "agreements collect signatures", hint="Post it to /v1/agreements."

@@ -6,7 +6,7 @@ Guarantees: a function of the record, its place and its time of arrival alone, s
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
@@ -84,9 +84,11 @@ async def _delegation(session: AsyncSession, row: RecordRow, envelope: Envelope)
 async def _revocation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
     body = Revocation.from_bytes(envelope.payload)
     await _bar_sites(session, body.party)
-    await session.execute(
-        update(PartnerRow).where(PartnerRow.id == body.party).values(delegation=row.hash)
-    )
+    who = await session.get(PartnerRow, body.party)
+    assert who is not None
+    who.delegation = row.hash
+    reason = f"{who.name} has revoked its aggregator's key"
+    await _stop_runs(session, row, RunRow.aggregator == body.party, reason)
 
 
 async def _bar_sites(session: AsyncSession, party: str) -> None:
@@ -127,9 +129,14 @@ async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope)
     party.withdrawn = True
     who = await session.get(PartnerRow, body.party)
     reason = f"{who.name if who else body.party} withdrew from the agreement: {body.reason}"
-    query = select(RunRow).where(
-        RunRow.agreement == body.agreement, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None)
-    )
+    await _stop_runs(session, row, RunRow.agreement == body.agreement, reason)
+
+
+async def _stop_runs(
+    session: AsyncSession, row: RecordRow, which: ColumnElement[bool], reason: str
+) -> None:
+    """Have open runs end: nodes leave them, and the registry closes those that nobody ends."""
+    query = select(RunRow).where(which, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None))
     for run in (await session.execute(query)).scalars():
         run.withdrawn = reason[:4000]
         run.updated = row.received

@@ -11,7 +11,7 @@ from accord_common.enrolment import (
     verify_offer,
     verify_revocation,
 )
-from accord_common.errors import ConflictError, VerificationError
+from accord_common.errors import ConflictError, PolicyError, VerificationError
 from accord_common.identity import flower_public_key
 from accord_server.registry.partners.repository import partner_row
 from accord_server.registry.records.lookup import load_agreement, load_one
@@ -22,7 +22,7 @@ _DELEGATED = frozenset({DELEGATION, REVOCATION})  # one chain: what holds is its
 
 
 async def delegation(posting: Posting) -> None:
-    """The party's identity key signed it, and it replaces the party's newest delegation."""
+    """The party's identity key signed it, it replaces the newest one, and brings no key back."""
     body = Delegation.from_bytes(posting.envelope.payload)
     posting.require_signer(body.party)
     partner = await partner_row(posting.session, body.party)
@@ -35,6 +35,26 @@ async def delegation(posting: Posting) -> None:
         )
     body.check_valid_at(posting.moment)
     await posting.require_head(body.previous, partner.delegation, _DELEGATED, None)
+    await _require_live_key(posting, body)
+
+
+async def _require_live_key(posting: Posting, body: Delegation) -> None:
+    """Refuse to bring a key back that was exchanged or revoked: PolicyError `key-revoked`."""
+    previous, renews = body.previous, True
+    while previous is not None:
+        envelope = await load_one(posting.session, previous)
+        if envelope.kind == REVOCATION:
+            renews, previous = False, Revocation.from_bytes(envelope.payload).previous
+            continue
+        given = Delegation.from_bytes(envelope.payload)
+        renews = renews and given.node_key == body.node_key
+        if given.node_key == body.node_key and not renews:
+            raise PolicyError(
+                "key-revoked",
+                f"{body.party} has exchanged or revoked key {body.node_key[:16]} before",
+                hint="Make new keys: renew --rotate-key.",
+            )
+        previous = given.previous
 
 
 async def revocation(posting: Posting) -> None:

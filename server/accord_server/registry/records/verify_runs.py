@@ -66,13 +66,14 @@ async def manifest(posting: Posting) -> None:
             f"offer {body.aggregator.offer[:16]} belongs to another manifest",
             hint="Sign the manifest again with an unused offer.",
         )
-    for site in body.roster:
-        partner = await posting.session.get(PartnerRow, site.party)
-        if partner is None or partner.delegation != site.delegation:
+    named = {site.party: site.delegation for site in body.roster}
+    for party, given in (named | {run.offer.party: run.offer.delegation}).items():
+        partner = await posting.session.get(PartnerRow, party)
+        if partner is None or partner.delegation != given:
             raise ConflictError(
                 "stale-delegation",
-                f"{site.party} has a newer delegation than the manifest names",
-                hint="Sign the manifest again with the party's present delegation.",
+                f"{party} has a newer delegation than the manifest, or its offer, names",
+                hint="Sign the manifest again with the party's present delegation or offer.",
             )
     parties = [body.aggregator.party, *(site.party for site in body.roster)]
     await require_admitted(posting.session, parties)

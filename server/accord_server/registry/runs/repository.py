@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +24,8 @@ from accord_server.registry.tables import (
     SiteRow,
     StopRow,
 )
+
+_SIGN_WITHIN = timedelta(days=30)  # an aggregator that is rebuilt for longer has lost more
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,16 @@ async def page(
 async def open_runs(session: AsyncSession, party: str, role: str, look: Look) -> list[RunView]:
     """Return the runs that are not over and wait for `party`: a data holder's own, else all.
 
-    An aggregator also sees those that the registry has ended, until it has signed a result.
+    An aggregator also sees those that the registry has ended, until it has signed a result, but not
+    for ever: one that lost its keys never will, and the run stays unsigned.
     """
     query = _of_party(party).where(RunRow.state.in_(OPEN)).order_by(RunRow.id)
     if role == "data-holder":
         query = query.join(SiteRow, SiteRow.run == RunRow.id).where(SiteRow.party == party)
-    if role != "aggregator":
-        query = query.where(~select(ClosureRow.run).where(ClosureRow.run == RunRow.id).exists())
+    out = select(ClosureRow.run).where(ClosureRow.run == RunRow.id)
+    if role == "aggregator":
+        out = out.where(ClosureRow.created < look.moment - _SIGN_WITHIN)
+    query = query.where(~out.exists())
     return await _views(session, list((await session.execute(query)).scalars()), look)
 
 
