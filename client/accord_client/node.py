@@ -157,6 +157,7 @@ class Node:
                     authorities = monotonic() + REFRESH_EVERY.total_seconds()
                 withdrawals = refresh(self.stores, self.registry, withdrawals)
                 follow(self.stores, self.registry)
+                self._shown.set()  # a head that was shown before the first was seen
                 for view in inbox.runs:
                     try:
                         self._attend(view, contact)

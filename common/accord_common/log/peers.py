@@ -60,7 +60,6 @@ class Peers:
     forked: Callable[[Fork], None]
     clock: Callable[[], float]
     _joined: set[tuple[int, str]] = field(default_factory=set)
-    _first: Head | None = None
     _pending: dict[tuple[int, str], tuple[Head, Envelope, float]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -81,30 +80,22 @@ class Peers:
             if key in self._pending:
                 return True
         head.verify(self.log)
-        ours = self._ours()
-        if ours is None:
-            self._first = head
-        elif ours.size == head.size:
+        ours = self.own()
+        if ours is not None and ours.size == head.size:
             self._compare(ours, head, envelope, [])
             return False
-        else:
-            with self._lock:
-                self._pending[key] = head, envelope, self.clock()
-            return True
         with self._lock:
-            self._joined.add(key)
-        return False
+            self._pending[key] = head, envelope, self.clock()
+        return True
 
     def settle(self, tree: TreeClient) -> None:
-        """Join every head that waits to one's own.
+        """Join every head that waits to one's own; without one, all go on waiting.
 
         Raises:
             AccordError: the registry cannot be asked now; what was not joined goes on waiting.
         """
-        while (waiting := self._next()) is not None:
+        while (waiting := self._next()) is not None and (ours := self.own()) is not None:
             head, shown = waiting
-            ours = self._ours()
-            assert ours is not None  # else nothing would wait
             first, second = sorted((ours.size, head.size))
             try:
                 proof = [] if first == second else tree.consistency(first, second)
@@ -118,9 +109,6 @@ class Peers:
         with self._lock:
             since = [at for _, _, at in self._pending.values()]
         return self.clock() - min(since) if since else 0.0
-
-    def _ours(self) -> Head | None:
-        return self.own() or self._first
 
     def _next(self) -> tuple[Head, Envelope] | None:
         with self._lock:

@@ -68,14 +68,17 @@ class Witness:
     def _join(self) -> None:
         backoff, told = Backoff(_FIRST_PAUSE_S, _MOST_PAUSE_S), Told()
         while not self._ended.is_set():
+            self._shown.wait()
+            self._shown.clear()
+            if self._ended.is_set():
+                return
             try:
                 if self._own is None:
                     self._look()
                 self._peers.settle(self._client.tree)
-                self._shown.wait()
-                self._shown.clear()
                 backoff.reset()
             except AccordError as error:
+                self._shown.set()  # what was not joined is asked for again
                 if told.news(error.code):
                     log.warning("log-not-joined", code=error.code, why=error.message)
                 self._ended.wait(backoff.pause_s())

@@ -97,9 +97,13 @@ def test_a_head_that_the_log_key_did_not_sign_is_none() -> None:
     assert bench.forks == []
 
 
-def test_who_has_seen_nothing_compares_peers_with_each_other() -> None:
+def test_who_has_seen_nothing_yet_compares_later() -> None:
     log = Log(KEY).grow(6)
     bench = Bench(None)
-    assert not bench.peers.show(shown(log.head))
-    assert not bench.peers.show(shown(log.forked(2, 4).head))
+    for head in (log.head, log.forked(2, 4).head):
+        assert bench.peers.show(shown(head))
+    bench.peers.settle(log)  # type: ignore[arg-type] # as above
+    assert bench.forks == [] and log.asked == []
+    bench.own = log.grow(1).head
+    bench.peers.settle(log)  # type: ignore[arg-type] # as above
     assert len(bench.forks) == 1

@@ -48,7 +48,6 @@ def test_a_fork_ends_the_run_with_its_evidence(
     witness: tuple[Witness, Control], log: Log, tmp_path: Path, count: int
 ) -> None:
     watching, control = witness
-    until(lambda: watching._own)
     watching.show(shown(log.forked(2, count).head))
     until(lambda: control.ending)
     assert control.ending is not None
@@ -62,7 +61,8 @@ def test_heads_of_one_log_end_nothing_also_after_an_outage(
     witness: tuple[Witness, Control], log: Log
 ) -> None:
     watching, control = witness
-    until(lambda: watching._own)
+    watching.show(shown(log.head))
+    until(lambda: watching._peers.waiting_s() == 0)
     log.silent = TransportError("registry-unreachable", "no route")
     older, newer = log.forked(4, 0).head, Log(log.key, list(log.entries)).grow(2).head
     for head in (older, newer):
