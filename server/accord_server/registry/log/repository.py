@@ -5,9 +5,10 @@ writes is in the same transaction as the record, and writers take turns (`db`), 
 records agree through any number of processes.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.envelope import Envelope
@@ -91,10 +92,17 @@ async def kept(session: AsyncSession, wanted: Sequence[Node]) -> dict[Node, byte
         leaf = select(RecordRow.sequence, RecordRow.leaf)
         rows = await session.execute(leaf.where(RecordRow.sequence.in_(places)))
         found |= {(0, sequence - 1): _bytes(value) for sequence, value in rows.all()}
-    if above := [node for node in wanted if node[0]]:
-        each = tuple_(LogNodeRow.level, LogNodeRow.number)
+    above: dict[int, list[int]] = defaultdict(list)
+    for level, number in wanted:
+        if level:
+            above[level].append(number)
+    if above:  # level by level: SQLite seeks no index for pairs
+        each = [
+            and_(LogNodeRow.level == level, LogNodeRow.number.in_(numbers))
+            for level, numbers in above.items()
+        ]
         nodes = select(LogNodeRow.level, LogNodeRow.number, LogNodeRow.hash)
-        subtrees = await session.execute(nodes.where(each.in_(above)))
+        subtrees = await session.execute(nodes.where(or_(*each)))
         found |= {(level, number): _bytes(value) for level, number, value in subtrees.all()}
     return found
 
