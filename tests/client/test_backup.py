@@ -34,7 +34,7 @@ SECRET = "of the backup alone"
 
 
 @pytest.fixture
-def scene(tmp_path: Path, cheap_passphrases: None) -> Scene:
+def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
