@@ -23,6 +23,7 @@ from accord_common.enrolment import (
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import Record
 from accord_common.identity import SigningKey
+from accord_common.log.checkpoint import CHECKPOINT, Checkpoint
 from accord_common.manifest import MANIFEST, RunManifest, context
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
@@ -71,6 +72,7 @@ CHANNELS: dict[str, Any] = json.loads((VECTORS / "channels.json").read_text())
 GRAPH: dict[str, Any] = json.loads((VECTORS / "graph.json").read_text())
 SHAMIR: list[dict[str, Any]] = json.loads((VECTORS / "shamir.json").read_text())
 KINDS: dict[str, type[Record]] = {
+    CHECKPOINT: Checkpoint,
     ENROLMENT: Enrolment,
     DELEGATION: Delegation,
     REVOCATION: Revocation,
