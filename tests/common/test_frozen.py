@@ -118,6 +118,8 @@ def test_a_record_has_the_frozen_bytes_hash_and_signatures(kind: str) -> None:
 def test_no_field_of_a_record_may_be_left_out_or_added(kind: str) -> None:
     body = json.loads(RECORDS[kind]["payload"])
     for field in body:
+        if field == "log" and kind != CHECKPOINT:
+            continue  # a head, which records of before there were heads lack (SPEC.md, Head)
         with pytest.raises(Exception, match="bad-record"):
             KINDS[kind].from_json({name: body[name] for name in body if name != field})
     with pytest.raises(Exception, match="bad-record"):
