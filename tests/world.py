@@ -10,6 +10,8 @@ from typing import Any
 
 from accord_common.agreement import (
     AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
     WITHDRAWAL,
     AggregationTerms,
     Agreement,
@@ -19,7 +21,9 @@ from accord_common.agreement import (
     PermittedTask,
     PrivacyTerms,
     Release,
+    Resumption,
     Role,
+    Suspension,
     Withdrawal,
 )
 from accord_common.canonical import sha256_hex
@@ -194,6 +198,24 @@ class World:
             agreement=self.agreement_hash, party=actor.id, reason=reason, created=_now()
         )
         return sign(WITHDRAWAL, body, actor.identity)
+
+    def suspension(
+        self, actor: Actor, reason: str = "an audit", previous: str | None = None
+    ) -> Envelope:
+        body = Suspension(
+            agreement=self.agreement_hash,
+            party=actor.id,
+            previous=previous,
+            reason=reason,
+            created=_now(),
+        )
+        return sign(SUSPENSION, body, actor.identity)
+
+    def resumption(self, actor: Actor, suspension: str) -> Envelope:
+        body = Resumption(
+            agreement=self.agreement_hash, party=actor.id, suspension=suspension, created=_now()
+        )
+        return sign(RESUMPTION, body, actor.identity)
 
     def run_keys(self, address: str = "127.0.0.1:9092") -> RunKeys:
         """A fresh offer of the aggregator."""

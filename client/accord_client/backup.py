@@ -53,7 +53,10 @@ _FILES = (
     # Where there are any. Without the settings a restored node would keep to no hours or limits.
     *("ca.pem", "token", "revocation.json", "settings.toml", "network.json"),
 )
-_FOLDERS = ("delegations/*.json", "agreements/*.json", "withdrawals/*.json", "datasets/*.json")
+_FOLDERS = tuple(
+    f"{name}/*.json"
+    for name in ("delegations", "agreements", "withdrawals", "suspensions", "leaving", "datasets")
+)
 _OPT_OUTS = "datasets/*.opt-outs"
 
 Place = Annotated[str, StringConstraints(pattern=r"^([a-z]+/)?[a-z0-9][a-z0-9.-]{0,99}$")]

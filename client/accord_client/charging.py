@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from accord_client.consent import spend_for
-from accord_client.deciding import caps_of, own_agreement
+from accord_client.deciding import caps_of
 from accord_client.stores import Stores
 from accord_client.witness import RunWitness
 from accord_common.agreement import verify_agreement
@@ -71,7 +71,7 @@ class Charging:
         self.stores.state.report(self.manifest.id, spend.round, spend.attempt, envelope)
 
     def _cost(self, round_: int, attempt: int) -> tuple[Spend, list[Cap]]:
-        agreement, _ = own_agreement(self.stores, self.manifest.agreement)
+        agreement = self.stores.agreements.signed().get(self.manifest.agreement)
         assert agreement is not None  # `Standing.check` saw it in this very message
         spend = spend_for(
             verify_agreement(agreement),

@@ -15,7 +15,6 @@ import structlog
 from numpy.typing import NDArray
 
 from accord_client.capacity import Capacity, rows_bytes
-from accord_client.deciding import own_agreement
 from accord_client.devices import find_device
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
@@ -124,7 +123,7 @@ class Contribution:
     def _rounds_at_random(self) -> bool:
         """Whether this site's noise, none included, is too small for rounding to nearest."""
         if self._stochastic is None:
-            agreement, _ = own_agreement(self.stores, self.manifest.agreement)
+            agreement = self.stores.agreements.signed().get(self.manifest.agreement)
             assert agreement is not None  # `Standing.check` saw it in this very message
             noise = site_noise(verify_agreement(agreement), self.manifest, self.site)
             self._stochastic = not rounds_to_nearest(noise, self.manifest.secagg.scale)

@@ -15,7 +15,7 @@ from datetime import datetime
 
 import structlog
 
-from accord_client import consent
+from accord_client import consent, halts
 from accord_client.consent import DatasetFacts, Facts, InstalledTask, Verdict
 from accord_client.datasets import LocalDataset
 from accord_client.reconciling import check_not_behind
@@ -87,7 +87,7 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
     known = stores.state.run(manifest.id)
     datasets = {dataset.id: dataset for dataset in stores.datasets.all()}
     dataset = datasets.get(site.dataset)
-    agreement, in_force = own_agreement(stores, manifest.agreement)
+    agreement, in_force = own_agreement(stores, manifest.agreement, now)
     layout, base = _layouts(manifest, dataset)
     facts = Facts(
         party=stores.party,
@@ -110,18 +110,20 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
 
 
 def own_agreement(
-    stores: Stores, agreement_hash: str
+    stores: Stores, agreement_hash: str, now: datetime
 ) -> tuple[Envelope | None, AccordError | None]:
     """The own copy of an agreement, and why it is no longer in force, if so."""
-    if stores.agreements.withdrawn(agreement_hash):
+    if halts.withdrawn(stores.agreements, agreement_hash):
         ended: AccordError | None = PolicyError(
             "agreement-withdrawn", "a party has withdrawn from the agreement"
         )
-    elif (successor := stores.agreements.successor(agreement_hash)) is not None:
+    elif (successor := stores.agreements.successor(agreement_hash, now)) is not None:
         ended = PolicyError(
             "agreement-superseded",
             f"this institution has signed version {successor[:16]} in its place",
         )
+    elif halts.suspensions(stores.agreements, agreement_hash):
+        ended = PolicyError("agreement-suspended", "a party has suspended the agreement for now")
     else:
         ended = None
     return stores.agreements.signed().get(agreement_hash), ended

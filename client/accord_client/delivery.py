@@ -1,5 +1,7 @@
 """From the queue to the registry: consents and receipts, in the order they were made.
 
+What the institution says about agreements goes first (`halts`).
+
 Guarantees: each record has its outbox line before it is sent, and leaves the queue only when the
 registry has it or has refused it for good; records are idempotent by hash, so sending one again
 after a crash changes nothing. What a registry lacks that was restored from a backup it gets again,
@@ -14,6 +16,7 @@ otherwise was given by another copy of this node, which then has the run to itse
 
 import structlog
 
+from accord_client.halts import post_waiting, waiting
 from accord_client.outbox import Kind, Place
 from accord_client.reconciling import behind, compare_run, freeze, head_of, leave_to_other
 from accord_client.sending import Queued
@@ -35,7 +38,7 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
         TransportError: the registry cannot be reached; what is left stays queued.
         AuthError: the registry does not know this node's token; likewise.
     """
-    taken, position = 0, 0
+    taken, position = post_waiting(stores.agreements, stores.outbox, registry), 0
     forked: set[str] = set()  # runs whose receipts wait
     recalled: set[str] = set()
     while (item := stores.state.next_queued(position)) is not None:
@@ -84,6 +87,11 @@ def deliver(stores: Stores, registry: RegistryClient) -> int:
         stores.state.posted(item, taken=held)
         taken += held
     return taken
+
+
+def waits(stores: Stores) -> bool:
+    """Whether the registry has yet to get something."""
+    return bool(stores.state.queued() or waiting(stores.agreements))
 
 
 def recall(stores: Stores, registry: RegistryClient, view: RunView) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from accord_client import outbox
 from accord_client.contact import endpoint_of
+from accord_client.deciding import own_agreement
 from accord_client.lock import running_pid
 from accord_client.reconciling import behind
 from accord_client.state import SERVED_STATES
@@ -105,6 +106,6 @@ def _agreements(stores: Stores) -> str:
     ready = 0
     for hash_, envelope in signed.items():
         complete = envelope.signers == Agreement.from_bytes(envelope.payload).keys
-        over = stores.agreements.withdrawn(hash_) or stores.agreements.successor(hash_)
+        over = own_agreement(stores, hash_, now())[1] is not None
         ready += complete and not over
     return f"{len(signed)} signed here, {ready} of them complete and in force"

@@ -26,7 +26,7 @@ from accord_client.contact import (
     RegistryContact,
     endpoint_of,
 )
-from accord_client.delivery import deliver, recall
+from accord_client.delivery import deliver, recall, waits
 from accord_client.limits import Limits
 from accord_client.link import FleetLink
 from accord_client.reconciling import compare, compare_run
@@ -56,7 +56,7 @@ log = structlog.get_logger(__name__)
 
 _NO_LIMITS = Limits()
 _INBOX_WAIT_S = 30.0  # the longest poll the registry holds
-_WITHDRAWALS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
+_HALTS_ANEW_S = 3600.0  # so long at most does one false sequence number hide them
 _FORGOTTEN = "run-forgotten"
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.2, 15.0
 _LOOP_ENDS_WITHIN_S = 0.2  # what a loop does is durable at every step; a long poll is not awaited
@@ -139,7 +139,7 @@ class Node:
 
     def _watch(self, contact: RegistryContact) -> None:
         cursor, wait_s, pause = 0, 0.0, self._pause()
-        withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+        seen, anew = dict[str, int](), monotonic() + _HALTS_ANEW_S
         authorities, same_protocol = monotonic(), False
         while not self._stop.is_set():
             try:
@@ -151,11 +151,11 @@ class Node:
                 self._resumed.wait()
                 self._heard(contact)
                 if monotonic() >= anew:
-                    withdrawals, anew = 0, monotonic() + _WITHDRAWALS_ANEW_S
+                    seen, anew = {}, monotonic() + _HALTS_ANEW_S
                 if monotonic() >= authorities:
                     self._follow_authorities()
                     authorities = monotonic() + REFRESH_EVERY.total_seconds()
-                withdrawals = refresh(self.stores, self.registry, withdrawals)
+                seen = refresh(self.stores, self.registry, seen)
                 follow(self.stores, self.registry)
                 self._shown.set()  # a head that was shown before the first was seen
                 for view in inbox.runs:
@@ -167,12 +167,12 @@ class Node:
                         log.exception("run-trouble", run=view.id)
                 self._expiry.look(self._terms, now())
                 self._follow_absent({view.id for view in inbox.runs})
-                if self.stores.state.queued():
+                if waits(self.stores):
                     self._queued.set()
                 cursor, wait_s = inbox.cursor, _INBOX_WAIT_S
                 pause.reset()
             except Exception as error:  # the watcher outlives whatever one run or answer does
-                withdrawals = 0  # a registry that was restored counts from lower on
+                seen = {}  # a registry that was restored counts from lower on
                 same_protocol = False
                 self._asked.set()
                 pause.after("registry-trouble", error, loop="watcher")

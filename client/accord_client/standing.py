@@ -58,7 +58,7 @@ class Standing:
         check_not_behind(self.stores)
         self.witness.check()
         now = self.clock()
-        agreement, ended = own_agreement(self.stores, self.manifest.agreement)
+        agreement, ended = own_agreement(self.stores, self.manifest.agreement, now)
         if agreement is None:
             raise PolicyError("agreement-not-signed", "the node's copy of the agreement is gone")
         if ended is not None:

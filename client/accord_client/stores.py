@@ -1,6 +1,7 @@
 """Everything that one node keeps, opened together: keys, agreements, tables, ledger, state, outbox.
 
-    datasets/ agreements/ withdrawals/   what the steward registered and signed
+    datasets/ agreements/                what the steward registered and signed
+    withdrawals/ suspensions/ leaving/   what ended or halted agreements (`halts`)
     ledger.db node.db outbox.jsonl       what was spent, decided and sent
     rounds.db                            what the present round must not forget, sealed
     heads.db evidence/                   what was seen of the registry's log, and of forks of it

@@ -18,7 +18,7 @@ import pytest
 import structlog
 import torch
 
-from accord_client import outbox
+from accord_client import halts, outbox
 from accord_client.agreements import Agreements
 from accord_client.devices import DeviceChoice
 from accord_client.limits import Limits
@@ -342,9 +342,9 @@ def test_a_withdrawal_ends_the_run_here(bench: Bench) -> None:
     other = bench.three.actor(bench.three.parties[0])
     genuine = world.withdrawal(other)
     record = Withdrawal.from_bytes(genuine.payload)
-    assert own.withdraw(sign(WITHDRAWAL, record, world.coordinator.identity)) is None
+    assert halts.keep(own, sign(WITHDRAWAL, record, world.coordinator.identity)) is None
     bench.serve(0, 1)
-    assert own.withdraw(genuine) == world.agreement_hash
+    assert halts.keep(own, genuine) == world.agreement_hash
     assert bench.refusal(1, 0).code == "agreement-withdrawn"
     assert bench.charged() == [(0, 0), (0, 1)]
 

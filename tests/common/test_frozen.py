@@ -9,7 +9,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    WITHDRAWAL,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.enrolment import (
     DELEGATION,
     ENROLMENT,
@@ -78,6 +87,8 @@ KINDS: dict[str, type[Record]] = {
     REVOCATION: Revocation,
     AGREEMENT: Agreement,
     WITHDRAWAL: Withdrawal,
+    SUSPENSION: Suspension,
+    RESUMPTION: Resumption,
     MANIFEST: RunManifest,
     OFFER: Offer,
     CONSENT: Consent,

@@ -355,7 +355,7 @@ FRAME = frozenset({"node", "run_id", "object_id", "session_id", "clientapp_runti
 
 QUERIES: dict[str, Check] = {
     "limit": lambda v, k: v == "500",
-    "kind": lambda v, k: v in ("withdrawal", "node-receipt"),
+    "kind": lambda v, k: v in ("withdrawal", "suspension", "resumption", "node-receipt"),
     "wait": lambda v, k: v in ("0.0", "30.0"),
     "after": lambda v, k: v == "0" or _said(v, k),
     "first": lambda v, k: int(v) in k.named["checkpoint.size"],

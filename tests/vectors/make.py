@@ -62,6 +62,19 @@ BODIES: dict[str, Any] = {
         "reason": "the study ended",
         "created": TIME,
     },
+    "suspension": {
+        "agreement": HASH,
+        "party": IDS[0],
+        "previous": None,
+        "reason": "an audit",
+        "created": TIME,
+    },
+    "resumption": {
+        "agreement": HASH,
+        "party": IDS[0],
+        "suspension": "ac" * 32,
+        "created": TIME,
+    },
     "aggregator-offer": {
         "party": IDS[1],
         "delegation": HASH,

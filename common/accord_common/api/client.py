@@ -14,6 +14,7 @@ import httpx
 from pydantic import BaseModel
 
 from accord_common.agreement import Role
+from accord_common.api import agreement_schemas as a
 from accord_common.api import membership as m
 from accord_common.api import schemas as s
 from accord_common.api.decoding import decode, decode_list
@@ -22,6 +23,7 @@ from accord_common.api.tree import TreeClient
 from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
+from accord_common.manifest import RunManifest
 from accord_common.network.settings import Network, NetworkFile
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -179,6 +181,16 @@ class RegistryClient:
         view = self._get(s.AgreementView, f"/v1/agreements/{agreement_hash}")
         _same(agreement_hash, view.hash)
         return view
+
+    def check_run(self, agreement_hash: str, manifest: RunManifest) -> a.CheckView:
+        """Whether a run would be allowed under an agreement, with every reason why not.
+
+        Args:
+            agreement_hash: one of the caller's agreements, in any state.
+            manifest: the run; delegations, offer and hashes of weights may be zeros.
+        """
+        path = f"/v1/agreements/{agreement_hash}/check"
+        return self._post(a.CheckView, path, a.CheckRequest(manifest=manifest), again=True)
 
     # Records, offers, blobs
 

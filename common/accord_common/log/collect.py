@@ -8,7 +8,16 @@ the collection began. Nothing is verified here: that is for whoever reads it (`a
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    WITHDRAWAL,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RecordView
 from accord_common.enrolment import (
@@ -27,6 +36,12 @@ from accord_common.log.bundle import About, Entry, Joint, Writer
 from accord_common.log.checkpoint import Checkpoint, Proof, verify_checkpoint
 from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.receipts import CONSENT, NODE_RECEIPT, Consent, NodeReceipt
+
+_OF_AGREEMENTS: dict[str, type[Withdrawal | Suspension | Resumption]] = {
+    WITHDRAWAL: Withdrawal,
+    SUSPENSION: Suspension,
+    RESUMPTION: Resumption,
+}
 
 
 def collect_all(registry: RegistryClient, path: Path) -> int:
@@ -60,9 +75,10 @@ def collect_agreement(registry: RegistryClient, agreement: str, path: Path) -> i
     """Write an agreement, by hash, its runs, and all that they rest on; likewise."""
     gathered = _Gathered(registry)
     gathered.add(agreement)
-    for view in _listed(registry, gathered.size, kind=WITHDRAWAL):
-        if Withdrawal.from_bytes(view.envelope.payload).agreement == agreement:
-            gathered.add(view.hash)
+    for kind, record in _OF_AGREEMENTS.items():
+        for view in _listed(registry, gathered.size, kind=kind):
+            if record.from_bytes(view.envelope.payload).agreement == agreement:
+                gathered.add(view.hash)
     for view in _listed(registry, gathered.size, kind=MANIFEST):
         body = RunManifest.from_bytes(view.envelope.payload)
         if body.agreement == agreement:
@@ -148,6 +164,12 @@ class _Gathered:
                 return [Revocation.from_bytes(envelope.payload).previous]
             case _ if envelope.kind == WITHDRAWAL:
                 return [Withdrawal.from_bytes(envelope.payload).agreement]
+            case _ if envelope.kind == SUSPENSION:
+                halt = Suspension.from_bytes(envelope.payload)
+                return [halt.agreement] + ([] if halt.previous is None else [halt.previous])
+            case _ if envelope.kind == RESUMPTION:
+                end = Resumption.from_bytes(envelope.payload)
+                return [end.agreement, end.suspension]
             case _ if envelope.kind == AGREEMENT:
                 agreement = Agreement.from_bytes(envelope.payload)
                 earlier = [] if agreement.previous is None else [agreement.previous]

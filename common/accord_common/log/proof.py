@@ -7,7 +7,13 @@ kind takes what it names, which a bundle has.
 
 from typing import Literal
 
-from accord_common.agreement import Agreement, Withdrawal, verify_agreement
+from accord_common.agreement import (
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+    verify_agreement,
+)
 from accord_common.api.client import RegistryClient
 from accord_common.api.wire import WireEnvelope
 from accord_common.errors import VerificationError
@@ -32,6 +38,11 @@ _OF_RUNS: dict[str, type[Consent | NodeReceipt | AggregatorReceipt | RunResult |
     "aggregator-receipt": AggregatorReceipt,
     "result": RunResult,
     "evaluation": Evaluation,
+}
+_OF_AGREEMENTS: dict[str, type[Withdrawal | Suspension | Resumption]] = {
+    "withdrawal": Withdrawal,
+    "suspension": Suspension,
+    "resumption": Resumption,
 }
 
 
@@ -76,8 +87,8 @@ def prove(registry: RegistryClient, record_hash: str) -> RecordProof:
         body = registry.record(kind.from_bytes(record.payload).manifest)
     if body.kind == "manifest":
         name = RunManifest.from_bytes(body.payload).agreement
-    elif body.kind == "withdrawal":
-        name = Withdrawal.from_bytes(body.payload).agreement
+    elif (halt := _OF_AGREEMENTS.get(body.kind)) is not None:
+        name = halt.from_bytes(body.payload).agreement
     under = body if body.kind == "agreement" else None
     if name != record_hash:
         under = registry.record(name)

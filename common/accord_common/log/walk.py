@@ -13,7 +13,16 @@ for the caller to know (`audit`).
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from accord_common.agreement import AGREEMENT, Agreement, Withdrawal, verify_agreement
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+    verify_agreement,
+)
 from accord_common.chain import VerifiedRun, fetch_run, verify_consent
 from accord_common.enrolment import (
     DELEGATION,
@@ -42,7 +51,9 @@ from accord_common.receipts import (
 )
 
 _MOST_RUNS = 32  # verified ones at hand; a manifest of 50 sites holds about 100 KiB
-_NAMED = frozenset({AGREEMENT, DELEGATION, REVOCATION, OFFER, MANIFEST, RESULT})
+_NAMED = frozenset(
+    {SUSPENSION, RESUMPTION, AGREEMENT, DELEGATION, REVOCATION, OFFER, MANIFEST, RESULT}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +123,8 @@ class Walk:
                 left = Agreement.from_bytes(self._lookup(withdrawal.agreement).payload)
                 envelope.verify([left.party(withdrawal.party).identity_key])
                 self._follow(envelope, None, "left", withdrawal.agreement, withdrawal.party)
+            case "suspension" | "resumption":
+                self._of_halt(envelope)
             case "manifest":
                 run = self.run(envelope.hash)
                 self._follow(envelope, None, "id", run.manifest.id)
@@ -129,6 +142,20 @@ class Walk:
                 self._runs.popitem(last=False)
             self._runs[manifest_hash] = fetch_run(self._lookup, manifest_hash)
         return self._runs[manifest_hash]
+
+    def _of_halt(self, envelope: Envelope) -> None:
+        body: Suspension | Resumption
+        if envelope.kind == SUSPENSION:
+            body = Suspension.from_bytes(envelope.payload)
+            named, before = body.previous, RESUMPTION
+        else:
+            body = Resumption.from_bytes(envelope.payload)
+            named, before = body.suspension, SUSPENSION
+        agreement = Agreement.from_bytes(self._lookup(body.agreement, AGREEMENT).payload)
+        envelope.verify([agreement.party(body.party).identity_key])
+        if named is not None:
+            self._lookup(named, before)
+        self._follow(envelope, named, SUSPENSION, body.agreement, body.party)
 
     def _of_run(self, envelope: Envelope, place: str) -> str:
         match envelope.kind:

@@ -369,7 +369,10 @@ class Engine:
         log.warning("attempt-aborted", round=attempt.round, attempt=attempt.attempt, why=why)
 
     def _describe(self, lost: dict[str, str]) -> str:
-        return "; ".join(f"{self._members.name(party)}: {why}" for party, why in lost.items())
+        refused = self._members.refused  # who was shut out is lost for that, not for silence
+        return "; ".join(
+            f"{self._members.name(party)}: {refused.get(party, why)}" for party, why in lost.items()
+        )
 
     def _finish(self, result: Envelope) -> None:
         """Tell every node, and wait for those that are free to listen, at most `FINISH_S`."""

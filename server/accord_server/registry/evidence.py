@@ -39,7 +39,9 @@ COLUMNS: dict[str, dict[str, Standing]] = {
         *("hash", "id", "version", "valid_from", "valid_until"),
         *("superseded_by", "superseded_from", "withdrawal"),
     ),
-    "agreement_parties": _evidence("agreement", "party", "withdrawn"),
+    "agreement_parties": _evidence(
+        "agreement", "party", "withdrawn", "suspended", "suspension_head"
+    ),
     "offers": _evidence("hash", "sequence", "party", "manifest"),
     "runs": _evidence(
         *("id", "manifest", "agreement", "aggregator", "title", "state", "cause", "code"),

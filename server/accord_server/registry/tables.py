@@ -104,12 +104,17 @@ class AgreementRow(Base):
 
 
 class AgreementPartyRow(Base):
-    """Who is a party of a fully signed agreement, and whether it withdrew."""
+    """Who is a party of a fully signed agreement, and whether it withdrew, or suspends it.
+
+    `suspension_head` is the newest of its suspensions and resumptions.
+    """
 
     __tablename__ = "agreement_parties"
     agreement: Mapped[str] = mapped_column(ForeignKey("agreements.hash"), primary_key=True)
     party: Mapped[str] = mapped_column(Uuid, primary_key=True, index=True)
     withdrawn: Mapped[bool]
+    suspended: Mapped[bool]
+    suspension_head: Mapped[str | None] = mapped_column(Hex)
 
 
 class OfferRow(Base):
@@ -143,7 +148,7 @@ class RunRow(Base):
     epsilon: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     metrics: Mapped[dict[str, str]] = mapped_column(JSON)
     head: Mapped[str] = mapped_column(Hex)  # of the aggregator's chain
-    withdrawn: Mapped[str | None] = mapped_column(Text)  # why a withdrawal or revocation stops it
+    withdrawn: Mapped[str | None] = mapped_column(Text)  # why one of its parties stops it
     timed_from: Mapped[datetime] = mapped_column(Moment)  # when the present attempt could begin
     created: Mapped[datetime] = mapped_column(Moment)
     updated: Mapped[datetime] = mapped_column(Moment)

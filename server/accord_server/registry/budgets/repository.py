@@ -1,6 +1,7 @@
 """Spends summed in the database, one group a dataset and run."""
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sqlalchemy import func, select
@@ -71,3 +72,22 @@ async def groups(
         group.steps[noise, rate] += int(steps)
         group.adjacencies.add(adjacency)
     return list(found.values())[after:]
+
+
+async def tallies(session: AsyncSession, populations: Collection[str]) -> dict[str, Tally]:
+    """Return what all runs released of some populations, summed by mechanism."""
+    columns = (
+        SpendRow.population,
+        SpendRow.adjacency,
+        SpendRow.noise_multiplier,
+        SpendRow.sampling_rate,
+    )
+    query = select(*columns, func.count(), func.sum(SpendRow.steps)).group_by(*columns)
+    query = query.where(SpendRow.population.in_(populations))
+    found: dict[str, Tally] = {}
+    for population, adjacency, noise, rate, count, steps in (await session.execute(query)).all():
+        private = noise != NO_NOISE
+        summed = {(noise, rate): int(steps)} if private else {}
+        tally = Tally.build(summed, [adjacency] if private else [], 0 if private else count)
+        found[population] = found[population] + tally if population in found else tally
+    return found

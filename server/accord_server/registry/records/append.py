@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL
+from accord_common.agreement import AGREEMENT, RESUMPTION, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import Stored
 from accord_common.enrolment import DELEGATION, OFFER, REVOCATION
 from accord_common.envelope import Envelope
@@ -39,6 +39,8 @@ _CHECKS: dict[str, Callable[[Posting], Awaitable[None]]] = {
     DELEGATION: verify_parties.delegation,
     REVOCATION: verify_parties.revocation,
     WITHDRAWAL: verify_parties.withdrawal,
+    SUSPENSION: verify_parties.suspension,
+    RESUMPTION: verify_parties.resumption,
     OFFER: verify_parties.offer,
     AGREEMENT: verify_parties.agreement,
     MANIFEST: verify_runs.manifest,

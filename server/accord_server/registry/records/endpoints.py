@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL
+from accord_common.agreement import AGREEMENT, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import RecordRequest, RecordView, Stored
 from accord_common.enrolment import REVOCATION
 from accord_common.errors import NotFoundError, VerificationError
@@ -30,9 +30,10 @@ async def post(
 ) -> Stored:
     """Verify and append; the same record again gives the same place.
 
-    A suspended party may withdraw from an agreement: nobody but its institution decides that.
+    A suspended party may withdraw from an agreement, or suspend it: nobody but its institution
+    decides that.
     """
-    if body.envelope.kind != WITHDRAWAL:
+    if body.envelope.kind not in (WITHDRAWAL, SUSPENSION):
         require_member(caller)
     if body.envelope.kind == AGREEMENT:
         raise VerificationError(

@@ -9,7 +9,16 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    WITHDRAWAL,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.enrolment import (
     DELEGATION,
     ENROLMENT,
@@ -109,7 +118,7 @@ async def _agreement(session: AsyncSession, row: RecordRow, envelope: Envelope) 
     )
     await session.flush()
     session.add_all(
-        AgreementPartyRow(agreement=row.hash, party=party.id, withdrawn=False)
+        AgreementPartyRow(agreement=row.hash, party=party.id, withdrawn=False, suspended=False)
         for party in body.parties
     )
     if body.previous is not None:
@@ -127,9 +136,33 @@ async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope)
     assert agreement is not None and party is not None
     agreement.withdrawal = agreement.withdrawal or row.hash
     party.withdrawn = True
+    await _halt_runs(session, row, body, "withdrew from the agreement")
+
+
+async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Suspension.from_bytes(envelope.payload)
+    party = await session.get(AgreementPartyRow, (body.agreement, body.party))
+    assert party is not None
+    party.suspended, party.suspension_head = True, row.hash
+    await _halt_runs(session, row, body, "suspended the agreement")
+
+
+async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Resumption.from_bytes(envelope.payload)
+    party = await session.get(AgreementPartyRow, (body.agreement, body.party))
+    assert party is not None
+    party.suspended, party.suspension_head = False, row.hash
+
+
+async def _halt_runs(
+    session: AsyncSession, row: RecordRow, body: Withdrawal | Suspension, did: str
+) -> None:
+    """Mark the runs that are open now; it stays when a suspension is taken back."""
     who = await session.get(PartnerRow, body.party)
-    reason = f"{who.name if who else body.party} withdrew from the agreement: {body.reason}"
-    await _stop_runs(session, row, RunRow.agreement == body.agreement, reason)
+    name = who.name if who else body.party
+    await _stop_runs(
+        session, row, RunRow.agreement == body.agreement, f"{name} {did}: {body.reason}"
+    )
 
 
 async def _stop_runs(
@@ -305,6 +338,8 @@ _BY_KIND: dict[str, _Project] = {
     REVOCATION: _revocation,
     AGREEMENT: _agreement,
     WITHDRAWAL: _withdrawal,
+    SUSPENSION: _suspension,
+    RESUMPTION: _resumption,
     OFFER: _offer,
     MANIFEST: _manifest,
     CONSENT: _consent,

@@ -31,6 +31,7 @@ from accord_server.registry.records.lookup import load_one, run_row, verify_run
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.runs.bars import require_admitted, require_key
 from accord_server.registry.tables import (
+    AgreementRow,
     ClosureRow,
     LeaseRow,
     OfferRow,
@@ -107,7 +108,9 @@ async def consent(posting: Posting) -> None:
         state = row.state if closure is None else closure.state
         raise ConflictError("run-not-waiting", f"run {row.id} is {state}")
     if body.decision == "accept" and row.withdrawn is not None:
-        raise PolicyError("agreement-withdrawn", row.withdrawn)
+        agreement = await posting.session.get(AgreementRow, row.agreement)
+        withdrawn = agreement is not None and agreement.withdrawal is not None
+        raise PolicyError("agreement-withdrawn" if withdrawn else "run-stopping", row.withdrawn)
 
 
 async def node_receipt(posting: Posting) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from accord_common.api.schemas import EventView, RoundView, RunState, RunView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
+from accord_server.registry.agreements.status import ended
 from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.bars import aggregator_bars, bars
 from accord_server.registry.runs.facts import closures, gather
@@ -168,6 +169,11 @@ async def _views(session: AsyncSession, rows: Sequence[RunRow], look: Look) -> l
     for row in rows:
         if row.state in OPEN and row.aggregator in out:
             stops.setdefault(row.id, out[row.aggregator][1])
+    under = {row.agreement for row in rows if row.state in OPEN}
+    over = await ended(session, under, look.moment)
+    for row in rows:
+        if row.state in OPEN and row.agreement in over:
+            stops.setdefault(row.id, over[row.agreement].why)
     closed = await closures(session, ids)
     facts = await gather(session, rows, look.moment)
     before = await _continued(session, rows)
