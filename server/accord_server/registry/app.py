@@ -24,6 +24,7 @@ from accord_server.registry.changes import Changes
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.datasets.endpoints import router as datasets
 from accord_server.registry.limits import Limits
+from accord_server.registry.log.endpoints import router as log
 from accord_server.registry.offers.endpoints import router as offers
 from accord_server.registry.partners.endpoints import router as partners
 from accord_server.registry.records.endpoints import router as records
@@ -71,6 +72,7 @@ ROUTERS = (
     datasets,
     agreements,
     records,
+    log,
     offers,
     blobs,
     runs,
