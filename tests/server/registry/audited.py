@@ -7,7 +7,7 @@ from accord_common.costs import spent
 from accord_common.envelope import Envelope
 from accord_common.log.audit import Verdict, audit
 from accord_common.log.checkpoint import Head
-from tests.server.registry.stack import Stack, complete
+from tests.server.registry.stack import Stack, complete, run_id
 
 
 def finish(stack: Stack, head: Head | None = None) -> Envelope:
@@ -19,6 +19,16 @@ def finish(stack: Stack, head: Head | None = None) -> Envelope:
     epsilon = [row.model_dump() for row in spent(run, {a.id: 3 for a in stack.world.hospitals})]
     complete(stack, keys, manifest, head, epsilon=epsilon)
     return manifest
+
+
+def owe(stack: Stack) -> None:
+    """A run whose first round every node was in and none has posted a receipt of."""
+    keys = stack.offer()
+    manifest = stack.start(keys)
+    stack.accept(manifest)
+    aggregator = stack.client(stack.world.aggregator)
+    aggregator.lease(run_id(stack, manifest), "aggregator-1", 60)
+    aggregator.post(stack.world.aggregator_receipt(keys, manifest, manifest.hash, 0))
 
 
 def verdict_of(path: Path, *trust: str, kept: tuple[Envelope, ...] = ()) -> Verdict:

@@ -21,7 +21,7 @@ from accord_server.registry.records.verify_log import verify_log
 from accord_server.registry.setup import initialise
 from accord_server.registry.tables import Base
 from tests.postgres import Postgres
-from tests.server.registry.audited import finish
+from tests.server.registry.audited import finish, owe
 from tests.server.registry.stack import opened, settings_in
 from tests.world import make_world
 
@@ -101,7 +101,7 @@ class _Undo(Exception):
 def bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Path
 ) -> Iterator[Bench]:
-    """A registry with a run, a withdrawal and a checkpoint of all of it; without its triggers."""
+    """A registry with two runs, a withdrawal and a checkpoint of all of it; without its triggers."""
     if request.param == "sqlite":
         yield from _bench(tmp_path_factory.mktemp("evidence"), certificates, "")
         return
@@ -120,6 +120,7 @@ def _bench(folder: Path, certificates: Path, url: str) -> Iterator[Bench]:
         stack.sign_agreement()
         coordinator = stack.client(world.coordinator)
         finish(stack, Head.of(coordinator.tree.checkpoint()))
+        owe(stack)
         stack.client(world.hospitals[0]).post(world.withdrawal(world.hospitals[0]))
         coordinator.tree.checkpoint()
     with asyncio.Runner() as runner:
