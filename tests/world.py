@@ -31,6 +31,7 @@ from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, En
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import format_time, new_id, now
 from accord_common.identity import FlowerKey, SigningKey
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import (
     MANIFEST,
     PROTOCOL,
@@ -293,7 +294,9 @@ class World:
     def manifest(self, keys: RunKeys, **changes: Any) -> Envelope:
         return sign(MANIFEST, self.manifest_body(keys, **changes), self.coordinator.identity)
 
-    def consent(self, actor: Actor, manifest: Envelope, refusal: str = "") -> Envelope:
+    def consent(
+        self, actor: Actor, manifest: Envelope, refusal: str = "", log: Head | None = None
+    ) -> Envelope:
         body = Consent(
             manifest=manifest.hash,
             party=actor.id,
@@ -305,6 +308,7 @@ class World:
             ledger_head=NO_PREDECESSOR,
             nonce=secrets.token_hex(32),
             created=_now(),
+            log=log,
         )
         return sign(CONSENT, body, actor.node)
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from accord_client.consent import spend_for
 from accord_client.deciding import caps_of
 from accord_client.stores import Stores
+from accord_client.witness import RunWitness
 from accord_common.agreement import verify_agreement
 from accord_common.envelope import sign
 from accord_common.fields import Hash, format_time
@@ -30,6 +31,7 @@ class Charging:
     stores: Stores
     manifest: RunManifest
     manifest_hash: Hash
+    witness: RunWitness
     clock: Callable[[], datetime]
 
     def check(self, round_: int, attempt: int) -> None:
@@ -63,6 +65,7 @@ class Charging:
             upload_bytes=upload_bytes,
             ledger=entry,
             created=format_time(self.clock()),
+            log=self.witness.carried(),
         )
         envelope = sign(NODE_RECEIPT, receipt, self.stores.key)
         self.stores.state.report(self.manifest.id, spend.round, spend.attempt, envelope)

@@ -21,6 +21,7 @@ from accord_client.datasets import LocalDataset
 from accord_client.reconciling import check_not_behind
 from accord_client.state import Run
 from accord_client.stores import Stores
+from accord_client.witness import check_log, newest
 from accord_common.agreement import Agreement
 from accord_common.chain import Lookup
 from accord_common.enrolment import Offer
@@ -33,6 +34,7 @@ from accord_common.errors import (
     VerificationError,
 )
 from accord_common.fields import Id, format_time
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 from accord_common.privacy.filter import Cap
@@ -138,6 +140,7 @@ def answer(
     """
     if verdict.decision == "accept":
         check_not_behind(stores)
+        check_log(stores)
     manifest, site = considered.facts.run, considered.facts.site
     code, reason = verdict.told
     record = Consent(
@@ -151,6 +154,7 @@ def answer(
         ledger_head=stores.ledger.head,
         nonce=secrets.token_hex(32),
         created=format_time(now),
+        log=_head(stores, considered.facts.agreement),
     )
     envelope = sign(CONSENT, record, stores.key)
     run = Run(
@@ -169,6 +173,16 @@ def answer(
     kept = considered.rests_on if verdict.decision == "accept" else []
     stores.state.decide(run, envelope, kept, now)
     return run
+
+
+def _head(stores: Stores, agreement: Envelope | None) -> Head | None:
+    """The newest head of the agreed log that this node has seen; kept for good."""
+    if agreement is None:
+        return None
+    head = newest(stores, Agreement.from_bytes(agreement.payload).log_key)
+    if head is not None:
+        stores.heads.tell(head.size)
+    return head
 
 
 def caps_of(

@@ -2,6 +2,7 @@
 
     watcher            registry's inbox, long poll -> agreements, withdrawals, decisions, runs
     courier            queue -> registry
+    witness            heads that a run's nodes showed -> registry's proofs
     one thread a run   aggregator -> session -> aggregator
 
 Guarantees: one daemon a folder; a run is served only under this node's own acceptance, and from
@@ -35,6 +36,7 @@ from accord_client.session import Session
 from accord_client.state import SERVED_STATES, Run
 from accord_client.stores import Stores
 from accord_client.undecided import Undecided
+from accord_client.witness import follow
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import FINAL_STATES, RunView
 from accord_common.errors import (
@@ -84,6 +86,7 @@ class Node:
     _asked: threading.Event = field(default_factory=threading.Event)
     _resumed: threading.Event = field(default_factory=threading.Event)
     _compared: threading.Event = field(default_factory=threading.Event)
+    _shown: threading.Event = field(default_factory=threading.Event)
     _expiry: Daily = field(default_factory=Daily)
 
     def __post_init__(self) -> None:
@@ -96,6 +99,7 @@ class Node:
         loops: list[tuple[str, Callable[[RegistryContact], None]]] = [
             ("watcher", self._watch),
             ("courier", self._carry),
+            ("witness", self._join),
         ]
         threads = [
             threading.Thread(target=loop, args=(contact,), name=name, daemon=True)
@@ -109,8 +113,8 @@ class Node:
         self._stop.wait()
         for run_id in list(self.served):
             self._leave(run_id, "the node is shutting down")
-        self._queued.set()
-        self._compared.set()
+        for waited in (self._queued, self._compared, self._shown):
+            waited.set()
         self.registry.close()
         for thread in threads:
             thread.join(timeout=_LOOP_ENDS_WITHIN_S)
@@ -152,6 +156,8 @@ class Node:
                     self._follow_authorities()
                     authorities = monotonic() + REFRESH_EVERY.total_seconds()
                 seen = refresh(self.stores, self.registry, seen)
+                follow(self.stores, self.registry)
+                self._shown.set()  # a head that was shown before the first was seen
                 for view in inbox.runs:
                     try:
                         self._attend(view, contact)
@@ -196,6 +202,20 @@ class Node:
         for served in list(self.served.values()):
             served.link.trust(bundle)
 
+    def _join(self, _: RegistryContact) -> None:
+        """Join what others showed of the log to what this node has seen, off a round's path."""
+        pause = self._pause()
+        while not self._stop.is_set():
+            self._shown.wait()
+            self._shown.clear()
+            try:
+                for served in list(self.served.values()):
+                    served.session.witness.peers.settle(self.registry.tree)
+                pause.reset()
+            except Exception as error:  # what was not joined is asked for again
+                self._shown.set()
+                pause.after("log-not-joined", error, loop="witness")
+
     def _pause(self) -> Pause:
         return Pause(_FIRST_PAUSE_S, _MOST_PAUSE_S, self._stop)
 
@@ -238,7 +258,13 @@ class Node:
     def _serve(self, run_id: str, contact: RegistryContact) -> None:
         if run_id in self.served or self._stop.is_set():
             return
-        session = Session(self.stores, run_id, check_registry=contact.check, limits=self.limits)
+        session = Session(
+            self.stores,
+            run_id,
+            check_registry=contact.check,
+            shown=self._shown.set,
+            limits=self.limits,
+        )
         link = FleetLink(
             endpoint_of(session.manifest, self.stores.home), self.stores.home.flower_key()
         )

@@ -37,6 +37,7 @@ from accord_client.returning import HeldBack
 from accord_client.secagg import NodeSecAgg
 from accord_client.standing import Standing
 from accord_client.stores import Stores
+from accord_client.witness import RunWitness
 from accord_common import wire
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.canonical import sha256_hex
@@ -103,11 +104,13 @@ class Session:
         stores: the node's open folder.
         run_id: a run that this node accepted and that is not over.
         check_registry: raises where the registry has been out of reach for too long.
+        shown: is called when another node's head of the log waits to be joined to this one's.
         clock: the node's clock.
         limits: where to train, and what the attempt may take.
 
     Attributes:
         over: the aggregator said so.
+        witness: what the run's nodes show each other of the log.
         held_back: what refusals so far only time mends.
     """
 
@@ -117,6 +120,7 @@ class Session:
         run_id: str,
         *,
         check_registry: Callable[[], None] = lambda: None,
+        shown: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = system_clock,
         limits: Limits = _NO_LIMITS,
     ) -> None:
@@ -135,7 +139,8 @@ class Session:
         }
         self._capacity = Capacity(stores.home.path, limits)
         self._contribution = Contribution(stores, self.manifest, self._site, self._capacity)
-        self._charging = Charging(stores, self.manifest, self.manifest_hash, clock)
+        self.witness = RunWitness.of(stores, self.manifest.agreement, shown)
+        self._charging = Charging(stores, self.manifest, self.manifest_hash, self.witness, clock)
         self.held_back = HeldBack(self._capacity, self._contribution, clock)
         self._secagg = NodeSecAgg(
             self.manifest,
@@ -153,6 +158,7 @@ class Session:
             self.manifest,
             self._delegations,
             check_registry,
+            self.witness,
             clock,
             charged=stores.ledger.count(run=self.manifest_hash),
         )
@@ -215,12 +221,13 @@ class Session:
             case wire.Advertise():
                 self._standing.check_next(round_, attempt)
                 self._check_can(round_, attempt)
-                return wire.AdvertisementReply(envelope=self._secagg.advertise(round_, attempt))
+                keys = self._secagg.advertise(round_, attempt, self.witness.carried())
+                return wire.AdvertisementReply(envelope=keys)
             case wire.Share():
                 self._standing.check_next(round_, attempt)
-                return wire.SharesReply(
-                    envelope=self._secagg.share(round_, attempt, request.cohort)
-                )
+                shares = self._secagg.share(round_, attempt, request.cohort)
+                self.witness.shown(request.cohort)
+                return wire.SharesReply(envelope=shares)
             case wire.Confirm():
                 envelope = self._secagg.confirm(round_, attempt, request.uploads)
                 return wire.ConfirmationReply(envelope=envelope, shares=self._ahead(request.next))
@@ -237,7 +244,9 @@ class Session:
             if request.manifest != self.manifest_hash:
                 raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
             self._standing.check_next(request.round, request.attempt)
-            return self._secagg.share(request.round, request.attempt, request.cohort)
+            shares = self._secagg.share(request.round, request.attempt, request.cohort)
+            self.witness.shown(request.cohort)
+            return shares
         except AccordError as error:
             log.warning("not-shared", run=self.manifest.id, code=error.code, detail=error.message)
             return None
@@ -301,7 +310,7 @@ class Session:
             self._check_can(round_, 0)
         except _Concealed as hidden:
             return self._told(hidden.error, round_, concealed=True)
-        return self._secagg.advertise(round_, 0)
+        return self._secagg.advertise(round_, 0, self.witness.carried())
 
     def _check_can(self, round_: int, attempt: int) -> None:
         """Raise where an attempt, or its charge, would be refused now; nothing is written."""

@@ -1,8 +1,8 @@
 """Runs that wait for this node's answer: accepted, refused, put to the steward, or left for later.
 
-Guarantees: a frozen ledger accepts nothing; a run is accepted only with its base in the folder and
-when its turn has come; one that cannot be judged here is looked at once a manifest, not at each
-inbox.
+Guarantees: a frozen ledger, or a log that is not believed, accepts nothing; a run is accepted only
+with its base in the folder and when its turn has come; one that cannot be judged here is looked at
+once a manifest, not at each inbox.
 
 Not covered: the judgement (`consent`), and how it is stored and queued (`deciding`).
 """
@@ -18,6 +18,7 @@ from accord_client.limits import Limits
 from accord_client.queueing import require_turn
 from accord_client.reconciling import answered_elsewhere, behind
 from accord_client.stores import Stores
+from accord_client.witness import broken
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RunView
 from accord_common.errors import (
@@ -58,7 +59,9 @@ class Undecided:
         Raises:
             TransportError: the registry cannot be reached.
         """
-        if self._unanswerable.get(view.id) == view.manifest_hash or behind(self.stores):
+        if self._unanswerable.get(view.id) == view.manifest_hash:
+            return
+        if behind(self.stores) or broken(self.stores):  # no consent rests on either
             return
         if answered_elsewhere(self.stores, view):
             self._unanswerable[view.id] = view.manifest_hash

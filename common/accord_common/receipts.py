@@ -1,7 +1,8 @@
 """What a run leaves behind: consents, receipts, the result, evaluations.
 
 Each names its predecessor by hash, so a missing or re-ordered one shows. They are attestations by
-their signer; what they prove is who said it and in which order.
+their signer; what they prove is who said it and in which order. What a node signs carries the
+newest head of the log that it has seen (`log`), so the log itself holds what each node saw of it.
 """
 
 from typing import Annotated, Literal, Self
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from accord_common.fields import Count, Dec, Hash, Id, Positive, Record, Slug, Text, Time
+from accord_common.log.checkpoint import Head
 from accord_common.privacy.events import LedgerEntry
 
 CONSENT = "consent"
@@ -37,6 +39,7 @@ class Consent(Record):
     ledger_head: Hash
     nonce: Hash
     created: Time
+    log: Head | None = None  # records of 0.1.0 lack it
 
     @model_validator(mode="after")
     def _reasoned(self) -> Self:
@@ -58,6 +61,7 @@ class NodeReceipt(Record):
     upload_bytes: Positive
     ledger: LedgerEntry
     created: Time
+    log: Head | None = None  # records of 0.1.0 lack it
 
 
 class AggregatorReceipt(Record):

@@ -15,6 +15,7 @@ from accord_common.chain import VerifiedRun, verify_consent
 from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
 from accord_common.fields import Dec, Hash, Id
+from accord_common.log.runs import check_spend
 from accord_common.manifest import Site
 from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.events import Spend
@@ -60,29 +61,6 @@ def recompute(run: VerifiedRun, records: Iterable[Envelope]) -> list[SiteSpendin
     return [_site(run, site, known) for site in run.manifest.roster]
 
 
-def check_spend(run: VerifiedRun, site: Site, spend: Spend, name: str) -> None:
-    """Refuse a spend that does not follow from manifest and agreement: `wrong-spend`."""
-    dataset, local = run.agreement.dataset(site.dataset), run.manifest.local
-    for field, wanted in (
-        ("run", run.manifest_hash),
-        ("agreement", run.agreement_hash),
-        ("dataset", site.dataset),
-        ("population", dataset.population),
-        ("mechanism", "poisson-gaussian" if run.manifest.privacy == "dp" else "none"),
-        ("noise_multiplier", site.noise_multiplier),
-        ("clipping_norm", local.clipping_norm),
-        ("sampling_rate", site.sampling_rate),
-        ("size", dataset.size),
-        ("steps", local.steps),
-        ("adjacency", dataset.privacy.adjacency),
-    ):
-        if (found := getattr(spend, field)) != wanted:
-            raise VerificationError(
-                "wrong-spend",
-                f"{name}: {field} {found}; {wanted} follows from manifest and agreement",
-            )
-
-
 def same_epsilon(told: Dec | None, computed: Dec | None) -> bool:
     """Whether two figures of the same events agree: to the last decimal and a tenth of a percent.
 
@@ -115,11 +93,11 @@ def _site(run: VerifiedRun, site: Site, records: list[Envelope]) -> SiteSpending
     spends: dict[tuple[int, int], Spend] = {}
     while head in following:
         head, receipt = following.pop(head)
-        spend = receipt.ledger.spend
-        check_spend(run, site, spend, f"receipt {head[:16]}")
-        if (spend.round, spend.attempt) != (receipt.round, receipt.attempt):
-            raise VerificationError("wrong-spend", f"receipt {head[:16]} is of another attempt")
-        spends[spend.round, spend.attempt] = spend
+        try:
+            check_spend(receipt, run)
+        except VerificationError as error:
+            raise VerificationError(error.code, f"receipt {head[:16]}: {error.message}") from error
+        spends[receipt.round, receipt.attempt] = receipt.ledger.spend
     if following:
         stray, _ = next(iter(following.values()))
         raise _broken(f"receipt {stray[:16]} does not follow from the site's consent")

@@ -15,9 +15,9 @@ from typing import Any
 from sqlalchemy import func, insert, select
 
 from accord_common.fields import new_id, now
+from accord_common.log.merkle import leaf_hash
 from accord_server.registry.budgets.tables import RunBudgetRow, SpendRow
 from accord_server.registry.db import Database
-from accord_server.registry.records.append import leaf_hash
 from accord_server.registry.tables import Base, RecordRow, RoundRow, RunRow, SiteRow
 from tests.world import World
 
@@ -192,7 +192,7 @@ class _Receipts:
             "kind": "node-receipt",
             "hash": self.hashes[-1],
             "envelope": data,
-            "leaf": leaf_hash(data),
+            "leaf": leaf_hash(data).hex(),
             "run": run,
             "received": self._begun,
         }

@@ -122,6 +122,7 @@ def test_a_registry_of_another_protocol_is_asked_for_nothing_else(
     monkeypatch.setattr(scene.fake, "inbox", inbox)
     monkeypatch.setattr(scene.fake, "records", lambda *_, **__: [])  # withdrawals
     monkeypatch.setattr(Node, "_serve", lambda *_: None)
+    monkeypatch.setattr(node, "follow", lambda *_: None)  # the log is the other tests'
     with scene.open() as stores:
         daemon = Node(stores, scene.registry)
         daemon.run()

@@ -32,6 +32,7 @@ from accord_common.enrolment import (
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import Record
 from accord_common.identity import SigningKey
+from accord_common.log.checkpoint import CHECKPOINT, Checkpoint
 from accord_common.manifest import MANIFEST, RunManifest, context
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
@@ -80,6 +81,7 @@ CHANNELS: dict[str, Any] = json.loads((VECTORS / "channels.json").read_text())
 GRAPH: dict[str, Any] = json.loads((VECTORS / "graph.json").read_text())
 SHAMIR: list[dict[str, Any]] = json.loads((VECTORS / "shamir.json").read_text())
 KINDS: dict[str, type[Record]] = {
+    CHECKPOINT: Checkpoint,
     ENROLMENT: Enrolment,
     DELEGATION: Delegation,
     REVOCATION: Revocation,
@@ -127,6 +129,8 @@ def test_a_record_has_the_frozen_bytes_hash_and_signatures(kind: str) -> None:
 def test_no_field_of_a_record_may_be_left_out_or_added(kind: str) -> None:
     body = json.loads(RECORDS[kind]["payload"])
     for field in body:
+        if field == "log" and kind != CHECKPOINT:
+            continue  # a head, which records of before there were heads lack (SPEC.md, Head)
         with pytest.raises(Exception, match="bad-record"):
             KINDS[kind].from_json({name: body[name] for name in body if name != field})
     with pytest.raises(Exception, match="bad-record"):

@@ -21,9 +21,10 @@ from accord_common.identity import flower_public_key
 from accord_common.secagg.sealing import chunk_count, sealed_bytes
 from accord_server.aggregator.fleet import SuperLinkTransport
 from accord_server.aggregator.listener import Listener
+from accord_server.aggregator.locking import lock
 from accord_server.aggregator.metrics import watch
 from accord_server.aggregator.offers import Endpoint
-from accord_server.aggregator.service import Service, lock
+from accord_server.aggregator.service import Service
 from accord_server.aggregator.transport import Transport
 from accord_server.ca import spki_hash
 from accord_server.certificates import check_dates, issued_under

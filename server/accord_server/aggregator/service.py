@@ -10,8 +10,6 @@ result that says why, and never reaches a node.
     courier threads  journal -> registry
 """
 
-import fcntl
-import os
 import queue
 import threading
 import time
@@ -53,6 +51,7 @@ from accord_server.aggregator.registry_client import (
     fetch_chain,
 )
 from accord_server.aggregator.transport import Transport
+from accord_server.aggregator.witness import Witness
 from accord_server.certificates import RENEW
 
 log = structlog.get_logger(__name__)
@@ -246,6 +245,7 @@ class Service:
         control.barred = barred(view)
         # Before the lease, for that is what calls the nodes.
         transport = self.open_transport(run, folder.path)
+        witness = Witness(run.agreement.log_key, self.client, control, folder.path)
         lease: Lease | None = None
         try:
             lease = Lease(
@@ -262,6 +262,7 @@ class Service:
                 initial=initial,
                 control=control,
                 progress=self.progress,
+                shown=witness.show,
             )
             engine.run()
         except Interrupted:
@@ -275,6 +276,7 @@ class Service:
             self._end(view, keys, Ending("failed", error.code, error.message), run)
         finally:
             watcher.leave()
+            witness.close()
             if lease is not None:
                 lease.end(lay_down=False)
             transport.close()
@@ -349,18 +351,3 @@ class Service:
         with suppress(AccordError):
             self.client.log(run, "error", plain(message))
             self._told[run] = message
-
-
-def lock(home: Home) -> int:
-    """Hold a home for as long as this process lives; `already-running` where another has it."""
-    descriptor = os.open(home.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise ConflictError(
-            "already-running",
-            f"another aggregator serves {home.path}",
-            hint="Stop it first, or give this one a home of its own.",
-        ) from error
-    return descriptor

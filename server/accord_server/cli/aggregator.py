@@ -180,7 +180,7 @@ def renew(
     opened = _open(home)
     with ExitStack() as stack:
         if rotate_key or delegating.is_exchanging(opened):
-            from accord_server.aggregator.service import lock
+            from accord_server.aggregator.locking import lock
 
             stack.callback(os.close, lock(opened))
         done = delegating.renew(
@@ -218,7 +218,7 @@ def revoke(
 @app.command(epilog="Example: accord aggregator status --format json")
 def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
     """Show whether the aggregator runs, and the runs that name it."""
-    from accord_server.aggregator.service import lock
+    from accord_server.aggregator.locking import lock
 
     opened = _open(home)
     try:

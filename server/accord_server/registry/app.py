@@ -28,6 +28,7 @@ from accord_server.registry.changes import Changes
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.datasets.endpoints import router as datasets
 from accord_server.registry.limits import Limits
+from accord_server.registry.log.endpoints import router as log
 from accord_server.registry.offers.endpoints import router as offers
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.oidc.endpoints import router as oidc
@@ -79,6 +80,7 @@ ROUTERS = (
     datasets,
     agreements,
     records,
+    log,
     offers,
     blobs,
     runs,

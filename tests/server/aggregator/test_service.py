@@ -25,8 +25,9 @@ from accord_common.manifest import SecAgg
 from accord_common.terms import required_bound
 from accord_common.vectors import scale_for
 from accord_server.aggregator import registry_client
+from accord_server.aggregator.locking import lock
 from accord_server.aggregator.offers import Endpoint
-from accord_server.aggregator.service import Service, lock
+from accord_server.aggregator.service import Service
 from accord_server.aggregator.transport import InProcessTransport, Transport
 from accord_server.registry.errors import problem
 from tests.server.registry.stack import URL, InProcess, Stack

@@ -11,9 +11,9 @@ from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
 from accord_common.joining import parse_invitation
 from accord_server.registry.db import Database
+from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.records.verify_log import verify_log
 from accord_server.registry.setup import rebuild_projections
-from accord_server.registry.tables import PROJECTIONS
 from tests.server.registry.stack import Stack, draft, run_id
 from tests.server.registry.tables import execute, on, rows
 from tests.world import World, make_actor, make_world
@@ -38,7 +38,7 @@ def verified(url: str) -> int:
 
     async def walk(database: Database) -> int:
         async with database.read() as session:
-            return (await verify_log(session))[0]
+            return (await verify_log(session)).records
 
     return on(url, walk)
 

@@ -97,7 +97,8 @@ async def _verify(source: Database, manifest: Manifest, say: Say) -> None:
     await source.migrate()
     say(f"verifying {manifest.records} records")
     async with source.read() as session:
-        if await verify_log(session) != (manifest.records, manifest.head):
+        found = await verify_log(session)
+        if (found.records, found.leaf) != (manifest.records, manifest.head):
             raise damaged("its log does not end as its manifest says")
     async with source.read() as session:
         before = await _projections(session)

@@ -11,6 +11,8 @@ from sqlalchemy import func, select
 from accord_common.chain import VerifiedRun, check_dates, verify_consent
 from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, PolicyError, VerificationError
+from accord_common.log.checkpoint import Head
+from accord_common.log.runs import check_spend
 from accord_common.manifest import PROTOCOL, RunManifest
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
@@ -23,7 +25,6 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
-from accord_common.recomputing import check_spend
 from accord_server.registry.agreements.status import require_active
 from accord_server.registry.blobs.repository import has_blob
 from accord_server.registry.records.lookup import load_one, run_row, verify_run
@@ -95,6 +96,7 @@ async def consent(posting: Posting) -> None:
     posting.require_signer(body.party)
     run = await posting.runs.get(posting.session, body.manifest)
     verify_consent(posting.envelope, run)
+    check_head(body.log, run)
     run.delegations[body.party].check_valid_at(posting.moment)
     row = await run_row(posting.session, run.manifest.id)
     site = await _site(posting, row, body.party)
@@ -119,14 +121,12 @@ async def node_receipt(posting: Posting) -> None:
     body = NodeReceipt.from_bytes(posting.envelope.payload)
     posting.require_signer(body.party)
     run = await posting.runs.get(posting.session, body.manifest)
-    place = run.manifest.site(body.party)
+    run.manifest.site(body.party)
     posting.envelope.verify([run.delegations[body.party].node_key])
     row = await run_row(posting.session, run.manifest.id)
     await _require_started(posting, row)
-    spend = body.ledger.spend
-    if (spend.round, spend.attempt) != (body.round, body.attempt):
-        raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
-    check_spend(run, place, spend, "the receipt")
+    check_spend(body, run)
+    check_head(body.log, run)
     _require_round(body.round, run)
     site = await _site(posting, row, body.party)
     require_key(site)
@@ -207,6 +207,15 @@ def require_fence(held: LeaseRow, fence: int) -> None:
             f"run {held.run} is driven by {held.holder} under fence {held.fence}, not {fence}",
             hint="Two aggregators have the same files; stop one of them.",
         )
+
+
+def check_head(head: Head | None, run: VerifiedRun) -> None:
+    """Refuse a head that the log key never signed: `wrong-head`.
+
+    One that it signed and that is not this log's is kept: it is evidence against this registry.
+    """
+    if head is not None:
+        head.verify(run.agreement.log_key)
 
 
 async def _from_aggregator(posting: Posting, manifest_hash: str) -> tuple[VerifiedRun, RunRow]:
