@@ -160,7 +160,11 @@ def test_an_auditor_reads_everything_and_changes_nothing() -> None:
 
 
 def test_nobody_elses_budget_drafts_or_runs_are_a_stewards() -> None:
-    asked = [(key, row) for key, row in DECISIONS.items() if not row.public]
+    asked = [
+        (key, row)
+        for key, row in DECISIONS.items()
+        if not row.public and not key[1].startswith("/v1/log/")  # hashes, of every record
+    ]
     assert {key for key, row in asked if row.cells["stew"] == "all"} == {
         ("GET", "/v1/partners"),
         ("GET", "/v1/partners/{party}"),
