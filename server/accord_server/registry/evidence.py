@@ -91,6 +91,27 @@ COLUMNS: dict[str, dict[str, Standing]] = {
     "tokens": _operational("hash", "party", "created", "last_seen"),
     "suspensions": _operational("party", "reason", "coordinator", "created"),
     "trusts": _operational("party", "ca", "told"),
+    # persons: what they may do at the registry; no record is theirs
+    "people": _operational(
+        *("id", "party", "login", "name", "role", "disabled", "password", "password_changed"),
+        *("totp", "totp_on", "totp_step", "created"),
+    ),
+    "person_codes": _operational("code", "person", "expires"),
+    "recovery_codes": _operational("code", "person"),
+    "sessions": _operational(
+        *("hash", "id", "person", "ready", "address", "agent", "created", "seen")
+    ),
+    "person_tokens": _operational(
+        *("hash", "id", "person", "name", "scopes", "created", "expires", "last_used")
+    ),
+    "oidc_identities": _operational("issuer", "subject", "person"),
+    "oidc_states": _operational(
+        *("state", "browser", "nonce", "verifier", "person", "code", "expires")
+    ),
+    "attempts": _operational("key", "failures", "last", "until"),
+    "access_events": _operational(
+        *("sequence", "kind", "party", "person", "actor", "address", "detail", "created")
+    ),
     # drafts, until all have signed; blobs are named by their hash in records
     "datasets": _operational(
         *("id", "name", "owner", "population", "schema_hash", "table", "size", "unit")

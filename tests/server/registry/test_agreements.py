@@ -80,8 +80,8 @@ def test_terms_must_be_those_that_the_registry_knows(stack: Stack) -> None:
 
 def test_strangers_neither_sign_nor_see(stack: Stack) -> None:
     coordinator = stack.client(stack.world.coordinator)
-    stranger = make_actor("stranger", "auditor")
-    stack.join(stranger, coordinator.invite("auditor", "stranger").code)
+    stranger = make_actor("stranger", "data-holder")
+    stack.join(stranger, coordinator.invite("data-holder", "stranger").code)
     client = stack.client(stranger)
     assert client.agreements() == []
     with pytest.raises(NotFoundError):

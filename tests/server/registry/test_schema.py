@@ -67,7 +67,7 @@ def test_revisions_keep_the_records_up_and_down(stack: Stack) -> None:
         if at == "0001":
             break
         assert within(url, look).state == "older"
-    assert seen == sorted(seen, reverse=True) and seen[-1] == "0001"
+    assert len(set(seen)) == len(seen) and seen[-1] == "0001"
     for revision in reversed(seen[:-1]):
         assert step(url, command.upgrade, "+1") == revision
     found = asyncio.run(migrate(stack.settings))

@@ -46,9 +46,9 @@ async def page(
     after: AfterHash = None,
     limit: Limit = 100,
 ) -> list[AgreementView]:
-    """Agreements that name the caller, by hash."""
+    """Agreements that name the caller, for an auditor all, by hash."""
     async with registry.database.read() as session:
-        return await repository.page(session, caller.party, after, limit, now())
+        return await repository.page(session, caller.sees, after, limit, now())
 
 
 @router.get("/v1/agreements/{agreement_hash}", summary="Read one agreement")
@@ -59,7 +59,7 @@ async def one(
 ) -> AgreementView:
     """An agreement that names the caller."""
     async with registry.database.read() as session:
-        return await repository.one(session, caller.party, agreement_hash, now())
+        return await repository.one(session, caller.sees, agreement_hash, now())
 
 
 @router.post("/v1/agreements/{agreement_hash}/check", summary="Ask whether a run would be allowed")
@@ -69,11 +69,19 @@ async def check(
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
 ) -> CheckView:
-    """Every reason why not, and what it would cost; nothing is stored, signed or sent."""
+    """Every reason why not, and what it would cost; nothing is stored, signed or sent.
+
+    A data holder is told what its own datasets have spent, nobody else's.
+    """
     moment = now()
     async with registry.database.read() as session:
-        shown = await repository.one(session, caller.party, agreement_hash, moment)
-        known = {dataset.id: dataset.population for dataset in shown.agreement.datasets}
+        shown = await repository.one(session, caller.sees, agreement_hash, moment)
+        whole = caller.sees is None or caller.role == "coordinator"
+        known = {
+            dataset.id: dataset.population
+            for dataset in shown.agreement.datasets
+            if whole or dataset.owner == caller.party
+        }
         asked = {known[site.dataset] for site in body.manifest.roster if site.dataset in known}
         of = RunBudgetRow.population
         before = await sums(session, [of], [of.in_(asked)], reserved=False)
@@ -85,7 +93,7 @@ async def check(
         allowed=not found,
         status=shown.status,
         reasons=[Reason(code=e.code, message=e.message, hint=e.hint) for e in found],
-        datasets=datasets,
+        datasets=[one for one in datasets if one.dataset in known],
         purpose=[words(code) for code in shown.agreement.purpose],
         recipients=shown.agreement.release.recipients,
     )

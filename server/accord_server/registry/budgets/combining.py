@@ -1,4 +1,7 @@
-"""What institutions, agreements and runs come to: sums gathered, then figures made of them."""
+"""What institutions, agreements and runs come to: sums gathered, then figures made of them.
+
+Where a `party` is given, of what is its own alone, as if nobody else had any.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,6 +14,7 @@ from accord_server.registry.budgets.repository import Term
 from accord_server.registry.budgets.service import Group
 from accord_server.registry.budgets.tables import RunBudgetRow, TermsRow
 from accord_server.registry.budgets.tallies import Sums, sums
+from accord_server.registry.paging import equal
 
 Spent = dict[tuple[str, ...], Sums]
 
@@ -29,30 +33,32 @@ def rows(groups: Sequence[Group]) -> list[CombinedRow]:
 
 
 async def institutions(
-    session: AsyncSession, after: str | None, limit: int, moment: datetime
+    session: AsyncSession, party: str | None, after: str | None, limit: int, moment: datetime
 ) -> list[Group]:
     """Data holders behind `after`, with everything that their populations spent."""
-    names = await repository.holders(session, after, limit)
+    names = await repository.holders(session, party, after, limit)
     terms = await repository.terms(session, [TermsRow.owner.in_(names)])
     spent = await _by_population(session, terms)
     groups = []
-    for party, name in names.items():
-        own = [one for one in terms if one.terms.owner == party]
+    for holder, name in names.items():
+        own = [one for one in terms if one.terms.owner == holder]
         active = [one for one in own if one.status(moment) == "active"]
-        groups.append(_group(party, name, own, spent, active, moment))
+        groups.append(_group(holder, name, own, spent, active, moment))
     return groups
 
 
 async def agreements(
-    session: AsyncSession, after: str | None, limit: int, moment: datetime
+    session: AsyncSession, party: str | None, after: str | None, limit: int, moment: datetime
 ) -> list[Group]:
     """Agreements behind `after`, with what was spent under them; what is left is of all."""
-    hashes = await repository.agreements(session, after, limit)
-    terms = await repository.terms(session, [TermsRow.agreement.in_(hashes)])
+    hashes = await repository.agreements(session, party, after, limit)
+    terms = await repository.terms(
+        session, [TermsRow.agreement.in_(hashes), *equal((TermsRow.owner, party))]
+    )
     under = await sums(
         session,
         [RunBudgetRow.agreement, RunBudgetRow.population],
-        [RunBudgetRow.agreement.in_(hashes)],
+        [RunBudgetRow.agreement.in_(hashes), *equal((RunBudgetRow.party, party))],
     )
     whole = await _by_population(session, terms)
     titles = {one.terms.agreement: one.terms.title for one in terms}
@@ -67,13 +73,14 @@ async def agreements(
     return groups
 
 
-async def runs(session: AsyncSession, after: str | None, limit: int) -> list[Group]:
+async def runs(
+    session: AsyncSession, party: str | None, after: str | None, limit: int
+) -> list[Group]:
     """Runs behind `after`, with what each spent."""
-    titles = await repository.runs(session, after, limit)
-    lines = await repository.lines(session, [RunBudgetRow.run.in_(titles)])
-    spent = await sums(
-        session, [RunBudgetRow.run, RunBudgetRow.population], [RunBudgetRow.run.in_(titles)]
-    )
+    titles = await repository.runs(session, party, after, limit)
+    of = [RunBudgetRow.run.in_(titles), *equal((RunBudgetRow.party, party))]
+    lines = await repository.lines(session, of)
+    spent = await sums(session, [RunBudgetRow.run, RunBudgetRow.population], of)
     return [
         Group(
             run,

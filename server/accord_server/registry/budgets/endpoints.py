@@ -55,7 +55,7 @@ AfterException = Annotated[
     responses=LISTED,
 )
 async def page(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     dataset: Id | None = None,
     run: Id | None = None,
@@ -71,6 +71,7 @@ async def page(
         (RunBudgetRow.run, run),
         (RunBudgetRow.party, party),
         (RunBudgetRow.agreement, agreement),
+        (RunBudgetRow.party, caller.sees),
     )
     async with registry.database.read() as session:
         found = await repository.lines(session, where, split_cursor(after), limit)
@@ -85,7 +86,7 @@ async def page(
     responses=LISTED,
 )
 async def datasets(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     dataset: Id | None = None,
     party: Id | None = None,
@@ -96,7 +97,10 @@ async def datasets(
 ) -> Response:
     """A row for each dataset and fully signed agreement: the cap, and all that its people spent."""
     where = equal(
-        (TermsRow.dataset, dataset), (TermsRow.owner, party), (TermsRow.agreement, agreement)
+        (TermsRow.dataset, dataset),
+        (TermsRow.owner, party),
+        (TermsRow.agreement, agreement),
+        (TermsRow.owner, caller.sees),
     )
     async with registry.database.read() as session:
         terms = await repository.terms(session, where, split_cursor(after), limit)
@@ -115,7 +119,7 @@ async def datasets(
     responses=LISTED,
 )
 async def institutions(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     after: AfterId = None,
     limit: Limit = 100,
@@ -123,7 +127,7 @@ async def institutions(
 ) -> Response:
     """A row for each data holder, over all its populations."""
     async with registry.database.read() as session:
-        found = await combining.institutions(session, after, limit, now())
+        found = await combining.institutions(session, caller.sees, after, limit, now())
     return listed(CombinedRow, await asyncio.to_thread(combining.rows, found), format_)
 
 
@@ -134,7 +138,7 @@ async def institutions(
     responses=LISTED,
 )
 async def agreements(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     after: AfterHash = None,
     limit: Limit = 100,
@@ -142,7 +146,7 @@ async def agreements(
 ) -> Response:
     """A row for each fully signed agreement, over the populations of its datasets."""
     async with registry.database.read() as session:
-        found = await combining.agreements(session, after, limit, now())
+        found = await combining.agreements(session, caller.sees, after, limit, now())
     return listed(CombinedRow, await asyncio.to_thread(combining.rows, found), format_)
 
 
@@ -153,7 +157,7 @@ async def agreements(
     responses=LISTED,
 )
 async def runs(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     after: AfterId = None,
     limit: Limit = 100,
@@ -161,7 +165,7 @@ async def runs(
 ) -> Response:
     """A row for each run, over the populations of its sites."""
     async with registry.database.read() as session:
-        found = await combining.runs(session, after, limit)
+        found = await combining.runs(session, caller.sees, after, limit)
     return listed(CombinedRow, await asyncio.to_thread(combining.rows, found), format_)
 
 
@@ -172,7 +176,7 @@ async def runs(
     responses=LISTED,
 )
 async def rounds(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     dataset: Id | None = None,
     run: Id | None = None,
@@ -182,7 +186,7 @@ async def rounds(
 ) -> Response:
     """Charged attempts in the order of their receipts, each with what the run had cost by then."""
     async with registry.database.read() as session:
-        found = await repository.spends(session, dataset, run, after, limit)
+        found = await repository.spends(session, caller.sees, dataset, run, after, limit)
     rows = await asyncio.to_thread(lambda: [service.spend_row(*one) for one in found])
     return listed(SpendRow, rows, format_)
 
@@ -194,7 +198,7 @@ async def rounds(
     responses=LISTED,
 )
 async def all_exceptions(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     code: Slug | None = None,
     run: Id | None = None,
@@ -205,7 +209,7 @@ async def all_exceptions(
     format_: ListFormat = "json",
 ) -> Response:
     """What records show in their order, then what lasts now; each with the records that show it."""
-    wanted = exceptions.Filter(code, run, party, dataset)
+    wanted = exceptions.Filter(code, run, party, dataset, caller.sees)
     async with registry.database.read() as session:
         found = await exceptions.page(session, wanted, after, limit, now())
     return listed(ExceptionRow, found, format_)

@@ -45,6 +45,7 @@ class Filter:
     run: str | None = None
     party: str | None = None
     dataset: str | None = None
+    reach: str | None = None  # the party whose alone are shown
 
 
 async def page(
@@ -74,6 +75,7 @@ async def _found(
                 (FindingRow.code, wanted.code),
                 (FindingRow.run, wanted.run),
                 (FindingRow.party, wanted.party),
+                (FindingRow.party, wanted.reach),
                 (FindingRow.dataset, wanted.dataset),
             )
         )
@@ -119,6 +121,7 @@ async def _missing(
             *equal(
                 (OwedReceiptRow.run, wanted.run),
                 (OwedReceiptRow.party, wanted.party),
+                (OwedReceiptRow.party, wanted.reach),
                 (SiteRow.dataset, wanted.dataset),
             ),
         )
@@ -171,6 +174,7 @@ async def _silent(
             *equal(
                 (SiteRow.run, wanted.run),
                 (SiteRow.party, wanted.party),
+                (SiteRow.party, wanted.reach),
                 (SiteRow.dataset, wanted.dataset),
             ),
         )

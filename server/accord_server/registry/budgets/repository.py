@@ -106,7 +106,12 @@ async def terms(
 
 
 async def spends(
-    session: AsyncSession, dataset: str | None, run: str | None, after: int, limit: int
+    session: AsyncSession,
+    party: str | None,
+    dataset: str | None,
+    run: str | None,
+    after: int,
+    limit: int,
 ) -> list[tuple[SpendRow, RunBudgetRow, str]]:
     """Return charged attempts behind sequence `after`, each with its budget and its delta."""
     query = (
@@ -124,6 +129,8 @@ async def spends(
         .order_by(SpendRow.sequence)
         .limit(limit)
     )
+    if party is not None:
+        query = query.where(RunBudgetRow.party == party)
     if dataset is not None:
         query = query.where(SpendRow.dataset == dataset)
     if run is not None:
@@ -131,26 +138,40 @@ async def spends(
     return [(spend, budget, delta) for spend, budget, delta in (await session.execute(query)).all()]
 
 
-async def holders(session: AsyncSession, after: str | None, limit: int) -> dict[str, str]:
-    """Return the data holders, id to name, by id behind `after`."""
+async def holders(
+    session: AsyncSession, party: str | None, after: str | None, limit: int
+) -> dict[str, str]:
+    """Return the data holders, or one of them, id to name, by id behind `after`."""
     query = select(PartnerRow.id, PartnerRow.name).where(PartnerRow.role == "data-holder")
+    if party is not None:
+        query = query.where(PartnerRow.id == party)
     if after is not None:
         query = query.where(PartnerRow.id > after)
     found = await session.execute(query.order_by(PartnerRow.id).limit(limit))
     return {party: name for party, name in found.all()}
 
 
-async def agreements(session: AsyncSession, after: str | None, limit: int) -> list[str]:
-    """Return the hashes of fully signed agreements behind `after`."""
+async def agreements(
+    session: AsyncSession, party: str | None, after: str | None, limit: int
+) -> list[str]:
+    """Return the hashes of fully signed agreements, or of those on a holder's, behind `after`."""
     query = select(AgreementRow.hash)
+    if party is not None:
+        own = select(TermsRow.agreement).where(TermsRow.owner == party)
+        query = query.where(AgreementRow.hash.in_(own))
     if after is not None:
         query = query.where(AgreementRow.hash > after)
     return list((await session.execute(query.order_by(AgreementRow.hash).limit(limit))).scalars())
 
 
-async def runs(session: AsyncSession, after: str | None, limit: int) -> dict[str, str]:
-    """Return runs, id to title, by id behind `after`."""
+async def runs(
+    session: AsyncSession, party: str | None, after: str | None, limit: int
+) -> dict[str, str]:
+    """Return runs, or those on a holder's datasets, id to title, by id behind `after`."""
     query = select(RunRow.id, RunRow.title)
+    if party is not None:
+        own = select(RunBudgetRow.run).where(RunBudgetRow.party == party)
+        query = query.where(RunRow.id.in_(own))
     if after is not None:
         query = query.where(RunRow.id > after)
     found = await session.execute(query.order_by(RunRow.id).limit(limit))
