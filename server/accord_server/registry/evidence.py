@@ -91,7 +91,7 @@ COLUMNS: dict[str, dict[str, Standing]] = {
     "tokens": _operational("hash", "party", "created", "last_seen"),
     "suspensions": _operational("party", "reason", "coordinator", "created"),
     "trusts": _operational("party", "ca", "told"),
-    # persons: who gets in, and what happened to that
+    # persons: what they may do at the registry; no record is theirs
     "people": _operational(
         *("id", "party", "login", "name", "role", "disabled", "password", "password_changed"),
         *("totp", "totp_on", "totp_step", "created"),

@@ -101,7 +101,7 @@ class _Undo(Exception):
 def bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Path
 ) -> Iterator[Bench]:
-    """A registry with two runs, a withdrawal and a checkpoint of all of it; without its triggers."""
+    """A registry with two runs, a withdrawal, a checkpoint of all of it; without its triggers."""
     if request.param == "sqlite":
         yield from _bench(tmp_path_factory.mktemp("evidence"), certificates, "")
         return

@@ -59,11 +59,11 @@ GET    /v1/agreements/{agreement_hash}  -      -       own   own    own  all   -
 POST   /v1/records                      -      own     own   own    own  own   -    -    -     -    -    -    -
 GET    /v1/records                      -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/records/{record_hash}        -      -       all   own    own  all   -    all  own   all  own  all  read
-GET    /v1/log/checkpoint               -      -       all   all    all  all   -    all  all   all  all  all  audit
-GET    /v1/log/checkpoints              -      -       all   all    all  all   -    all  all   all  all  all  audit
-GET    /v1/log/inclusion                -      -       all   all    all  all   -    all  all   all  all  all  audit
-GET    /v1/log/proofs                   -      -       all   all    all  all   -    all  all   all  all  all  audit
-GET    /v1/log/consistency              -      -       all   all    all  all   -    all  all   all  all  all  audit
+GET    /v1/log/checkpoint               -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/checkpoints              -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/inclusion                -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/proofs                   -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/consistency              -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/offers                       -      -       all   -      -    all   -    all  -     all  -    all  read
 PUT    /v1/blobs/{name}                 -      -       own   -      own  -     -    -    -     -    -    -    -
 GET    /v1/blobs/{name}                 -      -       own   own    own  own   -    own  own   own  own  own  read
