@@ -52,14 +52,17 @@ EXAMPLE = Problem(
 def install(app: FastAPI) -> None:
     """Make `app` answer every failure as a problem."""
 
-    async def accord(_: Request, error: Exception) -> Response:
+    async def accord(request: Request, error: Exception) -> Response:
         assert isinstance(error, AccordError)
-        stored = error.code != FULL
-        return problem(error, error.status if stored else HTTPStatus.INSUFFICIENT_STORAGE)
+        if error.code != FULL:
+            return problem(error, error.status)
+        _log.error("disk-full", path=request.url.path, why=str(error.__cause__))
+        return problem(error, HTTPStatus.INSUFFICIENT_STORAGE)
 
     async def database(request: Request, error: Exception) -> Response:
         assert isinstance(error, DatabaseFault)
-        _log.error("database", path=request.url.path, code=error.code, cause=error.message)
+        if error.code != FULL:
+            _log.error("database", path=request.url.path, code=error.code, cause=error.message)
         return await accord(request, error.told)
 
     async def http(_: Request, error: Exception) -> Response:
@@ -78,8 +81,7 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, OSError)
         if error.errno not in NO_SPACE:
             return await unexpected(request, error)
-        _log.error("disk-full", path=request.url.path, why=str(error))
-        return await accord(request, full())
+        return await accord(request, full(error))
 
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("failed", path=request.url.path, exc_info=error)

@@ -56,13 +56,15 @@ _HINTS = {
 }
 
 
-def full() -> TransportError:
+def full(cause: Exception) -> TransportError:
     """What is told where the registry's disk is full, whatever was to be written."""
-    return TransportError(
+    told = TransportError(
         FULL,
         "the registry's disk takes nothing more; nothing of this was kept",
         hint="Whoever runs the registry must make room. Nodes and aggregator send again.",
     )
+    told.__cause__ = cause  # for its log
+    return told
 
 
 class DatabaseFault(TransportError):
@@ -72,7 +74,7 @@ class DatabaseFault(TransportError):
     def told(self) -> TransportError:
         """What is told to who asks over the network."""
         if self.code == FULL:
-            return full()
+            return full(self)
         return TransportError(
             self.code,
             "the registry's database does not answer as it should",

@@ -42,7 +42,7 @@ async def write(folder: Path, name: str, chunks: AsyncIterable[bytes], claimed: 
     try:
         require_room(folder, claimed + SPARE_BYTES)
     except ConflictError as error:
-        raise full() from error
+        raise full(error) from error
     part = folder / f".{name}.{secrets.token_hex(8)}"
     digest, size = hashlib.sha256(), 0
     try:
@@ -61,7 +61,7 @@ async def write(folder: Path, name: str, chunks: AsyncIterable[bytes], claimed: 
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
-        raise full() from error
+        raise full(error) from error
     finally:
         part.unlink(missing_ok=True)
     return size
