@@ -11,7 +11,8 @@
     |- ConflictError      the state does not allow it now                409  exit 1
     |- DataError          a table or file that breaks its contract       422  exit 1
     |- ProtocolError      a peer that breaks the round protocol          409  exit 5
-    |- TransportError     a peer that cannot be reached                  503  exit 4
+    `- TransportError     a peer that cannot be reached                  503  exit 4
+       `- LimitError      asked too often; later it may be right         429  exit 4
 
 The code is stable and kebab-case: programs match on it, people search for it. The message names the
 thing, its value and its bound; the hint says what to do next.
@@ -113,3 +114,13 @@ class TransportError(AccordError):
 
     status = HTTPStatus.SERVICE_UNAVAILABLE
     exit_code = 4
+
+
+class LimitError(TransportError):
+    """Asked too often: the same call may be made after `retry_s` seconds."""
+
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+    def __init__(self, code: str, message: str, *, hint: str = "", retry_s: int = 1) -> None:
+        super().__init__(code, message, hint=hint)
+        self.retry_s = retry_s

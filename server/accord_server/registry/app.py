@@ -1,6 +1,7 @@
 """The registry as an ASGI application.
 
-Guarantees: it does not start with a route that neither is in `PUBLIC` nor states who may call it.
+Guarantees: it does not start unless its routes and the rows of `access/decisions.py` are the same,
+and each route asks who calls where its row says so.
 """
 
 import asyncio
@@ -15,6 +16,9 @@ from fastapi.routing import APIRoute
 from accord_common.api.schemas import Health, Info, Problem
 from accord_common.manifest import PROTOCOL
 from accord_server.registry import errors
+from accord_server.registry.access.decisions import require_complete
+from accord_server.registry.access.endpoints import router as access_events
+from accord_server.registry.access.rates import Rates
 from accord_server.registry.agreements.endpoints import router as agreements
 from accord_server.registry.auth import Allow
 from accord_server.registry.blobs.endpoints import router as blobs
@@ -24,19 +28,23 @@ from accord_server.registry.context import Registry, registry
 from accord_server.registry.datasets.endpoints import router as datasets
 from accord_server.registry.limits import Limits
 from accord_server.registry.offers.endpoints import router as offers
+from accord_server.registry.oidc.endpoints import CALLBACK
+from accord_server.registry.oidc.endpoints import router as oidc
+from accord_server.registry.oidc.provider import Provider
 from accord_server.registry.partners.endpoints import router as partners
+from accord_server.registry.people.endpoints import router as people
+from accord_server.registry.people.own import router as own
 from accord_server.registry.records.endpoints import router as records
 from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.runs.endpoints import router as runs
 from accord_server.registry.runs.inbox import router as inbox
 from accord_server.registry.runs.reconciler import look_after
+from accord_server.registry.sessions.endpoints import router as sessions
 from accord_server.registry.settings import Settings
+from accord_server.registry.tokens.endpoints import router as tokens
 from accord_server.registry.trust.endpoints import router as trust
 from accord_server.registry.trust.expiry import told
 
-PUBLIC = frozenset(
-    {"/livez", "/readyz", "/v1/info", "/v1/ca.pem", "/v1/enrolments", "/v1/revocations"}
-)
 OPENAPI = "/v1/openapi.json"
 
 health = APIRouter(tags=["health"])
@@ -73,6 +81,12 @@ ROUTERS = (
     inbox,
     budgets,
     trust,
+    people,
+    own,
+    sessions,
+    tokens,
+    oidc,
+    access_events,
 )
 
 
@@ -80,15 +94,18 @@ def create_app(settings: Settings) -> FastAPI:
     """Make the application; its database is open from here on.
 
     Raises:
-        RuntimeError: a route does not state who may call it.
+        RuntimeError: a route has no row in the table of decisions, or a row no route.
     """
-    _require_allow()
+    require_complete(_asking())
     parts = Registry(
         settings=settings,
         database=settings.open_database(),
         changes=Changes(),
         runs=RunCache(),
         log_key=settings.read_log_key(),
+        callers=Rates(settings.requests_per_minute),
+        strangers=Rates(settings.attempts_per_minute),
+        provider=Provider(settings.oidc, settings.url + CALLBACK) if settings.oidc else None,
     )
 
     @asynccontextmanager
@@ -141,13 +158,10 @@ def all_routes() -> Iterator[APIRoute]:
             yield route
 
 
-def allowed(route: APIRoute) -> Allow | None:
-    """What a route says about who may call it."""
-    calls = [item.call for item in route.dependant.dependencies]
-    return next((call for call in calls if isinstance(call, Allow)), None)
-
-
-def _require_allow() -> None:
+def _asking() -> Iterator[tuple[str, str, bool]]:
+    """Method and path of every route, and whether it asks who calls."""
+    yield "GET", OPENAPI, False  # FastAPI's own
     for route in all_routes():
-        if route.path not in PUBLIC and allowed(route) is None:
-            raise RuntimeError(f"route {route.path} does not state who may call it")
+        asks = any(isinstance(item.call, Allow) for item in route.dependant.dependencies)
+        for method in route.methods or ():
+            yield method, route.path, asks

@@ -1,79 +1,100 @@
-"""Who calls, and what their role allows.
+"""Who calls, and what `access/decisions.py` lets them.
 
-Guarantees: secrets are 256 random bits and stored as SHA-256 only; a route that states no `Allow`
-keeps the application from starting (`app.py`), so whatever nobody thought of is denied; a pending
-party may only ask about itself.
+Guarantees: secrets are 256 random bits and stored as SHA-256 only; a route without a row in the
+table keeps the application from starting (`app.py`), so whatever nobody thought of is denied. A
+cookie changes something only together with the session's CSRF token, from the registry's own
+address; a bearer token in the same request makes the cookie nothing.
 """
 
-import hashlib
 import hmac
-import secrets
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, cast
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy import select, update
 
 from accord_common.agreement import Role
 from accord_common.errors import AuthError, PolicyError
 from accord_common.fields import now
+from accord_server.registry.access.credentials import (
+    COOKIE,
+    CSRF_HEADER,
+    PERSON_PREFIX,
+    TOKEN_PREFIX,
+    Caller,
+    bad_token,
+    csrf_of,
+    digest_of,
+    new_secret,
+)
+from accord_server.registry.access.decisions import DECISIONS, Row
 from accord_server.registry.context import Registry, registry
+from accord_server.registry.sessions.principals import by_session, by_token
 from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, TokenRow
 
-TOKEN_PREFIX = "accord_"  # lets scanners for leaked secrets know one
+__all__ = ["TOKEN_PREFIX", "Allow", "Caller", "digest_of", "identify", "new_secret"]
 SEEN_EVERY = timedelta(seconds=15)  # a request writes `last_seen` no more often
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-_bearer = HTTPBearer(auto_error=False, description="Token from `POST /v1/enrolments`.")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The party behind a request."""
-
-    party: str
-    name: str
-    role: Role
-    approved: bool
-    suspended: str | None
-    token: str  # its hash
+_bearer = HTTPBearer(
+    auto_error=False, description="Token from `POST /v1/enrolments`, or a person's own."
+)
+_cookie = APIKeyCookie(
+    name=COOKIE, auto_error=False, description="From `POST /v1/sessions`; with `X-CSRF-Token`."
+)
 
 
 class Allow:
-    """A route's dependency: the roles that may call it (all of them where none is named)."""
-
-    def __init__(self, *roles: Role, pending: bool = False) -> None:
-        self.roles = frozenset(roles)
-        self.pending = pending
+    """A route's dependency: who calls, if the route's row in the table lets them."""
 
     async def __call__(
         self,
         request: Request,
         registry: Annotated[Registry, Depends(registry)],
         credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+        cookie: Annotated[str | None, Depends(_cookie)],
     ) -> Caller:
-        """Return the caller, or raise AuthError or PolicyError."""
-        caller = await identify(registry, credentials.credentials if credentials else "")
+        """Return the caller, or raise AuthError, PolicyError or LimitError."""
+        try:
+            if credentials is None and cookie is not None:
+                caller = await _by_cookie(registry, cookie, request)
+            else:
+                caller = await identify(registry, credentials.credentials if credentials else "")
+        except AuthError:
+            registry.strangers.take(address_of(request))
+            raise
+        registry.callers.take(caller.token)
         request.state.party = caller.party
-        if caller.suspended is not None and not self.pending:
-            raise PolicyError(
-                "party-suspended",
-                f"{caller.name} is suspended: {caller.suspended}",
-                hint="Speak to the coordinator, who ends it with `accord partner readmit`.",
-            )
-        if not caller.approved and not self.pending:
-            raise PolicyError(
-                "pending-approval",
-                f"{caller.name} is not approved yet",
-                hint="Ask the coordinator to run `accord partner approve`.",
-            )
-        if self.roles and caller.role not in self.roles:
-            raise PolicyError(
-                "wrong-role", f"a {caller.role} may not; only {', '.join(sorted(self.roles))} may"
-            )
-        return caller
+        request.state.person = None if caller.person is None else caller.person.id
+        row = DECISIONS[request.method, request.scope["route"].path]
+        return decide(caller, row)
+
+
+def decide(caller: Caller, row: Row) -> Caller:
+    """Return the caller with what it may reach; PolicyError says why it may not."""
+    cells = {row.cells[column] for column in caller.columns}
+    if "-" in cells:
+        raise _refusal(caller, row)
+    scopes = None if caller.person is None else caller.person.scopes
+    if scopes is not None and row.scope not in scopes:
+        wanted = f"scope {row.scope!r}" if row.scope else "a session: no token may"
+        raise PolicyError(
+            "wrong-scope",
+            f"the token has {', '.join(scopes)}; this takes {wanted}",
+            hint="Make a token with that scope: accord token create."
+            if row.scope
+            else "Sign in with the browser.",
+        )
+    return replace(caller, everything=cells == {"all"})
+
+
+async def anyone(request: Request, registry: Annotated[Registry, Depends(registry)]) -> None:
+    """Bound how often one address may try at a public door (a dependency)."""
+    registry.strangers.take(address_of(request))
 
 
 async def identify(registry: Registry, token: str) -> Caller:
@@ -81,9 +102,11 @@ async def identify(registry: Registry, token: str) -> Caller:
     if not token:
         raise AuthError(
             "no-token",
-            "the request carries no bearer token",
-            hint="Enrol with an invitation first.",
+            "the request carries no bearer token, and no session's cookie",
+            hint="Enrol with an invitation first, or sign in.",
         )
+    if token.startswith(PERSON_PREFIX):
+        return await by_token(registry, token)
     digest = digest_of(token)
     query = (
         select(TokenRow, PartnerRow, MemberRow, SuspensionRow.reason)
@@ -95,11 +118,7 @@ async def identify(registry: Registry, token: str) -> Caller:
     async with registry.database.read() as session:
         found = (await session.execute(query)).one_or_none()
     if found is None or not hmac.compare_digest(found[0].hash, digest):
-        raise AuthError(
-            "bad-token",
-            "the bearer token is not known, or has ended",
-            hint="Enrol again, with a new invitation.",
-        )
+        raise bad_token("Enrol again, with a new invitation.")
     row, partner, member, suspended = found
     moment = now()
     if moment - row.last_seen >= SEEN_EVERY:
@@ -111,11 +130,72 @@ async def identify(registry: Registry, token: str) -> Caller:
     return Caller(partner.id, partner.name, role, member is not None, suspended, digest)
 
 
-def new_secret() -> str:
-    """Return 256 random bits, URL-safe."""
-    return secrets.token_urlsafe(32)
+def require_own_origin(request: Request, url: str, *, always: bool = True) -> None:
+    """Refuse what another site's page had the browser send: PolicyError `wrong-origin`.
+
+    Args:
+        request: the request.
+        url: the registry's address.
+        always: whether a request that names no origin is refused too; browsers always do.
+    """
+    origin = request.headers.get("origin")
+    if origin is None and not always:
+        return
+    if origin is None or _place(origin) != _place(url):
+        raise PolicyError(
+            "wrong-origin",
+            "a request with a cookie comes from the registry's own pages alone",
+            hint=f"Open {url}; programs use a token.",
+        )
 
 
-def digest_of(secret: str) -> str:
-    """SHA-256 of a secret: enough at rest, since a secret holds 256 random bits."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+def address_of(request: Request) -> str:
+    """Where a request comes from: the peer of the connection, whatever its headers say."""
+    return request.client.host[:64] if request.client else ""
+
+
+async def _by_cookie(registry: Registry, cookie: str, request: Request) -> Caller:
+    caller = await by_session(registry, cookie)
+    if request.method not in _SAFE:
+        require_own_origin(request, registry.settings.url)
+        if not hmac.compare_digest(
+            request.headers.get(CSRF_HEADER, "").encode(), csrf_of(cookie).encode()
+        ):
+            raise PolicyError(
+                "wrong-csrf-token",
+                f"{CSRF_HEADER} is missing, or is another session's",
+                hint="Take it from GET /v1/me, and sign in again where that fails.",
+            )
+    return caller
+
+
+def _refusal(caller: Caller, row: Row) -> PolicyError:
+    if caller.suspended is not None:
+        return PolicyError(
+            "party-suspended",
+            f"{caller.name} is suspended: {caller.suspended}",
+            hint="Speak to the coordinator, who ends it with `accord partner readmit`.",
+        )
+    if not caller.approved:
+        return PolicyError(
+            "pending-approval",
+            f"{caller.name} is not approved yet",
+            hint="Ask the coordinator to run `accord partner approve`.",
+        )
+    if caller.person is not None and not caller.person.ready:
+        return PolicyError(
+            "second-factor-required",
+            "nothing else is allowed before the second factor",
+            hint="Set it up, or give a code of it.",
+        )
+    may = ", ".join(name for name, cell in row.cells.items() if cell != "-")
+    who = caller.role if caller.person is None else f"person with role {caller.person.role}"
+    return PolicyError("wrong-role", f"a {who} may not; only {may} may")
+
+
+def _place(url: str) -> tuple[str, str | None, int | None]:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"https": 443}.get(parts.scheme)
+    except ValueError:
+        return "", None, None

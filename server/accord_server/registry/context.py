@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from fastapi import Request
 
 from accord_common.identity import SigningKey
+from accord_server.registry.access.rates import Rates
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
 from accord_server.registry.metrics import Metrics
+from accord_server.registry.oidc.provider import Provider
 from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.settings import Settings
 
@@ -21,6 +23,9 @@ class Registry:
     changes: Changes
     runs: RunCache
     log_key: SigningKey
+    callers: Rates  # by credential
+    strangers: Rates  # by address: who has no valid one
+    provider: Provider | None = None  # that people may sign in with
     metrics: Metrics = field(default_factory=Metrics)
 
     @property

@@ -14,6 +14,7 @@ from accord_common.errors import (
     AuthError,
     ConflictError,
     FormatError,
+    LimitError,
     NotFoundError,
     PolicyError,
     TransportError,
@@ -108,6 +109,8 @@ def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> R
         error=type(error).__name__,
     )
     extra = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
+    if isinstance(error, LimitError):
+        extra["Retry-After"] = str(error.retry_s)
     return Response(
         body.model_dump_json(),
         status,

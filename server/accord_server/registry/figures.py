@@ -27,7 +27,7 @@ from accord_common.fields import now, parse_time
 from accord_common.manifest import PROTOCOL
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap, RdpFilter
-from accord_server.registry.budgets.repository import Group, groups
+from accord_server.registry.budgets.repository import Group, Reach, groups
 from accord_server.registry.context import Registry
 from accord_server.registry.records.projections import OPEN
 from accord_server.registry.tables import (
@@ -141,7 +141,7 @@ async def look(session: AsyncSession) -> Found:
         states=states,
         runs=runs,
         parties=parties,
-        spends=await groups(session, None, None, 0, _ALL),
+        spends=await groups(session, Reach(), None, None, 0, _ALL),
         names={dataset: name for dataset, name in names.all()},
         swept=(await session.execute(select(PulseRow.last))).scalar_one_or_none(),
     )

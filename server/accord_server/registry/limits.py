@@ -18,6 +18,8 @@ _BLOBS = "/v1/blobs/"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "Strict-Transport-Security": "max-age=31536000",
     "X-Content-Type-Options": "nosniff",
@@ -63,6 +65,7 @@ class Limits:
                 status=status,
                 ms=round(seconds * 1000, 1),
                 party=scope["state"].get("party"),
+                person=scope["state"].get("person"),
             )
 
 

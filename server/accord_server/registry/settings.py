@@ -5,10 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from accord_common.api.access_schemas import PersonRole
 from accord_common.errors import UsageError
+from accord_common.fields import Name
 from accord_common.files import replace_file
 from accord_common.identity import SigningKey
 from accord_server.registry.db import Database
@@ -19,12 +28,34 @@ SETTINGS = "registry.json"
 Seconds = Annotated[int, Field(ge=1, le=366 * 86_400)]
 
 
+class Oidc(BaseModel):
+    """The OpenID provider that people may sign in with.
+
+    Attributes:
+        name: what people call it.
+        issuer: its address, exactly as its tokens have it.
+        client_id: the registry's name there; its redirect address is `URL/v1/oidc/callback`.
+        client_secret: file that holds the secret it gave, mode 0600.
+        ca: PEM of the authorities of its certificate; the system's where there is none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    issuer: Annotated[str, StringConstraints(pattern=r"^https://[^?#]+$", max_length=300)]
+    client_id: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    client_secret: Path
+    ca: Path | None = None
+
+
 class Settings(BaseSettings):
     """Where the registry keeps its data, and where it listens; ACCORD_REGISTRY_* overrides a field.
 
     `url` is the address that invitations carry; `certificate`, `key` and `ca` are PEM files.
     `database_url` is PostgreSQL's address; empty is a file in `home`. Of the seconds,
-    `runs.standing.Patience` holds what a run may wait for.
+    `runs.standing.Patience` holds what a run may wait for. Each credential has its
+    `requests_per_minute`, each address its `attempts_per_minute` without a valid one; 0 is no
+    bound. `second_factor` names the roles of persons that may not do without one.
     """
 
     model_config = SettingsConfigDict(
@@ -45,6 +76,10 @@ class Settings(BaseSettings):
     silent_s: Seconds = 60
     consents_s: Seconds = 7 * 86_400
     abandoned_s: Seconds = 86_400
+    requests_per_minute: Annotated[int, Field(ge=0, le=10**9)] = 30_000
+    attempts_per_minute: Annotated[int, Field(ge=0, le=10**9)] = 300
+    second_factor: tuple[PersonRole, ...] = ()
+    oidc: Oidc | None = None
 
     @field_validator("database_url")
     @classmethod

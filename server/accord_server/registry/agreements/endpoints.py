@@ -40,9 +40,9 @@ async def page(
     after: AfterHash = None,
     limit: Limit = 100,
 ) -> list[AgreementView]:
-    """Agreements that name the caller, by hash."""
+    """Agreements that name the caller, for an auditor all, by hash."""
     async with registry.database.read() as session:
-        return await repository.page(session, caller.party, after, limit, now())
+        return await repository.page(session, caller.sees, after, limit, now())
 
 
 @router.get("/v1/agreements/{agreement_hash}", summary="Read one agreement")
@@ -53,4 +53,4 @@ async def one(
 ) -> AgreementView:
     """An agreement that names the caller."""
     async with registry.database.read() as session:
-        return await repository.one(session, caller.party, agreement_hash, now())
+        return await repository.one(session, caller.sees, agreement_hash, now())

@@ -25,11 +25,14 @@ async def find_proposal(session: AsyncSession, agreement_hash: str) -> ProposalR
 
 
 async def page(
-    session: AsyncSession, party: str, after: str | None, limit: int, moment: datetime
+    session: AsyncSession, party: str | None, after: str | None, limit: int, moment: datetime
 ) -> list[AgreementView]:
-    """Return the agreements that name `party`, by hash."""
-    signed = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == party)
-    open_ = select(ProposalPartyRow.proposal).where(ProposalPartyRow.party == party)
+    """Return the agreements that name `party`, with None all of them, by hash."""
+    signed = select(AgreementPartyRow.agreement)
+    open_ = select(ProposalPartyRow.proposal)
+    if party is not None:
+        signed = signed.where(AgreementPartyRow.party == party)
+        open_ = open_.where(ProposalPartyRow.party == party)
     both = signed.union(open_).subquery()
     query = select(both.c[0]).order_by(both.c[0]).limit(limit)
     if after is not None:
@@ -39,11 +42,11 @@ async def page(
 
 
 async def one(
-    session: AsyncSession, party: str, agreement_hash: str, moment: datetime
+    session: AsyncSession, party: str | None, agreement_hash: str, moment: datetime
 ) -> AgreementView:
     """Return one agreement; NotFoundError `unknown-agreement` where it does not name `party`."""
     found = await _views(session, [agreement_hash], moment)
-    if not found or party not in {item.id for item in found[0].agreement.parties}:
+    if not found or party not in {None, *(item.id for item in found[0].agreement.parties)}:
         raise NotFoundError(
             "unknown-agreement", f"there is no agreement {agreement_hash[:16]} of yours"
         )

@@ -14,7 +14,7 @@ from accord_common.fields import Id
 from accord_common.privacy.accounting import bounded_up
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_server.registry.auth import Allow, Caller
-from accord_server.registry.budgets.repository import Group, groups
+from accord_server.registry.budgets.repository import Group, Reach, groups
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterSequence, Limit
 
@@ -23,17 +23,28 @@ router = APIRouter(tags=["budgets"])
 
 @router.get("/v1/budgets", summary="What runs have cost")
 async def page(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     dataset: Id | None = None,
     run: Id | None = None,
     after: AfterSequence = 0,
     limit: Limit = 100,
 ) -> list[BudgetRow]:
-    """A row for each dataset and run, as far as receipts show; `after` counts those before."""
+    """A row for each dataset and run, as far as receipts show; `after` counts those before.
+
+    A data holder's are of its own datasets, others' of the agreements that name them.
+    """
     async with registry.database.read() as session:
-        found = await groups(session, dataset, run, after, limit)
+        found = await groups(session, _reach(caller), dataset, run, after, limit)
     return await asyncio.to_thread(lambda: [_row(group) for group in found])
+
+
+def _reach(caller: Caller) -> Reach:
+    if caller.sees is None:
+        return Reach()
+    if caller.role == "data-holder":
+        return Reach(holder=caller.sees)
+    return Reach(party=caller.sees)
 
 
 def _row(group: Group) -> BudgetRow:

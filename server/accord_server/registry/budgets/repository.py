@@ -10,7 +10,7 @@ from accord_common.agreement import Agreement, PrivacyTerms
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.events import NO_NOISE
 from accord_server.registry.records.lookup import load_agreement
-from accord_server.registry.tables import SpendRow
+from accord_server.registry.tables import AgreementPartyRow, SpendRow
 
 
 @dataclass(slots=True)
@@ -33,8 +33,21 @@ class Group:
         return Tally.build(self.steps, self.adjacencies, self.non_private)
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whose budgets: one holder's own, those of a party's agreements, or with neither all."""
+
+    holder: str | None = None
+    party: str | None = None
+
+
 async def groups(
-    session: AsyncSession, dataset: str | None, run: str | None, after: int, limit: int
+    session: AsyncSession,
+    reach: Reach,
+    dataset: str | None,
+    run: str | None,
+    after: int,
+    limit: int,
 ) -> list[Group]:
     """Return spends by run and dataset, oldest run first, behind the first `after`."""
     columns = (
@@ -48,6 +61,11 @@ async def groups(
         SpendRow.sampling_rate,
     )
     query = select(*columns, func.count(), func.sum(SpendRow.steps)).group_by(*columns)
+    if reach.holder is not None:
+        query = query.where(SpendRow.party == reach.holder)
+    if reach.party is not None:
+        named = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == reach.party)
+        query = query.where(SpendRow.agreement.in_(named))
     if dataset is not None:
         query = query.where(SpendRow.dataset == dataset)
     if run is not None:

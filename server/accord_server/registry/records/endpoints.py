@@ -61,27 +61,27 @@ async def post(
 
 @router.get("/v1/records", summary="Read records in order")
 async def page(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     after: AfterSequence = 0,
     limit: Limit = 100,
     kind: Slug | None = None,
     run: Id | None = None,
 ) -> list[RecordView]:
-    """Records behind sequence `after`, verbatim."""
+    """Records behind sequence `after` that the caller may read, verbatim."""
     async with registry.database.read() as session:
-        return await repository.page(session, after, limit, kind, run)
+        return await repository.page(session, caller.sees, after, limit, kind, run)
 
 
 @router.get("/v1/records/{record_hash}", summary="Read one record")
 async def one(
     record_hash: Annotated[Hash, Path()],
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
 ) -> RecordView:
     """A record by its hash."""
     async with registry.database.read() as session:
-        row = await find(session, record_hash)
+        row = await repository.one(session, caller.sees, record_hash)
     if row is None:
         raise NotFoundError("unknown-record", f"there is no record {record_hash[:16]}")
     return repository.view(row)

@@ -1,24 +1,55 @@
-"""Reading records."""
+"""Reading records.
 
-from sqlalchemy import select
+Guarantees: what was signed under an agreement is for its parties; how parties came, delegated, went
+and withdrew, and what aggregators offer, is for every member.
+"""
+
+from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from accord_common.agreement import AGREEMENT
 from accord_common.api.schemas import RecordView
 from accord_common.envelope import Envelope
 from accord_common.fields import format_time
-from accord_server.registry.tables import RecordRow
+from accord_server.registry.tables import AgreementPartyRow, RecordRow, RunRow
 
 
 async def page(
-    session: AsyncSession, after: int, limit: int, kind: str | None, run: str | None
+    session: AsyncSession,
+    party: str | None,
+    after: int,
+    limit: int,
+    kind: str | None,
+    run: str | None,
 ) -> list[RecordView]:
-    """Return records behind sequence `after`, in order."""
-    query = select(RecordRow).where(RecordRow.sequence > after).order_by(RecordRow.sequence)
+    """Return records behind sequence `after`, in order: a party's, with None all of them."""
+    query = _of(party).where(RecordRow.sequence > after).order_by(RecordRow.sequence)
     if kind is not None:
         query = query.where(RecordRow.kind == kind)
     if run is not None:
         query = query.where(RecordRow.run == run)
     return [view(row) for row in (await session.execute(query.limit(limit))).scalars()]
+
+
+async def one(session: AsyncSession, party: str | None, record_hash: str) -> RecordRow | None:
+    """Return a record by hash, if the party may read it; None is whoever may read all."""
+    query = _of(party).where(RecordRow.hash == record_hash)
+    return (await session.execute(query)).scalar_one_or_none()
+
+
+def _of(party: str | None) -> Select[RecordRow]:
+    query = select(RecordRow)
+    if party is None:
+        return query
+    agreements = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == party)
+    runs = select(RunRow.id).where(RunRow.agreement.in_(agreements))
+    return query.where(
+        or_(
+            RecordRow.run.in_(runs),
+            and_(RecordRow.kind == AGREEMENT, RecordRow.hash.in_(agreements)),
+            and_(RecordRow.run.is_(None), RecordRow.kind != AGREEMENT),
+        )
+    )
 
 
 def view(row: RecordRow) -> RecordView:

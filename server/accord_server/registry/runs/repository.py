@@ -36,13 +36,13 @@ class Look:
 
 async def page(
     session: AsyncSession,
-    party: str,
+    party: str | None,
     state: RunState | None,
     after: str | None,
     limit: int,
     look: Look,
 ) -> list[RunView]:
-    """Return the runs of the party's agreements, oldest first."""
+    """Return the runs of the party's agreements, with None all of them, oldest first."""
     query = _of_party(party).order_by(RunRow.id).limit(limit)
     if after is not None:
         query = query.where(RunRow.id > after)
@@ -76,7 +76,7 @@ async def open_runs(session: AsyncSession, party: str, role: str, look: Look) ->
     return await _views(session, list((await session.execute(query)).scalars()), look)
 
 
-async def require(session: AsyncSession, run: str, party: str) -> RunRow:
+async def require(session: AsyncSession, run: str, party: str | None) -> RunRow:
     """Return a run of the party's; NotFoundError `unknown-run` for any other."""
     row = (await session.execute(_of_party(party).where(RunRow.id == run))).scalar_one_or_none()
     if row is None:
@@ -139,7 +139,9 @@ def event_view(row: EventRow) -> EventView:
     )
 
 
-def _of_party(party: str) -> Select[RunRow]:
+def _of_party(party: str | None) -> Select[RunRow]:
+    if party is None:
+        return select(RunRow)
     return (
         select(RunRow)
         .join(AgreementPartyRow, AgreementPartyRow.agreement == RunRow.agreement)

@@ -1,0 +1,1 @@
+"""Signing in through an institution's own OpenID provider."""

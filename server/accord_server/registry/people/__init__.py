@@ -1,0 +1,1 @@
+"""Accounts of persons, each of one party."""

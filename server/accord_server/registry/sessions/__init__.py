@@ -1,0 +1,1 @@
+"""Signing in, second factors, and what a browser then holds."""

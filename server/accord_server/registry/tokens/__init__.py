@@ -1,0 +1,1 @@
+"""Tokens of persons, with scopes and an end."""
