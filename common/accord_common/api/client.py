@@ -17,6 +17,7 @@ from accord_common.agreement import Role
 from accord_common.api import membership as m
 from accord_common.api import schemas as s
 from accord_common.api.http import Connection
+from accord_common.api.people_calls import PeopleCalls
 from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
@@ -27,7 +28,7 @@ _ITEMS = TypeAdapter(list[dict[str, Any]])
 _Query = Mapping[str, str | int | float | None]
 
 
-class RegistryClient:
+class RegistryClient(PeopleCalls):
     """Speaks to one registry as one party.
 
     Lists are complete unless a method says otherwise. Raises `AccordError` of the class, code and

@@ -94,6 +94,10 @@ class Connection:
         """Trust these authorities too, from the next handshake on."""
         self._tls.load_verify_locations(cadata=ca_pem.decode("ascii"))
 
+    def carry(self, headers: Mapping[str, str]) -> None:
+        """Send these headers too, from the next request on."""
+        self._client.headers.update(headers)
+
     def request(
         self,
         method: str,

@@ -32,6 +32,8 @@ VERBS = {
     "network": Verb("network:app", "Show or set proxy and authorities.", "coordinator"),
     "doctor": Verb("doctor:app", "Find what is wrong, and what helps.", "coordinator"),
     "partner": Verb("partner:app", "Invite, list and approve partners.", "coordinator"),
+    "people": Verb("people:app", "Invite persons, and say what they may do.", "coordinator"),
+    "token": Verb("token:app", "Make and revoke persons' tokens for programs.", "coordinator"),
     "agreement": Verb("agreement:app", "Draft, propose, show and sign agreements.", "coordinator"),
     "task": Verb("task:app", "List installed tasks, or start your own.", "coordinator"),
     "run": Verb("run:app", "Plan, start, watch, stop and compare runs.", "coordinator"),

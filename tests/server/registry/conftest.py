@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from argon2 import PasswordHasher
 
 from accord_common.fields import now
 from accord_server.ca import create_ca
 from accord_server.certificates import issue
+from accord_server.registry.access import passwords
 from accord_server.registry.setup import initialise
 from tests.postgres import Postgres
 from tests.server.registry.stack import Stack, opened, settings_in
@@ -107,3 +109,11 @@ def stack(
         with opened(settings, "", template.world) as found:
             found.tokens = dict(template.tokens)
             yield found
+
+
+@pytest.fixture
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Argon2 with little memory: what is tested is who gets in, not how long guessing takes."""
+    little = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "_hasher", little)
+    monkeypatch.setattr(passwords, "_NOBODY", little.hash("nobody has this password"))

@@ -6,6 +6,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 import httpx
+import pytest
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
@@ -16,6 +17,7 @@ from tests.server.registry.stack import Stack
 from tests.world import Actor
 
 PASSWORD = "plum harbour kettle 94"
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], scope="session")  # no query differs
 
 
 @dataclass
@@ -33,7 +35,7 @@ class Browser:
         sent = {"Origin": self.stack.settings.url, CSRF_HEADER: self.csrf} | (headers or {})
         sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         self.stack.http.cookies.clear()  # the test client keeps none of its own
-        answer = self.stack.http.request(
+        answer: httpx.Response = self.stack.http.request(
             method, path, json=json, headers={name: value for name, value in sent.items() if value}
         )
         for line in answer.headers.get_list("set-cookie"):

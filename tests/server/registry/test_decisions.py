@@ -11,12 +11,13 @@ from accord_common.fields import new_id
 from accord_common.joining import parse_invitation
 from accord_server.registry import app as application
 from accord_server.registry.access import decisions
-from accord_server.registry.access.decisions import ANYONE, DECISIONS, HALF, PENDING, Row
+from accord_server.registry.access.decisions import ANYONE, DECISIONS, HALF, PENDING
 from accord_server.registry.auth import Allow
-from tests.server.registry.persons import Browser, join
+from tests.server.registry.persons import Browser, join, on_sqlite
 from tests.server.registry.stack import Stack
 from tests.world import make_actor
 
+pytestmark = pytest.mark.usefixtures("quick_passwords")
 REFUSED = {
     PENDING: {"pending-approval"},
     HALF: {"second-factor-required"},
@@ -32,7 +33,8 @@ class Machine:
 
     def call(self, method: str, path: str) -> httpx.Response:
         self._stack.http.cookies.clear()
-        return self._stack.http.request(method, path, headers=self._headers)
+        answer: httpx.Response = self._stack.http.request(method, path, headers=self._headers)
+        return answer
 
 
 def callers(stack: Stack) -> Iterator[tuple[str, Machine | Browser]]:
@@ -68,6 +70,7 @@ def url(path: str) -> str:
     return re.sub(r"{(\w+)}", lambda name: ids.get(name[1], new_id()), path)
 
 
+@on_sqlite
 def test_each_cell_is_what_the_registry_does(stack: Stack) -> None:
     """Nobody gets in without a credential; who is denied is refused before anything is read."""
     for (method, path), row in DECISIONS.items():
@@ -104,6 +107,7 @@ def test_each_cell_is_what_the_registry_does(stack: Stack) -> None:
     assert tried == len(others) * len(asked)
 
 
+@on_sqlite
 def test_the_registry_does_not_start_with_a_route_that_nobody_decided_on(
     empty: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +123,7 @@ def test_the_registry_does_not_start_with_a_route_that_nobody_decided_on(
             application.create_app(empty.settings)
 
 
+@on_sqlite
 def test_nor_where_a_route_asks_nobody_or_anybody(
     empty: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,11 +168,12 @@ def test_nobody_elses_budget_drafts_or_runs_are_a_stewards() -> None:
     }
 
 
+@on_sqlite
 def test_a_pending_party_keeps_to_its_own_column(empty: Stack) -> None:
     """Its people have no more than people, its machine no more than a machine."""
     world = empty.world
     empty.join(world.coordinator, parse_invitation(empty.first_invitation).code)
     person = join(empty, world.coordinator, "owner", "oona")
     row = DECISIONS["PUT", "/v1/trust"]
-    assert isinstance(row, Row) and row.cells[PENDING] == "own" and row.cells["oper"] == "-"
+    assert row.cells[PENDING] == "own" and row.cells["oper"] == "-"
     assert person.call("PUT", "/v1/trust").json()["code"] == "wrong-role"

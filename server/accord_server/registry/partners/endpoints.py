@@ -17,7 +17,7 @@ from accord_common.api.schemas import EnvelopeRequest, Stored
 from accord_common.errors import PolicyError
 from accord_common.fields import Id, now
 from accord_server.ca import fingerprint
-from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.auth import Allow, Caller, anyone
 from accord_server.registry.changes import party_topic
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterId, Limit
@@ -38,14 +38,19 @@ async def invite(
         return service.invite(session, registry.settings.url, pinned, body, caller.party, now())
 
 
-@router.post("/v1/enrolments", status_code=201, summary="Join with an invitation")
+@router.post(
+    "/v1/enrolments",
+    status_code=201,
+    summary="Join with an invitation",
+    dependencies=[Depends(anyone)],
+)
 async def enrol(body: EnrolmentRequest, registry: Annotated[Registry, Depends(registry)]) -> Token:
     """Prove possession of the identity key; the token is shown only here."""
     async with registry.database.write() as session:
         return await service.enrol(registry, session, body, now())
 
 
-@router.post("/v1/revocations", summary="Take a delegation back")
+@router.post("/v1/revocations", summary="Take a delegation back", dependencies=[Depends(anyone)])
 async def revoke(body: EnvelopeRequest, registry: Annotated[Registry, Depends(registry)]) -> Stored:
     """The identity key's signature is enough: whoever lost a server may have no token left."""
     async with registry.database.write() as session:
