@@ -11,6 +11,7 @@ from babel.dates import format_timedelta
 from babel.numbers import format_decimal, format_percent
 from markupsafe import Markup
 
+from accord_common.fields import parse_time
 from accord_common.web.languages import Language
 
 NOTHING = "\N{EN DASH}"
@@ -66,6 +67,10 @@ class Formats:
         return Markup('<time datetime="{}">{}</time>').format(
             utc.isoformat(timespec="seconds"), utc.strftime("%Y-%m-%d %H:%M UTC")
         )
+
+    def time(self, text: str | None) -> Markup:
+        """A time as records write it (RFC 3339)."""
+        return self.moment(None if text is None else parse_time(text))
 
     def short(self, digest: str | None) -> Markup:
         """A hash or an id."""

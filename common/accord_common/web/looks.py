@@ -48,6 +48,11 @@ _LOOKS: dict[str, Look] = {
     "accept": Look("done", N_("accepted"), "good"),
     "refuse": Look("refused", N_("refused"), "bad"),
     "undecided": Look("wait", N_("not decided"), "wait"),
+    # parties' roles
+    "data-holder": Look("unknown", N_("data holder"), "off"),
+    "coordinator": Look("unknown", N_("coordinator"), "off"),
+    "aggregator": Look("unknown", N_("aggregator"), "off"),
+    "auditor": Look("unknown", N_("auditor"), "off"),
     # people, keys and links
     "approved": Look("done", N_("approved"), "good"),
     "pending": Look("wait", N_("waits for approval"), "wait"),

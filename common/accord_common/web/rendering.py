@@ -66,7 +66,7 @@ class Pages:
             catalogue.ugettext, catalogue.ungettext, newstyle=True, pgettext=catalogue.upgettext
         )
         formats = Formats(language)
-        for name in ("number", "epsilon", "share", "size", "span", "moment", "short"):
+        for name in ("number", "epsilon", "share", "size", "span", "moment", "time", "short"):
             environment.filters[name] = getattr(formats, name)
         environment.filters["look"] = look
         environment.globals |= {

@@ -131,6 +131,38 @@ document.addEventListener("click", async (event) => {
   }
 });
 
+// Forms that call the API: `data-api` is its method and path, `data-then` where to go afterwards.
+
+function problemOf(form, problem) {
+  const shown = form.querySelector(".problem");
+  const words = shown.dataset[problem.code.replace(/-(.)/g, (_, letter) => letter.toUpperCase())];
+  shown.textContent = words ?? `${problem.detail} ${problem.hint} [${problem.code}]`;
+  shown.hidden = false;
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (form.dataset.api === undefined) return;
+  event.preventDefault();
+  const [method, address] = form.dataset.api.split(" ");
+  const fields = [...new FormData(form)].filter(([, value]) => value !== "");
+  if (form.dataset.code === "fragment") fields.push(["code", location.hash.slice(1)]);
+  const answer = await fetch(address, {
+    method,
+    headers: { "Content-Type": "application/json", "X-CSRF-Token": document.body.dataset.csrf },
+    body: method === "DELETE" ? undefined : JSON.stringify(Object.fromEntries(fields)),
+  });
+  if (!answer.ok) return problemOf(form, await answer.json());
+  const then = form.dataset.then;
+  if (then !== undefined) return location.assign(then);
+  const told = answer.status === 204 ? {} : await answer.json();
+  for (const place of form.querySelectorAll("[data-told]")) {
+    const value = told[place.dataset.told];
+    place.textContent = Array.isArray(value) ? value.join("\n") : value;
+    place.closest("[hidden]")?.removeAttribute("hidden");
+  }
+});
+
 function settle() {
   localTimes(document);
   drawCharts();
