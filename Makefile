@@ -47,9 +47,12 @@ imports: $(INSTALLED)
 types: $(INSTALLED)
 	@$(BIN)/mypy
 
-# A file's tests share servers and fixtures, so a file stays with one worker.
+# A file's tests share servers and fixtures, so a file stays with one worker; tests/conftest.py says
+# which files come first. Tests start hundreds of processes, and none should compile what changed.
+pytest: export PYTHONDONTWRITEBYTECODE =
 pytest: $(INSTALLED)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m compileall -q common client server tests
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 constraints: $(INSTALLED) ## pin again after pyproject.toml changed; ARGS='--upgrade-package x' moves one
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

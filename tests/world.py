@@ -3,12 +3,15 @@
 Everything is really signed with fresh keys; times follow the clock, so records are valid now.
 """
 
+import secrets
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from accord_common.agreement import (
     AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
     WITHDRAWAL,
     AggregationTerms,
     Agreement,
@@ -18,7 +21,9 @@ from accord_common.agreement import (
     PermittedTask,
     PrivacyTerms,
     Release,
+    Resumption,
     Role,
+    Suspension,
     Withdrawal,
 )
 from accord_common.canonical import sha256_hex
@@ -26,6 +31,7 @@ from accord_common.enrolment import DELEGATION, ENROLMENT, OFFER, Delegation, En
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import format_time, new_id, now
 from accord_common.identity import FlowerKey, SigningKey
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import (
     MANIFEST,
     PROTOCOL,
@@ -193,6 +199,24 @@ class World:
         )
         return sign(WITHDRAWAL, body, actor.identity)
 
+    def suspension(
+        self, actor: Actor, reason: str = "an audit", previous: str | None = None
+    ) -> Envelope:
+        body = Suspension(
+            agreement=self.agreement_hash,
+            party=actor.id,
+            previous=previous,
+            reason=reason,
+            created=_now(),
+        )
+        return sign(SUSPENSION, body, actor.identity)
+
+    def resumption(self, actor: Actor, suspension: str) -> Envelope:
+        body = Resumption(
+            agreement=self.agreement_hash, party=actor.id, suspension=suspension, created=_now()
+        )
+        return sign(RESUMPTION, body, actor.identity)
+
     def run_keys(self, address: str = "127.0.0.1:9092") -> RunKeys:
         """A fresh offer of the aggregator."""
         receipt = SigningKey.generate()
@@ -270,7 +294,9 @@ class World:
     def manifest(self, keys: RunKeys, **changes: Any) -> Envelope:
         return sign(MANIFEST, self.manifest_body(keys, **changes), self.coordinator.identity)
 
-    def consent(self, actor: Actor, manifest: Envelope, refusal: str = "") -> Envelope:
+    def consent(
+        self, actor: Actor, manifest: Envelope, refusal: str = "", log: Head | None = None
+    ) -> Envelope:
         body = Consent(
             manifest=manifest.hash,
             party=actor.id,
@@ -280,7 +306,9 @@ class World:
             code=refusal,
             reason="above the cap" if refusal else "",
             ledger_head=NO_PREDECESSOR,
+            nonce=secrets.token_hex(32),
             created=_now(),
+            log=log,
         )
         return sign(CONSENT, body, actor.node)
 

@@ -1,32 +1,29 @@
 """The node's own copies of agreements: the trust root of everything it does.
 
     agreements/<hash>.json    what the steward signed; with that signature alone, later with all
-    withdrawals/<hash>.json   verified withdrawals
 
 Guarantees: a copy counts only with the signature of this institution's own identity key, so nothing
 that somebody else puts into the folder or into the registry becomes an agreement; only a copy with
-every party's signature is returned; a version that the steward has replaced, or that a party has
-withdrawn from, is told apart for ever.
+every party's signature is returned; a version that the steward has replaced is told apart for ever.
 
 Not covered: an administrator who holds the identity key.
 """
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from accord_common import identity
-from accord_common.agreement import (
-    AGREEMENT,
-    WITHDRAWAL,
-    Agreement,
-    Withdrawal,
-    verify_agreement,
-)
+from accord_common.agreement import AGREEMENT, Agreement, verify_agreement
+from accord_common.api.finding import SHORTEST
 from accord_common.envelope import Envelope, join, pae, sign
 from accord_common.errors import AccordError, NotFoundError, PolicyError, VerificationError
+from accord_common.fields import CLOCK_TOLERANCE_S, parse_time
 from accord_common.files import replace_file
 from accord_common.home import Home
 from accord_common.identity import SigningKey
+
+_TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +96,22 @@ class Agreements:
         found = (self._load(path.stem) for path in sorted(folder.glob("*.json")))
         return {envelope.hash: envelope for envelope in found if envelope is not None}
 
+    def find(self, text: str) -> tuple[str, Agreement]:
+        """Find an agreement that was signed here by its hash, or the hash's first digits.
+
+        Raises:
+            NotFoundError: `unknown-agreement`.
+        """
+        own = self.signed()
+        found = [hash_ for hash_ in own if hash_.startswith(text)]
+        if len(found) != 1 or len(text) < SHORTEST:
+            raise NotFoundError(
+                "unknown-agreement",
+                f"{len(found)} agreements that were signed here begin with {text!r}, one is needed",
+                hint=f"Give at least {SHORTEST} digits; accord-node agreement list shows them.",
+            )
+        return found[0], Agreement.from_bytes(own[found[0]].payload)
+
     def get(self, agreement_hash: str) -> Envelope:
         """Return the own, complete copy.
 
@@ -122,38 +135,15 @@ class Agreements:
             ) from error
         return envelope
 
-    def successor(self, agreement_hash: str) -> str | None:
-        """The complete version that replaces an agreement, if the steward signed one."""
+    def successor(self, agreement_hash: str, now: datetime) -> str | None:
+        """The complete version that replaces an agreement, from its first day on."""
         for hash_, envelope in self.signed().items():
             agreement = Agreement.from_bytes(envelope.payload)
-            if agreement.previous == agreement_hash and envelope.signers == agreement.keys:
+            begun = parse_time(agreement.valid_from) - now <= _TOLERANCE
+            follows = agreement.previous == agreement_hash
+            if follows and begun and envelope.signers == agreement.keys:
                 return hash_
         return None
-
-    def withdraw(self, envelope: Envelope) -> str | None:
-        """Keep a party's withdrawal from an own agreement; returns that agreement's hash.
-
-        None where it is kept already, where the agreement is not one of this node's, or the signer
-        no party of it.
-        """
-        if envelope.kind != WITHDRAWAL:
-            return None
-        withdrawal = Withdrawal.from_bytes(envelope.payload)
-        own = self._load(withdrawal.agreement)
-        if own is None or self.withdrawn(withdrawal.agreement):
-            return None
-        try:
-            party = Agreement.from_bytes(own.payload).party(withdrawal.party)
-            envelope.verify([party.identity_key])
-        except (NotFoundError, VerificationError):
-            return None
-        self._folder("withdrawals")
-        replace_file(self._withdrawal(withdrawal.agreement), envelope.to_bytes())
-        return withdrawal.agreement
-
-    def withdrawn(self, agreement_hash: str) -> bool:
-        """Whether a party has withdrawn from the agreement."""
-        return self._withdrawal(agreement_hash).exists()
 
     def _load(self, agreement_hash: str) -> Envelope | None:
         path = self.folder / "agreements" / f"{agreement_hash}.json"
@@ -177,6 +167,3 @@ class Agreements:
         folder = self.folder / name
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
-
-    def _withdrawal(self, agreement_hash: str) -> Path:
-        return self.folder / "withdrawals" / f"{agreement_hash}.json"

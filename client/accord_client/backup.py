@@ -31,7 +31,7 @@ from typing import Annotated, BinaryIO, Literal
 
 from pydantic import StringConstraints
 
-from accord_client import outbox, state
+from accord_client import heads, outbox, state
 from accord_client.disk import named_failures
 from accord_client.ledger import Ledger
 from accord_client.reconciling import freeze_restored
@@ -47,12 +47,16 @@ from accord_common.home import Home
 _CONTENTS = "backup.json"
 _MAX_CONTENTS_BYTES = 8 << 20  # a line a file; a node has some dozens
 _PIECE_BYTES = 1 << 20
-_DATABASES = (state.FILE_NAME, LEDGER_FILE)  # in this order: see the module
+_DATABASES = (state.FILE_NAME, LEDGER_FILE, heads.FILE_NAME)  # in this order: see the module
 _FILES = (
     *("profile.json", "identity.key", "node.pem", "flower.pem", "delegation.json"),
-    *("ca.pem", "token", "revocation.json"),  # where there are any
+    # Where there are any. Without the settings a restored node would keep to no hours or limits.
+    *("ca.pem", "token", "revocation.json", "settings.toml", "network.json"),
 )
-_FOLDERS = ("delegations/*.json", "agreements/*.json", "withdrawals/*.json", "datasets/*.json")
+_FOLDERS = tuple(
+    f"{name}/*.json"
+    for name in ("delegations", "agreements", "withdrawals", "suspensions", "leaving", "datasets")
+)
 _OPT_OUTS = "datasets/*.opt-outs"
 
 Place = Annotated[str, StringConstraints(pattern=r"^([a-z]+/)?[a-z0-9][a-z0-9.-]{0,99}$")]

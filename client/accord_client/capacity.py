@@ -1,7 +1,9 @@
 """Whether this machine can take an attempt, asked at R0 and again before it is charged.
 
 Guarantees: an attempt for which the disk, the memory or the hour is wrong is refused before
-anybody was charged for it; nothing is written or allocated to find out. A code is all that leaves.
+anybody was charged for it; nothing is allocated to find out. A code is all that leaves, and how
+many rows the run's table has does not decide about it: room is kept for N of them, whether or not
+they are in memory already.
 
 Not covered: what other processes take between the question and the round; a round in which the
 working hours end goes on to its own end, since its charge cannot be taken back.
@@ -18,7 +20,7 @@ from accord_client.limits import Limits
 from accord_common.errors import ConflictError
 from accord_common.image_schema import ImageSchema
 from accord_common.manifest import RunManifest
-from accord_common.room import require_room
+from accord_common.room import require_room, require_writing
 from accord_common.schema import TableSchema
 from accord_common.text_schema import TextSchema
 
@@ -29,7 +31,6 @@ _COORDINATE_BYTES = 24  # model, update, a sum in float64 and a layer's part at 
 _LEAST_PART_BYTES = 16 << 20  # for the gradients of a part; below it a round crawls
 MOST_PART_BYTES = 256 << 20  # beyond it a part is no faster
 _FLOAT_BYTES, _WORD_BYTES = 4, 8  # of a feature, of a word's number
-RETURNS = frozenset({"disk-full", "memory-short", "outside-hours"})  # codes that time may mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Capacity:
 
         Args:
             manifest: the run.
-            unread: bytes of rows that will be read for it.
+            unread: bytes that its rows may take beside those that are in memory already.
 
         Returns:
             How much memory a part's gradients may take, bytes.
@@ -56,6 +57,15 @@ class Capacity:
         base = 0 if manifest.adaptation is None else manifest.adaptation.dimension
         wanted = _COORDINATE_BYTES * manifest.dimension + _FLOAT_BYTES * base + unread
         return self._part_bytes(wanted)
+
+    def check_disk(self) -> None:
+        """Refuse while the disk does not take an attempt, whatever it says of its room.
+
+        Raises:
+            ConflictError: `disk-full`, `disk-unwritable`.
+        """
+        require_room(self.folder, ATTEMPT_BYTES)
+        require_writing(self.folder)
 
     def check_hours(self, now: datetime) -> None:
         """Refuse to begin a round outside the working hours; `now` has any zone.
@@ -88,7 +98,10 @@ class Capacity:
 
 
 def rows_bytes(dataset: LocalDataset) -> int:
-    """Memory that a dataset's rows take, bytes, with as much again while they are read."""
+    """Memory that N rows of a dataset take, bytes, with as much again while they are read.
+
+    Of the public N, never of the rows that there are: `memory-short` leaves, and costs nothing.
+    """
     match dataset.table:
         case TableSchema() as table:
             row = _FLOAT_BYTES * len(table.features)
@@ -96,7 +109,7 @@ def rows_bytes(dataset: LocalDataset) -> int:
             row = images.channels * images.height * images.width
         case TextSchema() as texts:
             row = _WORD_BYTES * texts.length
-    return 2 * dataset.mark.rows * row
+    return 2 * dataset.size * row
 
 
 def _resident() -> int:

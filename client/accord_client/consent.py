@@ -13,7 +13,7 @@ which nothing leaves.
 Not covered: what happens after consent (`standing.py` repeats the checks that time can change).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -250,8 +250,8 @@ def dataset_is_registered_here(facts: Facts) -> None:
 
 def rows_are_within_the_public_size(facts: Facts) -> None:
     """The table has no more rows than the public size that bounds and divisors use."""
-    local = facts.datasets[facts.site.dataset]
-    if local.rows > local.size:
+    local = facts.datasets.get(facts.site.dataset)  # the check before says where it is missing
+    if local is not None and local.rows > local.size:
         raise DataError(
             "dataset-outgrew-size",
             f"the table has outgrown its public size {local.size}",
@@ -339,15 +339,19 @@ CHECKS: tuple[Callable[[Facts], None], ...] = (
 )
 
 
-def decide(facts: Facts) -> Verdict:
-    """Ask every check in order; the first that fails is the answer."""
-    try:
-        for check in CHECKS:
+def objections(facts: Facts) -> Iterator[AccordError]:
+    """Ask every check in order, the next one when the one before is read; yields what fails."""
+    for check in CHECKS:
+        try:
             check(facts)
-    except DataError as error:
-        return Verdict("refuse", error.code, error.message, private=True)
-    except AccordError as error:
-        return Verdict("refuse", error.code, error.message)
+        except AccordError as error:
+            yield error
+
+
+def decide(facts: Facts) -> Verdict:
+    """Ask the checks; the first that fails is the answer."""
+    for error in objections(facts):
+        return Verdict("refuse", error.code, error.message, private=isinstance(error, DataError))
     return Verdict("accept")
 
 

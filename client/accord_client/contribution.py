@@ -15,7 +15,6 @@ import structlog
 from numpy.typing import NDArray
 
 from accord_client.capacity import Capacity, rows_bytes
-from accord_client.deciding import own_agreement
 from accord_client.devices import find_device
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
@@ -99,9 +98,9 @@ class Contribution:
             ConflictError: `disk-full`, `memory-short`.
             NotFoundError: `unknown-dataset`.
         """
-        read = self._trainer is not None and self._trainer.opened
-        unread = 0 if read else rows_bytes(self.stores.datasets.get(self.site.dataset))
-        return self.capacity.check(self.manifest, unread)
+        held = 0 if self._trainer is None else self._trainer.held_bytes
+        most = rows_bytes(self.stores.datasets.get(self.site.dataset))
+        return self.capacity.check(self.manifest, most - held)
 
     def words(self, model: NDArray[np.float32]) -> Words:
         """Train one round from `model` (d,); return w' x, quantised, (d,)."""
@@ -124,7 +123,7 @@ class Contribution:
     def _rounds_at_random(self) -> bool:
         """Whether this site's noise, none included, is too small for rounding to nearest."""
         if self._stochastic is None:
-            agreement, _ = own_agreement(self.stores, self.manifest.agreement)
+            agreement = self.stores.agreements.signed().get(self.manifest.agreement)
             assert agreement is not None  # `Standing.check` saw it in this very message
             noise = site_noise(verify_agreement(agreement), self.manifest, self.site)
             self._stochastic = not rounds_to_nearest(noise, self.manifest.secagg.scale)

@@ -7,6 +7,7 @@ queued consent are stored together; what leaves with a refusal is public.
 Not covered: the rules themselves (`consent`), and posting (`delivery`).
 """
 
+import secrets
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from datetime import datetime
 
 import structlog
 
-from accord_client import consent
+from accord_client import consent, halts
 from accord_client.consent import DatasetFacts, Facts, InstalledTask, Verdict
 from accord_client.datasets import LocalDataset
 from accord_client.reconciling import check_not_behind
 from accord_client.state import Run
 from accord_client.stores import Stores
+from accord_client.witness import check_log, newest
 from accord_common.agreement import Agreement
 from accord_common.chain import Lookup
 from accord_common.enrolment import Offer
@@ -32,6 +34,7 @@ from accord_common.errors import (
     VerificationError,
 )
 from accord_common.fields import Id, format_time
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 from accord_common.privacy.filter import Cap
@@ -84,7 +87,7 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
     known = stores.state.run(manifest.id)
     datasets = {dataset.id: dataset for dataset in stores.datasets.all()}
     dataset = datasets.get(site.dataset)
-    agreement, in_force = own_agreement(stores, manifest.agreement)
+    agreement, in_force = own_agreement(stores, manifest.agreement, now)
     layout, base = _layouts(manifest, dataset)
     facts = Facts(
         party=stores.party,
@@ -107,18 +110,20 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
 
 
 def own_agreement(
-    stores: Stores, agreement_hash: str
+    stores: Stores, agreement_hash: str, now: datetime
 ) -> tuple[Envelope | None, AccordError | None]:
     """The own copy of an agreement, and why it is no longer in force, if so."""
-    if stores.agreements.withdrawn(agreement_hash):
+    if halts.withdrawn(stores.agreements, agreement_hash):
         ended: AccordError | None = PolicyError(
             "agreement-withdrawn", "a party has withdrawn from the agreement"
         )
-    elif (successor := stores.agreements.successor(agreement_hash)) is not None:
+    elif (successor := stores.agreements.successor(agreement_hash, now)) is not None:
         ended = PolicyError(
             "agreement-superseded",
             f"this institution has signed version {successor[:16]} in its place",
         )
+    elif halts.suspensions(stores.agreements, agreement_hash):
+        ended = PolicyError("agreement-suspended", "a party has suspended the agreement for now")
     else:
         ended = None
     return stores.agreements.signed().get(agreement_hash), ended
@@ -135,6 +140,7 @@ def answer(
     """
     if verdict.decision == "accept":
         check_not_behind(stores)
+        check_log(stores)
     manifest, site = considered.facts.run, considered.facts.site
     code, reason = verdict.told
     record = Consent(
@@ -146,7 +152,9 @@ def answer(
         code=code,
         reason=reason,
         ledger_head=stores.ledger.head,
+        nonce=secrets.token_hex(32),
         created=format_time(now),
+        log=_head(stores, considered.facts.agreement),
     )
     envelope = sign(CONSENT, record, stores.key)
     run = Run(
@@ -165,6 +173,16 @@ def answer(
     kept = considered.rests_on if verdict.decision == "accept" else []
     stores.state.decide(run, envelope, kept, now)
     return run
+
+
+def _head(stores: Stores, agreement: Envelope | None) -> Head | None:
+    """The newest head of the agreed log that this node has seen; kept for good."""
+    if agreement is None:
+        return None
+    head = newest(stores, Agreement.from_bytes(agreement.payload).log_key)
+    if head is not None:
+        stores.heads.tell(head.size)
+    return head
 
 
 def caps_of(

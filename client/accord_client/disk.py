@@ -6,7 +6,6 @@ transaction that raised one left nothing; a file of a newer release is refused b
 written to it.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,6 @@ from pathlib import Path
 from accord_common.errors import AccordError, ConflictError, DamageError, UsageError
 
 _UNWRITABLE = "-unwritable"
-_ROOM_BYTES = 4 << 20  # some thousand entries, lines and records
 
 BUSY_TIMEOUT_S = 30.0  # another process of this node holds a file for milliseconds
 FORMAT = 1  # of every database of a node, in its `user_version`; grows when an older one migrates
@@ -89,19 +87,6 @@ def named_failures(what: str, path: Path) -> Iterator[None]:
 def is_unwritable(error: AccordError) -> bool:
     """Whether a file of the node's could not be written: that may pass."""
     return error.code.endswith(_UNWRITABLE)
-
-
-def has_room(folder: Path) -> bool:
-    """Whether the disk under a folder takes more than the next few answers need."""
-    probe = folder / ".room"
-    try:
-        with probe.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, _ROOM_BYTES)
-    except OSError:
-        return False
-    finally:
-        probe.unlink(missing_ok=True)
-    return True
 
 
 def _unwritable(what: str, path: Path, error: Exception) -> ConflictError:

@@ -64,7 +64,6 @@ def fetch_ended(stores: Stores, registry: RegistryClient, text: str) -> EndedRun
         VerificationError: the first thing that does not hold.
     """
     from accord_client.bases import fetch_base
-    from accord_client.deciding import own_agreement
     from accord_common.agreement import verify_agreement
 
     view = find_run(registry, text)
@@ -72,7 +71,7 @@ def fetch_ended(stores: Stores, registry: RegistryClient, text: str) -> EndedRun
         raise ConflictError(
             "run-not-over", f"run {view.id} is {view.state}", hint="Compare it once it has ended."
         )
-    envelope, _ = own_agreement(stores, view.agreement)
+    envelope = stores.agreements.signed().get(view.agreement)
     if envelope is None:
         raise PolicyError(
             "agreement-not-signed",

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 
 from accord_client import outbox
 from accord_client.contact import endpoint_of
+from accord_client.deciding import own_agreement
 from accord_client.lock import running_pid
 from accord_client.reconciling import behind
 from accord_client.state import SERVED_STATES
 from accord_client.stores import Stores, open_stores
+from accord_client.witness import trouble
 from accord_common.agreement import Agreement
 from accord_common.checks.check import Check, ask, failed
 from accord_common.checks.connection import walk
@@ -21,6 +23,7 @@ from accord_common.checks.party import folder_checks, registry_checks
 from accord_common.errors import AccordError
 from accord_common.fields import now
 from accord_common.home import Home
+from accord_common.log.checkpoint import Checkpoint
 from accord_common.manifest import RunManifest
 from accord_common.tls import trusting
 
@@ -47,6 +50,7 @@ def _local(stores: Stores) -> Iterator[Check]:
         "ledger", "state", lambda: f"every entry holds; head {stores.ledger.verify(keys)[:16]}"
     )
     yield ask("receipts", "state", lambda: _receipts(stores))
+    yield ask("log", "state", lambda: _log(stores))
     yield ask("outbox", "state", lambda: f"{outbox.verify(stores.outbox.path, keys)} lines hold")
     yield ask("agreements", "state", lambda: _agreements(stores))
     datasets = stores.datasets.all()
@@ -87,11 +91,21 @@ def _receipts(stores: Stores) -> str:
     return "none of this node's shows an entry that the ledger lacks"
 
 
+def _log(stores: Stores) -> str:
+    if (error := trouble(stores)) is not None:
+        raise error
+    seen = stores.heads.newest()
+    if seen is None:
+        return "the registry's has not been seen yet"
+    head = Checkpoint.from_bytes(seen.payload)
+    return f"the registry's has grown as it should; {head.size} records at {head.created}"
+
+
 def _agreements(stores: Stores) -> str:
     signed = stores.agreements.signed()
     ready = 0
     for hash_, envelope in signed.items():
         complete = envelope.signers == Agreement.from_bytes(envelope.payload).keys
-        over = stores.agreements.withdrawn(hash_) or stores.agreements.successor(hash_)
+        over = own_agreement(stores, hash_, now())[1] is not None
         ready += complete and not over
     return f"{len(signed)} signed here, {ready} of them complete and in force"

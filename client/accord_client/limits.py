@@ -4,7 +4,7 @@
 
     device = "cpu"                       # auto, cpu, cuda
     cores = 4
-    memory_mib = 8192                    # of the daemon, rows and torch included
+    memory_mib = 8192                    # of the daemon, torch and N rows included
     hours = ["Mon-Fri 18:00-06:00"]      # local time; outside, no round begins here
     most_runs = 2                        # accepted and not over, whatever their datasets
 

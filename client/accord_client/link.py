@@ -8,7 +8,7 @@ one connection guarantees.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 _WAKE, _END = b"w", b"e"
 _CLOSE_S = 2.0  # a TCP connect that nobody answers cannot be cut; its thread ends by itself
-_ASKED_EVERY_S = 2.0  # whether a node that left may come again
+_LOOKS_EVERY_S = 1.0  # whether it was closed, while the node has left
 _FIRST_DELAY_S, _MOST_DELAY_S = 0.1, 5.0
 
 
@@ -65,7 +65,8 @@ class FleetLink:
         self._error: TransportError | None = None
         self._why, self._remedy = "no attempt has ended yet", ""
         self._received: tuple[Session, Asked] | None = None
-        self._may_come: Callable[[], bool] | None = None
+        self._here = threading.Event()
+        self._here.set()
         self._thread = threading.Thread(target=self._stay, name="fleet-line", daemon=True)
         self._thread.start()
 
@@ -73,6 +74,11 @@ class FleetLink:
     def connected(self) -> bool:
         """Whether the aggregator sees this node now."""
         return self._session is not None
+
+    @property
+    def here(self) -> bool:
+        """Whether the node wants to be seen: it has not left."""
+        return self._here.is_set()
 
     def receive(self, timeout_s: float) -> Message | None:
         """Return the next message as soon as it is there, or None after `timeout_s`.
@@ -120,13 +126,22 @@ class FleetLink:
             session.give_up(error)
             raise
 
-    def leave_until(self, may_come: Callable[[], bool]) -> None:
-        """Hang up, and connect again once `may_come`, which the link's thread asks, says so."""
-        self._may_come = may_come
+    def trust(self, ca_pem: bytes) -> None:
+        """Trust these authorities too, from the next connection on."""
+        self._tls.load_verify_locations(cadata=ca_pem.decode("ascii"))
+
+    def leave(self) -> None:
+        """Hang up until `come_back`; meanwhile nothing is received, and that is no trouble."""
+        self._here.clear()
+        self.reconnect()
+
+    def come_back(self) -> None:
+        """Connect again, in the place of the present connection if there is one."""
+        self._here.set()
         self.reconnect()
 
     def reconnect(self) -> None:
-        """Hang up and connect again; what was not answered is void."""
+        """Hang up and, unless the node has left, connect again; what was not answered is void."""
         with self._changed:
             attempt = self._attempt
         if attempt is not None:
@@ -135,6 +150,7 @@ class FleetLink:
     def close(self) -> None:
         """Hang up. The aggregator learns it at once."""
         self._closing.set()
+        self._here.set()
         with self._changed:
             attempt = self._attempt
             self._changed.notify_all()
@@ -159,6 +175,9 @@ class FleetLink:
                 raise error
             session = self._session
             if session is None:
+                if not self.here:
+                    self._down_since = time.monotonic()
+                    return None
                 down_s = time.monotonic() - self._down_since
                 if down_s > self._unreachable_after_s:
                     where = authority(self._endpoint.host, self._endpoint.port)
@@ -181,11 +200,8 @@ class FleetLink:
         """Keep a line open until the link is closed."""
         backoff = Backoff(_FIRST_DELAY_S, _MOST_DELAY_S)
         while not self._closing.is_set():
-            if self._may_come is not None:
-                if not self._may_come():
-                    self._closing.wait(_ASKED_EVERY_S)
-                    continue
-                self._may_come = None
+            if not self._here.wait(_LOOKS_EVERY_S):
+                continue
             began = time.monotonic()
             try:
                 self._hold_line()
@@ -207,7 +223,7 @@ class FleetLink:
         try:
             with self._changed:
                 self._attempt = session
-                if self._closing.is_set():
+                if self._closing.is_set() or not self.here:
                     return
             session.open()
             with self._changed:

@@ -39,6 +39,9 @@ _HOLE = b"\0"  # what a sector holds that was never written; no line has one
 
 Kind = Literal[
     "agreement-signature",
+    "withdrawal",
+    "suspension",
+    "resumption",
     "dataset-description",
     "consent",
     "advertisement",

@@ -30,7 +30,8 @@ from accord_common.api.schemas import RunView
 from accord_common.enrolment import REVOCATION, verify_delegation, verify_revocation
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError, PolicyError, VerificationError
-from accord_common.receipts import NODE_RECEIPT, NodeReceipt
+from accord_common.fields import now
+from accord_common.receipts import CONSENT, NODE_RECEIPT, NodeReceipt
 
 log = structlog.get_logger(__name__)
 
@@ -128,19 +129,40 @@ def compare(stores: Stores, registry: RegistryClient) -> None:
         log.info("restored-ledger-compared", behind=behind(stores) is not None)
 
 
-def compare_run(stores: Stores, registry: RegistryClient, view: RunView) -> None:
-    """Likewise for one run."""
-    head = _head(stores, view)
-    known = None if head is None else _own(stores, registry, registry.record(head))
+def compare_run(stores: Stores, registry: RegistryClient, view: RunView) -> bool:
+    """Likewise for one run; False where another copy's consent is there in the place of this one's.
+
+    Such a run is left to the other copy.
+    """
+    if (head := head_of(stores, view)) is None:
+        return True
+    newest, own = registry.record(head), stores.state.run(view.id)
+    if newest.kind == CONSENT and own is not None and (own.round, own.decision) == (-1, "accept"):
+        if own.head != head:
+            leave_to_other(stores, view.id)
+            return False
+    known = _own(stores, registry, newest)
     if known is not None and not _holds(stores, known):
         freeze(stores, known.receipt)
+    return True
+
+
+def leave_to_other(stores: Stores, run: str) -> None:
+    """Have no part in a run that another copy of this node has answered."""
+    stores.state.disown(
+        run,
+        "answered-elsewhere",
+        "the registry has another consent of this institution: an older copy of this folder, or a "
+        "second copy of this node, gave it",
+        now(),
+    )
 
 
 def chains(stores: Stores, registry: RegistryClient) -> list[Chain]:
     """Everything that the registry holds of this node's receipts, run by run."""
     found = []
     for view in registry.runs():
-        if (head := _head(stores, view)) is None:
+        if (head := head_of(stores, view)) is None:
             continue
         receipts, after = [], 0
         while page := registry.records(after, kind=NODE_RECEIPT, run=view.id):
@@ -245,10 +267,11 @@ def answered_elsewhere(stores: Stores, view: RunView) -> bool:
     run.
     """
     known = stores.state.run(view.id)
-    return (known is None or known.decision == "ask") and _head(stores, view) is not None
+    return (known is None or known.decision == "ask") and head_of(stores, view) is not None
 
 
-def _head(stores: Stores, view: RunView) -> str | None:
+def head_of(stores: Stores, view: RunView) -> str | None:
+    """The newest record of this node's that the registry has of a run."""
     return next((site.head for site in view.consents if site.party == stores.party), None)
 
 

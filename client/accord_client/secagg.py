@@ -44,6 +44,7 @@ from accord_client.secagg_memory import Begun, Cohort, Prepared, Sharers
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import ProtocolError
 from accord_common.identity import SigningKey
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import RunManifest, context
 from accord_common.rings import Words, ring_of
 from accord_common.secagg import sealing
@@ -74,13 +75,12 @@ class NodeSecAgg:
     _begun: Begun | None = None
     _draws: int = 0
 
-    def advertise(self, round_: int, attempt: int) -> Envelope:
+    def advertise(self, round_: int, attempt: int, log: Head | None = None) -> Envelope:
         """R0: make (once) and return the signed keys for an attempt; repeats the same envelope.
 
-        Keys that were shared, or drew a graph, already are replaced by fresh ones: whoever asks
-        again has lost that, and nothing was masked under them. Whatever else was prepared is
-        forgotten; so are the secrets of an earlier attempt of the same round, which can then no
-        longer be unmasked here.
+        Keys that were shared, or drew a graph, already are replaced by fresh ones: nothing was
+        masked under them. Whatever else was prepared is forgotten; so are the secrets of an earlier
+        attempt of the same round. `log` is the newest head that this node has seen.
 
         Raises:
             ProtocolError: `round-closed` after R4 was answered in this round, else `stale-attempt`
@@ -110,10 +110,9 @@ class NodeSecAgg:
             party=self.party,
             mask_key=public_key(mask),
             channel_key=public_key(channel),
+            log=log,
         )
-        value = b""
-        if is_drawn(self.manifest.n):
-            message, value = commit(message)
+        message, value = commit(message) if is_drawn(self.manifest.n) else (message, b"")
         envelope = sign(message.KIND, message, self.node_key)
         self._prepared = Prepared(round_, attempt, mask, channel, envelope, value)
         return envelope

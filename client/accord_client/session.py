@@ -27,23 +27,22 @@ from datetime import datetime
 
 import structlog
 
-from accord_client.capacity import RETURNS, Capacity
-from accord_client.consent import spend_for
+from accord_client.capacity import Capacity
+from accord_client.charging import Charging
 from accord_client.contribution import Contribution, open_model
-from accord_client.deciding import caps_of, own_agreement
-from accord_client.disk import is_unwritable
 from accord_client.limits import Limits
 from accord_client.outbox import Kind, Place
 from accord_client.refusals import NODE_ERROR, told
+from accord_client.returning import HeldBack
 from accord_client.secagg import NodeSecAgg
 from accord_client.standing import Standing
 from accord_client.stores import Stores
+from accord_client.witness import RunWitness
 from accord_common import wire
-from accord_common.agreement import verify_agreement
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.canonical import sha256_hex
 from accord_common.enrolment import DELEGATION, Delegation
-from accord_common.envelope import Envelope, sign
+from accord_common.envelope import Envelope
 from accord_common.errors import (
     AccordError,
     ConflictError,
@@ -53,12 +52,10 @@ from accord_common.errors import (
     ProtocolError,
     VerificationError,
 )
-from accord_common.fields import format_time
 from accord_common.fields import now as system_clock
 from accord_common.manifest import RunManifest
-from accord_common.privacy.events import LedgerEntry, Spend
-from accord_common.privacy.filter import Cap
-from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
+from accord_common.privacy.events import LedgerEntry
+from accord_common.receipts import RESULT, RunResult
 
 log = structlog.get_logger(__name__)
 
@@ -107,12 +104,14 @@ class Session:
         stores: the node's open folder.
         run_id: a run that this node accepted and that is not over.
         check_registry: raises where the registry has been out of reach for too long.
+        shown: is called when another node's head of the log waits to be joined to this one's.
         clock: the node's clock.
         limits: where to train, and what the attempt may take.
 
     Attributes:
         over: the aggregator said so.
-        starved: the last answer is what it is because the node's disk took no more.
+        witness: what the run's nodes show each other of the log.
+        held_back: what refusals so far only time mends.
     """
 
     def __init__(
@@ -121,6 +120,7 @@ class Session:
         run_id: str,
         *,
         check_registry: Callable[[], None] = lambda: None,
+        shown: Callable[[], None] = lambda: None,
         clock: Callable[[], datetime] = system_clock,
         limits: Limits = _NO_LIMITS,
     ) -> None:
@@ -138,8 +138,10 @@ class Session:
             site.party: _delegation(stores, site.delegation) for site in self.manifest.roster
         }
         self._capacity = Capacity(stores.home.path, limits)
-        self._held_back = False
         self._contribution = Contribution(stores, self.manifest, self._site, self._capacity)
+        self.witness = RunWitness.of(stores, self.manifest.agreement, shown)
+        self._charging = Charging(stores, self.manifest, self.manifest_hash, self.witness, clock)
+        self.held_back = HeldBack(self._capacity, self._contribution, clock)
         self._secagg = NodeSecAgg(
             self.manifest,
             self.manifest_hash,
@@ -156,31 +158,24 @@ class Session:
             self.manifest,
             self._delegations,
             check_registry,
+            self.witness,
             clock,
             charged=stores.ledger.count(run=self.manifest_hash),
         )
         self.over = False
-        self.starved = False
 
     def stop(self, reason: str) -> None:
         """Refuse every further attempt."""
         self._standing.stop(reason)
 
-    def may_return(self) -> bool:
-        """Whether a refusal that only time mends is mended: once; then the node connects again."""
-        if not self._held_back:
-            return False
-        try:
-            self._capacity.check_hours(self._clock())
-            self._contribution.fits()
-        except AccordError:
-            return False
-        self._held_back = False
-        return True
-
     def answer(self, header: bytes, bulk: Bulk) -> tuple[bytes, tuple[bytes, ...]]:
-        """Answer one message; never raises for what the aggregator or the data did."""
-        place, self.starved = Place(self.manifest.id), False
+        """Answer one message; raises only where the outbox takes no line: then nothing leaves.
+
+        Raises:
+            ConflictError: `outbox-unwritable`.
+            DamageError: `outbox-broken`.
+        """
+        place = Place(self.manifest.id)
         try:
             request = wire.decode_request(header)
             if not isinstance(request, wire.Finish):
@@ -226,12 +221,13 @@ class Session:
             case wire.Advertise():
                 self._standing.check_next(round_, attempt)
                 self._check_can(round_, attempt)
-                return wire.AdvertisementReply(envelope=self._secagg.advertise(round_, attempt))
+                keys = self._secagg.advertise(round_, attempt, self.witness.carried())
+                return wire.AdvertisementReply(envelope=keys)
             case wire.Share():
                 self._standing.check_next(round_, attempt)
-                return wire.SharesReply(
-                    envelope=self._secagg.share(round_, attempt, request.cohort)
-                )
+                shares = self._secagg.share(round_, attempt, request.cohort)
+                self.witness.shown(request.cohort)
+                return wire.SharesReply(envelope=shares)
             case wire.Confirm():
                 envelope = self._secagg.confirm(round_, attempt, request.uploads)
                 return wire.ConfirmationReply(envelope=envelope, shares=self._ahead(request.next))
@@ -248,7 +244,9 @@ class Session:
             if request.manifest != self.manifest_hash:
                 raise ProtocolError("wrong-manifest", f"this is run {self.manifest_hash[:16]}")
             self._standing.check_next(request.round, request.attempt)
-            return self._secagg.share(request.round, request.attempt, request.cohort)
+            shares = self._secagg.share(request.round, request.attempt, request.cohort)
+            self.witness.shown(request.cohort)
+            return shares
         except AccordError as error:
             log.warning("not-shared", run=self.manifest.id, code=error.code, detail=error.message)
             return None
@@ -298,7 +296,8 @@ class Session:
             upload, chunks = self._secagg.mask(sharers, words)
             del words
             self._remember()
-            self._report(request, upload, chunks, entry)
+            size = sum(len(chunk) for chunk in chunks)
+            self._charging.report(entry, model=request.model, upload=upload.hash, upload_bytes=size)
         following = request.round + 1
         last = following == self.manifest.rounds
         reply = wire.UpdateReply(upload=upload, next=None if last else self._keys_for(following))
@@ -311,67 +310,29 @@ class Session:
             self._check_can(round_, 0)
         except _Concealed as hidden:
             return self._told(hidden.error, round_, concealed=True)
-        return self._secagg.advertise(round_, 0)
+        return self._secagg.advertise(round_, 0, self.witness.carried())
 
     def _check_can(self, round_: int, attempt: int) -> None:
         """Raise where an attempt, or its charge, would be refused now; nothing is written."""
         with _concealing():
             self._capacity.check_hours(self._clock())
             self._contribution.fits()
-        spend, caps = self._cost(round_, attempt)
-        with _concealing():
-            self._stores.ledger.check([spend], caps)
+            self._charging.check(round_, attempt)
 
     def _charge(self, round_: int, attempt: int) -> LedgerEntry:
         """Write ahead: the attempt is begun and paid for before the table is opened."""
-        spend, caps = self._cost(round_, attempt)
         self._stores.state.begin(self.manifest.id, round_, attempt)
         with _concealing():
-            entry, _ = self._stores.ledger.charge(spend, caps, self._clock)
+            entry = self._charging.charge(round_, attempt)
         self._standing.charged += 1
         return entry
-
-    def _cost(self, round_: int, attempt: int) -> tuple[Spend, list[Cap]]:
-        agreement, _ = own_agreement(self._stores, self.manifest.agreement)
-        assert agreement is not None  # checked in this very message
-        spend = spend_for(
-            verify_agreement(agreement),
-            self.manifest,
-            self.manifest_hash,
-            self._stores.party,
-            round_=round_,
-            attempt=attempt,
-        )
-        with _concealing():
-            return spend, caps_of(agreement, self._site.dataset, self._stores.ledger.group)
-
-    def _report(
-        self, request: wire.Train, upload: Envelope, chunks: list[bytes], entry: LedgerEntry
-    ) -> None:
-        run = self._stores.state.run(self.manifest.id)
-        assert run is not None and run.head is not None  # an accepted run has its consent
-        receipt = NodeReceipt(
-            previous=run.head,
-            manifest=self.manifest_hash,
-            party=self._stores.party,
-            round=request.round,
-            attempt=request.attempt,
-            model=request.model,
-            upload=upload.hash,
-            upload_bytes=sum(len(chunk) for chunk in chunks),
-            ledger=entry,
-            created=format_time(self._clock()),
-        )
-        envelope = sign(NODE_RECEIPT, receipt, self._stores.key)
-        self._stores.state.report(self.manifest.id, request.round, request.attempt, envelope)
 
     def _refuse(self, error: AccordError, place: Place, *, concealed: bool) -> _Answer:
         return _Answer(self._told(error, place.round, concealed=concealed), [], place)
 
     def _told(self, error: AccordError, round_: int | None, *, concealed: bool) -> wire.Refusal:
         """Log an error, keep it for the steward, and say what of it may leave."""
-        self.starved = is_unwritable(error)
-        self._held_back = self._held_back or error.code in RETURNS
+        self.held_back.note(error)
         words = {} if concealed else {"detail": error.message}  # a row's may be in a concealed one
         log.warning("refused", run=self.manifest.id, code=error.code, **words)
         if round_ is not None and (concealed or isinstance(error, PolicyError)):
@@ -387,7 +348,11 @@ class Session:
         size = len(header) + sum(len(chunk) for chunk in answer.bulk)
         digest = sha256_hex(header)  # an update's header holds the signed root of its chunks
         kind = _KINDS[type(answer.reply)]
-        self._stores.outbox.append(kind, "aggregator", digest, size, answer.place)
+        try:
+            self._stores.outbox.append(kind, "aggregator", digest, size, answer.place)
+        except AccordError as error:
+            self.held_back.note(error)
+            raise
         return header
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from accord_client.deciding import own_agreement
 from accord_client.reconciling import check_not_behind
 from accord_client.stores import Stores
+from accord_client.witness import RunWitness
 from accord_common.agreement import Agreement, verify_agreement
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.enrolment import Delegation
@@ -28,6 +29,7 @@ class Standing:
         manifest: the run.
         delegations: those of its sites.
         check_registry: raises where the registry has been out of reach for too long.
+        witness: raises where the registry's log is not the one that this node has seen.
         clock: the node's clock.
         charged: how many attempts the ledger has paid for.
     """
@@ -36,6 +38,7 @@ class Standing:
     manifest: RunManifest
     delegations: Mapping[str, Delegation]
     check_registry: Callable[[], None]
+    witness: RunWitness
     clock: Callable[[], datetime]
     charged: int
     _stopped: str | None = field(default=None)
@@ -53,8 +56,9 @@ class Standing:
         if run is None or run.state in FINAL_STATES:
             raise PolicyError("run-over", "the run is over")
         check_not_behind(self.stores)
+        self.witness.check()
         now = self.clock()
-        agreement, ended = own_agreement(self.stores, self.manifest.agreement)
+        agreement, ended = own_agreement(self.stores, self.manifest.agreement, now)
         if agreement is None:
             raise PolicyError("agreement-not-signed", "the node's copy of the agreement is gone")
         if ended is not None:

@@ -1,7 +1,8 @@
 """What a node must remember over restarts, in one SQLite file, `node.db`.
 
 Runs and what was decided about them, the last attempt that was begun, the records a run rests on
-(verbatim, so that a restart needs no registry), and the records the registry has yet to get.
+(verbatim, so that a restart needs no registry), the records the registry has yet to get, and the
+newest of those that it had, for one that is restored from a backup and lacks them.
 
 Guarantees: every change is one transaction, on disk when the call returns (WAL, synchronous=FULL),
 or it raises `state-unwritable` or `state-broken` and changed nothing; several processes of one node
@@ -20,7 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from accord_client import sending
 from accord_client.disk import named_failures, open_database
+from accord_client.sending import Queued
 from accord_common.api.schemas import FINAL_STATES
 from accord_common.envelope import Envelope
 from accord_common.errors import (
@@ -45,10 +48,6 @@ CREATE TABLE IF NOT EXISTS runs (
     refused_reason TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE TABLE IF NOT EXISTS records (hash TEXT PRIMARY KEY, envelope BLOB NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS queue (
-    position INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, round INTEGER, attempt INTEGER,
-    envelope BLOB NOT NULL, noted INTEGER NOT NULL DEFAULT 0
-) STRICT;
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 """
 
@@ -87,18 +86,6 @@ class Run:
     refused_reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
-    """A record on its way to the registry; `noted` once the outbox has its line."""
-
-    position: int
-    run: str
-    round: int | None
-    attempt: int | None
-    envelope: Envelope
-    noted: bool
-
-
 class State:
     """The open file. Any thread may call; calls are serialised."""
 
@@ -111,7 +98,7 @@ class State:
         """
         self._lock = threading.Lock()
         self._path = path
-        self._db = open_database("state", path, _SCHEMA)
+        self._db = open_database("state", path, _SCHEMA + sending.SCHEMA)
 
     def close(self) -> None:
         """Close the file."""
@@ -175,7 +162,7 @@ class State:
                     "INSERT OR IGNORE INTO records VALUES (?, ?)",
                     (envelope.hash, envelope.to_bytes()),
                 )
-            _enqueue(db, run.id, None, None, consent)
+            sending.enqueue(db, run.id, None, None, consent)
 
     def follow(self, run_id: str, state: str, now: datetime) -> None:
         """Store what is said about a run's state; a final state is never left."""
@@ -224,7 +211,7 @@ class State:
                 " refused_reason = '' WHERE id = ?",
                 (receipt.hash, run_id),
             )
-            _enqueue(db, run_id, round_, attempt, receipt)
+            sending.enqueue(db, run_id, round_, attempt, receipt)
 
     def rechain(
         self,
@@ -256,6 +243,7 @@ class State:
                 (*place, run_id, *place),
             )
             db.execute("UPDATE runs SET head = ? WHERE id = ?", (head, run_id))
+            sending.forget(db, run_id)
 
     def leave(self, code: str, reason: str, now: datetime) -> None:
         """Take no further part in any run under way; one whose consent never left is undecided."""
@@ -309,10 +297,19 @@ class State:
         with self._transaction() as db:
             db.execute("UPDATE queue SET noted = 1 WHERE position = ?", (position,))
 
-    def posted(self, position: int) -> None:
-        """Drop a record that the registry has, or will never take."""
+    def posted(self, item: Queued, *, taken: bool) -> None:
+        """The registry has a record, or will never take it."""
         with self._transaction() as db:
-            db.execute("DELETE FROM queue WHERE position = ?", (position,))
+            sending.drop(db, item, taken=taken)
+
+    def recall(self, run_id: str, head: str | None) -> int:
+        """Queue again what the registry had behind its `head`; see `sending.recall`."""
+        with self._transaction() as db:
+            return sending.recall(db, run_id, head)
+
+    def waits(self, run_id: str) -> bool:
+        """Whether the registry has yet to get a record of a run."""
+        return bool(self._all("SELECT 1 FROM queue WHERE run = ? LIMIT 1", run_id))
 
     def get(self, key: str) -> str | None:
         """Return a remembered value."""
@@ -348,12 +345,3 @@ class State:
                 if self._db.in_transaction:  # a full disk has ended it already, or has not
                     self._db.execute("ROLLBACK")
                 raise
-
-
-def _enqueue(
-    db: sqlite3.Connection, run: str, round_: int | None, attempt: int | None, envelope: Envelope
-) -> None:
-    db.execute(
-        "INSERT INTO queue (run, round, attempt, envelope) VALUES (?, ?, ?, ?)",
-        (run, round_, attempt, envelope.to_bytes()),
-    )

@@ -1,8 +1,10 @@
 """Everything that one node keeps, opened together: keys, agreements, tables, ledger, state, outbox.
 
-    datasets/ agreements/ withdrawals/   what the steward registered and signed
+    datasets/ agreements/                what the steward registered and signed
+    withdrawals/ suspensions/ leaving/   what ended or halted agreements (`halts`)
     ledger.db node.db outbox.jsonl       what was spent, decided and sent
     rounds.db                            what the present round must not forget, sealed
+    heads.db evidence/                   what was seen of the registry's log, and of forks of it
     bases/                               public weights that runs adapt
     logs/ node.lock                      the daemon's
 
@@ -13,10 +15,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from accord_client import outbox, rounds, state
+from accord_client import heads, outbox, rounds, state
 from accord_client.agreements import Agreements
 from accord_client.bases import Bases
 from accord_client.datasets import Datasets
+from accord_client.heads import Heads
 from accord_client.ledger import Ledger
 from accord_client.outbox import Outbox
 from accord_client.rounds import Rounds
@@ -45,6 +48,7 @@ class Stores:
     ledger: Ledger
     outbox: Outbox
     rounds: Rounds
+    heads: Heads
     bases: Bases
 
     @property
@@ -69,6 +73,8 @@ def open_stores(home: Home) -> Iterator[Stores]:
         stack.callback(memory.close)
         secrets = Rounds(home.path / rounds.FILE_NAME, key)
         stack.callback(secrets.close)
+        seen = Heads(home.path / heads.FILE_NAME)
+        stack.callback(seen.close)
         yield Stores(
             home=home,
             key=key,
@@ -79,5 +85,6 @@ def open_stores(home: Home) -> Iterator[Stores]:
             ledger=ledger,
             outbox=Outbox(home.path / outbox.FILE_NAME, key),
             rounds=secrets,
+            heads=seen,
             bases=Bases.of(home.path),
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accord_client import outbox, rounds, state
+from accord_client import heads, outbox, rounds, state
 from accord_client.contact import REGISTRY_SEEN
 from accord_client.datasets import Datasets
 from accord_client.health import examine
@@ -29,6 +29,7 @@ from accord_common.home import Home
 from accord_common.support import Part, about, files, host_of, known, last_events, part
 
 _FILES = (
+    heads.FILE_NAME, f"{heads.FILE_NAME}-wal",
     LEDGER_FILE, f"{LEDGER_FILE}-wal", state.FILE_NAME, f"{state.FILE_NAME}-wal", rounds.FILE_NAME,
     f"{rounds.FILE_NAME}-wal", outbox.FILE_NAME, str(FILE), "ca.pem", "delegation.json",
     "flower.pem", "identity.key", "node.pem", "profile.json", "token",

@@ -26,6 +26,7 @@ EVERY_S = 15.0  # what Prometheus usually scrapes by
 _TIMEOUT_S = 10.0
 _SUFFIX = ".prom"  # node_exporter reads no other file
 _JOB = "accord-node"
+_HTTPS = 443
 
 log = structlog.get_logger(__name__)
 
@@ -53,11 +54,7 @@ class Telling:
     _client: httpx.Client | None = field(default=None)
 
     def __post_init__(self) -> None:
-        if self.file is not None and self.file.suffix != _SUFFIX:
-            raise UsageError(
-                "bad-metrics-file", f"{self.file} does not end in {_SUFFIX}",
-                hint="node_exporter's textfile collector reads no other file.",
-            )  # fmt: skip
+        require_usable(self.file, self.push)
         if self.push:
             self._client = _client(self.push, self.network)
 
@@ -124,24 +121,50 @@ class Telling:
             log.warning("metrics-not-told", by=what, why=why)
 
 
+def require_usable(file: Path | None, push: str) -> None:
+    """Refuse options that nothing could be told by, before anything is opened.
+
+    Raises:
+        UsageError: `bad-metrics-file`, `bad-metrics-push`.
+    """
+    if file is not None and file.suffix != _SUFFIX:
+        raise UsageError(
+            "bad-metrics-file",
+            f"{file} does not end in {_SUFFIX}",
+            hint="node_exporter's textfile collector reads no other file.",
+        )
+    if push:
+        _place(push)
+
+
+def _place(url: str) -> tuple[str, int, bool]:
+    """Host and port of a gateway, and whether it is on this machine and in plain HTTP."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    local = parts.scheme == "http" and is_loopback(host)
+    try:
+        port = parts.port or _HTTPS
+    except ValueError:  # beyond 65535, or no number
+        host = ""
+    if not host or not (parts.scheme == "https" or local) or "@" in parts.netloc or parts.query:
+        raise UsageError(
+            "bad-metrics-push",
+            "the gateway's address is not https://HOST[:PORT][/PATH], nor http on this machine",
+            hint="What a node has spent goes over the network under TLS only, without a login.",
+        )
+    return host, port, local
+
+
 def _client(url: str, network: Network) -> httpx.Client:
     """A client for a gateway.
 
     Raises:
         UsageError: `bad-metrics-push`, `bad-ca-bundle`.
     """
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    local = parts.scheme == "http" and is_loopback(host)
-    if not host or not (parts.scheme == "https" or local) or parts.username or parts.query:
-        raise UsageError(
-            "bad-metrics-push",
-            "the gateway's address is not https://HOST[:PORT][/PATH], nor http on this machine",
-            hint="What a node has spent goes over the network under TLS only, without a login.",
-        )
+    host, port, local = _place(url)
     tls = ssl.create_default_context()
     if network.ca_bundle not in (None, SYSTEM):
         tls.load_verify_locations(cafile=network.ca_bundle)
-    route = None if local else network.route(host, parts.port or 443)
+    route = None if local else network.route(host, port)
     proxy = None if route is None else httpx.Proxy(route.address, auth=route.login)
     return httpx.Client(verify=tls, proxy=proxy, timeout=_TIMEOUT_S, trust_env=False)

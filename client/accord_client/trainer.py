@@ -124,9 +124,9 @@ class Trainer:
         )
 
     @property
-    def opened(self) -> bool:
-        """Whether the rows are in memory."""
-        return self._opened is not None
+    def held_bytes(self) -> int:
+        """How much memory the rows take now, bytes; private."""
+        return 0 if self._opened is None else self._opened[1].nbytes
 
     def _build(self) -> tuple[Task, nn.Module]:
         if self._built is None:

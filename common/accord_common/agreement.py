@@ -12,12 +12,16 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from accord_common import duo
+from accord_common.canonical import Json
+from accord_common.duo import DuoCode
 from accord_common.envelope import Envelope
-from accord_common.errors import NotFoundError, PolicyError, VerificationError
+from accord_common.errors import FormatError, NotFoundError, PolicyError, VerificationError
 from accord_common.fields import (
     CLOCK_TOLERANCE_S,
+    MAX_RECORD_BYTES,
     Adjacency,
     Count,
     Dec,
@@ -36,10 +40,30 @@ from accord_common.fields import (
 
 AGREEMENT = "agreement"
 WITHDRAWAL = "withdrawal"
+SUSPENSION = "suspension"
+RESUMPTION = "resumption"
+
+
+def _above(low: float, high: float) -> AfterValidator:
+    """Bounds of a decimal: above `low`, at most `high`."""
+
+    def check(value: str) -> str:
+        if not low < float(value) <= high:
+            raise ValueError(f"{value} must be above {low} and at most {high}")
+        return value
+
+    return AfterValidator(check)
+
+
+# Of privacy terms; those who write terms are told them before anything is drafted.
+EPSILON_CAP = _above(0, 100)
+DELTA = _above(0, 0.01)
+NOISE_MULTIPLIER = _above(0.1, 1000)
+CLIPPING_NORM = _above(0, 1_000_000)
+SAMPLING_RATE = _above(0, 1)
 
 Role = Literal["data-holder", "coordinator", "aggregator", "auditor"]
 Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
-DuoCode = Annotated[str, StringConstraints(pattern=r"^DUO:[0-9]{7}$")]
 
 
 class Party(Record):
@@ -59,26 +83,20 @@ class PrivacyTerms(Record):
     `non_private` also permits runs without clipped rows and noise, which no cap counts.
     """
 
-    epsilon_cap: Dec
-    delta: Dec
+    epsilon_cap: Annotated[Dec, EPSILON_CAP]
+    delta: Annotated[Dec, DELTA]
     adjacency: Adjacency
-    min_noise_multiplier: Dec
-    max_clipping_norm: Dec
-    max_sampling_rate: Dec
+    min_noise_multiplier: Annotated[Dec, NOISE_MULTIPLIER]
+    max_clipping_norm: Annotated[Dec, CLIPPING_NORM]
+    max_sampling_rate: Annotated[Dec, SAMPLING_RATE]
     non_private: bool
-
-    @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        _between("epsilon_cap", self.epsilon_cap, 0, 100)
-        _between("delta", self.delta, 0, 0.01)
-        _between("min_noise_multiplier", self.min_noise_multiplier, 0.1, 1000)
-        _between("max_clipping_norm", self.max_clipping_norm, 0, 1e6)
-        _between("max_sampling_rate", self.max_sampling_rate, 0, 1)
-        return self
 
 
 class Dataset(Record):
-    """A table at one institution; `size` is a public constant, the N that updates divide by."""
+    """A table at one institution; `size` is a public constant, the N that updates divide by.
+
+    `duo` says for what its people, or its law, let it be used; empty where nothing is said.
+    """
 
     id: Id
     name: Name
@@ -87,6 +105,7 @@ class Dataset(Record):
     schema_hash: Hash
     size: Positive
     unit: Unit
+    duo: Annotated[list[DuoCode], Field(max_length=32)] = Field(default_factory=list)
     privacy: PrivacyTerms
 
     @model_validator(mode="after")
@@ -151,6 +170,8 @@ class Agreement(Record):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         _sorted_unique("parties", [party.id for party in self.parties])
+        for dataset in self.datasets:
+            _sorted_unique(f"codes of dataset {dataset.name!r}", dataset.duo)
         _sorted_unique("datasets", [dataset.id for dataset in self.datasets])
         _sorted_unique("tasks", [task.task for task in self.tasks])
         _unique("identity keys", [party.identity_key for party in self.parties])
@@ -169,7 +190,34 @@ class Agreement(Record):
             raise ValueError("version 1 has no previous version, every later one names it")
         if parse_time(self.valid_from) >= parse_time(self.valid_until):
             raise ValueError("valid_from must lie before valid_until")
+        _unique("purposes", self.purpose)
+        if found := self.purpose_conflicts():
+            raise ValueError("; ".join(found))
         return self
+
+    def to_json(self) -> Json:
+        """Return the record as JSON values; a dataset without `duo` has no such field."""
+        value = self.model_dump(mode="json")
+        for dataset in value["datasets"]:
+            if not dataset["duo"]:
+                del dataset["duo"]
+        return value
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, max_bytes: int = MAX_RECORD_BYTES) -> Self:
+        """Decode strictly; raises what `Record.from_bytes` does."""
+        found = super().from_bytes(data, max_bytes=max_bytes)
+        if found.to_bytes() != data:
+            raise FormatError("not-canonical", "an empty `duo` is left out of its dataset")
+        return found
+
+    def purpose_conflicts(self) -> list[str]:
+        """Say, dataset by dataset, what the purpose asks beyond its conditions of use."""
+        return [
+            f"dataset {dataset.name!r} of {self.party(dataset.owner).name}: {conflict}"
+            for dataset in self.datasets
+            for conflict in duo.conflicts(dataset.duo, self.purpose)
+        ]
 
     @property
     def keys(self) -> frozenset[str]:
@@ -230,6 +278,29 @@ class Withdrawal(Record):
     created: Time
 
 
+class Suspension(Record):
+    """One party halts an agreement for now: runs in flight stop, none can start.
+
+    `previous` is that party's resumption before it, null for its first: a record that was undone
+    cannot be shown again as a new one.
+    """
+
+    agreement: Hash
+    party: Id
+    previous: Hash | None
+    reason: Text
+    created: Time
+
+
+class Resumption(Record):
+    """The party that suspended an agreement takes that back."""
+
+    agreement: Hash
+    party: Id
+    suspension: Hash
+    created: Time
+
+
 def verify_agreement(envelope: Envelope) -> Agreement:
     """Decode an agreement and check that exactly all of its parties signed it.
 
@@ -244,11 +315,6 @@ def verify_agreement(envelope: Envelope) -> Agreement:
     return agreement
 
 
-def _between(name: str, value: str, low: float, high: float) -> None:
-    if not low < float(value) <= high:
-        raise ValueError(f"{name} = {value} must be above {low} and at most {high}")
-
-
 def _unique(name: str, values: list[str]) -> None:
     if len(set(values)) != len(values):
         raise ValueError(f"{name} repeat")
@@ -257,4 +323,4 @@ def _unique(name: str, values: list[str]) -> None:
 def _sorted_unique(name: str, values: list[str]) -> None:
     _unique(name, values)
     if values != sorted(values):
-        raise ValueError(f"{name} are not sorted by id")
+        raise ValueError(f"{name} are not sorted")

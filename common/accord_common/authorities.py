@@ -4,9 +4,10 @@ A party pins one authority when it joins. While authorities are exchanged, the r
 bundle: the present one, the next one, and the next one's name and key signed by the present one
 (RFC 4949, "cross-certificate").
 
-Guarantees: no authority is added but by the signature of one that is trusted already, over a
-connection that such a one authenticated; at least one that was trusted, or is vouched for, remains;
-what is stored is encoded anew, so nothing rides along behind a certificate.
+Guarantees: no authority is added but by the signature of one that is trusted already, neither of
+them past its end, over a connection that such a one authenticated; at least one that was trusted,
+or is vouched for, remains; what is stored is encoded anew, so nothing rides along behind a
+certificate.
 
 Not covered: a stolen authority's key, which can vouch for another until every party has dropped it.
 """
@@ -76,9 +77,11 @@ def follow(trusted: bytes, offered: bytes, moment: datetime) -> bytes:
         FormatError: `bad-certificate`.
         VerificationError: `wrong-ca` where nothing would be left.
     """
-    known = read_bundle(trusted)
-    candidates = [c for c in read_bundle(offered) if is_authority(c)]
-    roots = [c for c in candidates if issued_by(c, c) and moment < c.not_valid_after_utc]
+    known = [c for c in read_bundle(trusted) if moment < c.not_valid_after_utc]
+    candidates = [
+        c for c in read_bundle(offered) if is_authority(c) and moment < c.not_valid_after_utc
+    ]
+    roots = [c for c in candidates if issued_by(c, c)]
     vouched = [c for c in candidates if any(issued_by(c, root) for root in known)]
     names = {(c.subject.public_bytes(), _spki(c)) for c in vouched}
     kept = [c for c in roots if c in known or (c.subject.public_bytes(), _spki(c)) in names]

@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, RenderableType
 
+from accord_common.api.rows import to_csv
 from accord_common.errors import AccordError, UsageError
 from accord_common.redaction import redact, redact_text
 
@@ -56,10 +57,22 @@ class LogStream(io.TextIOBase):
             sys.stderr.flush()
 
 
+class RowsFormat(StrEnum):
+    """How a verb writes its answer where that is a list of rows."""
+
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+
+
 LOG = cast(TextIO, LogStream())
 
 FormatOption = Annotated[
     Format, typer.Option("--format", help="text for people, json (one object) for programs.")
+]
+RowsFormatOption = Annotated[
+    RowsFormat,
+    typer.Option("--format", help="text for people, json (one list) or csv for programs."),
 ]
 PassphraseOption = Annotated[
     Path | None,
@@ -72,6 +85,7 @@ RotateKeyOption = Annotated[
     bool, typer.Option("--rotate-key", help="Make new keys; the present ones end.")
 ]
 ReasonOption = Annotated[str, typer.Option(help="Why; every member can read it.")]
+BundleArgument = Annotated[Path, typer.Argument(help="The zip to write; must not exist.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -114,6 +128,27 @@ def emit(
     Console(soft_wrap=True, highlight=False, markup=False, emoji=False).print(
         json.dumps(_plain(value), indent=2, ensure_ascii=False) if text is None else text
     )
+
+
+def emit_rows(
+    model: type[BaseModel],
+    rows: Sequence[BaseModel],
+    format_: RowsFormat,
+    text: str,
+    added: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Write rows of one model: every field of each as JSON or CSV, or `text`.
+
+    `added` has, where it is given, what JSON shows beside each row.
+    """
+    if format_ is RowsFormat.CSV:
+        sys.stdout.write(to_csv(model, rows))
+        sys.stdout.flush()
+        return
+    plain = [_plain(row) for row in rows]
+    if added:
+        plain = [row | more for row, more in zip(plain, added, strict=True)]
+    emit(plain, Format(format_.value), text)
 
 
 def note(message: str) -> None:

@@ -89,10 +89,12 @@ def renew(
     Raises:
         UsageError: `wrong-passphrase`.
         PolicyError: `key-revoked` where a revoked key would be delegated again.
-        ConflictError: `older-home` where the registry has a delegation that this folder lacks.
+        ConflictError: `older-home` where the registry has a delegation that this folder lacks. One
+            that this folder had before is followed: the registry was restored from a backup.
         TransportError: nothing changed, or the next call goes on.
     """
     coming = home.path / NEXT
+    _drop_overtaken(home, coming)
     if not (coming / "delegation.json").exists():
         identity = home.identity(passphrase)
         head = head_of(home, registry)
@@ -104,7 +106,7 @@ def renew(
                 "the institution has revoked these keys",
                 hint="Make new ones: add --rotate-key.",
             )
-        elif head.hash != home.delegation().hash:
+        elif head.hash not in {known.hash for known in home.delegations()}:
             raise ConflictError(
                 "older-home",
                 "the registry has a newer delegation than this folder, which may be an older copy",
@@ -136,8 +138,10 @@ def revoke(
     """
     head = head_of(home, registry)
     if head.revoked:
-        own = home.revocation()
-        return registry.record(head.hash) if own is None else own
+        if (own := home.revocation()) is None:
+            return registry.record(head.hash)
+        registry.revoke(own)  # a registry that was set back to a backup may lack it
+        return own
     body = Revocation(
         previous=head.hash, party=home.profile.party, reason=reason, created=format_time(moment)
     )
@@ -208,6 +212,16 @@ def _prepare(
         write_secret(folder / "delegation.json", envelope.to_bytes())
 
     make_folder(coming, fill)
+
+
+def _drop_overtaken(home: Home, coming: Path) -> None:
+    """Forget a renewal that was begun before its keys, or its predecessor's, were revoked."""
+    revocation, path = home.revocation(), coming / "delegation.json"
+    if revocation is None or not path.exists():
+        return
+    begun = Delegation.from_bytes(Envelope.from_bytes(path.read_bytes()).payload)
+    if begun.previous != revocation.hash:
+        shutil.rmtree(coming)
 
 
 def _post(home: Home, registry: RegistryClient, envelope: Envelope) -> bool:

@@ -78,6 +78,12 @@ def disk_free(name: str, folder: Path) -> Metric:
     return gauge(name, "Free bytes where the folder lies", [((), float(free))])
 
 
+def require_place(text: str) -> None:
+    """Refuse an option that names no place, before anything is opened; `bad-listen`."""
+    if text:
+        parse_place(text)
+
+
 def parse_place(text: str) -> tuple[str, int]:
     """Read HOST:PORT, an IPv6 address in brackets; UsageError `bad-listen`."""
     host, colon, number = text.rpartition(":")

@@ -214,6 +214,13 @@ class Home:
 
         Once a day it asks which authorities the registry offers.
         """
+        client = self.untried_registry()
+        if is_stale(self.ca_path, now()):
+            refresh(self.ca_path, client, now())
+        return client
+
+    def untried_registry(self) -> RegistryClient:
+        """The same, with nothing asked yet: for checks, which walk there layer by layer first."""
         if self.profile.registry_url is None:
             raise UsageError(
                 "not-enrolled",
@@ -228,15 +235,12 @@ class Home:
                 f"{self.path / 'token'} holds no token",
                 hint="Ask the coordinator for a new invitation and run enroll again.",
             ) from error
-        client = RegistryClient(
+        return RegistryClient(
             self.profile.registry_url,
             ca_pem=self.ca_path.read_bytes(),
             token=token,
             network=self.network(),
         )
-        if is_stale(self.ca_path, now()):
-            refresh(self.ca_path, client, now())
-        return client
 
     def network(self) -> Network:
         """How this party goes out."""

@@ -1,7 +1,8 @@
 """What a run leaves behind: consents, receipts, the result, evaluations.
 
 Each names its predecessor by hash, so a missing or re-ordered one shows. They are attestations by
-their signer; what they prove is who said it and in which order.
+their signer; what they prove is who said it and in which order. What a node signs carries the
+newest head of the log that it has seen (`log`), so the log itself holds what each node saw of it.
 """
 
 from typing import Annotated, Literal, Self
@@ -9,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from accord_common.fields import Count, Dec, Hash, Id, Positive, Record, Slug, Text, Time
+from accord_common.log.checkpoint import Head
 from accord_common.privacy.events import LedgerEntry
 
 CONSENT = "consent"
@@ -22,7 +24,10 @@ Refusals = Annotated[dict[Id, Slug], Field(max_length=100)]
 
 
 class Consent(Record):
-    """A node's answer to a manifest, signed by its node key; predecessor: the manifest."""
+    """A node's answer to a manifest, signed by its node key; predecessor: the manifest.
+
+    `nonce` is 32 random bytes: no two copies of a node's folder ever sign the same consent.
+    """
 
     manifest: Hash
     party: Id
@@ -32,7 +37,9 @@ class Consent(Record):
     code: Annotated[str, Field(max_length=64)]
     reason: Text
     ledger_head: Hash
+    nonce: Hash
     created: Time
+    log: Head | None = None  # records of 0.1.0 lack it
 
     @model_validator(mode="after")
     def _reasoned(self) -> Self:
@@ -54,6 +61,7 @@ class NodeReceipt(Record):
     upload_bytes: Positive
     ledger: LedgerEntry
     created: Time
+    log: Head | None = None  # records of 0.1.0 lack it
 
 
 class AggregatorReceipt(Record):

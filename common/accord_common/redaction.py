@@ -42,7 +42,7 @@ _SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"accord-invite:[A-Za-z0-9_=-]+"), f"accord-invite:{GONE}"),
     (re.compile(r"\baccord_[A-Za-z0-9_-]{20,}"), f"accord_{GONE}"),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE), rf"\1 {GONE}"),
-    (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@'\"]*):[^\s/@'\"]+@"), rf"\1:{GONE}@"),
+    (re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@'\"]*):[^\s/'\"]+@"), rf"\1:{GONE}@"),
     # A name and what is assigned to it: in an address's query, libpq's words, JSON, a dict's repr.
     # In prose a colon follows such a word too: there, only what is long is taken for a secret.
     (

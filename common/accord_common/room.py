@@ -1,18 +1,21 @@
 """Whether a disk has room for what is about to be written, asked before anything rests on it.
 
-Guarantees: nothing is written to find out; what an unprivileged process may use is what counts.
+Guarantees: what an unprivileged process may use is what counts; nothing is written to find out but
+by `require_writing`, which removes it.
 
-Not covered: what others write between the question and the writing; quotas that `statvfs` does not
-tell of. Whoever writes still names the failure.
+Not covered: what others write between the question and the writing; of `require_room`, quotas that
+`statvfs` does not tell of. Whoever writes still names the failure.
 """
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 from accord_common.errors import ConflictError
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})  # what writing then raises
+_PROBE_BYTES = 4 << 20  # some thousand entries, lines and records
 NAMES = 16  # databases' logs and indexes, and files on their way to a name
 
 
@@ -36,3 +39,21 @@ def require_room(folder: Path, size: int) -> None:
             f"{folder} can take {space.f_favail} files more, {NAMES} are needed",
             hint="Remove files, then try again; nothing was written.",
         )
+
+
+def require_writing(folder: Path) -> None:
+    """Refuse where a folder takes no file: read-only, failing, another's, or beyond a quota.
+
+    Raises:
+        ConflictError: `disk-unwritable`.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            os.posix_fallocate(probe.fileno(), 0, _PROBE_BYTES)
+            os.fsync(probe.fileno())
+    except OSError as error:
+        raise ConflictError(
+            "disk-unwritable",
+            f"{folder} takes no file: {error.strerror}",
+            hint="Free space, check owner and mode, and that it is not mounted read-only.",
+        ) from error

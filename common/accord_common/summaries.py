@@ -7,6 +7,9 @@ record. Pure; the same text at coordinator, auditor and node. The record, not th
 from collections.abc import Sequence
 
 from accord_common.agreement import Agreement, Dataset, Party
+from accord_common.amendments import diff_text
+from accord_common.duo import words
+from accord_common.permissions import what_signing_allows
 
 _RULES = {
     "equal": "all data holders share equally",
@@ -49,6 +52,33 @@ def agreement_summary(agreement: Agreement, agreement_hash: str) -> str:
     )
 
 
+def statement(
+    agreement: Agreement, agreement_hash: str, party: str, before: Agreement | None
+) -> str:
+    """Everything that a person reads before signing, in the order of what matters first.
+
+    What the signature allows; what changed, where the agreement replaces a version; all its terms;
+    and, last, the hash that the signature covers.
+
+    Args:
+        agreement: the terms.
+        agreement_hash: the record's hash.
+        party: who signs.
+        before: the version that it replaces; None where there is none, or it is not at hand.
+    """
+    parts = [what_signing_allows(agreement, party)]
+    if before is not None:
+        parts.append(diff_text(before, agreement))
+    elif agreement.previous is not None:
+        parts.append(
+            f"It replaces version {agreement.version - 1}, {agreement.previous}, which is not at "
+            "hand: what changed cannot be said."
+        )
+    parts += [agreement_summary(agreement, agreement_hash)]
+    parts += [f"The signature covers these bytes, and no other: SHA-256 {agreement_hash}"]
+    return "\n\n".join(parts)
+
+
 def _replaces(agreement: Agreement) -> list[str]:
     return [f"replaces {agreement.previous}"] if agreement.previous else []
 
@@ -73,6 +103,7 @@ def _dataset(agreement: Agreement, dataset: Dataset) -> str:
         f"{dataset.unit}); noise multiplier at least {terms.min_noise_multiplier}, clipping norm "
         f"at most {terms.max_clipping_norm}, sampling rate at most {terms.max_sampling_rate}; "
         f"{_NON_PRIVATE[terms.non_private]}; "
+        f"conditions of use: {', '.join(map(words, dataset.duo)) or 'none stated'}; "
         f"schema {dataset.schema_hash}, population {dataset.population}"
     )
 
@@ -118,7 +149,7 @@ def _release(agreement: Agreement) -> list[str]:
 
 def _ground(agreement: Agreement) -> list[str]:
     return [
-        f"- purpose: {', '.join(agreement.purpose)}",
+        f"- purpose: {', '.join(map(words, agreement.purpose))}",
         f"- legal basis: {agreement.legal_basis or 'none stated'}",
         f"- responsibilities: {agreement.responsibilities or 'none stated'}",
         f"- the registry's log key: {agreement.log_key}",
@@ -129,5 +160,6 @@ def _span(agreement: Agreement) -> list[str]:
     return [
         f"- from {agreement.valid_from} until {agreement.valid_until}",
         f"- records are kept for {agreement.retention_days} days",
-        "- any party may withdraw at any time; runs in flight then stop",
+        "- any party may suspend it for now, or withdraw for good; runs in flight then stop, as "
+        "they do when it ends or a later version replaces it",
     ]

@@ -48,6 +48,11 @@ class Encoded:
         """How many rows; private at a node."""
         return len(self.labels)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that they take, bytes; private at a node."""
+        return self.features.nbytes + self.labels.nbytes
+
     def batch(self, rows: NDArray[np.int64] | slice) -> NDArray[Any]:
         """Features of some rows as a module takes them: bytes of images as float32."""
         features = self.features[rows]

@@ -8,6 +8,9 @@ from typing import Any
 
 import yaml
 
+Path = tuple[int | str, ...]
+Place = tuple[int, int]  # line and column, from 1
+
 
 def parse(text: bytes, *, max_bytes: int) -> object:
     """Decode one document.
@@ -22,6 +25,28 @@ def parse(text: bytes, *, max_bytes: int) -> object:
         return yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"not YAML: {error}") from error
+
+
+def places(text: bytes) -> dict[Path, Place]:
+    """Where each entry of a document that `parse` read stands, by its path.
+
+    A list's items are counted from 0. What a mapping names is at its name.
+    """
+    found: dict[Path, Place] = {}
+    _walk(yaml.compose(text, yaml.SafeLoader), (), found)
+    return found
+
+
+def _walk(node: Any, path: Path, found: dict[Path, Place]) -> None:
+    found.setdefault(path, (node.start_mark.line + 1, node.start_mark.column + 1))
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, key.value)
+            found[inner] = key.start_mark.line + 1, key.start_mark.column + 1
+            _walk(value, inner, found)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _walk(item, (*path, number), found)
 
 
 def _refuse_repeats(node: Any) -> None:

@@ -35,7 +35,7 @@ openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in SHA256SUMS -sigfile SHA2
 sha256sum --check --strict --quiet SHA256SUMS >&2 \
     || refuse "the files named above are missing or changed; copy the bundle anew"
 listed=$(cut -c67- SHA256SUMS | sort)
-present=$(find . ! -type d ! -name SHA256SUMS ! -name SHA256SUMS.sig | cut -c3- | sort)
+present=$(find . ! -type d ! -path ./SHA256SUMS ! -path ./SHA256SUMS.sig | cut -c3- | sort)
 [ "$listed" = "$present" ] || refuse "there are files that the signed list does not name"
 
 wanted=$(pwd -P | sed -n 's/.*-cp\(3\)\([0-9]*\)-.*/\1.\2/p')

@@ -1,7 +1,6 @@
 """What tests of nodes share: a ledger with its key and place, and passphrases that cost nothing."""
 
 from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -27,11 +26,6 @@ def ledger(path: Path, key: SigningKey) -> Iterator[Ledger]:
     opened.close()
 
 
-@pytest.fixture
-def cheap_passphrases(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passphrases stretched by one hash: what tests seal guards nothing, and scrypt takes time."""
-    for module in ("accord_common.sealed_key", "accord_client.sealed_stream"):
-        monkeypatch.setattr(
-            f"{module}.stretch",
-            lambda passphrase, salt: sha256(salt + passphrase.encode()).digest(),
-        )
+@pytest.fixture(scope="module", autouse=True)
+def _cheap(cheap_passphrases: None) -> None:
+    """Nearly every file here makes institutions, whose keys are sealed."""

@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from accord_client.backup import Contents, back_up, restore
+from accord_client.deciding import answer, consider
 from accord_client.delivery import deliver
-from accord_client.reconciling import answered_elsewhere, behind, compare, missing
+from accord_client.reconciling import (
+    answered_elsewhere,
+    behind,
+    compare,
+    compare_run,
+    missing,
+)
 from accord_client.session import Session
 from accord_client.stores import Stores, open_stores
 from accord_common.envelope import sign
@@ -27,7 +34,7 @@ SECRET = "of the backup alone"
 
 
 @pytest.fixture
-def scene(tmp_path: Path, cheap_passphrases: None) -> Scene:
+def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 
@@ -53,6 +60,9 @@ def test_a_restored_node_has_all_but_rounds_and_begins_frozen(scene: Scene, tmp_
     scene.spend((0, 0))
     datasets = scene.home.path / "datasets"
     (next(datasets.glob("*.json")).with_suffix(".opt-outs")).write_text('["patient 7"]')
+    for setting, text in (("network.json", "{}"), ("settings.toml", "cores = 2\n")):
+        (scene.home.path / setting).write_text(text)
+        (scene.home.path / setting).chmod(0o600)
     source = saved(scene)
     assert stat.S_IMODE(source.stat().st_mode) == 0o600
     assert b"patient 7" not in source.read_bytes() and b"Hospital" not in source.read_bytes()
@@ -137,6 +147,22 @@ def test_two_nodes_from_one_backup_do_not_serve_one_run(scene: Scene) -> None:
         assert (known.decision, known.code) == ("refuse", "answered-elsewhere")
         with pytest.raises(ConflictError, match="run-not-accepted"):
             Session(stores, known.id)
+
+
+def test_two_copies_that_answer_in_the_same_second_do_not_both_serve(scene: Scene) -> None:
+    """Both are woken by the same manifest; whose consent is not the registry's leaves the run."""
+    moment = now()
+    with scene.open() as stores:
+        run, consents = stores.state.runs()[0], []
+        for _ in range(2):
+            with stores.state._transaction() as db:
+                db.execute("DELETE FROM runs")
+            considered = consider(stores, scene.three.lookup(scene.manifest), run.manifest, moment)
+            consents.append(answer(stores, considered, considered.verdict, "ready", moment).head)
+        assert consents[0] != consents[1]
+        assert not compare_run(stores, scene.registry, scene.fake.run(run.id))
+        (known,) = stores.state.runs()
+        assert (known.decision, known.code) == ("refuse", "answered-elsewhere")
 
 
 def test_what_is_wrong_with_a_backup_is_named(scene: Scene, tmp_path: Path) -> None:

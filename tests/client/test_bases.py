@@ -259,10 +259,10 @@ def test_a_node_that_cannot_get_the_base_stays_undecided_and_asks_again(
     view = run_view(run, manifest.hash)
     node = Node(stores, registry.client)
     registry.content = base_bytes(22)
-    node._decide(view)
+    node._undecided.decide(view)
     assert stores.state.run(run.id) is None and kept(stores) == set()
     registry.content = base_bytes(21)
-    node._decide(view)
+    node._undecided.decide(view)
     decided = stores.state.run(run.id)
     assert decided is not None and decided.decision == "accept"
     assert kept(stores) == {model_hash(base_bytes(21))}
@@ -296,7 +296,7 @@ def test_an_unfit_base_is_not_fetched_at_every_look(
     registry.content = base_bytes(31) + (b"\0" if unfit == "wrong-size" else b"")
     node = Node(stores, registry.client)
     for _ in range(2):
-        node._decide(run_view(run, manifest.hash))
+        node._undecided.decide(run_view(run, manifest.hash))
     assert len(registry.asked) == 1 and stores.state.run(run.id) is None
     monkeypatch.undo()
     assert kept(stores) == set()
@@ -347,7 +347,7 @@ def test_a_round_moves_the_trained_part_and_no_more(
         assert np.all(aggregator.model != before)
         while (item := stores.state.next_queued()) is not None:
             last = item.envelope
-            stores.state.posted(item.position)
+            stores.state.posted(item, taken=True)
         receipt = NodeReceipt.from_bytes(last.payload)
         assert receipt.upload_bytes == 4 * body.dimension + TAG_BYTES
 

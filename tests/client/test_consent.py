@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from accord_client import consent
-from accord_client.consent import CHECKS, DatasetFacts, Facts, decide
+from accord_client.consent import CHECKS, DatasetFacts, Facts, decide, objections
 from accord_common.enrolment import DELEGATION, OFFER, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import PolicyError
@@ -508,3 +508,20 @@ def test_garbage_in_place_of_a_manifest_is_refused() -> None:
     case = Case()
     garbage = sign(DELEGATION, case.world.agreement, case.world.coordinator.identity)
     assert decide(case.facts(garbage)).decision == "refuse"
+
+
+def test_a_steward_is_told_everything_that_speaks_against_a_run() -> None:
+    case = Case()
+    manifest = case.manifest(
+        rounds=500, max_attempts_total=500, architecture={"name": "cnn", "args": {}}
+    )
+    facts = case.facts(manifest, installed=None, datasets={})
+    codes = [error.code for error in objections(facts)]
+    assert codes == [
+        "architecture-not-permitted",
+        "too-many-rounds",
+        "dataset-not-here",
+        "task-not-installed",
+    ]
+    assert decide(facts).code == codes[0]
+    assert list(objections(case.facts())) == []

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from accord_client import halts, serving
 from accord_client import node as node_module
 from accord_client.contact import RegistryContact
 from accord_client.contribution import Contribution
@@ -19,6 +20,7 @@ from accord_client.secagg_memory import Begun
 from accord_client.session import Session
 from accord_common import wire
 from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import RunView
 from accord_common.envelope import sign
 from accord_common.errors import ConflictError, FormatError, TransportError
 from accord_common.fields import format_time, now
@@ -186,7 +188,7 @@ def test_nothing_leaves_after_a_withdrawal_during_training(
 ) -> None:
     with training(bench, monkeypatch) as became:
         own = bench.three.actor(bench.stores.party)
-        assert bench.stores.agreements.withdraw(bench.three.world.withdrawal(own)) is not None
+        assert halts.keep(bench.stores.agreements, bench.three.world.withdrawal(own)) is not None
     assert became == ["agreement-withdrawn"]
     assert bench.charged() == [(0, 0)]
     assert bench.stores.rounds.kept(bench.run) is None
@@ -265,7 +267,7 @@ def test_a_run_has_one_session_until_its_thread_has_ended(
 
     monkeypatch.setattr(node_module, "FleetLink", _Line)
     monkeypatch.setattr(node_module, "endpoint_of", lambda *_: None)
-    monkeypatch.setattr(node_module, "_LEAVE_WITHIN_S", 0.0)
+    monkeypatch.setattr(serving, "_LEAVE_WITHIN_S", 0.0)
     monkeypatch.setattr(type(bench.stores.home), "flower_key", lambda _: None)
     monkeypatch.setattr(Session, "answer", answer)
     registry = SimpleNamespace(run=lambda _: SimpleNamespace(state="running"))
@@ -285,6 +287,21 @@ def test_a_run_has_one_session_until_its_thread_has_ended(
     daemon._leave(bench.run, "the test is over")
     second.thread.join(_PATIENCE_S)
     assert not daemon.served
+
+
+def test_a_run_that_is_to_end_is_not_served_from_then_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that comes up after its aggregator's key was revoked does not answer it for a poll."""
+    served: list[str] = []
+    monkeypatch.setattr(Node, "_serve", lambda _, run, __: served.append(run))
+    daemon, contact = Node(bench.stores, cast(RegistryClient, None)), cast(RegistryContact, None)
+    told = SimpleNamespace(id=bench.run, state="running", consents=[], stop_requested="revoked")
+    daemon._attend(cast(RunView, told), contact)
+    assert served == []
+    told.stop_requested = None
+    daemon._attend(cast(RunView, told), contact)
+    assert served == [bench.run]
 
 
 def test_links_connect_again_when_a_registry_that_was_away_too_long_is_back(bench: Bench) -> None:
@@ -318,7 +335,8 @@ class _Registry:
         self.lies, self.truth = list(lies), SimpleNamespace(sequence=41, envelope=own)
 
     def records(self, after: int, kind: str) -> list[Any]:
-        assert kind == "withdrawal"
+        if kind != "withdrawal":
+            return []
         if self.lies:
             return self.lies.pop(0)
         return [self.truth] if after < self.truth.sequence else []
@@ -326,12 +344,15 @@ class _Registry:
 
 def test_a_false_sequence_number_hides_no_withdrawal_from_the_next_start(bench: Bench) -> None:
     world, agreements = make_world(3), bench.stores.agreements
+    known = bench.three.world.agreement_hash
     lie = SimpleNamespace(sequence=2**53 - 1, envelope=world.withdrawal(world.hospitals[0]))
     registry = _Registry(bench, [lie], [])
-    assert refresh(bench.stores, cast(RegistryClient, registry)) == lie.sequence
-    assert not agreements.withdrawn(bench.three.world.agreement_hash)
-    assert refresh(bench.stores, cast(RegistryClient, registry)) == registry.truth.sequence
-    assert agreements.withdrawn(bench.three.world.agreement_hash)
+    seen = refresh(bench.stores, cast(RegistryClient, registry))
+    assert seen == {"withdrawal": lie.sequence, "suspension": 0, "resumption": 0}
+    assert not halts.withdrawn(agreements, known)
+    seen = refresh(bench.stores, cast(RegistryClient, registry))
+    assert seen["withdrawal"] == registry.truth.sequence
+    assert halts.withdrawn(agreements, known)
     registry.lies = [[registry.truth], [registry.truth]]  # the same page for ever
     with pytest.raises(FormatError, match="bad-answer"):
         refresh(bench.stores, cast(RegistryClient, registry))

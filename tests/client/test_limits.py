@@ -15,12 +15,11 @@ from accord_client import capacity, hours, queueing
 from accord_client.capacity import MOST_PART_BYTES, Capacity
 from accord_client.limits import FILE_NAME, Limits
 from accord_client.link import FleetLink
-from accord_client.node import Node
 from accord_client.refusals import TOLD
+from accord_client.serving import Serving
 from accord_client.session import Session
 from accord_client.state import Run
 from accord_common import wire
-from accord_common.api.client import RegistryClient
 from accord_common.errors import ConflictError, TransportError, UsageError
 from accord_common.fields import new_id, now
 from accord_common.manifest import RunManifest
@@ -143,11 +142,13 @@ def test_outside_its_hours_a_node_begins_no_round_and_ends_the_one_it_is_in(benc
     reply = bench.train(attempt)
     assert isinstance(reply.next, wire.Refusal) and reply.next.code == "outside-hours"
     assert bench.charged() == [(0, 0)]  # and its update left
-    assert refused_at_r0(bench) == "outside-hours" and not session.may_return()
+    assert refused_at_r0(bench) == "outside-hours" and not session.held_back.passed()
     run = bench.stores.state.run(bench.run)
     assert run is not None and window in run.refused_reason
     bench.now += timedelta(days=7, hours=-1)
-    assert session.may_return() and not session.may_return()  # once: then it connects again
+    assert (
+        session.held_back.passed() and not session.held_back.passed()
+    )  # once: then it connects again
     bench.shared(1, 0)
     assert bench.charged() == [(0, 0)]
 
@@ -166,7 +167,7 @@ def test_memory_that_is_short_refuses_before_the_charge(
     assert caught.value.code == "memory-short" and bench.charged() == []
     assert refused_at_r0(bench) == "memory-short"
     held = 500 << 20
-    assert bench.session.may_return()
+    assert bench.session.held_back.passed()
     bench.serve(1, 0)
     assert bench.charged() == [(1, 0)]
 
@@ -183,6 +184,26 @@ def test_the_gradients_of_a_part_take_what_the_ceiling_leaves(
     assert Capacity(folder, Limits(memory_mib=600)).check(manifest, 50 << 20) == left - (50 << 20)
     with pytest.raises(ConflictError):
         Capacity(folder, Limits(memory_mib=600)).check(manifest, 90 << 20)
+
+
+def test_memory_that_is_short_does_not_tell_how_many_rows_there_are(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R0 costs nothing, so a coordinator may ask with models of every size."""
+    (dataset,) = bench.stores.datasets.all()
+    mark = dataset.mark.model_copy(update={"rows": 1})
+    one_row = dataset.model_copy(update={"mark": mark})
+    assert capacity.rows_bytes(one_row) == capacity.rows_bytes(dataset) > 0
+
+    held = 500 << 20
+    monkeypatch.setattr(capacity, "_resident", lambda: held)
+    session = limited(bench, memory_mib=600)
+    before = session._contribution.fits()
+    bench.serve(0, 0)
+    trainer = session._contribution._trainer
+    assert trainer is not None and trainer.held_bytes > 0
+    held += trainer.held_bytes  # read by now, and no more of the ceiling than before
+    assert session._contribution.fits() == before
 
 
 def test_what_a_process_holds_is_what_the_system_says() -> None:
@@ -217,9 +238,9 @@ with three.open(three.parties[0]) as stores:
     try:
         bench.aggregator.advertise(bench.session, 1, 0)
     except Refused as refused:
-        print(refused.code, bench.session.may_return())
+        print(refused.code, bench.session.held_back.passed())
     filler.unlink()
-    print(bench.session.may_return())
+    print(bench.session.held_back.passed())
     bench.serve(1, 0)
     print(bench.charged())
 """
@@ -304,8 +325,13 @@ class Hearing:
         if self.waits < 0:
             raise TransportError("link-closed", "the link was closed")
 
-    def reconnect(self) -> None:
+    connected = here = True
+
+    def come_back(self) -> None:
         self.connections += 1
+
+    def close(self) -> None:
+        return
 
 
 def test_a_daemon_connects_again_once_its_hours_begin(bench: Bench) -> None:
@@ -314,10 +340,11 @@ def test_a_daemon_connects_again_once_its_hours_begin(bench: Bench) -> None:
     window = f"{later:%a %H:%M}-{later + timedelta(hours=1):%H:%M}"
     session = limited(bench, hours=[window])
     assert refused_at_r0(bench) == "outside-hours"
-    node, link = Node(bench.stores, cast(RegistryClient, None)), Hearing(3)
-    node._talk(session, cast(FleetLink, link))
+    link = Hearing(3)
+    serving = Serving(bench.stores, session, cast(FleetLink, link), lambda: None, lambda: None)
+    serving.talk()
     assert link.connections == 0
     bench.now += timedelta(hours=2, minutes=1)
     link.waits = 3
-    node._talk(session, cast(FleetLink, link))
+    serving.talk()
     assert link.connections == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from accord_client import halts
 from accord_client.agreements import Agreements
 from accord_client.consent import Verdict
 from accord_client.deciding import Considered, answer, caps_of, consider
@@ -195,7 +196,7 @@ def test_a_withdrawn_or_replaced_agreement_is_refused(three: Institutions, store
     stores.agreements.sign(newer.agreement, three.actor(stores.party).identity)
     stores.agreements.complete(newer.agreement_envelope)
     assert look(three, stores, manifest).verdict.code == "agreement-superseded"
-    stores.agreements.withdraw(three.world.withdrawal(three.world.aggregator))
+    halts.keep(stores.agreements, three.world.withdrawal(three.world.aggregator))
     assert look(three, stores, manifest).verdict.code == "agreement-withdrawn"
 
 

@@ -18,7 +18,7 @@ import pytest
 import structlog
 import torch
 
-from accord_client import outbox
+from accord_client import halts, outbox
 from accord_client.agreements import Agreements
 from accord_client.devices import DeviceChoice
 from accord_client.limits import Limits
@@ -178,7 +178,7 @@ def test_receipts_chain_from_the_consent_and_carry_the_ledger(bench: Bench) -> N
     records = []
     while (item := bench.stores.state.next_queued()) is not None:
         records.append(item.envelope)
-        bench.stores.state.posted(item.position)
+        bench.stores.state.posted(item, taken=True)
     consent, *receipts = records
     assert consent.kind == "consent" and len(receipts) == 2
     previous = consent.hash
@@ -342,9 +342,9 @@ def test_a_withdrawal_ends_the_run_here(bench: Bench) -> None:
     other = bench.three.actor(bench.three.parties[0])
     genuine = world.withdrawal(other)
     record = Withdrawal.from_bytes(genuine.payload)
-    assert own.withdraw(sign(WITHDRAWAL, record, world.coordinator.identity)) is None
+    assert halts.keep(own, sign(WITHDRAWAL, record, world.coordinator.identity)) is None
     bench.serve(0, 1)
-    assert own.withdraw(genuine) == world.agreement_hash
+    assert halts.keep(own, genuine) == world.agreement_hash
     assert bench.refusal(1, 0).code == "agreement-withdrawn"
     assert bench.charged() == [(0, 0), (0, 1)]
 
@@ -410,10 +410,11 @@ def test_a_refusal_leaves_though_the_state_takes_no_note_of_it(bench: Bench) -> 
 def test_a_disk_that_takes_nothing_is_known_until_it_does(bench: Bench) -> None:
     bench.stores.state._db.execute("PRAGMA query_only = ON")
     assert bench.refusal(0, 0).code == "state-unwritable"
-    assert bench.session.starved
+    assert bench.session.held_back.speechless
+    assert bench.session.held_back.passed()
     bench.stores.state._db.execute("PRAGMA query_only = OFF")
     bench.serve(0, 1)
-    assert not bench.session.starved
+    assert not bench.session.held_back and not bench.session.held_back.speechless
 
 
 def test_a_device_that_is_gone_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """A node's memory: tables, the queue to the registry, the lock, and what survives a crash."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -15,7 +14,6 @@ from accord_client.contact import RegistryContact
 from accord_client.data.files import FileSource
 from accord_client.datasets import Datasets
 from accord_client.delivery import deliver
-from accord_client.disk import has_room
 from accord_client.lock import only_daemon, running_pid
 from accord_client.session import Session
 from accord_client.state import State
@@ -202,6 +200,8 @@ def stored(sequence: int) -> httpx.Response:
     [
         (problem(500, "AccordError", "internal-error"), TransportError),
         (problem(401, "AuthError", "bad-token"), AuthError),
+        # Dropped, its receipts would be missing for ever, and the run's later ones with them.
+        (problem(403, "PolicyError", "party-suspended"), TransportError),
         (httpx.Response(404, text="a proxy's page"), TransportError),
     ],
 )
@@ -328,15 +328,3 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConflictError, match="state-unwritable"):
         (tmp_path / "folder").mkdir()
         State(tmp_path / "folder")
-
-
-def test_room_is_what_the_disk_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert has_room(tmp_path)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
-    assert not has_room(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert not has_room(tmp_path / "nowhere")

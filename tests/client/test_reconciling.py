@@ -24,10 +24,12 @@ from accord_client.node import Node
 from accord_client.secagg_memory import Begun
 from accord_client.stores import Stores
 from accord_common.api.client import RegistryClient
+from accord_common.api.schemas import Info
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import ConflictError, NotFoundError, PolicyError, TransportError
 from accord_common.fields import now
 from accord_common.home import Home
+from accord_common.manifest import PROTOCOL
 from accord_common.receipts import CONSENT, NODE_RECEIPT, Consent, NodeReceipt
 from tests.client.institutions import Institutions, make_institutions, stranger
 from tests.client.test_node_session import Bench
@@ -82,6 +84,9 @@ class Registry:
 
     def runs(self) -> list[Any]:
         return [self.run(self.run_id)]
+
+    def info(self) -> Info:
+        return Info(protocol=PROTOCOL, version="0.1.0", log_key="00" * 32)
 
     def inbox(self, cursor: int, wait_s: float) -> Any:
         return SimpleNamespace(cursor=cursor, runs=[])

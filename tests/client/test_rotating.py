@@ -21,7 +21,7 @@ from tests.client.test_reconciling import Scene
 
 
 @pytest.fixture
-def scene(tmp_path: Path, cheap_passphrases: None) -> Scene:
+def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
 
 

@@ -79,7 +79,15 @@ def test_a_gateway_that_fails_harms_nothing_and_gets_the_next(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "url",
-    ["http://gateway.example.org:9091", "https://user:word@example.org", "gateway:9091", "ftp://a"],
+    [
+        "http://gateway.example.org:9091",
+        "https://user:word@example.org",
+        "https://:word@example.org",
+        "https://@example.org",
+        "gateway:9091",
+        "ftp://a",
+        "https://a:99999",
+    ],
 )
 def test_what_was_spent_leaves_the_machine_under_tls_only(url: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -75,6 +75,14 @@ def test_what_is_over_is_left_out(folder: Path) -> None:
     assert follow(both, bundle(folder), late) == write_bundle(read_bundle(both)[1:])
 
 
+def test_an_authority_that_is_over_vouches_for_nobody(folder: Path) -> None:
+    """Its key, found on an old disk, brings no authority in."""
+    old = bundle(folder)
+    rotate_ca(folder, now() + timedelta(days=3640))
+    assert refusal(old, bundle(folder), days=3655) == "wrong-ca"
+    assert len(read_bundle(follow(old, bundle(folder), now() + timedelta(days=3641)))) == 2
+
+
 def test_what_is_no_bundle_is_refused(folder: Path) -> None:
     for wrong in (b"", b"junk", b"x" * (MAX_BUNDLE_BYTES + 1)):
         assert refusal(bundle(folder), wrong) == "bad-certificate"

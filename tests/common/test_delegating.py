@@ -56,7 +56,8 @@ class Registry:
     def revoke(self, envelope: Envelope) -> None:
         if self.away:
             raise TransportError("registry-unreachable", "no route")
-        self.chain.append(envelope)
+        if envelope not in self.chain:
+            self.chain.append(envelope)
 
 
 @pytest.fixture
@@ -119,6 +120,19 @@ def test_a_renewal_names_its_predecessor_and_keeps_the_keys(home: Home, registry
     assert (done.rotated, done.posted, keys(home)) == (False, True, before)
     assert in_force(home, registry).previous == first.hash
     assert home.delegations() == [first, registry.chain[-1]] or home.delegations()[-1] != first
+
+
+@pytest.mark.parametrize("rotate_key", [False, True])
+def test_a_registry_that_lost_a_delegation_gets_the_next(
+    home: Home, registry: Registry, rotate_key: bool
+) -> None:
+    """It was restored from a backup; the folder knows what it has."""
+    first = registry.chain[-1]
+    renew(home, registry, rotate_key=rotate_key)
+    present = keys(home)
+    registry.chain.pop()
+    renew(home, registry)
+    assert in_force(home, registry).previous == first.hash and keys(home) == present
 
 
 def test_new_keys_are_in_force_and_the_old_ones_known(home: Home, registry: Registry) -> None:
@@ -208,9 +222,26 @@ def test_revoked_keys_come_back_only_as_new_ones(home: Home, registry: Registry)
     assert refusal(lambda: renew(home, registry)) == "key-revoked"
     assert refusal(lambda: joining.enrol(home, INVITATION, SECRET)) == "key-revoked"
     registry.unknown = True  # the tokens ended with it
+    registry.chain.pop()  # it was set back to a backup from before
+    assert revoke(home, client, SECRET, "again", now()) == told == registry.chain[-1]
     done = renew(home, registry, rotate_key=True)
     assert done.rotated and not done.posted and home.revocation() is None
     assert done.delegation.previous == told.hash
+
+
+def test_a_renewal_begun_before_the_revocation_does_not_bring_the_keys_back(
+    home: Home, registry: Registry
+) -> None:
+    before = keys(home)
+    registry.away = True
+    assert refusal(lambda: renew(home, registry)) == "registry-unreachable"
+    registry.away = False
+    told = revoke(home, cast(RegistryClient, registry), SECRET, "stolen", now())
+    assert refusal(lambda: renew(home, registry)) == "key-revoked"
+    registry.unknown = True
+    done = renew(home, registry, rotate_key=True)
+    assert done.rotated and done.delegation.previous == told.hash
+    assert not set(keys(home)) & set(before)
 
 
 INVITATION = joining.format_invitation(

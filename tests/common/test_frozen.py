@@ -9,7 +9,16 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    WITHDRAWAL,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.enrolment import (
     DELEGATION,
     ENROLMENT,
@@ -23,6 +32,7 @@ from accord_common.enrolment import (
 from accord_common.envelope import Envelope, sign
 from accord_common.fields import Record
 from accord_common.identity import SigningKey
+from accord_common.log.checkpoint import CHECKPOINT, Checkpoint
 from accord_common.manifest import MANIFEST, RunManifest, context
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
@@ -71,11 +81,14 @@ CHANNELS: dict[str, Any] = json.loads((VECTORS / "channels.json").read_text())
 GRAPH: dict[str, Any] = json.loads((VECTORS / "graph.json").read_text())
 SHAMIR: list[dict[str, Any]] = json.loads((VECTORS / "shamir.json").read_text())
 KINDS: dict[str, type[Record]] = {
+    CHECKPOINT: Checkpoint,
     ENROLMENT: Enrolment,
     DELEGATION: Delegation,
     REVOCATION: Revocation,
     AGREEMENT: Agreement,
     WITHDRAWAL: Withdrawal,
+    SUSPENSION: Suspension,
+    RESUMPTION: Resumption,
     MANIFEST: RunManifest,
     OFFER: Offer,
     CONSENT: Consent,
@@ -116,6 +129,8 @@ def test_a_record_has_the_frozen_bytes_hash_and_signatures(kind: str) -> None:
 def test_no_field_of_a_record_may_be_left_out_or_added(kind: str) -> None:
     body = json.loads(RECORDS[kind]["payload"])
     for field in body:
+        if field == "log" and kind != CHECKPOINT:
+            continue  # a head, which records of before there were heads lack (SPEC.md, Head)
         with pytest.raises(Exception, match="bad-record"):
             KINDS[kind].from_json({name: body[name] for name in body if name != field})
     with pytest.raises(Exception, match="bad-record"):

@@ -74,6 +74,7 @@ def shapes() -> list[tuple[str, str]]:
         (pem[: len(pem) // 2], body[:20]),
         (f"postgresql+asyncpg://accord:{word}@db.example.org/accord", word),
         (f"http://user:{word}@proxy.example.org:3128", word),
+        (f"http://user:1@{word}@proxy.example.org:3128", word),
         (f"connect(host=db password={word} sslmode=verify-full)", word),
         (f"?user=a&password={word}&sslmode=x", word),
         (f"password: {word}", word),

@@ -113,6 +113,7 @@ def sign_again(folder: Path) -> None:
         (change, "missing or changed"),
         (remove, "missing or changed"),
         (add, "does not name"),
+        (lambda folder: (folder / "wheels" / build.SUMS).touch(), "does not name"),
         (shorten, "not signed by"),
         (sign_again, "not signed by"),
         (lambda folder: (folder / "SHA256SUMS.sig").unlink(), "not signed by"),

@@ -33,7 +33,8 @@ def test_a_revoked_node_is_lost_by_name_and_comes_back_with_new_keys(size: int) 
 
         federation.at(node, "revoke", "--reason", "the server was stolen", "--yes")
         end = federations.follow(federation, run)[-1]
-        assert (end["state"], end["code"]) == ("failed", "too-few-nodes"), end
+        assert end["state"] == "failed", end
+        assert end["code"] in {"too-few-nodes", "too-few-shares"}  # between rounds, or within one
         assert node.name in end["cause"] and "[key-revoked]" in end["cause"]
 
         federation.services.kill(node)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from accord_client.capacity import RETURNS
 from accord_client.refusals import SILENT, TOLD
+from accord_client.returning import RETURNS
 from accord_common.manifest import RunManifest
 from accord_common.privacy.events import Spend
 
@@ -156,6 +156,13 @@ def _of(kind: str, *parts: Mapping[str, Rule], **fields: Rule) -> dict[str, Rule
     return {f"{kind}.{name}": rule for name, rule in rules.items()}
 
 
+def _head(kind: str) -> dict[str, Rule]:
+    """A head of the log: what the registry signed, as everybody got it."""
+    said = Rule("echo", lambda v, k: v in k.named["checkpoint.size"], fixed=False)
+    public = {name: _public(f"checkpoint.{name}") for name in ("root", "created", "signature")}
+    return {f"{kind}.log.{name}": rule for name, rule in (public | {"size": said}).items()}
+
+
 def _type(name: str) -> dict[str, Rule]:
     return {f"{name}.type": _always(name)}
 
@@ -202,6 +209,7 @@ FIELDS: dict[str, Rule] = {
         code=_always(""),
         reason=_always(""),
         ledger_head=HASH,
+        nonce=KEY,
         created=TIME,
     ),
     **_of(
@@ -221,6 +229,9 @@ FIELDS: dict[str, Rule] = {
     },
     # Messages of a round
     **_of("advertisement", _MESSAGE, mask_key=KEY, channel_key=KEY),
+    **_head("consent"),
+    **_head("node-receipt"),
+    **_head("advertisement"),
     **_type("advertisement"),
     **_of("shares", _MESSAGE, cohort=HASH),
     **_type("shares"),
@@ -302,6 +313,8 @@ ENDPOINTS: dict[str, frozenset[str]] = {
     "GET /v1/records": frozenset(),
     "GET /v1/records/#": frozenset(),
     "POST /v1/records": frozenset({"consent", "node-receipt", "signature"}),
+    "GET /v1/log/checkpoint": frozenset(),
+    "GET /v1/log/consistency": frozenset(),
     "GET /v1/runs": frozenset(),
     "GET /v1/runs/#": frozenset(),
     "GET /v1/info": frozenset(),
@@ -342,9 +355,11 @@ FRAME = frozenset({"node", "run_id", "object_id", "session_id", "clientapp_runti
 
 QUERIES: dict[str, Check] = {
     "limit": lambda v, k: v == "500",
-    "kind": lambda v, k: v in ("withdrawal", "node-receipt"),
+    "kind": lambda v, k: v in ("withdrawal", "suspension", "resumption", "node-receipt"),
     "wait": lambda v, k: v in ("0.0", "30.0"),
     "after": lambda v, k: v == "0" or _said(v, k),
+    "first": lambda v, k: int(v) in k.named["checkpoint.size"],
+    "second": lambda v, k: int(v) in k.named["checkpoint.size"],
     "run": lambda v, k: v in k.named["manifest.id"],
 }
 

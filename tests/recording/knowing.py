@@ -17,6 +17,7 @@ from accord_common.agreement import AGREEMENT, Agreement
 from accord_common.authorities import fingerprint_of, read_bundle
 from accord_common.envelope import Envelope
 from accord_common.home import Home
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.privacy.events import NO_PREDECESSOR, LedgerEntry
 from accord_common.receipts import AGGREGATOR_RECEIPT, AggregatorReceipt
@@ -94,6 +95,8 @@ class Recorded:
         name("dataset", own.to_json())
         with Home.open(self.federation.coordinator.home / "accord").registry() as client:
             name("table", client.datasets()[0].table.to_json())  # one schema, its hash is agreed
+            for checkpoint in client.tree.checkpoints():
+                name("checkpoint", Head.of(checkpoint).to_json())
         for envelope in self.records:
             known.hashes.add(envelope.hash)
             if envelope.kind == MANIFEST:

@@ -25,7 +25,14 @@ IDS = [f"01890a5d-ac96-774b-bcce-b302099a805{digit}" for digit in "0123456789"]
 HASH, KEY = "ab" * 32, "cd" * 32
 TIME = "2026-01-31T12:00:00Z"
 
+HEAD = {"size": 12, "root": "ad" * 32, "created": "2026-01-31T12:00:00Z", "signature": "bc" * 64}
 BODIES: dict[str, Any] = {
+    "checkpoint": {
+        "log": "ab" * 32,
+        "size": 12,
+        "root": "ad" * 32,
+        "created": "2026-01-31T12:00:00Z",
+    },
     "enrolment": {
         "party": IDS[0],
         "name": "Hospital A",
@@ -55,6 +62,19 @@ BODIES: dict[str, Any] = {
         "reason": "the study ended",
         "created": TIME,
     },
+    "suspension": {
+        "agreement": HASH,
+        "party": IDS[0],
+        "previous": None,
+        "reason": "an audit",
+        "created": TIME,
+    },
+    "resumption": {
+        "agreement": HASH,
+        "party": IDS[0],
+        "suspension": "ac" * 32,
+        "created": TIME,
+    },
     "aggregator-offer": {
         "party": IDS[1],
         "delegation": HASH,
@@ -73,6 +93,8 @@ BODIES: dict[str, Any] = {
         "code": "budget-exceeded",
         "reason": "spent 2.4 of 3",
         "ledger_head": "00" * 32,
+        "nonce": "cd" * 32,
+        "log": HEAD,
         "created": TIME,
     },
     "node-receipt": {
@@ -84,6 +106,7 @@ BODIES: dict[str, Any] = {
         "model": "ad" * 32,
         "upload": "ae" * 32,
         "upload_bytes": 4016,
+        "log": None,
         "ledger": {
             "sequence": 4,
             "previous": "af" * 32,
@@ -159,6 +182,7 @@ BODIES: dict[str, Any] = {
         "party": IDS[0],
         "mask_key": KEY,
         "channel_key": "ce" * 32,
+        "log": HEAD,
     },
     "shares": {
         "manifest": HASH,

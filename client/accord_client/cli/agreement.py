@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accord_client.cli import halt
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_common.cli import (
     Format,
@@ -21,10 +22,15 @@ from accord_common.cli import (
 )
 
 if TYPE_CHECKING:
+    from accord_client.agreements import Agreements
     from accord_common.agreement import Agreement
+    from accord_common.api.client import RegistryClient
     from accord_common.home import Home
 
-app = verbs("Read and sign data-sharing agreements.")
+app = verbs("Read and sign data-sharing agreements, and end or halt them.")
+app.command(epilog=halt.WITHDRAW_EXAMPLE)(halt.withdraw)
+app.command(epilog=halt.SUSPEND_EXAMPLE)(halt.suspend)
+app.command(epilog=halt.RESUME_EXAMPLE)(halt.resume)
 
 HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of it.")]
 
@@ -32,6 +38,7 @@ HashArgument = Annotated[str, typer.Argument(help="Hash, or the first digits of 
 @app.command("list", epilog="Example: accord-node agreement list")
 def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) -> None:
     """List the agreements that name this institution, and whose signatures they lack."""
+    from accord_client import halts
     from accord_client.agreements import Agreements
 
     opened = open_home(home)
@@ -42,7 +49,7 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
         for view in registry.agreements():
             terms = view.agreement
             missing = [terms.party(party).name for party in view.missing]
-            status = "withdrawn" if own.withdrawn(view.hash) else view.status
+            status = halts.state(own, view.hash) or view.status
             found.append(
                 {
                     "hash": view.hash,
@@ -76,19 +83,29 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
 def show(
     agreement: HashArgument, home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT
 ) -> None:
-    """Show an agreement in plain words, with everything that the node will enforce."""
+    """Show an agreement in plain words, with everything that the node will enforce.
+
+    Without the registry, the copy that was signed here is shown.
+    """
+    from accord_client import halts
     from accord_client.agreements import Agreements
-    from accord_common.api.finding import find_agreement
-    from accord_common.summaries import agreement_summary
+    from accord_common.summaries import statement
 
     opened = open_home(home)
-    with opened.registry() as registry:
-        view = find_agreement(registry, agreement)
-    terms = Agreements.of(opened).read(view.envelope, view.hash)
+    own = Agreements.of(opened)
+    hash_, terms, before = _look_up(opened, own, agreement)
+    state = halts.state(own, hash_)
+    said = [f"{terms.party(who).name}: {why}" for who, why in halts.reasons(own, hash_)]
+    head = f"{state.upper()} as far as this node knows. {' '.join(said)}\n\n" if state else ""
     emit(
-        {"hash": view.hash, "agreement": terms.to_json()},
+        {
+            "hash": hash_,
+            "agreement": terms.to_json(),
+            "changes": _changes(before, terms),
+            "state": state or None,
+        },
         format_,
-        agreement_summary(terms, view.hash),
+        head + statement(terms, hash_, own.party, before),
     )
 
 
@@ -108,7 +125,7 @@ def sign(
     from accord_client.outbox import FILE_NAME, Outbox
     from accord_common.api.finding import agreement_to_sign
     from accord_common.canonical import sha256_hex
-    from accord_common.summaries import agreement_summary
+    from accord_common.summaries import statement
 
     opened = open_home(home)
     own = Agreements.of(opened)
@@ -116,7 +133,8 @@ def sign(
         proposed = agreement_to_sign(registry, agreement)
         terms = own.read(proposed.envelope, proposed.hash)
         _check_own_datasets(opened, terms)
-        note(agreement_summary(terms, proposed.hash))
+        before = _before(own, registry, terms)
+        note(statement(terms, proposed.hash, own.party, before))
         confirm(f"Sign {terms.title!r} for {opened.profile.name}?", yes=yes)
         envelope = own.sign(terms, opened.identity(read_passphrase(passphrase_file)))
         data = envelope.to_bytes()
@@ -132,6 +150,47 @@ def sign(
         f"Signed {terms.title!r}. "
         + (f"Still to sign: {', '.join(missing)}." if missing else "Every party has signed."),
     )
+
+
+def _look_up(home: Home, own: Agreements, text: str) -> tuple[str, Agreement, Agreement | None]:
+    """An agreement, its hash, and the version before; the own copies where nobody answers."""
+    from accord_common.agreement import Agreement
+    from accord_common.api.finding import find_agreement
+    from accord_common.errors import AuthError, TransportError, UsageError
+
+    try:
+        with home.registry() as registry:
+            view = find_agreement(registry, text)
+            terms = own.read(view.envelope, view.hash)
+            return view.hash, terms, _before(own, registry, terms)
+    except (TransportError, AuthError, UsageError) as error:
+        note(f"The registry does not answer ({error.code}): this is the copy that was signed here.")
+    hash_, terms = own.find(text)
+    kept = own.signed().get(terms.previous or "")
+    return hash_, terms, None if kept is None else Agreement.from_bytes(kept.payload)
+
+
+def _before(own: Agreements, registry: RegistryClient, terms: Agreement) -> Agreement | None:
+    """The version that is replaced: the own copy, else the registry's, by its hash."""
+    from accord_common.agreement import Agreement
+    from accord_common.api.finding import version_before
+    from accord_common.errors import NotFoundError
+
+    kept = own.signed().get(terms.previous or "")
+    if kept is not None:
+        return Agreement.from_bytes(kept.payload)
+    try:
+        return version_before(registry, terms)
+    except NotFoundError:
+        return None
+
+
+def _changes(before: Agreement | None, terms: Agreement) -> list[dict[str, str]] | None:
+    from dataclasses import asdict
+
+    from accord_common.amendments import changes
+
+    return None if before is None else [asdict(change) for change in changes(before, terms)]
 
 
 def _check_own_datasets(home: Home, agreement: Agreement) -> None:

@@ -18,6 +18,7 @@ from accord_client.cli import (
     dataset,
     join,
     keys,
+    log,
     network,
     outbox,
     reconcile,
@@ -56,6 +57,7 @@ app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
 app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
+app.add_typer(log.app, name="log")
 app.command("renew", epilog=keys.RENEW_EXAMPLE)(keys.renew)
 app.command("revoke", epilog=keys.REVOKE_EXAMPLE)(keys.revoke)
 app.command("backup", epilog=backup.BACKUP_EXAMPLE)(backup.backup)

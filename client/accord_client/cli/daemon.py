@@ -67,8 +67,10 @@ def start(
     import structlog
 
     from accord_client.limits import Limits
+    from accord_client.telling import require_usable
 
     opened = open_home(home)
+    require_usable(metrics_file, metrics_push)
     limits = Limits.load(
         opened.path,
         device=device,
@@ -137,6 +139,7 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         *([f"limits: {_limits(view['limits'])}"] if view["limits"] else []),
         f"{view['queued']} records wait to be posted; {len(view['datasets'])} datasets",
         *([f"FROZEN: {view['ledger_behind']}: accord-node check"] if view["ledger_behind"] else []),
+        *([f"FROZEN: {view['log_broken']}: accord-node check"] if view["log_broken"] else []),
         *(f"{one['trouble']}: {one['renew']}" for one in view["expiring"]),
         *(
             f"{run['title']} waits, number {run['place']}: {run['dataset']} is in another run"
@@ -186,9 +189,10 @@ def _view(stores: Stores) -> dict[str, Any]:
     from accord_client.limits import Limits
     from accord_client.queueing import waiting
     from accord_client.reconciling import behind
+    from accord_client.witness import trouble as log_trouble
     from accord_common.fields import format_time, now
 
-    frozen = behind(stores)
+    frozen, unbelieved = behind(stores), log_trouble(stores)
     profile = stores.home.profile
     queue = waiting(stores)
     return {
@@ -206,6 +210,7 @@ def _view(stores: Stores) -> dict[str, Any]:
         "datasets": [dataset.name for dataset in stores.datasets.all()],
         "ledger_head": stores.ledger.head,
         "ledger_behind": None if frozen is None else frozen.message,
+        "log_broken": None if unbelieved is None else f"[{unbelieved.code}] {unbelieved.message}",
         "runs": [
             {
                 "id": run.id,

@@ -10,7 +10,6 @@ from accord_common.cli import (
     ReasonOption,
     RotateKeyOption,
     YesOption,
-    confirm,
     emit,
     read_passphrase,
 )
@@ -68,17 +67,15 @@ def revoke(
     Registry and aggregator take nothing more under the old keys, the node's tokens end, and runs go
     on without it. Then: renew --rotate-key, and enroll with a new invitation.
     """
-    from accord_common.delegating import revoke
-    from accord_common.fields import now
+    from accord_common import revoking_cli
 
     opened = open_home(home)
-    confirm(f"Revoke every key that {opened.profile.name} has delegated?", yes=yes)
-    passphrase = read_passphrase(passphrase_file)
-    with opened.registry() as registry:
-        envelope = revoke(opened, registry, passphrase, reason, now())
-    emit(
-        {"party": opened.profile.party, "revocation": envelope.hash},
-        format_,
-        f"{opened.profile.name}'s node may do nothing any more.\n"
-        "Next: accord-node renew --rotate-key, and enroll with a new invitation",
+    revoking_cli.revoke(
+        opened,
+        reason,
+        passphrase_file,
+        yes=yes,
+        format_=format_,
+        whose=f"{opened.profile.name}'s node",
+        renew="accord-node renew",
     )

@@ -49,12 +49,22 @@ def approve(
             private = considered.facts.run.privacy == "dp"
             kind = "" if private else ", though it protects nobody's record"
             confirm(f"Approve this run{kind}?", yes=yes)
+        else:
+            note(_objections(considered))
         return considered.verdict
 
     run_id, decided = _decide(home, run, decide)
     if decided.decision == "refuse":
         raise PolicyError(decided.code, decided.reason, hint="The node refused the run.")
     emit({"run": run_id, "decision": "accept"}, format_, f"Run {run_id} is approved.")
+
+
+def _objections(considered: Considered) -> str:
+    """Everything that speaks against a run, not only what the consent will name."""
+    from accord_client.consent import objections
+
+    found = {error.code: error.message for error in objections(considered.facts)}
+    return "\n".join(["It is not allowed:", *(f"  [{c}] {why}" for c, why in found.items())])
 
 
 def refuse(

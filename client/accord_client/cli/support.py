@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
-from accord_common.cli import Format, FormatOption, YesOption
+from accord_common.cli import BundleArgument, Format, FormatOption, YesOption
 from accord_common.logs import LogFileOption
 
 EXAMPLE = "Example: accord-node support-bundle node.zip"
 
 
 def support_bundle(
-    file: Annotated[Path, typer.Argument(help="The zip to write; must not exist.")],
+    file: BundleArgument,
     log_file: LogFileOption = None,
     home: HomeOption = DEFAULT_HOME,
     yes: YesOption = False,

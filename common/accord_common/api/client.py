@@ -8,27 +8,31 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import httpx
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from accord_common.agreement import Role
+from accord_common.api import agreement_schemas as a
 from accord_common.api import membership as m
 from accord_common.api import schemas as s
+from accord_common.api.budget_calls import BudgetCalls
+from accord_common.api.decoding import decode, decode_list
 from accord_common.api.http import Connection
 from accord_common.api.people_calls import PeopleCalls
+from accord_common.api.tree import TreeClient
 from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
+from accord_common.manifest import RunManifest
 from accord_common.network.settings import Network, NetworkFile
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_ITEMS = TypeAdapter(list[dict[str, Any]])
 _Query = Mapping[str, str | int | float | None]
 
 
-class RegistryClient(PeopleCalls):
+class RegistryClient(BudgetCalls, PeopleCalls):
     """Speaks to one registry as one party.
 
     Lists are complete unless a method says otherwise. Raises `AccordError` of the class, code and
@@ -180,6 +184,16 @@ class RegistryClient(PeopleCalls):
         _same(agreement_hash, view.hash)
         return view
 
+    def check_run(self, agreement_hash: str, manifest: RunManifest) -> a.CheckView:
+        """Whether a run would be allowed under an agreement, with every reason why not.
+
+        Args:
+            agreement_hash: one of the caller's agreements, in any state.
+            manifest: the run; delegations, offer and hashes of weights may be zeros.
+        """
+        path = f"/v1/agreements/{agreement_hash}/check"
+        return self._post(a.CheckView, path, a.CheckRequest(manifest=manifest), again=True)
+
     # Records, offers, blobs
 
     def post(self, envelope: Envelope, fence: int | None = None) -> s.Stored:
@@ -243,6 +257,11 @@ class RegistryClient(PeopleCalls):
                 yield piece
         _same(blob_hash, sha256.hexdigest())
 
+    @property
+    def tree(self) -> TreeClient:
+        """The log: checkpoints and proofs."""
+        return TreeClient(self._http)
+
     # Runs
 
     def runs(self, state: s.RunState | None = None) -> list[s.RunView]:
@@ -295,20 +314,16 @@ class RegistryClient(PeopleCalls):
         response = self._http.request(
             "GET", "/v1/inbox", params={"after": after, "wait": wait_s}, wait_s=wait_s, again=True
         )
-        return _decode(s.Inbox, response)
-
-    def budgets(self, dataset: str | None = None, run: str | None = None) -> list[s.BudgetRow]:
-        """What each run has cost each dataset, as far as receipts show."""
-        return self._counted(s.BudgetRow, "/v1/budgets", {"dataset": dataset, "run": run})
+        return decode(s.Inbox, response)
 
     def _get(self, model: type[_Model], path: str) -> _Model:
-        return _decode(model, self._http.request("GET", path, again=True))
+        return decode(model, self._http.request("GET", path, again=True))
 
     def _post(
         self, model: type[_Model], path: str, body: BaseModel | None, *, again: bool = False
     ) -> _Model:
         json = None if body is None else body.model_dump(mode="json")
-        return _decode(model, self._http.request("POST", path, json=json, again=again))
+        return decode(model, self._http.request("POST", path, json=json, again=again))
 
     def _page(
         self,
@@ -320,7 +335,7 @@ class RegistryClient(PeopleCalls):
     ) -> list[_Model]:
         params = {"limit": s.MAX_PAGE, **query}
         response = self._http.request("GET", path, params=params, wait_s=wait_s, again=True)
-        return _decode_list(model, response)
+        return decode_list(model, response)
 
     def _counted(self, model: type[_Model], path: str, query: _Query) -> list[_Model]:
         """All pages of a list whose `after` counts the items of the pages before."""
@@ -349,30 +364,6 @@ class RegistryClient(PeopleCalls):
             if after is not None and last <= after:
                 raise FormatError("bad-answer", f"{path} lists out of order: {last} after {after}")
             after = last
-
-
-def _decode(model: type[_Model], response: httpx.Response) -> _Model:
-    try:
-        return model.model_validate_json(response.content)
-    except ValidationError as error:
-        raise _bad_answer(model, error) from error
-
-
-def _decode_list(model: type[_Model], response: httpx.Response) -> list[_Model]:
-    try:
-        return [model.model_validate(item) for item in _ITEMS.validate_json(response.content)]
-    except ValidationError as error:
-        raise _bad_answer(model, error) from error
-
-
-def _bad_answer(model: type[BaseModel], error: ValidationError) -> FormatError:
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return FormatError(
-        "bad-answer",
-        f"the registry's answer is no {model.__name__}: {where}: {first['msg']}",
-        hint="Registry and client may be of different releases.",
-    )
 
 
 def _same(wanted: str, found: str) -> None:

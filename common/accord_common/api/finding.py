@@ -3,9 +3,10 @@
 Not covered: whether it is what it says; whoever acts on it verifies the envelopes.
 """
 
+from accord_common.agreement import Agreement
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import AgreementView, RunView
-from accord_common.errors import ConflictError, NotFoundError, UsageError
+from accord_common.errors import ConflictError, NotFoundError, UsageError, VerificationError
 
 SHORTEST = 6  # digits of a hash that name it, where only one begins so
 
@@ -22,6 +23,21 @@ def find_agreement(client: RegistryClient, text: str) -> AgreementView:
             hint=f"Give at least {SHORTEST} digits, best all 64; agreement list shows them.",
         )
     return found[0]
+
+
+def version_before(client: RegistryClient, agreement: Agreement) -> Agreement | None:
+    """Fetch the version that an agreement replaces, by the hash that it names; None for a first.
+
+    Raises:
+        NotFoundError: the registry does not show it.
+        VerificationError: `wrong-hash`.
+    """
+    if agreement.previous is None:
+        return None
+    view = client.agreement(agreement.previous)
+    if view.envelope.hash != agreement.previous:
+        raise VerificationError("wrong-hash", f"asked for {agreement.previous[:16]}")
+    return Agreement.from_bytes(view.envelope.payload)
 
 
 def agreement_to_sign(client: RegistryClient, whole_hash: str) -> AgreementView:

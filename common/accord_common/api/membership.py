@@ -19,6 +19,9 @@ from accord_common.fields import (
 Secret = Annotated[str, StringConstraints(min_length=16, max_length=128)]
 PartnerStatus = Literal["pending", "approved", "suspended"]
 
+SHUT_OUT = frozenset({"party-suspended", "pending-approval"})
+"""Codes of refusals that the coordinator can end: what was refused is kept, and sent again."""
+
 
 class InvitationRequest(Request):
     """Whom the coordinator invites."""

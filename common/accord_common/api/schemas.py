@@ -40,7 +40,7 @@ RunState = Literal[
     "awaiting-consent", "ready", "running", "completed", "failed", "stopped", "refused"
 ]
 FINAL_STATES: frozenset[RunState] = frozenset({"completed", "failed", "stopped", "refused"})
-AgreementStatus = Literal["proposed", "active", "superseded", "expired", "withdrawn"]
+AgreementStatus = Literal["proposed", "active", "superseded", "expired", "suspended", "withdrawn"]
 Level = Literal["info", "warning", "error"]
 
 
@@ -118,6 +118,16 @@ class RecordRequest(EnvelopeRequest):
     fence: Positive | None = None
 
 
+class Halt(View):
+    """A party's withdrawal from an agreement, or its suspension while that lasts."""
+
+    record: Hash
+    kind: Literal["withdrawal", "suspension"]
+    party: Id
+    reason: Text
+    created: Time
+
+
 class AgreementView(View):
     """An agreement, who has signed it, and whose signature it lacks (party ids)."""
 
@@ -127,6 +137,7 @@ class AgreementView(View):
     status: AgreementStatus
     signed: list[Id]
     missing: list[Id]
+    halts: list[Halt] = []
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -321,23 +332,6 @@ class Inbox(View):
     cursor: Count
     agreements: list[Hash]
     runs: list[RunView]
-
-
-class BudgetRow(View):
-    """What one run has cost one dataset, by the events in its node's receipts.
-
-    `non_private` of the attempts were without privacy: then nothing bounds `epsilon`.
-    """
-
-    dataset: Id
-    party: Id
-    population: Id
-    run: Id
-    attempts: Count
-    non_private: Count
-    epsilon: Annotated[Dec | None, Field(description="null where no accountant bounds it")]
-    delta: Dec
-    cap: Dec
 
 
 def _same(envelope: Envelope, named: str) -> None:

@@ -5,7 +5,6 @@ on a layer that failed is not asked.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,11 @@ from accord_common.errors import (
     ConflictError,
     PolicyError,
     UsageError,
-    VerificationError,
 )
 from accord_common.fields import CLOCK_TOLERANCE_S, now, parse_time
 from accord_common.home import Home
-from accord_common.manifest import PROTOCOL
+from accord_common.protocols import require_protocol
+from accord_common.room import require_writing
 
 SECRETS = ("identity.key", "node.pem", "flower.pem", "token")
 NEEDED_BYTES = 200 << 20  # a daemon's logs take 60 MB at most; the rest is room for its databases
@@ -44,7 +43,7 @@ def folder_checks(home: Home) -> Iterator[Check]:
 def registry_checks(home: Home) -> Iterator[Check]:
     """The way to the registry, layer by layer, then protocol, clock and membership."""
     try:
-        with home.registry() as registry:
+        with home.untried_registry() as registry:
             for check in _walk(home, registry.url):
                 yield check
                 if not check.ok:
@@ -80,17 +79,7 @@ def disk(folder: Path) -> str:
     Raises:
         ConflictError: `disk-unwritable`, `disk-space`.
     """
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(4096))
-            probe.flush()
-            os.fsync(probe.fileno())
-    except OSError as error:
-        raise ConflictError(
-            "disk-unwritable",
-            f"{folder} takes no file: {error.strerror}",
-            hint="Free space, check owner and mode, and that it is not mounted read-only.",
-        ) from error
+    require_writing(folder)
     found = os.statvfs(folder)
     free = found.f_bavail * found.f_frsize
     if free < NEEDED_BYTES:
@@ -115,14 +104,7 @@ def _answers(registry: RegistryClient, told: list[Info]) -> str:
 
 
 def _protocol(info: Info) -> str:
-    if info.protocol != PROTOCOL:
-        older = "this machine" if info.protocol > PROTOCOL else "the registry"
-        raise VerificationError(
-            "protocol-differs",
-            f"the registry (release {info.version}) speaks protocol {info.protocol}, this"
-            f" machine {PROTOCOL}",
-            hint=f"Upgrade {older}.",
-        )
+    require_protocol(info)
     return f"release {info.version}, protocol {info.protocol}"
 
 

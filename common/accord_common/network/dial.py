@@ -16,6 +16,7 @@ CONNECT_S = 10.0  # for the machine at the next end: three SYNs
 ANSWER_S = 30.0  # for a proxy, which has to reach the other end first
 
 _UNSENT_BYTES = 128 << 10  # 4 s at 256 kbit/s; what is in flight is TCP's, and grows with the line
+_REASON_CHARACTERS = 200  # of what a proxy says; RFC 9110's own have 31
 SOCKET_OPTIONS = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES),
@@ -23,9 +24,13 @@ SOCKET_OPTIONS = (
 
 
 class ProxyRefused(OSError):
-    """A proxy that answers CONNECT with a status other than 2xx."""
+    """A proxy that answers CONNECT with a status other than 2xx.
+
+    Its reason is shown on terminals, so nothing of it that is not plain text stays.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
+        reason = "".join(c for c in reason if c.isprintable())[:_REASON_CHARACTERS]
         super().__init__(f"the proxy answers {status} {reason}".rstrip())
         self.status = status
         self.reason = reason

@@ -19,6 +19,7 @@ from pydantic import Field, StringConstraints
 from accord_common.envelope import Envelope
 from accord_common.errors import ProtocolError
 from accord_common.fields import Count, Hash, Id, Positive, PublicKey, Record
+from accord_common.log.checkpoint import Head
 from accord_common.manifest import MAX_ROSTER
 
 ADVERTISEMENT = "advertisement"
@@ -45,12 +46,16 @@ class Message(Record):
 
 
 class Advertisement(Message):
-    """R0: a node's two fresh X25519 keys for one attempt: for masks, and for shares."""
+    """R0: a node's two fresh X25519 keys for one attempt: for masks, and for shares.
+
+    `log` is the newest head of the registry's log that the node has seen.
+    """
 
     KIND = ADVERTISEMENT
 
     mask_key: PublicKey
     channel_key: PublicKey
+    log: Head | None = None
 
 
 class Commitment(Advertisement):

@@ -28,6 +28,7 @@ from accord_common.chain import VerifiedRun
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.identity import SigningKey
+from accord_common.log.peers import FORKED
 from accord_common.rings import Words
 from accord_server.aggregator.checkpoints import MODEL, Checkpoints, Vector, space
 from accord_server.aggregator.chronicle import Chronicle, Completion
@@ -80,6 +81,7 @@ class Engine:
         control: set by other threads to end the run.
         clock: seconds; differences count.
         progress: told where the run stands.
+        shown: is told each advertisement that verified; AccordError for a head that is none.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Engine:
         control: Control,
         clock: Callable[[], float] = time.monotonic,
         progress: Progress | None = None,
+        shown: Callable[[Envelope], None] = lambda envelope: None,
     ) -> None:
         self._run = run
         self._keys = keys
@@ -104,7 +107,7 @@ class Engine:
         self._control = control
         self._chronicle = Chronicle(run, keys.receipt, journal)
         self._history = self._chronicle.history
-        self._members = Members(run, transport, control, clock)
+        self._members = Members(run, transport, control, clock, shown=shown)
         if progress is not None:
             self._members.progress = progress
         self._progress = self._members.progress
@@ -293,6 +296,8 @@ class Engine:
         here = len(attempt.advertised)
         if here < smallest:
             self._await_stop()
+            if FORKED in self._members.refusals().values():
+                raise _Failed(FORKED, "nodes have found that the registry shows different logs")
             missing = [site.party for site in roster if site.party not in attempt.advertised]
             raise _Failed(
                 "too-few-nodes",
@@ -364,7 +369,10 @@ class Engine:
         log.warning("attempt-aborted", round=attempt.round, attempt=attempt.attempt, why=why)
 
     def _describe(self, lost: dict[str, str]) -> str:
-        return "; ".join(f"{self._members.name(party)}: {why}" for party, why in lost.items())
+        refused = self._members.refused  # who was shut out is lost for that, not for silence
+        return "; ".join(
+            f"{self._members.name(party)}: {refused.get(party, why)}" for party, why in lost.items()
+        )
 
     def _finish(self, result: Envelope) -> None:
         """Tell every node, and wait for those that are free to listen, at most `FINISH_S`."""

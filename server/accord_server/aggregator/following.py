@@ -53,7 +53,7 @@ class Following:
         if self.attempt is None or self._closed:
             return
         try:
-            self.attempt.advertise(party, envelope)
+            self.members.advertised(self.attempt, party, envelope)
         except AccordError as error:
             log.warning("bad-advertisement", party=party, code=error.code, why=error.message)
 

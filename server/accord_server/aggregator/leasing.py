@@ -18,7 +18,7 @@ import structlog
 
 from accord_common.api.client import RegistryClient
 from accord_common.backoff import Backoff, Told
-from accord_common.errors import AccordError, ConflictError
+from accord_common.errors import AccordError, ConflictError, NotFoundError
 from accord_common.files import replace_file
 from accord_common.home import Home
 from accord_server.aggregator.control import Control
@@ -124,6 +124,10 @@ class Lease:
                     continue
                 log.error("lease-lost", run=self._run, code=error.code, why=error.message)
                 self._lost()
+                self._control.interrupted = True
+                return
+            except NotFoundError as error:  # the registry was restored from before the run
+                log.error("run-forgotten", run=self._run, code=error.code, why=error.message)
                 self._control.interrupted = True
                 return
             except AccordError as error:

@@ -62,6 +62,7 @@ class Members:
         refused: party -> why it will not take part.
         absent: party -> why it is not waited for any more.
         gone: party -> why it has no connection, as far as it is known.
+        shown: is told each advertisement that verified; AccordError for a head that is none.
     """
 
     run: VerifiedRun
@@ -71,6 +72,7 @@ class Members:
     refused: dict[str, Refused] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     progress: Progress = field(default_factory=Progress)
+    shown: Callable[[Envelope], None] = lambda envelope: None
     _barred: set[str] = field(default_factory=set)
     gone: dict[str, str] = field(default_factory=dict)
 
@@ -143,6 +145,19 @@ class Members:
         """
         self.progress.at(attempt.round, attempt.attempt, "advertise")
         _Gathering(self, attempt, busy).run()
+
+    def advertised(self, attempt: Attempt, party: str, envelope: Envelope) -> None:
+        """Take a node's keys for an attempt, and the head of the log that it shows with them.
+
+        Raises:
+            AccordError: as `Attempt.advertise`, or `wrong-head`: nothing was taken.
+        """
+        attempt.advertise(party, envelope)
+        try:
+            self.shown(envelope)
+        except AccordError:
+            attempt.withdraw(party)
+            raise
 
     def waits_for(self, parties: Collection[str]) -> None:
         """Let those who watch know for whom the run waits now; for nobody in particular: ()."""
@@ -253,7 +268,7 @@ class _Gathering:
 
     def _take(self, party: str, envelope: Envelope) -> None:
         try:
-            self.attempt.advertise(party, envelope)
+            self.members.advertised(self.attempt, party, envelope)
         except AccordError as error:
             self.members.refuse(party, error.code, error.message)
 

@@ -14,16 +14,17 @@ from pathlib import Path
 
 from accord_common.chain import VerifiedRun
 from accord_common.errors import FormatError, TransportError, UsageError
-from accord_common.exposition import exposed
+from accord_common.exposition import exposed, require_place
 from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.identity import flower_public_key
 from accord_common.secagg.sealing import chunk_count, sealed_bytes
 from accord_server.aggregator.fleet import SuperLinkTransport
 from accord_server.aggregator.listener import Listener
+from accord_server.aggregator.locking import lock
 from accord_server.aggregator.metrics import watch
 from accord_server.aggregator.offers import Endpoint
-from accord_server.aggregator.service import Service, lock
+from accord_server.aggregator.service import Service
 from accord_server.aggregator.transport import Transport
 from accord_server.ca import spki_hash
 from accord_server.certificates import check_dates, issued_under
@@ -54,6 +55,7 @@ def open_service(
             `address-in-use`.
         ConflictError: `already-running`.
     """
+    require_place(metrics)
     _return_large_blocks()
     _allow_open_files()
     place = _PLACE.fullmatch(listen)

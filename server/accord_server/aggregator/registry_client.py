@@ -1,9 +1,9 @@
 """The aggregator's outbound side: what it asks the registry, and what it tells it.
 
 Guarantees: no round waits for the registry. What it must learn is read from a run's journal and
-sent in order, again and again until it has it; a record that it refuses for good is logged and
-passed over. Models that a later round has overtaken are left out; the last one always goes, before
-the result that names it.
+sent in order, again and again until it has it; what a registry lacks that was restored from a
+backup is sent again; a record that it refuses for good is logged and passed over. Models that a
+later round has overtaken are left out; the last one always goes, before the result that names it.
 
 What the registry says is only a hint when to look: `fetch` verifies a run down to the agreement.
 """
@@ -15,8 +15,8 @@ from typing import Literal
 import structlog
 
 from accord_common.api.client import RegistryClient
+from accord_common.api.membership import SHUT_OUT
 from accord_common.api.schemas import FINAL_STATES, Inbox, RunView
-from accord_common.backoff import Backoff, Told
 from accord_common.chain import VerifiedRun, check_dates, fetch_run, verify_consent
 from accord_common.envelope import Envelope
 from accord_common.errors import (
@@ -30,6 +30,7 @@ from accord_common.errors import (
 )
 from accord_common.fields import now
 from accord_common.home import Home
+from accord_common.pausing import Pause
 from accord_common.receipts import CONSENT
 from accord_common.terms import violations
 from accord_server.aggregator.checkpoints import MODEL, Checkpoints
@@ -38,7 +39,10 @@ from accord_server.aggregator.journal import Concluded, Ended, Entry, Journal, N
 from accord_server.aggregator.leasing import Fence
 
 WAIT_S = 20.0
+FORGOTTEN = "Was the registry restored from an older backup? Start the run anew, as another run."
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.5, 30.0
+
+_UNTIL_LEASED = frozenset({"lease-lost", "run-not-running"})
 
 log = structlog.get_logger(__name__)
 
@@ -84,40 +88,6 @@ def fetch_chain(client: RegistryClient, manifest_hash: str) -> VerifiedRun:
     return fetch_run(lookup, manifest_hash)
 
 
-class Pause:
-    """Growing random pauses between tries, which `cancel` ends at once, for good."""
-
-    def __init__(self) -> None:
-        self._cancelled = threading.Event()
-        self._backoff = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S)
-        self._told = Told()
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether there is anything left to wait for."""
-        return self._cancelled.is_set()
-
-    def cancel(self) -> None:
-        """End the present pause and all others."""
-        self._cancelled.set()
-
-    def after(self, event: str, error: AccordError, **facts: object) -> None:
-        """Pause, longer each time; say why where that is news."""
-        if self._told.news(error.code):
-            log.warning(event, code=error.code, why=error.message, **facts)
-        self.wait()
-
-    def wait(self) -> None:
-        """Pause, longer each time."""
-        self._cancelled.wait(self._backoff.pause_s())
-
-    def reset(self) -> None:
-        """All is well: begin with a short pause again."""
-        self._backoff.reset()
-        if self._told.news(None):
-            log.info("registry-answers-again")
-
-
 class Courier:
     """Takes one run's journal to the registry, in a thread of its own, until all is there."""
 
@@ -134,7 +104,8 @@ class Courier:
         self._fence = fence
         self._journal = journal
         self._checkpoints = checkpoints
-        self._pause = Pause()
+        self._again = False
+        self._pause = Pause(FIRST_PAUSE_S, MAX_PAUSE_S)
         self._thread = threading.Thread(target=self._deliver, name=f"courier-{run}", daemon=True)
         self._thread.start()
 
@@ -183,13 +154,29 @@ class Courier:
                 if type(error) is AccordError:  # an internal error of the registry's: it may pass
                     self._pause.after("registry-fails", error, run=self._run)
                     continue
-                if error.code == "lease-lost":  # another process has the run, or this one will
+                # Another process has the run, or this one will; or the coordinator may undo it.
+                if error.code in _UNTIL_LEASED or error.code in SHUT_OUT:
                     self._pause.after("courier-waits", error, run=self._run)
+                    continue
+                if error.code == "missing-predecessor" and self._send_again():
                     continue
                 log.error("registry-refuses", run=self._run, code=error.code, why=error.message)
             self._pause.reset()
             return True
         return False
+
+    def _send_again(self) -> bool:
+        """Send what the registry has had of this run and lacks: it was restored from a backup."""
+        if self._again:
+            return False
+        self._again = True
+        log.warning("registry-lost-records", run=self._run, hint="What it lacks is sent again.")
+        had = [entry for entry, behind in self._journal.read() if behind <= self._journal.cursor]
+        newest = [entry for entry in had if isinstance(entry, Ended) and entry.checkpoint]
+        records = [entry for entry in had if isinstance(entry, Ended)]
+        done = all(self._persist(entry, newest[-1] if newest else None) for entry in records)
+        self._again = False
+        return done and bool(records)
 
     def _send(self, entry: Entry, is_newest: bool) -> None:
         match entry:
@@ -226,7 +213,7 @@ class Watcher:
     def __init__(self, client: RegistryClient, deliver: Callable[[Inbox], None]) -> None:
         self._client = client
         self._deliver = deliver
-        self._pause = Pause()
+        self._pause = Pause(FIRST_PAUSE_S, MAX_PAUSE_S)
         self._active: tuple[str, Control] | None = None
         self._thread = threading.Thread(target=self._watch, name="inbox", daemon=True)
         self._thread.start()
@@ -254,11 +241,8 @@ class Watcher:
                 self._look_after(inbox)
                 cursor, wait_s = inbox.cursor, WAIT_S
                 self._pause.reset()
-            except AccordError as error:
-                self._pause.after("registry-away", error)
-            except Exception:  # the watcher outlives whatever one run, or the disk, does
-                log.exception("watcher-trouble")
-                self._pause.wait()
+            except Exception as error:  # the watcher outlives whatever one run, or the disk, does
+                self._pause.after("registry-away", error, loop="watcher")
 
     def _look_after(self, inbox: Inbox) -> None:
         """Heed what ends the active run."""
@@ -266,7 +250,12 @@ class Watcher:
         if active is None:
             return
         run, control = active
-        view = next((view for view in inbox.runs if view.id == run), None) or self._client.run(run)
+        try:
+            view = next((v for v in inbox.runs if v.id == run), None) or self._client.run(run)
+        except NotFoundError as error:
+            log.error("run-forgotten", run=run, why=error.message, hint=FORGOTTEN)
+            control.interrupted = True
+            return
         control.barred = barred(view)
         if (found := closed(view)) is not None:
             control.ending = found

@@ -10,12 +10,10 @@ result that says why, and never reaches a node.
     courier threads  journal -> registry
 """
 
-import fcntl
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,58 +23,40 @@ from secrets import token_hex
 import structlog
 
 from accord_common.api.client import RegistryClient
-from accord_common.api.schemas import Inbox, RunView
+from accord_common.api.schemas import FINAL_STATES, Inbox, RunView
 from accord_common.backoff import Backoff, Told
-from accord_common.bulk import Body
 from accord_common.chain import VerifiedRun
-from accord_common.envelope import sign
-from accord_common.errors import AccordError, ConflictError, TransportError
+from accord_common.errors import AccordError, ConflictError, NotFoundError, TransportError
 from accord_common.expiry import Daily, Term, of_certificates
-from accord_common.fields import format_time, now
-from accord_common.files import put_in_place
+from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
-from accord_common.receipts import RESULT, RunResult
+from accord_common.protocols import require_protocol
 from accord_common.trust import REFRESH_EVERY, refresh
-from accord_server.aggregator.checkpoints import Checkpoints, open_verified, space
-from accord_server.aggregator.chronicle import Chronicle
+from accord_server.aggregator.checkpoints import space
 from accord_server.aggregator.conclusion import plain, warm_up
 from accord_server.aggregator.control import Control, Ending, Interrupted, stop
+from accord_server.aggregator.ending import end, end_unverified, only_the_end_is_left
 from accord_server.aggregator.engine import Engine, RunKeys
-from accord_server.aggregator.history import History
-from accord_server.aggregator.journal import Concluded, Journal
-from accord_server.aggregator.leasing import Fence, Lease, holder_of
+from accord_server.aggregator.folders import Folders, RunFolder
+from accord_server.aggregator.leasing import LEASE_S, Lease, holder_of
 from accord_server.aggregator.offers import Endpoint, Offers
 from accord_server.aggregator.progress import Progress
 from accord_server.aggregator.registry_client import (
     FIRST_PAUSE_S,
     MAX_PAUSE_S,
-    Courier,
     Watcher,
     barred,
-    closed,
     fetch,
     fetch_chain,
 )
 from accord_server.aggregator.transport import Transport
+from accord_server.aggregator.witness import Witness
 from accord_server.certificates import RENEW
-
-GOODBYE_S = 3.0  # what a courier may still deliver after SIGTERM; the rest goes out next time
 
 log = structlog.get_logger(__name__)
 
 OpenTransport = Callable[[VerifiedRun, Path], Transport]
-
-
-@dataclass(slots=True)
-class _RunFolder:
-    """What one run has on disk, and who delivers it."""
-
-    path: Path
-    journal: Journal
-    checkpoints: Checkpoints
-    fence: Fence
-    courier: Courier
 
 
 @dataclass(slots=True)
@@ -106,8 +86,9 @@ class Service:
     _mail: queue.SimpleQueue[bool] = field(default_factory=queue.SimpleQueue)
     _runs: dict[str, RunView] = field(default_factory=dict)
     _keys: dict[str, RunKeys | None] = field(default_factory=dict)
-    folders: dict[str, _RunFolder] = field(default_factory=dict)
+    _folders: Folders = field(init=False)
     _over: set[str] = field(default_factory=set)
+    _redelivered: set[str] = field(default_factory=set)
     _told: dict[str, str] = field(default_factory=dict)
     control: Control = field(default_factory=Control)
     _terminating: bool = False
@@ -117,13 +98,24 @@ class Service:
     def __post_init__(self) -> None:
         self._offers = Offers(self.home)
         self._holder = holder_of(self.home)
+        self._folders = Folders(self.home, self.client)
+
+    @property
+    def folders(self) -> Mapping[str, RunFolder]:
+        """The runs' folders that are open."""
+        return self._folders.open
 
     def publish(self) -> str:
-        """Put an unused offer at the registry, however long that is away; return its hash."""
+        """Put an unused offer at the registry, however long that is away; return its hash.
+
+        Raises:
+            VerificationError: `protocol-differs`.
+        """
         offer = self._offers.unused(self.endpoint)
         backoff, told = Backoff(FIRST_PAUSE_S, MAX_PAUSE_S), Told()
         while not self._terminating:
             try:
+                require_protocol(self.client.info())
                 self.client.post(offer)
                 self._offered = offer.hash
                 break
@@ -136,22 +128,16 @@ class Service:
 
     def serve(self) -> None:
         """Serve until `terminate`."""
-        (self.home.path / "runs").mkdir(mode=0o700, exist_ok=True)
-        for path in (self.home.path / "runs").iterdir():
-            with Journal(path / "journal") as journal:
-                behind = journal.cursor < journal.size
-            if behind:
-                self._folder(path.name)
+        self._folders.resume()
         watcher = Watcher(self.client, self._receive)
         threading.Thread(target=warm_up, name="warm-up", daemon=True).start()
         try:
             while not self._terminating and self._mail.get():
                 self._drive_next(watcher)
-                self._tidy()
+                self._folders.tidy(self._over)
         finally:
             watcher.stop()
-            for folder in self.folders.values():
-                folder.courier.stop(GOODBYE_S)
+            self._folders.stop()
 
     def terminate(self) -> None:
         """End `serve` soon, from a signal handler or any thread."""
@@ -190,23 +176,34 @@ class Service:
                 if keys is None and manifest.aggregator.party == self.home.profile.party:
                     self._tell(view.id, "the aggregator has no keys for the offer of this run")
                 self._keys[view.manifest_hash] = keys
-        offer = self._offers.unused(self.endpoint)
-        if offer.hash != self._offered:  # taken by a run, or its delegation was renewed
-            self.client.post(offer)
-            self._offered = offer.hash
         self._runs = {view.id: view for view in inbox.runs}
         if self._mail.empty():
             self._mail.put(True)
+        offer = self._offers.unused(self.endpoint)
+        # Taken by a run, or its delegation was renewed; or the registry was restored without it.
+        if offer.hash != self._offered or not self._has(offer.hash):
+            self.client.post(offer)
+            self._offered = offer.hash
+
+    def _has(self, record: str) -> bool:
+        try:
+            self.client.record(record)
+        except NotFoundError:
+            return False
+        return True
 
     def _drive_next(self, watcher: Watcher) -> None:
         """Drive the oldest run that can be driven, to its end."""
         for view in sorted(self._runs.values(), key=lambda view: view.id):
             keys = self._keys.get(view.manifest_hash)
             waits = view.state == "awaiting-consent" and view.stop_requested is None
-            if keys is None or view.id in self._over or waits:
+            if keys is None or waits:
+                continue
+            if view.id in self._over:
+                self._look_again(view)
                 continue
             try:
-                if (ending := _only_the_end_is_left(view)) is not None:
+                if (ending := only_the_end_is_left(view)) is not None:
                     self._end(view, keys, ending, self._verified(view))
                 else:
                     self._drive(view, keys, watcher)
@@ -230,11 +227,11 @@ class Service:
             return
 
     def _drive(self, view: RunView, keys: RunKeys, watcher: Watcher) -> None:
-        folder = self._folder(view.id)
+        folder = self._folders.of(view.id)
         try:
             run = fetch(self.client, view.manifest_hash, self.home)
             self._require_own_place(run)
-            initial = self._initial(folder, run.manifest.initial_model)
+            initial = folder.initial(run.manifest.initial_model)
         except (TransportError, ConflictError):
             raise
         except AccordError as error:
@@ -248,6 +245,7 @@ class Service:
         control.barred = barred(view)
         # Before the lease, for that is what calls the nodes.
         transport = self.open_transport(run, folder.path)
+        witness = Witness(run.agreement.log_key, self.client, control, folder.path)
         lease: Lease | None = None
         try:
             lease = Lease(
@@ -264,6 +262,7 @@ class Service:
                 initial=initial,
                 control=control,
                 progress=self.progress,
+                shown=witness.show,
             )
             engine.run()
         except Interrupted:
@@ -277,9 +276,40 @@ class Service:
             self._end(view, keys, Ending("failed", error.code, error.message), run)
         finally:
             watcher.leave()
+            witness.close()
             if lease is not None:
                 lease.end(lay_down=False)
             transport.close()
+
+    def _look_again(self, listed: RunView) -> None:
+        """The next inbox tries again what fails; it holds up no other run."""
+        try:
+            self._redeliver(listed)
+        except (AccordError, OSError) as error:
+            code = error.code if isinstance(error, AccordError) else "disk"
+            key = f"{listed.id} again"
+            if self._told.get(key) != code:
+                self._told[key] = code
+                log.warning("run-not-redelivered", run=listed.id, code=code, why=str(error))
+
+    def _redeliver(self, listed: RunView) -> None:
+        """A run that is over here and open at the registry: was that restored from a backup?"""
+        run, folder = listed.id, self.folders.get(listed.id)
+        on_its_way = folder is not None and not folder.delivered
+        if run in self._redelivered or (on_its_way and listed.state != "ready"):
+            return
+        view = self.client.run(run)  # the inbox may be older than what was delivered
+        if view.state == "awaiting-consent" or (view.state in FINAL_STATES and not view.unsigned):
+            return
+        folder = self._folders.of(run)
+        if view.state == "ready" or not (on_its_way or view.unsigned):
+            folder.fence.store(self.client.lease(run, self._holder, LEASE_S).fence)
+        if on_its_way:
+            return
+        self._redelivered.add(run)
+        if (start := folder.result_at()) is not None:
+            log.warning("registry-lost-records", run=run, hint="What it lacks is sent again.")
+            self._folders.redeliver(run, start)
 
     def _lose_holder(self) -> None:
         """Another process has this folder's files: claim under another name, which must wait."""
@@ -305,36 +335,13 @@ class Service:
                 hint="Start it again with the address and certificate that it had before.",
             )
 
-    def _end(self, view: RunView, keys: RunKeys, ending: Ending, run: VerifiedRun | None) -> None:
-        """End a run that must not start, or cannot go on, with a result that says why."""
-        folder = self._folder(view.id)
+    def _end(self, view: RunView, keys: RunKeys, how: Ending, run: VerifiedRun | None) -> None:
+        journal = self._folders.of(view.id).journal
         if run is not None:
-            chronicle = Chronicle(run, keys.receipt, folder.journal)
-            if chronicle.history.result is None:
-                chronicle.abort({}, (), {})
-                chronicle.conclude(ending, {})
-            return
-        manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
-        history = History.replay(
-            folder.journal,
-            manifest_hash=view.manifest_hash,
-            initial_model=manifest.initial_model,
-        )
-        if history.result is not None:
-            return
-        result = RunResult(
-            previous=history.head,
-            manifest=view.manifest_hash,
-            status=ending.status,
-            cause=plain(ending.cause),
-            code=ending.code,
-            refused={},
-            rounds=history.round,
-            model=history.model if history.round else None,
-            epsilon=[],
-            created=format_time(now()),
-        )
-        folder.journal.append(Concluded(result=sign(RESULT, result, keys.receipt)))
+            end(run, keys, journal, how)
+        else:
+            manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
+            end_unverified(manifest, view.manifest_hash, keys, journal, how)
 
     def _tell(self, run: str, message: str) -> None:
         """Say what is wrong with a run here and to those who watch it; once, while it lasts."""
@@ -344,57 +351,3 @@ class Service:
         with suppress(AccordError):
             self.client.log(run, "error", plain(message))
             self._told[run] = message
-
-    def _folder(self, run: str) -> _RunFolder:
-        if run not in self.folders:
-            path = self.home.path / "runs" / run
-            path.mkdir(mode=0o700, exist_ok=True)
-            journal, checkpoints = Journal(path / "journal"), Checkpoints(path / "checkpoints")
-            fence = Fence(path / "fence")
-            courier = Courier(self.client, run, journal, checkpoints, fence)
-            self.folders[run] = _RunFolder(path, journal, checkpoints, fence, courier)
-        return self.folders[run]
-
-    def _tidy(self) -> None:
-        """Let go of runs that are over and delivered."""
-        for run in [run for run in self._over if run in self.folders]:
-            if self.folders[run].courier.done:
-                self.folders.pop(run).journal.close()
-
-    def _initial(self, folder: _RunFolder, model: str) -> Body:
-        """The initial model, fetched once."""
-        path = folder.path / "initial.f32"
-        if (found := open_verified(path, model)) is not None:
-            return found
-        part = path.with_suffix(".part")
-        with part.open("wb") as file:
-            for piece in self.client.blob(model):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        put_in_place(part, path)
-        body = open_verified(path, model)
-        assert body is not None  # `blob` verified it
-        return body
-
-
-def _only_the_end_is_left(view: RunView) -> Ending | None:
-    """How to end a run that the registry has ended, or that was stopped before it began."""
-    if view.state == "awaiting-consent" and view.stop_requested is not None:
-        return stop(view.stop_requested)
-    return closed(view)
-
-
-def lock(home: Home) -> int:
-    """Hold a home for as long as this process lives; `already-running` where another has it."""
-    descriptor = os.open(home.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise ConflictError(
-            "already-running",
-            f"another aggregator serves {home.path}",
-            hint="Stop it first, or give this one a home of its own.",
-        ) from error
-    return descriptor

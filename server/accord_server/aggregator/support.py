@@ -12,7 +12,7 @@ from accord_common.enrolment import Delegation
 from accord_common.errors import ConflictError
 from accord_common.home import Home
 from accord_common.support import Part, about, files, host_of, is_id, known, last_events, part
-from accord_server.aggregator.service import lock
+from accord_server.aggregator.locking import lock
 
 _FILES = ("ca.pem", "delegation.json", "identity.key", "node.pem", "profile.json", "token")
 

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from accord_common import delegating
+from accord_common import delegating, revoking_cli
 from accord_common.cli import (
+    BundleArgument,
     Format,
     FormatOption,
     PassphraseOption,
     ReasonOption,
     RotateKeyOption,
     YesOption,
-    confirm,
     emit,
     note,
     read_passphrase,
@@ -180,7 +180,7 @@ def renew(
     opened = _open(home)
     with ExitStack() as stack:
         if rotate_key or delegating.is_exchanging(opened):
-            from accord_server.aggregator.service import lock
+            from accord_server.aggregator.locking import lock
 
             stack.callback(os.close, lock(opened))
         done = delegating.renew(
@@ -204,22 +204,21 @@ def revoke(
 ) -> None:
     """Take back the aggregator's key and tokens, at once: its server was lost, or broken into."""
     opened = _open(home)
-    confirm(f"Revoke every key that {opened.profile.name} has delegated?", yes=yes)
-    passphrase = read_passphrase(passphrase_file)
-    with opened.registry() as client:
-        envelope = delegating.revoke(opened, client, passphrase, reason, now())
-    emit(
-        {"party": opened.profile.party, "revocation": envelope.hash},
-        format_,
-        f"{opened.profile.name} may do nothing any more.\n"
-        "Next: accord aggregator renew --rotate-key, and enroll with a new invitation",
+    revoking_cli.revoke(
+        opened,
+        reason,
+        passphrase_file,
+        yes=yes,
+        format_=format_,
+        whose=opened.profile.name,
+        renew="accord aggregator renew",
     )
 
 
 @app.command(epilog="Example: accord aggregator status --format json")
 def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> None:
     """Show whether the aggregator runs, and the runs that name it."""
-    from accord_server.aggregator.service import lock
+    from accord_server.aggregator.locking import lock
 
     opened = _open(home)
     try:
@@ -247,7 +246,7 @@ def status(home: HomeOption = _HOME, format_: FormatOption = Format.TEXT) -> Non
 
 @app.command(epilog="Example: accord aggregator support-bundle aggregator.zip")
 def support_bundle(
-    file: Annotated[Path, typer.Argument(help="The zip to write; must not exist.")],
+    file: BundleArgument,
     log_file: LogFileOption = None,
     home: HomeOption = _HOME,
     yes: YesOption = False,

@@ -1,51 +1,95 @@
-"""`accord budget`: what runs have spent on each dataset, as far as receipts show."""
+"""`accord budget`: what was spent, is reserved and is left, and what does not agree."""
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from accord_common.api.budget_schemas import SpendRow
+from accord_common.api.client import RegistryClient
 from accord_common.api.finding import find_run
-from accord_common.api.schemas import AgreementView
-from accord_common.cli import Format, FormatOption, emit, table, verbs
+from accord_common.cli import Format, FormatOption, RowsFormat, RowsFormatOption, emit, table, verbs
 from accord_common.home import Home
 from accord_common.privacy import words
-from accord_server.cli import budget_verify
+from accord_server.cli import budget_exceptions, budget_rows, budget_verify
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
-app = verbs("Show what runs have spent on each dataset.")
+app = verbs("Show what was spent on each dataset, what is reserved and left, and what is amiss.")
 
 
-@app.command(epilog="Example: accord budget show --run 0197a1b2-...")
+class By(StrEnum):
+    """What a row is about."""
+
+    RUN = "run"
+    DATASET = "dataset"
+    INSTITUTION = "institution"
+    AGREEMENT = "agreement"
+    ROUND = "round"
+
+
+@app.command(epilog="Example: accord budget show --by dataset --format csv > balances.csv")
 def show(
-    dataset: Annotated[str | None, typer.Option(help="Only this dataset: id or name.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Only this dataset: id, name, or institution/name.")
+    ] = None,
     run: Annotated[str | None, typer.Option(help="Only this run: id, or its last digits.")] = None,
+    by: Annotated[By, typer.Option(help="What each row is about.")] = By.RUN,
     home: HomeOption = DEFAULT_HOME,
-    format_: FormatOption = Format.TEXT,
+    format_: RowsFormatOption = RowsFormat.TEXT,
 ) -> None:
-    """Show epsilon spent by each run on each dataset, beside the cap.
+    """Show what was spent, what open runs may still spend, and what is left of each cap.
 
     Epsilons of runs do not add up: composed they cost less. The ledger at each institution decides.
     """
     with Home.open(home.expanduser()).registry() as client:
         wanted = None if run is None else find_run(client, run).id
-        rows = client.budgets(run=wanted)
-        names = _names(client.agreements())
-    rows = [row for row in rows if dataset in (None, row.dataset, names.get(row.dataset))]
-    answer = [row.model_dump() | {"name": names.get(row.dataset, "")} for row in rows]
-    cells = [
-        [
-            names.get(row.dataset, row.dataset),
-            row.run,
-            str(row.attempts),
-            words.cost(row.epsilon),
-            row.cap,
-            row.delta,
-        ]
-        for row in rows
-    ]
-    columns = ("dataset", "run", "attempts", "epsilon", "cap", "delta")
-    legend = f"\n\n{words.NO_GUARANTEE}" if any(row.non_private for row in rows) else ""
-    emit(answer, format_, table(*columns, rows=cells) + legend)
+        names = budget_rows.names(client.agreements())
+        only = None if dataset is None else budget_rows.find_dataset(names, dataset)
+        match by:
+            case By.RUN:
+                budget_rows.runs(client.budgets(dataset=only, run=wanted), names, format_)
+            case By.DATASET:
+                budget_rows.datasets(client.balances(dataset=only), format_)
+            case By.ROUND:
+                budget_rows.rounds(_rounds(client, only, wanted), names, format_)
+            case By.INSTITUTION:
+                budget_rows.combined(client.combined("institution"), format_)
+            case By.AGREEMENT:
+                budget_rows.combined(client.combined("agreement"), format_)
+
+
+@app.command(epilog="Example: accord budget recompute 0197a1b2-...")
+def recompute(
+    run: Annotated[str, typer.Argument(help="The run: id, or its last digits.")],
+    home: HomeOption = DEFAULT_HOME,
+    format_: RowsFormatOption = RowsFormat.TEXT,
+) -> None:
+    """Verify every signature behind a run's spending here, and compute its epsilon from the events.
+
+    Exit 5 where the registry or the signed result says otherwise. Compare the agreement's hash with
+    the one that was signed: all rests on it.
+    """
+    from accord_common.api.notebooks import Client
+    from accord_common.errors import VerificationError
+
+    with Home.open(home.expanduser()).registry() as client:
+        view = find_run(client, run)
+        names = budget_rows.names(client.agreements())
+        found = Client(client).recompute(view.id)
+    budget_rows.recomputed(found, names, view.agreement, format_)
+    if differing := [one for one in found if not one.agrees]:
+        raise VerificationError(
+            "budget-differs",
+            f"{len(differing)} of {len(found)} sites: registry or result say otherwise than the "
+            "events that were signed",
+            hint="Keep the answer and the run's records: they show who signed what.",
+        )
+
+
+def _rounds(client: RegistryClient, dataset: str | None, run: str | None) -> list[SpendRow]:
+    from accord_common.api.notebooks import Client
+
+    return Client(client).rounds(run=run, dataset=dataset)
 
 
 @app.command(epilog="Example: accord budget total")
@@ -93,12 +137,5 @@ def total(
     )
 
 
-def _names(views: list[AgreementView]) -> dict[str, str]:
-    return {
-        dataset.id: f"{view.agreement.party(dataset.owner).name}/{dataset.name}"
-        for view in views
-        for dataset in view.agreement.datasets
-    }
-
-
+app.command("exceptions", epilog=budget_exceptions.EXAMPLE)(budget_exceptions.exceptions)
 app.command("verify", epilog=budget_verify.EXAMPLE)(budget_verify.verify)

@@ -2,15 +2,14 @@
 
 import asyncio
 import socket
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from accord_common.api.client import RegistryClient
-from accord_common.cli import Format, FormatOption, YesOption, emit, verbs
+from accord_common.cli import BundleArgument, Format, FormatOption, YesOption, emit, verbs
 from accord_common.errors import UsageError
-from accord_common.exposition import exposed
+from accord_common.exposition import exposed, require_place
 from accord_common.fields import now
 from accord_common.logs import (
     LOG_BACKUPS,
@@ -111,6 +110,7 @@ def start(
     The file is rotated by size; SIGHUP opens it anew, and reads the certificate
     again, after `accord ca renew`.
     """
+    require_place(metrics)
     settings = stored.load(home.expanduser().absolute())
     log_as_json(LogFile.given(log_file, log_mib, log_backups), debug=debug)
 
@@ -186,7 +186,7 @@ app.command(
     epilog="Example: accord registry support-bundle registry.zip --log-file registry.jsonl"
 )
 def support_bundle(
-    file: Annotated[Path, typer.Argument(help="The zip to write; must not exist.")],
+    file: BundleArgument,
     log_file: LogFileOption = None,
     home: HomeOption = HOME,
     yes: YesOption = False,

@@ -3,20 +3,26 @@
 from pathlib import Path
 
 from accord_common.agreement import AGREEMENT, Agreement
-from accord_common.api.finding import agreement_to_sign
+from accord_common.api.finding import agreement_to_sign, version_before
 from accord_common.api.schemas import AgreementView
 from accord_common.cli import confirm, note, read_passphrase
 from accord_common.envelope import record_hash, sign
 from accord_common.errors import PolicyError
 from accord_common.home import Home
 from accord_common.identity import SigningKey
-from accord_common.summaries import agreement_summary
+from accord_common.summaries import statement
 
 
 def key_to_sign(
-    agreement: Agreement, home: Home, question: str, passphrase_file: Path | None, *, yes: bool
+    agreement: Agreement,
+    home: Home,
+    question: str,
+    passphrase_file: Path | None,
+    before: Agreement | None,
+    *,
+    yes: bool,
 ) -> SigningKey:
-    """Let the person read the terms, ask, and unseal the identity key.
+    """Let the person read the terms, and what changed since `before`; ask; unseal the key.
 
     Raises:
         PolicyError: `own-key-exchanged` where the agreement gives this party another role or key.
@@ -34,7 +40,8 @@ def key_to_sign(
             hint="Do not sign; ask the coordinator how it came about.",
         )
     if not yes:
-        note(agreement_summary(agreement, record_hash(AGREEMENT, agreement.to_bytes())))
+        digest = record_hash(AGREEMENT, agreement.to_bytes())
+        note(statement(agreement, digest, profile.party, before))
     confirm(question, yes=yes)
     return home.identity(read_passphrase(passphrase_file))
 
@@ -46,7 +53,8 @@ def sign_agreement(
     with home.registry() as client:
         terms = agreement_to_sign(client, agreement).agreement
         question = f"Sign this as {home.profile.name!r}?"
-        key = key_to_sign(terms, home, question, passphrase_file, yes=yes)
+        before = version_before(client, terms)
+        key = key_to_sign(terms, home, question, passphrase_file, before, yes=yes)
         return client.sign_agreement(sign(AGREEMENT, terms, key))
 
 
@@ -61,6 +69,10 @@ def brief(view: AgreementView) -> dict[str, object]:
         "signed": [name[party] for party in view.signed],
         "missing": [name[party] for party in view.missing],
         "valid_until": view.agreement.valid_until,
+        "halts": [
+            {"kind": item.kind, "party": name[item.party], "reason": item.reason}
+            for item in view.halts
+        ],
     }
 
 
@@ -72,6 +84,9 @@ def signatures(view: AgreementView) -> str:
         f"hash    {view.hash}",
         f"signed  {', '.join(name[party] for party in view.signed) or 'nobody'}",
     ]
+    for item in view.halts:
+        did = "withdrew" if item.kind == "withdrawal" else "suspends it"
+        lines.append(f"halted  {name[item.party]} {did}, {item.created}: {item.reason}")
     if view.missing:
         lines += [
             f"missing {', '.join(name[party] for party in view.missing)}",

@@ -46,14 +46,7 @@ def active_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, 
         ConflictError: `ambiguous-agreement`, `not-active`.
         VerificationError: a signature does not hold.
     """
-    views = client.agreements()
-    found = [view for view in views if view.hash == text or view.agreement.title == text]
-    if not found and len(text) >= SHORTEST:
-        found = [view for view in views if view.hash.startswith(text)]
-    if not found:
-        raise NotFoundError(
-            "unknown-agreement", f"no agreement is called {text!r}", hint="accord agreement list"
-        )
+    found = _called(client, text)
     active = [view for view in found if view.status == "active"]
     if not active:
         missing = [found[-1].agreement.party(party).name for party in found[-1].missing]
@@ -69,6 +62,40 @@ def active_agreement(client: RegistryClient, text: str) -> tuple[AgreementView, 
             hint=f"Name one by its hash: {', '.join(view.hash[:16] for view in active)}.",
         )
     return active[0], verify_agreement(active[0].envelope)
+
+
+def any_agreement(client: RegistryClient, text: str) -> AgreementView:
+    """Find an agreement in any state; of several the active one, else the newest signed version.
+
+    Its signatures are not looked at: it may lack some.
+
+    Raises:
+        NotFoundError: `unknown-agreement`.
+        ConflictError: `ambiguous-agreement`.
+    """
+    found = _called(client, text)
+    active = [view for view in found if view.status == "active"]
+    signed = [view for view in found if view.status != "proposed"]
+    chosen = active or signed or found
+    if len({view.agreement.id for view in chosen}) > 1:
+        raise ConflictError(
+            "ambiguous-agreement",
+            f"{len(chosen)} agreements are called {text!r}",
+            hint=f"Name one by its hash: {', '.join(view.hash[:16] for view in chosen)}.",
+        )
+    return max(chosen, key=lambda view: view.agreement.version)
+
+
+def _called(client: RegistryClient, text: str) -> list[AgreementView]:
+    views = client.agreements()
+    found = [view for view in views if view.hash == text or view.agreement.title == text]
+    if not found and len(text) >= SHORTEST:
+        found = [view for view in views if view.hash.startswith(text)]
+    if not found:
+        raise NotFoundError(
+            "unknown-agreement", f"no agreement is called {text!r}", hint="accord agreement list"
+        )
+    return found
 
 
 def verified_run(client: RegistryClient, view: RunView) -> chain.VerifiedRun:

@@ -15,39 +15,49 @@
          architectures: [logistic-regression], max_rounds: 50}
 
 `non_private: true` under `privacy` permits runs without privacy too: they protect nobody's record.
+`duo` at a dataset are its own conditions of use, which the purpose must keep (`duo.conflicts`).
 What may be left out has a default here or follows from the rest (`drafting`).
 """
 
 from datetime import date, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from accord_common.agreement import DuoCode
+from accord_common.agreement import (
+    CLIPPING_NORM,
+    DELTA,
+    EPSILON_CAP,
+    NOISE_MULTIPLIER,
+    SAMPLING_RATE,
+)
+from accord_common.duo import DuoCode
 from accord_common.fields import Adjacency, Hash, Name, Positive, Slug, Text
 from accord_server.coordinator.documents import Document, Number
 
 DEFAULT_DAYS = 365
+MOST_DAYS = 36_500  # a century; beyond it somebody mistyped
 DEFAULT_RETENTION_DAYS = 3650  # ten years, as many research rules ask
 
 
 class PrivacyEntry(Document):
     """Terms for one dataset, or for all; a dataset's own entry goes before the common one."""
 
-    epsilon_cap: Number | None = None
-    delta: Number | None = None
+    epsilon_cap: Annotated[Number, EPSILON_CAP] | None = None
+    delta: Annotated[Number, DELTA] | None = None
     adjacency: Adjacency | None = None
-    min_noise_multiplier: Number | None = None
-    max_clipping_norm: Number | None = None
-    max_sampling_rate: Number | None = None
+    min_noise_multiplier: Annotated[Number, NOISE_MULTIPLIER] | None = None
+    max_clipping_norm: Annotated[Number, CLIPPING_NORM] | None = None
+    max_sampling_rate: Annotated[Number, SAMPLING_RATE] | None = None
     non_private: bool | None = None
 
 
 class DatasetEntry(Document):
-    """A registered dataset, by its owner's name and its own."""
+    """A registered dataset, by its owner's name and its own; `duo` are its conditions of use."""
 
     owner: Name
     name: Name
+    duo: Annotated[list[DuoCode], Field(max_length=32)] = Field(default_factory=list)
     privacy: PrivacyEntry = PrivacyEntry()
 
 
@@ -93,4 +103,11 @@ class TermsFile(Document):
     benefit: BenefitEntry = BenefitEntry()
     retention_days: Positive = DEFAULT_RETENTION_DAYS
     valid_from: date | datetime | None = None
-    valid_days: Positive = DEFAULT_DAYS
+    valid_days: Annotated[int, Field(ge=1, le=MOST_DAYS)] | None = None
+    valid_until: date | datetime | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.valid_days is not None and self.valid_until is not None:
+            raise ValueError("give either valid_days or valid_until")
+        return self

@@ -15,6 +15,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from accord_common.api.schemas import Health, Info, Problem
+from accord_common.errors import TransportError, UsageError
 from accord_common.manifest import PROTOCOL
 from accord_server.registry import errors
 from accord_server.registry.access.decisions import require_complete
@@ -28,6 +29,7 @@ from accord_server.registry.changes import Changes
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.datasets.endpoints import router as datasets
 from accord_server.registry.limits import Limits
+from accord_server.registry.log.endpoints import router as log
 from accord_server.registry.offers.endpoints import router as offers
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.oidc.endpoints import router as oidc
@@ -61,7 +63,10 @@ async def livez() -> Health:
 @health.get("/readyz", summary="Whether the registry can serve")
 async def readyz(registry: Annotated[Registry, Depends(registry)]) -> Health:
     """The database answers and has this release's schema."""
-    await registry.database.check()
+    try:
+        await registry.database.check()
+    except UsageError as error:  # somebody's migration or restore, behind a process that serves
+        raise TransportError(error.code, error.message, hint=error.hint) from error
     return Health(status="ok")
 
 
@@ -77,6 +82,7 @@ ROUTERS = (
     datasets,
     agreements,
     records,
+    log,
     offers,
     blobs,
     runs,

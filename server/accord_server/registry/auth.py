@@ -32,6 +32,7 @@ from accord_server.registry.access.credentials import (
     new_secret,
 )
 from accord_server.registry.access.decisions import DECISIONS, Row
+from accord_server.registry.access.rates import network_of
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.sessions.principals import by_session, by_token
 from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, TokenRow
@@ -65,7 +66,7 @@ class Allow:
             else:
                 caller = await identify(registry, credentials.credentials if credentials else "")
         except AuthError:
-            registry.strangers.take(address_of(request))
+            registry.strangers.take(network_of(address_of(request)))
             raise
         registry.callers.take(caller.token)
         request.state.party = caller.party
@@ -92,9 +93,25 @@ def decide(caller: Caller, row: Row) -> Caller:
     return replace(caller, everything=cells == {"all"})
 
 
+def require_member(caller: Caller) -> None:
+    """Raise PolicyError `party-suspended` or `pending-approval` for who may not take part now."""
+    if caller.suspended is not None:
+        raise PolicyError(
+            "party-suspended",
+            f"{caller.name} is suspended: {caller.suspended}",
+            hint="Speak to the coordinator, who ends it with `accord partner readmit`.",
+        )
+    if not caller.approved:
+        raise PolicyError(
+            "pending-approval",
+            f"{caller.name} is not approved yet",
+            hint="Ask the coordinator to run `accord partner approve`.",
+        )
+
+
 async def anyone(request: Request, registry: Annotated[Registry, Depends(registry)]) -> None:
     """Bound how often one address may try at a public door (a dependency)."""
-    registry.strangers.take(address_of(request))
+    registry.strangers.take(network_of(address_of(request)))
 
 
 async def identify(registry: Registry, token: str) -> Caller:
@@ -170,18 +187,7 @@ async def _by_cookie(registry: Registry, cookie: str, request: Request) -> Calle
 
 
 def _refusal(caller: Caller, row: Row) -> PolicyError:
-    if caller.suspended is not None:
-        return PolicyError(
-            "party-suspended",
-            f"{caller.name} is suspended: {caller.suspended}",
-            hint="Speak to the coordinator, who ends it with `accord partner readmit`.",
-        )
-    if not caller.approved:
-        return PolicyError(
-            "pending-approval",
-            f"{caller.name} is not approved yet",
-            hint="Ask the coordinator to run `accord partner approve`.",
-        )
+    require_member(caller)
     if caller.person is not None and not caller.person.ready:
         return PolicyError(
             "second-factor-required",

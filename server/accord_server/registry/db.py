@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
 from accord_server.registry import schema
+from accord_server.registry.budgets import projections
 from accord_server.registry.engines import WRITES, Bounds, make_engine
 from accord_server.registry.faults import faults
 
@@ -67,7 +68,10 @@ class Database:
     async def migrate(self) -> schema.Found:
         """Bring the schema to this release's; return what was found. UsageError: `schema`'s."""
         async with self.write() as session:
-            return await (await session.connection()).run_sync(schema.migrate)
+            found = await (await session.connection()).run_sync(schema.migrate)
+            if found.state == "older" and (found.revision or "") < projections.SINCE:
+                await projections.replay(session)
+            return found
 
     async def check(self) -> None:
         """Raise UsageError unless the schema is this release's."""

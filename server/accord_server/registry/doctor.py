@@ -23,9 +23,9 @@ from accord_common.checks.connection import walk
 from accord_common.checks.party import disk, private
 from accord_common.errors import AccordError, ConflictError, UsageError
 from accord_common.fields import format_time, now
-from accord_common.manifest import PROTOCOL
 from accord_common.network.certificates import read
 from accord_common.network.settings import Network
+from accord_common.protocols import require_protocol
 from accord_server.ca import load_certificate
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import check
@@ -134,10 +134,5 @@ def _address(settings: Settings) -> Iterator[Check]:
 def _serves(client: RegistryClient) -> str:
     client.ready()
     info = client.info()
-    if info.protocol != PROTOCOL:
-        raise ConflictError(
-            "protocol-differs",
-            f"the process that runs speaks protocol {info.protocol}, this release {PROTOCOL}",
-            hint="Restart the registry.",
-        )
+    require_protocol(info)
     return f"ready; release {info.version}, protocol {info.protocol}"

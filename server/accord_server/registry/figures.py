@@ -26,11 +26,12 @@ from accord_common.exposition import Reading, Row, disk_free, expiry, gauge
 from accord_common.fields import now, parse_time
 from accord_common.manifest import PROTOCOL
 from accord_common.privacy.accounting import Tally
-from accord_common.privacy.filter import Cap, RdpFilter
-from accord_server.registry.budgets.repository import Group, Reach, groups
+from accord_common.privacy.filter import RdpFilter
+from accord_server.registry.budgets.repository import Line, lines
+from accord_server.registry.budgets.tallies import cap_of
 from accord_server.registry.context import Registry
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.tables import (
+    OPEN,
     DatasetRow,
     LeaseRow,
     PartnerRow,
@@ -44,7 +45,6 @@ LAST_BACKUP = "last-backup"  # its file's time is when a backup was last complet
 log = structlog.get_logger("accord.registry")
 
 _ANSWER_S = 10.0  # what Prometheus waits for by default
-_ALL = 1 << 31
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Found:
     states: dict[str, int]
     runs: list[tuple[RunRow, str, datetime | None]]  # with state and the lease's end
     parties: list[tuple[PartnerRow, datetime | None, datetime | None]]  # last seen, key's end
-    spends: list[Group]
+    spends: list[Line]
     names: dict[str, str]  # of datasets
     swept: datetime | None
 
@@ -141,7 +141,7 @@ async def look(session: AsyncSession) -> Found:
         states=states,
         runs=runs,
         parties=parties,
-        spends=await groups(session, Reach(), None, None, 0, _ALL),
+        spends=[line for line in await lines(session) if line.budget.attempts],
         names={dataset: name for dataset, name in names.all()},
         swept=(await session.execute(select(PulseRow.last))).scalar_one_or_none(),
     )
@@ -223,19 +223,13 @@ def _who(party: PartnerRow) -> tuple[str, str, str]:
 
 def _left(found: Found, names: dict[str, str]) -> Iterator[Row]:
     """By dataset: all runs together, against the cap of the newest one's agreement."""
-    by_dataset: dict[str, list[Group]] = {}
-    for group in found.spends:
-        by_dataset.setdefault(group.dataset, []).append(group)
+    by_dataset: dict[str, list[Line]] = {}
+    for line in found.spends:
+        by_dataset.setdefault(line.budget.dataset, []).append(line)
     for dataset, spent in by_dataset.items():
-        terms = spent[-1].terms
-        cap = Cap(
-            epsilon=terms.epsilon_cap,
-            delta=terms.delta,
-            non_private=terms.non_private,
-            adjacency=terms.adjacency,
-        )
-        total = sum((group.tally for group in spent), start=Tally(terms.adjacency, ()))
+        cap = cap_of(spent[-1].terms)
+        total = sum((line.spent for line in spent), start=Tally.of([]))
         epsilon = RdpFilter(cap).epsilon(total)
-        party = spent[-1].party
+        party = spent[-1].budget.party
         labels = (dataset, found.names.get(dataset, ""), names.get(party, party))
         yield labels, max(0.0, 1.0 - epsilon / float(cap.epsilon)) if float(cap.epsilon) else 0.0

@@ -17,7 +17,14 @@ from sqlalchemy import Connection, insert, inspect, select, text
 
 from accord_common.errors import UsageError
 from accord_common.fields import now
+from accord_server.registry import tables
+from accord_server.registry.access import tables as access_tables
+from accord_server.registry.budgets import tables as budget_tables
+from accord_server.registry.log import tables as log_tables
 from accord_server.registry.tables import ReleaseRow
+
+# Every module of tables, so that `Base.metadata` is whole.
+TABLES = (tables, access_tables, budget_tables, log_tables)
 
 _APPEND_ONLY = {
     "sqlite": (

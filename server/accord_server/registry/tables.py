@@ -104,12 +104,17 @@ class AgreementRow(Base):
 
 
 class AgreementPartyRow(Base):
-    """Who is a party of a fully signed agreement, and whether it withdrew."""
+    """Who is a party of a fully signed agreement, and whether it withdrew, or suspends it.
+
+    `suspension_head` is the newest of its suspensions and resumptions.
+    """
 
     __tablename__ = "agreement_parties"
     agreement: Mapped[str] = mapped_column(ForeignKey("agreements.hash"), primary_key=True)
     party: Mapped[str] = mapped_column(Uuid, primary_key=True, index=True)
     withdrawn: Mapped[bool]
+    suspended: Mapped[bool]
+    suspension_head: Mapped[str | None] = mapped_column(Hex)
 
 
 class OfferRow(Base):
@@ -143,10 +148,13 @@ class RunRow(Base):
     epsilon: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     metrics: Mapped[dict[str, str]] = mapped_column(JSON)
     head: Mapped[str] = mapped_column(Hex)  # of the aggregator's chain
-    withdrawn: Mapped[str | None] = mapped_column(Text)  # why a withdrawal stops it
+    withdrawn: Mapped[str | None] = mapped_column(Text)  # why one of its parties stops it
     timed_from: Mapped[datetime] = mapped_column(Moment)  # when the present attempt could begin
     created: Mapped[datetime] = mapped_column(Moment)
     updated: Mapped[datetime] = mapped_column(Moment)
+
+
+OPEN = ("awaiting-consent", "ready")  # states of `RunRow` that are not final
 
 
 class SiteRow(Base):
@@ -180,22 +188,6 @@ class RoundRow(Base):
     model_after: Mapped[str | None] = mapped_column(Hex, index=True)
     started: Mapped[datetime] = mapped_column(Moment)
     ended: Mapped[datetime] = mapped_column(Moment)
-
-
-class SpendRow(Base):
-    """One spend, from a node's receipt."""
-
-    __tablename__ = "spends"
-    receipt: Mapped[str] = mapped_column(Hex, primary_key=True)
-    run: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)
-    agreement: Mapped[str] = mapped_column(Hex)
-    party: Mapped[str] = mapped_column(Uuid)
-    dataset: Mapped[str] = mapped_column(Uuid, index=True)
-    population: Mapped[str] = mapped_column(Uuid)
-    adjacency: Mapped[str] = mapped_column(String(16))
-    noise_multiplier: Mapped[str] = mapped_column(String(48))
-    sampling_rate: Mapped[str] = mapped_column(String(48))
-    steps: Mapped[int] = mapped_column(BigInteger)
 
 
 # Operational
@@ -380,5 +372,4 @@ PROJECTIONS: tuple[type[Base], ...] = (
     RunRow,
     SiteRow,
     RoundRow,
-    SpendRow,
 )

@@ -2,7 +2,7 @@
 
 import socket
 
-from accord_common.network.dial import dial
+from accord_common.network.dial import ProxyRefused, dial
 from tests.proxies import HOST
 
 
@@ -20,3 +20,9 @@ def test_little_waits_in_this_machine_on_a_line_that_stands_still() -> None:
                 except TimeoutError:
                     pass
     assert 0 < taken < 1 << 20
+
+
+def test_a_proxy_writes_no_control_characters_on_a_terminal() -> None:
+    refused = ProxyRefused(403, "\x1b]0;owned\x07No\x9b2J" + "x" * 1000)
+    assert refused.reason.isprintable() and len(refused.reason) == 200
+    assert str(refused).isprintable() and refused.reason.startswith("]0;ownedNo2J")

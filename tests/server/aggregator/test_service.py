@@ -19,14 +19,15 @@ from accord_common.api.schemas import FINAL_STATES, RunView
 from accord_common.canonical import sha256_hex
 from accord_common.chain import VerifiedRun, fetch_result, fetch_run
 from accord_common.envelope import Envelope
-from accord_common.errors import AccordError, ConflictError
+from accord_common.errors import AccordError, ConflictError, PolicyError
 from accord_common.home import Home, Profile
 from accord_common.manifest import SecAgg
 from accord_common.terms import required_bound
 from accord_common.vectors import scale_for
 from accord_server.aggregator import registry_client
+from accord_server.aggregator.locking import lock
 from accord_server.aggregator.offers import Endpoint
-from accord_server.aggregator.service import Service, lock
+from accord_server.aggregator.service import Service
 from accord_server.aggregator.transport import InProcessTransport, Transport
 from accord_server.registry.errors import problem
 from tests.server.registry.stack import URL, InProcess, Stack
@@ -42,9 +43,13 @@ class Line(httpx.BaseTransport):
     """The aggregator's line to the registry, which a test can cut."""
 
     def __init__(self, inner: InProcess) -> None:
-        self._inner = inner
+        self.inner = inner
         self.down = threading.Event()
-        self.failing = 0  # how many of the next records it answers with an internal error
+        self.failing = 0  # how many of the next records it answers with one of these, in turn
+        self.errors = (
+            AccordError("internal-error", "the registry failed"),
+            PolicyError("party-suspended", "for now"),
+        )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if self.down.is_set():
@@ -52,9 +57,9 @@ class Line(httpx.BaseTransport):
         if self.failing and (request.method, request.url.path) == ("POST", "/v1/records"):
             if b"aggregator-receipt" in request.read():
                 self.failing -= 1
-                failure = problem(AccordError("internal-error", "the registry failed"), _FAILED)
+                failure = problem(self.errors[self.failing % 2], _FAILED)
                 return httpx.Response(500, content=bytes(failure.body), request=request)
-        return self._inner.handle_request(request)
+        return self.inner.handle_request(request)
 
 
 class Site:
@@ -99,7 +104,7 @@ class Site:
 
     def start(self, *, accept: bool = True, **changes: object) -> Envelope:
         """The coordinator takes the newest offer for a run, and every site accepts."""
-        (offer,) = self.stack.client(self.stack.world.coordinator).offers()
+        offer, *_ = self.stack.client(self.stack.world.coordinator).offers()
         receipt = self.stack.world.run_keys().receipt
         changes = {"secagg": required(self.stack), "deadlines": quick()} | changes
         manifest = self.stack.start(RunKeys(receipt, offer.envelope), **changes)
@@ -107,11 +112,11 @@ class Site:
             self.stack.accept(manifest)
         return manifest
 
-    def finished(self, manifest: Envelope) -> RunView:
+    def finished(self, manifest: Envelope, looks: int = 8) -> RunView:
         """Wait for the run's end as the coordinator sees it."""
         client = self.stack.client(self.stack.world.coordinator)
         cursor = 0
-        for _ in range(8):
+        for _ in range(looks):
             (view,) = [run for run in client.runs() if run.manifest_hash == manifest.hash]
             if view.state in FINAL_STATES:
                 return view

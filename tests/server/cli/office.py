@@ -122,6 +122,7 @@ class Office:
     pid: int  # the registry's
     tokens: dict[str, str] = field(default_factory=dict)
     clients: dict[str, RegistryClient] = field(default_factory=dict)
+    epsilon: list[dict[str, Any]] = field(default_factory=list)  # what results say, if not anything
 
     @property
     def home(self) -> Path:
@@ -232,6 +233,8 @@ class Office:
             head = aggregator.post(sign(AGGREGATOR_RECEIPT, body, keys.receipt)).hash
         last = sha256_hex(models[rounds])
         told: dict[str, Any] = {"rounds": rounds}
+        if self.epsilon:
+            told["epsilon"] = self.epsilon
         if fails_after is not None:
             told |= {"status": "failed", "code": "too-few-nodes", "cause": "hospital-2 is gone"}
         aggregator.post(self.world.result(keys, manifest, head, last, **told))

@@ -105,6 +105,19 @@ def test_a_run_from_plan_to_signed_metrics_and_model(
         row for row in rows if row["name"] == "hospital-1/tumours"
     ]
     assert "cap" in office.text("budget", "show")
+    for by, cell in (("dataset", "left"), ("institution", "overlap"), ("agreement", "overlap")):
+        assert cell in office.text("budget", "show", "--by", by)
+        told = accord("budget", "show", "--by", by, "--format", "csv", "--home", office.home)
+        assert len(told.out.splitlines()) == 1 + len(office.ok("budget", "show", "--by", by))
+    spends = office.ok("budget", "show", "--by", "round", "--run", run)
+    assert [row["number"] for row in spends] == [1, 1, 1, 2, 2, 2]
+    differs = office.run("budget", "recompute", run)
+    assert (differs.code, differs.error["code"]) == (5, "budget-differs")  # it says epsilon 0.5
+    assert {(row["attempts"], row["told"]) for row in differs.json} == {(2, 2)}
+    assert {row["code"] for row in office.ok("budget", "exceptions", "--run", run)} == {
+        "result-differs"
+    }
+    assert "epsilon 0.5" in office.text("budget", "exceptions", "--code", "result-differs")
     together = office.ok("budget", "total", "--run", run)
     alone = [Decimal(one["spent"]["filter"]) for one in together["populations"]]
     assert len(alone) == 3 and all(one > 0 for one in alone)

@@ -33,7 +33,7 @@ def refusal(text: bytes) -> UsageError:
     with pytest.raises(UsageError) as caught:
         decode(text, PlanFile, "plan.yaml")
     assert caught.value.code == "bad-document"
-    assert caught.value.message.startswith("plan.yaml: ")
+    assert caught.value.message.startswith("plan.yaml:")
     return caught.value
 
 
@@ -61,7 +61,7 @@ def test_a_float_keeps_its_value(value: float) -> None:
 
 @pytest.mark.parametrize("text", ["true", "[1]", "abc", ".inf", ".nan", "1e-40"])
 def test_what_is_no_decimal_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match="value: "):
+    with pytest.raises(UsageError, match=r"x:1:1: value( = True)?: "):
         decode(f"value: {text}".encode(), OneNumber, "x")
 
 
@@ -97,7 +97,7 @@ def test_a_repeated_entry_is_refused_with_its_line() -> None:
             "clips no row",
         ),
         (PLAN.replace(b"1e-1", b"0"), "sampling_rate = 0 must be above 0"),
-        (PLAN.replace(b"steps: 4", b"steps: four"), "steps: "),
+        (PLAN.replace(b"steps: 4", b"steps: four"), "plan.yaml:8:1: steps = 'four': "),
     ],
 )
 def test_other_mistakes_are_named(text: bytes, words: str) -> None:
@@ -141,3 +141,32 @@ def test_a_fifth_of_the_rounds_is_to_spare(rounds: int, attempts: int) -> None:
     text = PLAN.replace(b"rounds: 8", b"rounds: %d" % rounds)
     assert decode(text, PlanFile, "x").max_attempts == attempts
     assert decode(text + b"spare_attempts: 0\n", PlanFile, "x").max_attempts == rounds
+
+
+TERMS = b"""\
+title: x
+purpose: ["HMB"]
+datasets:
+  - {owner: a, name: t, privacy: {epsilon_cap: 0}}
+  - {owner: b, nam: t}
+privacy: {delta: 1e-1}
+tasks:
+  - {task: Tabular Binary, objective: y, architectures: [mlp], max_rounds: 0}
+"""
+
+
+def test_all_mistakes_are_told_at_once_with_line_and_column() -> None:
+    with pytest.raises(UsageError, match=r"\[bad-document\]") as caught:
+        decode(TERMS, TermsFile, "terms.yaml")
+    head, *lines = caught.value.message.splitlines()
+    assert head == f"{len(lines)} entries are wrong:"
+    for place, words in (
+        ("2:11", "purpose.0: 'HMB' is no code of the Data Use Ontology"),
+        ("4:35", "datasets.0.privacy.epsilon_cap: 0 must be above 0 and at most 100"),
+        ("5:5", "datasets.1.name: is not given"),
+        ("5:16", "datasets.1.nam: no such entry; did you mean name? Else there are duo, name, "),
+        ("6:11", "privacy.delta = '1e-1': 0.1 must be above 0 and at most 0.01"),
+        ("8:6", "tasks.0.task = 'Tabular Binary': must be lower-case words joined by `-`"),
+        ("8:64", "tasks.0.max_rounds = 0: Input should be greater than or equal to 1"),
+    ):
+        assert any(f"terms.yaml:{place}: {words}" in line for line in lines), (place, lines)

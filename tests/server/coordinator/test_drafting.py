@@ -212,9 +212,10 @@ def test_a_missing_or_wild_term_is_named(world: World) -> None:
     short = {key: value for key, value in TERMS["privacy"].items() if key != "delta"}
     error = refused(world, {"privacy": short})
     assert error.code == "missing-term" and "privacy.delta" in error.message
-    wild = TERMS["privacy"] | {"epsilon_cap": 1000}
-    error = refused(world, {"privacy": wild})
-    assert error.code == "bad-terms" and "epsilon_cap = 1000" in error.message
+    large = TERMS["privacy"] | {"delta": 0.005}
+    error = refused(world, {"privacy": large, "datasets": TERMS["datasets"][:2]})
+    assert error.code == "bad-terms" and error.message.count("[delta-too-large]") == 2
+    assert "below 1/200" in error.message
 
 
 @pytest.mark.parametrize(

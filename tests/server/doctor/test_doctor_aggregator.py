@@ -9,8 +9,8 @@ from accord_common.checks.check import Check
 from accord_common.home import Home
 from accord_common.joining import enrol
 from accord_server.aggregator.listener import Listener
+from accord_server.aggregator.locking import lock
 from accord_server.aggregator.offers import Endpoint, Offers
-from accord_server.aggregator.service import lock
 from accord_server.ca import spki_hash
 from accord_server.doctor import examine
 from tests.proxies import HOST

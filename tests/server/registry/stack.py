@@ -15,6 +15,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import DatasetDraft
 from accord_common.envelope import Envelope
 from accord_common.joining import parse_invitation
+from accord_common.log.checkpoint import Head
 from accord_common.tls import trusting
 from accord_server.registry.app import create_app
 from accord_server.registry.server import Server, listen
@@ -85,11 +86,11 @@ class Stack:
         coordinator.post(manifest)
         return manifest
 
-    def accept(self, manifest: Envelope) -> dict[str, str]:
+    def accept(self, manifest: Envelope, log: Head | None = None) -> dict[str, str]:
         """Post every hospital's consent; return the heads of their chains by party."""
         heads = {}
         for actor in self.world.hospitals:
-            consent = self.world.consent(actor, manifest)
+            consent = self.world.consent(actor, manifest, log=log)
             heads[actor.id] = self.client(actor).post(consent).hash
         return heads
 
@@ -110,10 +111,20 @@ def run_id(stack: Stack, manifest: Envelope) -> str:
     return next(run.id for run in runs if run.manifest_hash == manifest.hash)
 
 
-def complete(stack: Stack, keys: RunKeys, manifest: Envelope) -> Envelope:
-    """Drive a run of two rounds to its result; round 0 loses a node at first."""
+def complete(
+    stack: Stack,
+    keys: RunKeys,
+    manifest: Envelope,
+    log: Head | None = None,
+    **told: object,
+) -> Envelope:
+    """Drive a run of two rounds to its result; round 0 loses a node at first.
+
+    Consents carry `log`; `told` replaces what the result says, whose epsilon is not that of the
+    attempts.
+    """
     world, aggregator = stack.world, stack.client(stack.world.aggregator)
-    heads = stack.accept(manifest)
+    heads = stack.accept(manifest, log)
     aggregator.lease(run_id(stack, manifest), "aggregator-1", 60)
     head = manifest.hash
     lost = (world.hospitals[0].id,)
@@ -123,7 +134,7 @@ def complete(stack: Stack, keys: RunKeys, manifest: Envelope) -> Envelope:
             heads[actor.id] = stack.client(actor).post(receipt).hash
         receipt = world.aggregator_receipt(keys, manifest, head, round_, attempt, missing)
         head = aggregator.post(receipt).hash
-    result = world.result(keys, manifest, head, model_of(2))
+    result = world.result(keys, manifest, head, model_of(2), **told)
     aggregator.post(result)
     return result
 

@@ -1,11 +1,21 @@
 """Agreements: signed one by one, replaced, withdrawn; only terms that the registry knows."""
 
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+
 import pytest
 
 from accord_common.errors import AccordError, ConflictError, NotFoundError, PolicyError
+from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
 from accord_common.joining import parse_invitation
+from accord_server.registry.db import Database
+from accord_server.registry.projected import PROJECTIONS
+from accord_server.registry.records.verify_log import verify_log
+from accord_server.registry.setup import rebuild_projections
 from tests.server.registry.stack import Stack, draft, run_id
+from tests.server.registry.tables import execute, on, rows
 from tests.world import World, make_actor, make_world
 
 
@@ -15,6 +25,22 @@ def refuse(stack: Stack, world: World, code: str) -> None:
     with pytest.raises(AccordError) as error:
         stack.client(stack.world.coordinator).propose(envelope)
     assert error.value.code == code
+
+
+def refused(call: Callable[[], object], code: str) -> None:
+    with pytest.raises(AccordError) as error:
+        call()
+    assert error.value.code == code
+
+
+def verified(url: str) -> int:
+    """How many records the log holds, each verified."""
+
+    async def walk(database: Database) -> int:
+        async with database.read() as session:
+            return (await verify_log(session)).records
+
+    return on(url, walk)
 
 
 def test_it_becomes_active_with_the_last_signature(empty: Stack) -> None:
@@ -54,8 +80,8 @@ def test_terms_must_be_those_that_the_registry_knows(stack: Stack) -> None:
 
 def test_strangers_neither_sign_nor_see(stack: Stack) -> None:
     coordinator = stack.client(stack.world.coordinator)
-    stranger = make_actor("stranger", "auditor")
-    stack.join(stranger, coordinator.invite("auditor", "stranger").code)
+    stranger = make_actor("stranger", "data-holder")
+    stack.join(stranger, coordinator.invite("data-holder", "stranger").code)
     client = stack.client(stranger)
     assert client.agreements() == []
     with pytest.raises(NotFoundError):
@@ -136,3 +162,78 @@ def test_datasets_are_registered_once_with_one_meaning(empty: Stack) -> None:
         client.register_dataset(wanted.model_copy(update={"size": 201}))
     assert error.value.code == "dataset-exists"
     assert coordinator.datasets() == [view]
+
+
+def test_a_suspension_stops_runs_in_flight_until_its_own_party_resumes(stack: Stack) -> None:
+    world = stack.world
+    manifest = stack.start(stack.offer())
+    stack.accept(manifest)
+    run = run_id(stack, manifest)
+    aggregator, leaver = stack.client(world.aggregator), world.hospitals[1]
+    hospital, other = stack.client(leaver), stack.client(world.hospitals[0])
+    suspension = world.suspension(leaver, "an audit")
+    hospital.post(suspension)
+
+    view = aggregator.agreement(world.agreement_hash)
+    assert view.status == "suspended"
+    assert [(halt.kind, halt.party, halt.reason) for halt in view.halts] == [
+        ("suspension", leaver.id, "an audit")
+    ]
+    reason = "hospital-2 suspended the agreement: an audit"
+    assert aggregator.run(run).stop_requested == reason
+    assert aggregator.events(run)[-1].message == reason
+    refused(lambda: stack.start(stack.offer()), "agreement-not-active")
+    refused(lambda: hospital.post(world.suspension(leaver, "again")), "already-suspended")
+    foreign = world.resumption(world.hospitals[0], suspension.hash)
+    refused(lambda: other.post(foreign), "not-suspended")
+    refused(lambda: hospital.post(foreign), "not-the-signer")
+
+    resumption = world.resumption(leaver, suspension.hash)
+    hospital.post(resumption)
+    assert aggregator.agreement(world.agreement_hash).status == "active"
+    assert aggregator.run(run).stop_requested == reason  # what it stopped stays stopped
+    stack.start(stack.offer())
+    refused(lambda: hospital.post(world.suspension(leaver, "unchained")), "forked-chain")
+    second = world.suspension(leaver, "another audit", resumption.hash)
+    hospital.post(second)
+    for undone in (suspension, resumption):  # records of the past change nothing
+        hospital.post(undone)
+    assert [halt.record for halt in aggregator.agreement(world.agreement_hash).halts] == [
+        second.hash
+    ]
+    before = rows(stack.settings.database, PROJECTIONS)
+    asyncio.run(rebuild_projections(stack.settings))
+    assert rows(stack.settings.database, PROJECTIONS) == before
+    assert verified(stack.settings.database)
+
+
+def test_a_replaced_agreement_stops_its_runs(stack: Stack) -> None:
+    world = stack.world
+    manifest = stack.start(stack.offer())
+    stack.accept(manifest)
+    coordinator = stack.client(world.coordinator)
+    later = world.next_version(
+        valid_from=format_time(now() + timedelta(days=1)), title="From tomorrow"
+    )
+    coordinator.propose(later.agreement_envelope)
+    run = run_id(stack, manifest)
+    assert coordinator.agreement(world.agreement_hash).status == "active"
+    assert coordinator.run(run).stop_requested is None
+    execute(
+        stack.settings.database,
+        "UPDATE agreements SET superseded_from = 0 WHERE superseded_by IS NOT NULL",
+    )
+    view = coordinator.run(run)
+    assert view.stop_requested == "version 2 of the agreement has replaced this one"
+    assert view.standing is not None and view.standing.code == "stopping"
+
+
+def test_an_agreement_that_ends_stops_its_runs(stack: Stack) -> None:
+    world = stack.world
+    manifest = stack.start(stack.offer())
+    stack.accept(manifest)
+    coordinator, run = stack.client(world.coordinator), run_id(stack, manifest)
+    assert coordinator.run(run).stop_requested is None
+    execute(stack.settings.database, "UPDATE agreements SET valid_until = 0")
+    assert coordinator.run(run).stop_requested == "the agreement ended at 1970-01-01T00:00:00Z"
+    assert coordinator.agreement(world.agreement_hash).status == "expired"

@@ -15,10 +15,10 @@ from sqlalchemy import update
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
 from accord_common.identity import SigningKey
+from accord_common.log.merkle import leaf_hash
 from accord_server.registry.backup.restore import restore
 from accord_server.registry.backup.take import back_up
 from accord_server.registry.db import Database
-from accord_server.registry.records.append import leaf_hash
 from accord_server.registry.settings import SETTINGS, Settings
 from accord_server.registry.tables import RecordRow
 from tests.postgres import Postgres
@@ -244,7 +244,7 @@ def rewrite(stack: Stack, sequence: int, envelope: Envelope) -> None:
             await session.execute(
                 update(RecordRow)
                 .where(RecordRow.sequence == sequence)
-                .values(envelope=data, leaf=leaf_hash(data))
+                .values(envelope=data, leaf=leaf_hash(data).hex())
             )
 
     on(stack.settings.database, run)

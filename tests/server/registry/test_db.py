@@ -12,9 +12,10 @@ from accord_common.fields import now
 from accord_server.registry.db import Database
 from accord_server.registry.engines import sqlite_url
 from accord_server.registry.faults import DatabaseFault
+from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.setup import rebuild_projections
-from accord_server.registry.tables import PROJECTIONS, RecordRow
-from tests.server.registry.stack import Stack, complete
+from accord_server.registry.tables import RecordRow
+from tests.server.registry.stack import Stack, complete, run_id
 from tests.server.registry.tables import execute, on, rows
 from tests.world import model_of
 
@@ -40,6 +41,11 @@ def test_rebuilding_gives_the_same_projections(stack: Stack) -> None:
     hospital = world.hospitals[0]
     stack.client(hospital).post(world.consent(hospital, refused, refusal="budget-exceeded"))
     stack.start(stack.offer())
+    unpaid = stack.start(keys := stack.offer())
+    stack.accept(unpaid)
+    aggregator = stack.client(world.aggregator)
+    aggregator.lease(run_id(stack, unpaid), "aggregator-1", 60)
+    aggregator.post(world.aggregator_receipt(keys, unpaid, unpaid.hash, 0))
     stack.client(hospital).post(world.withdrawal(hospital))
     head = world.delegations[hospital.id].hash
     stack.client(hospital).post(hospital.delegation(previous=head))
@@ -51,7 +57,7 @@ def test_rebuilding_gives_the_same_projections(stack: Stack) -> None:
     assert count == len(stack.client(hospital).records())
     assert rows(stack.settings.database, PROJECTIONS) == before
     assert stack.client(hospital).runs() == runs
-    assert {run.state for run in runs} == {"completed", "refused", "awaiting-consent"}
+    assert {run.state for run in runs} == {*("completed", "refused", "awaiting-consent", "running")}
 
 
 def test_what_a_failed_writer_did_is_undone(empty: Stack) -> None:

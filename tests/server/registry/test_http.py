@@ -1,38 +1,13 @@
 """What every answer has: problems, headers, an honest OpenAPI document."""
 
 import errno
-from typing import Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    response_schema_conformance,
-    status_code_conformance,
-)
 from sqlalchemy import Connection, event
 
 from accord_common.canonical import sha256_hex
 from accord_server.registry.app import OPENAPI, all_routes
-from tests.server.registry.stack import Stack, free_port, serving
-
-CHECKS = [
-    not_a_server_error,
-    status_code_conformance,
-    content_type_conformance,
-    response_schema_conformance,
-]
-sample = settings(
-    max_examples=6,
-    derandomize=True,
-    database=None,
-    deadline=None,
-    phases=[Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+from tests.server.registry.stack import Stack
 
 
 def test_failures_are_problems_whoever_finds_them(stack: Stack) -> None:
@@ -131,31 +106,3 @@ def test_every_call_is_described(empty: Stack) -> None:
         for method, call in calls.items():
             assert call["summary"] and call["description"], (method, path)
             assert "application/problem+json" in call["responses"]["default"]["content"]
-
-
-def test_generated_requests_never_break_the_registry(stack: Stack) -> None:
-    """A fixed sample of what the OpenAPI document allows, and of what it forbids."""
-    document = stack.http.get(OPENAPI).json()
-    token = stack.tokens[stack.world.coordinator.id]
-    sent = 0
-    port = free_port()
-    settings = stack.settings.model_copy(update={"port": port, "url": f"https://127.0.0.1:{port}"})
-    with serving(settings):
-        for found in schemathesis.openapi.from_dict(document).get_all_operations():
-            assert isinstance(found, Ok)
-
-            @sample
-            @given(case=found.ok().as_strategy())
-            def ask(case: schemathesis.Case[Any]) -> None:
-                nonlocal sent
-                case.query.pop("wait", None)  # a long poll tells nothing more
-                answer = case.call(
-                    base_url=settings.url,
-                    headers={"Authorization": f"Bearer {token}"},
-                    verify=str(settings.ca),
-                )
-                case.validate_response(answer, checks=CHECKS)
-                sent += 1
-
-            ask()
-    assert sent >= 100

@@ -97,8 +97,11 @@ def test_a_revocation_needs_no_token_and_ends_them(stack: Stack) -> None:
     assert barred(stack, manifest) == {actor.id: "key-revoked"}
     refuse("stale-delegation", lambda: stack.start(stack.offer()))
     refuse("forked-chain", post(stack, actor, actor.delegation(delegation.hash)))
-    stack.client(actor).post(actor.delegation(envelope.hash))
+    refuse("key-revoked", post(stack, actor, actor.delegation(envelope.hash)))
+    new = actor.delegation(envelope.hash, node_key=SigningKey.generate().public)
+    stack.client(actor).post(new)
     assert stack.client(actor).partner(actor.id).revoked is None
+    refuse("key-revoked", post(stack, actor, actor.delegation(new.hash)))
     refuse("key-revoked", post(stack, actor, receipt))
 
 
@@ -115,7 +118,7 @@ def test_a_revoked_site_cannot_consent(stack: Stack) -> None:
 def test_a_revoked_aggregator_makes_no_offer_and_nodes_leave_its_runs(stack: Stack) -> None:
     aggregator = stack.world.aggregator
     _, manifest, _ = started(stack)
-    stack.offer()
+    unused = stack.offer()
     node = stack.client(stack.world.hospitals[0])
     cursor = node.inbox().cursor
     assert node.inbox().runs[0].stop_requested is None
@@ -125,10 +128,17 @@ def test_a_revoked_aggregator_makes_no_offer_and_nodes_leave_its_runs(stack: Sta
     assert inbox.runs[0].stop_requested == f"{aggregator.name} has revoked its aggregator's key"
     assert lines(stack, manifest)[-1] == f"{aggregator.name} is left out from now on [key-revoked]"
     assert stack.client(stack.world.coordinator).offers() == []
+    refuse("stale-delegation", lambda: stack.start(unused))
     code = stack.client(stack.world.coordinator).invite(aggregator.role, aggregator.name).code
     stack.tokens[aggregator.id] = stack.client().enrol(code, aggregator.enrolment(later_s=1)).token
     refuse("stale-delegation", post(stack, aggregator, stack.world.run_keys().offer))
     assert stack.client(stack.world.coordinator).offers() == []
+    new = aggregator.delegation(
+        stack.client(aggregator).partner(aggregator.id).revoked,
+        node_key=SigningKey.generate().public,
+    )
+    stack.client(aggregator).post(new)  # it is back, and what its old keys drove stays over
+    assert node.inbox().runs[0].stop_requested is not None
 
 
 def test_a_suspended_party_is_shut_out_until_it_is_readmitted(stack: Stack) -> None:
@@ -144,6 +154,7 @@ def test_a_suspended_party_is_shut_out_until_it_is_readmitted(stack: Stack) -> N
     for call in (post(stack, actor, receipt), stack.client(actor).inbox, stack.client(actor).runs):
         refuse("party-suspended", call)
     assert stack.client(actor).partner(actor.id).status == "suspended"  # it may ask why
+    refuse("party-suspended", lambda: stack.client(actor).partner(world.coordinator.id))
     assert barred(stack, manifest) == {actor.id: "party-suspended"}
     refuse("party-suspended", lambda: stack.start(stack.offer()))
     assert coordinator.readmit(actor.id).status == "approved"
@@ -154,6 +165,15 @@ def test_a_suspended_party_is_shut_out_until_it_is_readmitted(stack: Stack) -> N
         f"{actor.name} is left out from now on [party-suspended]",
         f"{actor.name} was readmitted, after [party-suspended]",
     ]
+
+
+def test_a_suspended_party_may_withdraw_all_the_same(stack: Stack) -> None:
+    """Else a coordinator could keep an institution in an agreement, and its runs going."""
+    _, manifest, _ = started(stack)
+    actor = stack.world.hospitals[0]
+    stack.client(stack.world.coordinator).suspend(actor.id, "for no reason")
+    stack.client(actor).post(stack.world.withdrawal(actor))
+    assert lines(stack, manifest)[-1].startswith(f"{actor.name} withdrew from the agreement")
 
 
 def _with(stack: Stack, token: str) -> Any:

@@ -205,6 +205,18 @@ def test_guessing_is_slowed_down_and_shuts_nobody_out(
     assert code_of(known.sign_in("olga", fresh)) == "locked"
 
 
+@pytest.mark.usefixtures("quick_passwords")
+def test_a_login_that_no_database_takes_is_nobodys(stack: Stack) -> None:
+    for login in ("\0", "a\0b", "' OR 1=1 --", "\U0001f600", "a" * 100):
+        assert code_of(Browser(stack).sign_in(login)) == "wrong-credentials"
+    told = stack.http.post(
+        "/v1/sessions",
+        content=b'{"login": "\\ud800", "password": "x"}',
+        headers={"Content-Type": "application/json"},
+    )
+    assert told.status_code in {401, 422}
+
+
 async def quick_verified(kept: str | None, password: str) -> bool:
     """Only how often is tried here, not how long it takes."""
     return kept is not None and password in {PASSWORD, "violet anchor pillow 71"}

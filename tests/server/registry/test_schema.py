@@ -13,9 +13,10 @@ from sqlalchemy import Connection, inspect
 
 from accord_common.errors import UsageError
 from accord_server.registry.db import Database
+from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.schema import alembic_config, look
 from accord_server.registry.setup import check, initialise, migrate, rebuild_projections
-from accord_server.registry.tables import PROJECTIONS, Base, RecordRow
+from accord_server.registry.tables import Base, RecordRow
 from tests.server.registry.stack import Stack, complete
 from tests.server.registry.tables import T, all_tables, execute, on, rows
 
@@ -48,7 +49,7 @@ def refused(stack: Stack, code: str, *words: str) -> None:
     for word in words:
         assert word in str(error.value)
     answer = stack.http.get("/readyz")
-    assert (answer.status_code, answer.json()["code"]) == (400, code)
+    assert (answer.status_code, answer.json()["code"]) == (503, code)
 
 
 def test_revisions_keep_the_records_up_and_down(stack: Stack) -> None:
@@ -66,7 +67,7 @@ def test_revisions_keep_the_records_up_and_down(stack: Stack) -> None:
         if at == "0001":
             break
         assert within(url, look).state == "older"
-    assert seen == sorted(seen, reverse=True) and seen[-1] == "0001"
+    assert len(set(seen)) == len(seen) and seen[-1] == "0001"
     for revision in reversed(seen[:-1]):
         assert step(url, command.upgrade, "+1") == revision
     found = asyncio.run(migrate(stack.settings))

@@ -280,7 +280,8 @@ def test_a_late_aggregator_signs_what_the_registry_found_and_nothing_else(
     aggregator.post(world.result(keys, manifest, head, model, **signed))
     assert end(aggregator.run(run)) == ("failed", "aggregator-gone", False)
     assert aggregator.inbox().runs == []
-    assert {row.attempts for row in aggregator.budgets(run=run)} == {1}
+    rows = stack.client(world.coordinator).budgets(run=run)
+    assert {row.attempts for row in rows} == {1}
 
 
 def test_replicas_that_look_at_once_end_a_run_once(stack: Stack, time: Time, run: str) -> None:
@@ -289,6 +290,18 @@ def test_replicas_that_look_at_once_end_a_run_once(stack: Stack, time: Time, run
     assert sum(bool(topics) for topics in woken) == 1
     ends = [line for line in messages(stack, run) if line.startswith("the registry ends the run")]
     assert len(ends) == 1 and "[consent-timeout]" in ends[0]
+
+
+def test_an_end_that_nobody_can_sign_leaves_the_inbox_but_not_the_list(
+    stack: Stack, time: Time, run: str
+) -> None:
+    """An aggregator that lost its keys never signs it."""
+    time.sweep(8 * DAY)
+    aggregator = stack.client(stack.world.aggregator)
+    for day, listed in ((37, [run]), (39, [])):
+        with time.being(day * DAY):
+            assert [view.id for view in aggregator.inbox().runs] == listed
+    assert time.view(run, 39 * DAY).unsigned
 
 
 def test_what_the_registry_ended_stays_so_over_a_rebuild(

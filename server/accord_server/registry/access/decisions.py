@@ -54,10 +54,16 @@ POST   /v1/datasets                     -      -       -     own    -    -     -
 GET    /v1/datasets                     -      -       all   all    all  all   -    all  all   all  all  all  read
 POST   /v1/agreements                   -      -       own   own    own  own   -    -    -     -    -    -    -
 GET    /v1/agreements                   -      -       own   own    own  all   -    own  own   own  own  all  read
+POST   /v1/agreements/{agreement_hash}/check -      -       own   own    -    all   -    own  own   own  own  all  read
 GET    /v1/agreements/{agreement_hash}  -      -       own   own    own  all   -    own  own   own  own  all  read
-POST   /v1/records                      -      -       own   own    own  own   -    -    -     -    -    -    -
+POST   /v1/records                      -      own     own   own    own  own   -    -    -     -    -    -    -
 GET    /v1/records                      -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/records/{record_hash}        -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/log/checkpoint               -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/checkpoints              -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/inclusion                -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/proofs                   -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/consistency              -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/offers                       -      -       all   -      -    all   -    all  -     all  -    all  read
 PUT    /v1/blobs/{name}                 -      -       own   -      own  -     -    -    -     -    -    -    -
 GET    /v1/blobs/{name}                 -      -       own   own    own  own   -    own  own   own  own  own  read
@@ -69,7 +75,13 @@ POST   /v1/runs/{run}/lease             -      -       -     -      own  -     -
 POST   /v1/runs/{run}/events            -      -       own   -      own  -     -    -    -     own  -    -    runs
 GET    /v1/runs/{run}/events            -      -       own   own    own  all   -    own  own   own  own  all  read
 GET    /v1/inbox                        -      -       own   own    own  own   -    own  own   own  own  own  read
-GET    /v1/budgets                      -      -       own   own    own  all   -    own  own   own  own  all  read
+GET    /v1/budgets                      -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/budgets/datasets             -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/budgets/institutions         -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/budgets/agreements           -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/budgets/runs                 -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/budgets/rounds               -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/exceptions                   -      -       all   own    own  all   -    all  own   all  own  all  read
 
 POST   /v1/people                       -      -       own   own    own  own   -    own  own   -    -    -    people
 GET    /v1/people                       -      -       own   own    own  all   -    all  own   own  own  all  read

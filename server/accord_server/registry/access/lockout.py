@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.errors import LimitError
 from accord_common.identity import SigningKey
+from accord_server.registry.access.rates import network_of
 from accord_server.registry.access.tables import AttemptRow, PersonRow
 
 LONGEST = timedelta(minutes=15)
@@ -30,7 +31,7 @@ def keys_of(login: str, person: PersonRow | None, address: str, device: str | No
     """What a try is counted for; `device` is the proof of one that was here before."""
     if person is not None and device is not None:
         return [_key("device", person.id, device)]
-    return [_key("account", login), _key("address", address)]
+    return [_key("account", login), _key("address", network_of(address))]
 
 
 async def charge(session: AsyncSession, keys: list[str], moment: datetime) -> bool:

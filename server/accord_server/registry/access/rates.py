@@ -6,9 +6,11 @@ Guarantees: memory is bounded, whatever callers invent. Each process counts for 
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from accord_common.errors import LimitError
 
+_HOME_BITS = 64  # of an IPv6 address: what one customer has, at the least (RFC 6177)
 MOST = 10_000  # callers remembered; the one not heard of for longest goes first
 
 
@@ -42,3 +44,16 @@ class Rates:
                 hint=f"Wait {wait_s} s.",
                 retry_s=wait_s,
             )
+
+
+def network_of(address: str) -> str:
+    """Whom an address is counted for: itself, or of IPv6 its /64, all of which is one's own."""
+    try:
+        found = ip_address(address)
+    except ValueError:  # a socket's, or a test's
+        return address
+    if not isinstance(found, IPv6Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ip_network((found.packed, _HOME_BITS), strict=False))

@@ -1,15 +1,16 @@
 """Reading agreements: proposals that lack signatures, and records."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import Agreement
-from accord_common.api.schemas import AgreementStatus, AgreementView
+from accord_common.agreement import WITHDRAWAL, Agreement, Suspension, Withdrawal
+from accord_common.api.schemas import AgreementStatus, AgreementView, Halt
 from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError
-from accord_server.registry.agreements.status import status_of
+from accord_server.registry.agreements.status import status_of, suspended_of
 from accord_server.registry.records.lookup import load
 from accord_server.registry.tables import (
     AgreementPartyRow,
@@ -69,17 +70,47 @@ async def _views(session: AsyncSession, hashes: list[str], moment: datetime) -> 
         ).scalars()
     }
     envelopes = await load(session, rows)
+    suspended = await suspended_of(session, rows)
     states: dict[str, AgreementStatus] = {
-        name: status_of(row, moment) for name, row in rows.items()
+        name: status_of(row, moment, suspended=name in suspended) for name, row in rows.items()
     }
+    halts = await _halts(session, rows)
     proposals = select(ProposalRow).where(ProposalRow.hash.in_(hashes))
     for proposal in (await session.execute(proposals)).scalars():
         envelopes[proposal.hash] = Envelope.from_bytes(proposal.envelope)
         states[proposal.hash] = "proposed"
-    return [_view(envelopes[name], states[name]) for name in hashes if name in envelopes]
+    return [
+        _view(envelopes[name], states[name], halts.get(name, []))
+        for name in hashes
+        if name in envelopes
+    ]
 
 
-def _view(envelope: Envelope, status: AgreementStatus) -> AgreementView:
+async def _halts(session: AsyncSession, rows: Mapping[str, AgreementRow]) -> dict[str, list[Halt]]:
+    """Who withdrew from, or suspends, each agreement: the records that say so."""
+    query = select(AgreementPartyRow).where(
+        AgreementPartyRow.agreement.in_(rows), AgreementPartyRow.suspended.is_(True)
+    )
+    named = [row.suspension_head for row in (await session.execute(query)).scalars()]
+    named += [row.withdrawal for row in rows.values()]
+    found: dict[str, list[Halt]] = {}
+    for hash_, envelope in (await load(session, filter(None, named))).items():
+        kind: type[Withdrawal | Suspension]
+        kind = Withdrawal if envelope.kind == WITHDRAWAL else Suspension
+        body = kind.from_bytes(envelope.payload)
+        found.setdefault(body.agreement, []).append(
+            Halt(
+                record=hash_,
+                kind="withdrawal" if kind is Withdrawal else "suspension",
+                party=body.party,
+                reason=body.reason,
+                created=body.created,
+            )
+        )
+    return {name: sorted(halts, key=lambda halt: halt.record) for name, halts in found.items()}
+
+
+def _view(envelope: Envelope, status: AgreementStatus, halts: list[Halt]) -> AgreementView:
     agreement = Agreement.from_bytes(envelope.payload)
     signed = [party.id for party in agreement.parties if party.identity_key in envelope.signers]
     return AgreementView(
@@ -89,4 +120,5 @@ def _view(envelope: Envelope, status: AgreementStatus) -> AgreementView:
         status=status,
         signed=signed,
         missing=[party.id for party in agreement.parties if party.id not in signed],
+        halts=halts,
     )

@@ -29,11 +29,12 @@ from accord_server.registry.backup.take import Say
 from accord_server.registry.blobs.repository import path_of
 from accord_server.registry.db import Database
 from accord_server.registry.engines import sqlite_url
+from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.records.rebuild import rebuild
 from accord_server.registry.records.verify_log import verify_log
 from accord_server.registry.settings import SETTINGS, Settings
 from accord_server.registry.setup import check_certificate, make_home, require_empty, using
-from accord_server.registry.tables import PROJECTIONS, BlobRow
+from accord_server.registry.tables import BlobRow
 
 _UNVERIFIED = f".{DATABASE}.restoring"
 
@@ -96,7 +97,8 @@ async def _verify(source: Database, manifest: Manifest, say: Say) -> None:
     await source.migrate()
     say(f"verifying {manifest.records} records")
     async with source.read() as session:
-        if await verify_log(session) != (manifest.records, manifest.head):
+        found = await verify_log(session)
+        if (found.records, found.leaf) != (manifest.records, manifest.head):
             raise damaged("its log does not end as its manifest says")
     async with source.read() as session:
         before = await _projections(session)

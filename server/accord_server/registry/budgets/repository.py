@@ -1,91 +1,178 @@
-"""Spends summed in the database, one group a dataset and run."""
+"""Reading budgets: pages by keyset, so that the last page costs what the first one does."""
 
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import Agreement, PrivacyTerms
+from accord_common.api.schemas import AgreementStatus
+from accord_common.fields import Adjacency
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.events import NO_NOISE
-from accord_server.registry.records.lookup import load_agreement
-from accord_server.registry.tables import AgreementPartyRow, SpendRow
-
-
-@dataclass(slots=True)
-class Group:
-    """What one run spent on one dataset, and the terms that it counts against."""
-
-    run: str
-    dataset: str
-    party: str
-    population: str
-    terms: PrivacyTerms
-    attempts: int = 0
-    steps: Counter[tuple[str, str]] = field(default_factory=Counter)
-    adjacencies: set[str] = field(default_factory=set)
-    non_private: int = 0
-
-    @property
-    def tally(self) -> Tally:
-        """The spends, summed by mechanism."""
-        return Tally.build(self.steps, self.adjacencies, self.non_private)
+from accord_server.registry.agreements.status import status_of
+from accord_server.registry.budgets.tables import RunBudgetRow, SpendRow, TermsRow
+from accord_server.registry.budgets.tallies import ahead
+from accord_server.registry.tables import AgreementPartyRow, AgreementRow, PartnerRow, RunRow
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """Whose budgets: one holder's own, those of a party's agreements, or with neither all."""
+class Line:
+    """One run's budget on one dataset, the terms it counts against, attempts still reserved."""
 
-    holder: str | None = None
-    party: str | None = None
+    budget: RunBudgetRow
+    terms: TermsRow
+    ahead: int
+
+    def tally(self, attempts: int) -> Tally:
+        """What so many attempts release."""
+        return tally_of(self.budget, attempts)
+
+    @property
+    def spent(self) -> Tally:
+        """What receipts show."""
+        return self.tally(self.budget.attempts)
 
 
-async def groups(
+def tally_of(budget: RunBudgetRow, attempts: int) -> Tally:
+    """What so many attempts of a run release on a dataset."""
+    adjacency: Adjacency = "replace-one" if budget.adjacency == "replace-one" else "add-remove"
+    if budget.noise_multiplier == NO_NOISE:
+        return Tally(adjacency, (), attempts)
+    if not attempts:
+        return Tally(adjacency, ())
+    mechanism = (budget.noise_multiplier, budget.sampling_rate, attempts * budget.steps)
+    return Tally(adjacency, (mechanism,))
+
+
+async def lines(
     session: AsyncSession,
-    reach: Reach,
+    where: Iterable[ColumnElement[bool]] = (),
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+) -> list[Line]:
+    """Return runs' budgets by run and dataset, behind `after`."""
+    query = (
+        select(RunBudgetRow, TermsRow, ahead())
+        .join(
+            TermsRow,
+            (TermsRow.agreement == RunBudgetRow.agreement)
+            & (TermsRow.dataset == RunBudgetRow.dataset),
+        )
+        .where(*where)
+        .order_by(RunBudgetRow.run, RunBudgetRow.dataset)
+    )
+    if after is not None:
+        query = query.where(tuple_(RunBudgetRow.run, RunBudgetRow.dataset) > after)
+    found = await session.execute(query.limit(limit))
+    return [Line(budget, terms, int(rest)) for budget, terms, rest in found.all()]
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A dataset's terms, its owner's name, and the agreement that sets them."""
+
+    terms: TermsRow
+    institution: str
+    agreement: AgreementRow
+    suspended: bool  # the agreement, by a party of it
+
+    def status(self, moment: datetime) -> AgreementStatus:
+        """The agreement's."""
+        return status_of(self.agreement, moment, suspended=self.suspended)
+
+
+async def terms(
+    session: AsyncSession,
+    where: Iterable[ColumnElement[bool]],
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+) -> list[Term]:
+    """Return datasets' terms by dataset and agreement, behind `after`."""
+    halted = select(AgreementPartyRow.party).where(
+        AgreementPartyRow.agreement == TermsRow.agreement, AgreementPartyRow.suspended.is_(True)
+    )
+    query = (
+        select(TermsRow, PartnerRow.name, AgreementRow, halted.exists())
+        .join(PartnerRow, PartnerRow.id == TermsRow.owner)
+        .join(AgreementRow, AgreementRow.hash == TermsRow.agreement)
+        .where(*where)
+        .order_by(TermsRow.dataset, TermsRow.agreement)
+    )
+    if after is not None:
+        query = query.where(tuple_(TermsRow.dataset, TermsRow.agreement) > after)
+    return [Term(*row) for row in (await session.execute(query.limit(limit))).all()]
+
+
+async def spends(
+    session: AsyncSession,
+    party: str | None,
     dataset: str | None,
     run: str | None,
     after: int,
     limit: int,
-) -> list[Group]:
-    """Return spends by run and dataset, oldest run first, behind the first `after`."""
-    columns = (
-        SpendRow.run,
-        SpendRow.dataset,
-        SpendRow.party,
-        SpendRow.population,
-        SpendRow.agreement,
-        SpendRow.adjacency,
-        SpendRow.noise_multiplier,
-        SpendRow.sampling_rate,
+) -> list[tuple[SpendRow, RunBudgetRow, str]]:
+    """Return charged attempts behind sequence `after`, each with its budget and its delta."""
+    query = (
+        select(SpendRow, RunBudgetRow, TermsRow.delta)
+        .join(
+            RunBudgetRow,
+            (RunBudgetRow.run == SpendRow.run) & (RunBudgetRow.dataset == SpendRow.dataset),
+        )
+        .join(
+            TermsRow,
+            (TermsRow.agreement == RunBudgetRow.agreement)
+            & (TermsRow.dataset == RunBudgetRow.dataset),
+        )
+        .where(SpendRow.sequence > after)
+        .order_by(SpendRow.sequence)
+        .limit(limit)
     )
-    query = select(*columns, func.count(), func.sum(SpendRow.steps)).group_by(*columns)
-    if reach.holder is not None:
-        query = query.where(SpendRow.party == reach.holder)
-    if reach.party is not None:
-        named = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == reach.party)
-        query = query.where(SpendRow.agreement.in_(named))
+    if party is not None:
+        query = query.where(RunBudgetRow.party == party)
     if dataset is not None:
         query = query.where(SpendRow.dataset == dataset)
     if run is not None:
         query = query.where(SpendRow.run == run)
-    found: dict[tuple[str, str], Group] = {}
-    agreements: dict[str, Agreement] = {}
-    for row in (await session.execute(query.order_by(SpendRow.run, SpendRow.dataset))).all():
-        (run_, data, party, population, agreement, adjacency, noise, rate, count, steps) = row
-        if (run_, data) not in found:
-            if len(found) == after + limit:
-                break
-            if agreement not in agreements:
-                agreements[agreement] = await load_agreement(session, agreement)
-            terms = agreements[agreement].dataset(data).privacy
-            found[run_, data] = Group(run_, data, party, population, terms)
-        group = found[run_, data]
-        group.attempts += count
-        if noise == NO_NOISE:
-            group.non_private += count
-            continue
-        group.steps[noise, rate] += int(steps)
-        group.adjacencies.add(adjacency)
-    return list(found.values())[after:]
+    return [(spend, budget, delta) for spend, budget, delta in (await session.execute(query)).all()]
+
+
+async def holders(
+    session: AsyncSession, party: str | None, after: str | None, limit: int
+) -> dict[str, str]:
+    """Return the data holders, or one of them, id to name, by id behind `after`."""
+    query = select(PartnerRow.id, PartnerRow.name).where(PartnerRow.role == "data-holder")
+    if party is not None:
+        query = query.where(PartnerRow.id == party)
+    if after is not None:
+        query = query.where(PartnerRow.id > after)
+    found = await session.execute(query.order_by(PartnerRow.id).limit(limit))
+    return {party: name for party, name in found.all()}
+
+
+async def agreements(
+    session: AsyncSession, party: str | None, after: str | None, limit: int
+) -> list[str]:
+    """Return the hashes of fully signed agreements, or of those on a holder's, behind `after`."""
+    query = select(AgreementRow.hash)
+    if party is not None:
+        own = select(TermsRow.agreement).where(TermsRow.owner == party)
+        query = query.where(AgreementRow.hash.in_(own))
+    if after is not None:
+        query = query.where(AgreementRow.hash > after)
+    return list((await session.execute(query.order_by(AgreementRow.hash).limit(limit))).scalars())
+
+
+async def runs(
+    session: AsyncSession, party: str | None, after: str | None, limit: int
+) -> dict[str, str]:
+    """Return runs, or those on a holder's datasets, id to title, by id behind `after`."""
+    query = select(RunRow.id, RunRow.title)
+    if party is not None:
+        own = select(RunBudgetRow.run).where(RunBudgetRow.party == party)
+        query = query.where(RunRow.id.in_(own))
+    if after is not None:
+        query = query.where(RunRow.id > after)
+    found = await session.execute(query.order_by(RunRow.id).limit(limit))
+    return {run: title for run, title in found.all()}

@@ -8,6 +8,7 @@ the verifier (PKCE S256, RFC 7636). authlib and joserfc do it.
 Not covered: signing out at the provider, and what it says later of an account that is signed in.
 """
 
+import importlib
 import ssl
 import time
 import warnings
@@ -24,6 +25,7 @@ from accord_common.errors import AuthError, TransportError
 from accord_server.registry.settings import Oidc
 
 with warnings.catch_warnings():  # authlib would rather have httpx2, which flwr does not allow
+    importlib.import_module("authlib.deprecate")  # puts a filter of its own before all others
     warnings.simplefilter("ignore")
     from authlib.common.errors import AuthlibBaseError
     from authlib.integrations.httpx_client import AsyncOAuth2Client
@@ -140,13 +142,18 @@ class Provider:
 
     def _client(self) -> Any:
         ca = self._settings.ca
+        try:
+            secret = self._settings.client_secret.read_text(encoding="utf-8").strip()
+            context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+        except OSError as error:  # a file that is gone, or is no PEM
+            raise _unreachable(self._settings, error) from error
         return AsyncOAuth2Client(
             self._settings.client_id,
-            self._settings.client_secret.read_text(encoding="utf-8").strip(),
+            secret,
             redirect_uri=self._redirect,
             scope="openid",
             code_challenge_method="S256",
-            verify=ssl.create_default_context(cafile=None if ca is None else str(ca)),
+            verify=context,
             trust_env=False,
             timeout=_TIMEOUT_S,
         )
@@ -161,7 +168,7 @@ def refused(why: str) -> AuthError:
 
 async def _json(client: Any, address: str, settings: Oidc) -> dict[str, Any]:
     try:
-        answer = await client.get(address, withhold_token=True)
+        answer = await client.request("GET", address, withhold_token=True)
         answer.raise_for_status()
         found = answer.json()
     except (httpx.HTTPError, ValueError) as error:

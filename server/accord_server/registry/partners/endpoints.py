@@ -14,10 +14,9 @@ from accord_common.api.membership import (
     Token,
 )
 from accord_common.api.schemas import EnvelopeRequest, Stored
-from accord_common.errors import PolicyError
 from accord_common.fields import Id, now
 from accord_server.ca import fingerprint
-from accord_server.registry.auth import Allow, Caller, anyone
+from accord_server.registry.auth import Allow, Caller, anyone, require_member
 from accord_server.registry.changes import party_topic
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterId, Limit
@@ -77,11 +76,9 @@ async def one(
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
 ) -> Partner:
-    """A party; who is not approved yet may ask about itself."""
+    """A party; who is suspended, or not approved yet, may ask about itself."""
     if caller.sees not in {None, party}:
-        raise PolicyError(
-            "pending-approval", f"{caller.name} is not approved yet and may see only itself"
-        )
+        require_member(caller)
     async with registry.database.read() as session:
         row = await repository.partner_row(session, party)
         return (await repository.views(session, [row]))[0]

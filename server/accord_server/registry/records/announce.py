@@ -10,7 +10,16 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    WITHDRAWAL,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.api.schemas import Level
 from accord_common.enrolment import DELEGATION, REVOCATION
 from accord_common.envelope import Envelope
@@ -26,11 +35,22 @@ from accord_common.receipts import (
 from accord_server.registry.changes import party_topic, run_topic
 from accord_server.registry.records.lookup import run_row
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.bars import aggregator_bars, bars
-from accord_server.registry.tables import AgreementPartyRow, EventRow, PartnerRow, RunRow, SiteRow
+from accord_server.registry.tables import (
+    OPEN,
+    AgreementPartyRow,
+    EventRow,
+    PartnerRow,
+    RunRow,
+    SiteRow,
+)
 
 LEFT_OUT = "is left out from now on"
+_HALTS: dict[str, type[Withdrawal | Suspension | Resumption]] = {
+    WITHDRAWAL: Withdrawal,
+    SUSPENSION: Suspension,
+    RESUMPTION: Resumption,
+}
 _IN_INBOX = frozenset({MANIFEST, CONSENT, RESULT, EVALUATION})
 
 
@@ -40,8 +60,8 @@ async def announce(posting: Posting, run: str | None) -> set[str]:
     if envelope.kind == AGREEMENT:
         parties = [party.id for party in Agreement.from_bytes(envelope.payload).parties]
         return {party_topic(party) for party in parties}
-    if envelope.kind == WITHDRAWAL:
-        return await _withdrawal(posting)
+    if envelope.kind in _HALTS:
+        return await _halt(posting, _HALTS[envelope.kind])
     if envelope.kind in (DELEGATION, REVOCATION):
         return await tell_of_barred(session, posting.party, LEFT_OUT, posting.moment)
     if run is None:
@@ -97,10 +117,12 @@ async def tell_of_barred(
     return topics
 
 
-async def _withdrawal(posting: Posting) -> set[str]:
+async def _halt(posting: Posting, kind: type[Withdrawal | Suspension | Resumption]) -> set[str]:
     session = posting.session
-    body = Withdrawal.from_bytes(posting.envelope.payload)
+    body = kind.from_bytes(posting.envelope.payload)
     topics = await party_topics(session, body.agreement)
+    if kind is Resumption:
+        return topics
     query = select(RunRow).where(RunRow.agreement == body.agreement, RunRow.state.in_(OPEN))
     for row in (await session.execute(query)).scalars():
         write_event(session, row.id, "warning", row.withdrawn or "", posting.moment)

@@ -5,17 +5,16 @@ its chain, and came from its signer; the same record again gets the same place; 
 gap.
 """
 
-import hashlib
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL
+from accord_common.agreement import AGREEMENT, RESUMPTION, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import Stored
 from accord_common.enrolment import DELEGATION, OFFER, REVOCATION
 from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, VerificationError
+from accord_common.log.merkle import leaf_hash
 from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
@@ -29,6 +28,7 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_server.registry.log.repository import frontier, grow, size_of
 from accord_server.registry.records import verify_parties, verify_runs
 from accord_server.registry.records.lookup import find, load_one
 from accord_server.registry.records.posting import Posting
@@ -39,6 +39,8 @@ _CHECKS: dict[str, Callable[[Posting], Awaitable[None]]] = {
     DELEGATION: verify_parties.delegation,
     REVOCATION: verify_parties.revocation,
     WITHDRAWAL: verify_parties.withdrawal,
+    SUSPENSION: verify_parties.suspension,
+    RESUMPTION: verify_parties.resumption,
     OFFER: verify_parties.offer,
     AGREEMENT: verify_parties.agreement,
     MANIFEST: verify_runs.manifest,
@@ -79,26 +81,22 @@ async def append(posting: Posting) -> tuple[Stored, bool]:
 async def store(posting: Posting) -> Stored:
     """Append a record that was verified, and project it."""
     session, envelope = posting.session, posting.envelope
-    last = (await session.execute(select(func.max(RecordRow.sequence)))).scalar_one() or 0
+    edge = await frontier(session, await size_of(session))
     data = envelope.to_bytes()
     row = RecordRow(
-        sequence=last + 1,
+        sequence=edge.size + 1,
         kind=envelope.kind,
         hash=envelope.hash,
         envelope=data,
-        leaf=leaf_hash(data),
+        leaf=leaf_hash(data).hex(),
         run=await _run_of(session, envelope),
         received=posting.moment,
     )
     session.add(row)
+    grow(session, edge, row.leaf)
     await session.flush()
     await project(session, row, envelope)
     return Stored(sequence=row.sequence, hash=row.hash)
-
-
-def leaf_hash(envelope: bytes) -> str:
-    """Return the record's leaf in the log: SHA-256(0x00 || envelope), RFC 9162 2.1.1."""
-    return hashlib.sha256(b"\0" + envelope).hexdigest()
 
 
 async def _run_of(session: AsyncSession, envelope: Envelope) -> str | None:

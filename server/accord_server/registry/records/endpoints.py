@@ -4,12 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 
-from accord_common.agreement import AGREEMENT
+from accord_common.agreement import AGREEMENT, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import RecordRequest, RecordView, Stored
 from accord_common.enrolment import REVOCATION
 from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Hash, Id, Slug, now
-from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.auth import Allow, Caller, require_member
+from accord_server.registry.budgets.priming import prime
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import AfterSequence, Limit
 from accord_server.registry.partners.service import end_tokens, exchanges_key
@@ -28,7 +29,13 @@ async def post(
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
 ) -> Stored:
-    """Verify and append; the same record again gives the same place."""
+    """Verify and append; the same record again gives the same place.
+
+    A suspended party may withdraw from an agreement, or suspend it: nobody but its institution
+    decides that.
+    """
+    if body.envelope.kind not in (WITHDRAWAL, SUSPENSION):
+        require_member(caller)
     if body.envelope.kind == AGREEMENT:
         raise VerificationError(
             "wrong-kind", "agreements collect signatures", hint="Post it to /v1/agreements."
@@ -37,6 +44,7 @@ async def post(
         raise VerificationError(
             "wrong-kind", "a revocation ends tokens too", hint="Post it to /v1/revocations."
         )
+    await prime(registry, body.envelope, caller.party)
     topics: set[str] = set()
     async with registry.database.write() as session:
         posting = Posting(

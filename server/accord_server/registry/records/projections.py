@@ -6,10 +6,19 @@ Guarantees: a function of the record, its place and its time of arrival alone, s
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from accord_common.agreement import (
+    AGREEMENT,
+    RESUMPTION,
+    SUSPENSION,
+    WITHDRAWAL,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.enrolment import (
     DELEGATION,
     ENROLMENT,
@@ -35,8 +44,10 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_server.registry.budgets import projections as budgets
 from accord_server.registry.records.lookup import load_one, run_row
 from accord_server.registry.tables import (
+    OPEN,
     AgreementPartyRow,
     AgreementRow,
     OfferRow,
@@ -45,10 +56,7 @@ from accord_server.registry.tables import (
     RoundRow,
     RunRow,
     SiteRow,
-    SpendRow,
 )
-
-OPEN = ("awaiting-consent", "ready")  # states of `RunRow` that are not final
 
 _Project = Callable[[AsyncSession, RecordRow, Envelope], Awaitable[None]]
 
@@ -57,6 +65,7 @@ async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> 
     """Apply one record."""
     await _BY_KIND[row.kind](session, row, envelope)
     await session.flush()
+    await budgets.project(session, row, envelope)
 
 
 async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:
@@ -84,9 +93,11 @@ async def _delegation(session: AsyncSession, row: RecordRow, envelope: Envelope)
 async def _revocation(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
     body = Revocation.from_bytes(envelope.payload)
     await _bar_sites(session, body.party)
-    await session.execute(
-        update(PartnerRow).where(PartnerRow.id == body.party).values(delegation=row.hash)
-    )
+    who = await session.get(PartnerRow, body.party)
+    assert who is not None
+    who.delegation = row.hash
+    reason = f"{who.name} has revoked its aggregator's key"
+    await _stop_runs(session, row, RunRow.aggregator == body.party, reason)
 
 
 async def _bar_sites(session: AsyncSession, party: str) -> None:
@@ -107,7 +118,7 @@ async def _agreement(session: AsyncSession, row: RecordRow, envelope: Envelope) 
     )
     await session.flush()
     session.add_all(
-        AgreementPartyRow(agreement=row.hash, party=party.id, withdrawn=False)
+        AgreementPartyRow(agreement=row.hash, party=party.id, withdrawn=False, suspended=False)
         for party in body.parties
     )
     if body.previous is not None:
@@ -125,11 +136,40 @@ async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope)
     assert agreement is not None and party is not None
     agreement.withdrawal = agreement.withdrawal or row.hash
     party.withdrawn = True
+    await _halt_runs(session, row, body, "withdrew from the agreement")
+
+
+async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Suspension.from_bytes(envelope.payload)
+    party = await session.get(AgreementPartyRow, (body.agreement, body.party))
+    assert party is not None
+    party.suspended, party.suspension_head = True, row.hash
+    await _halt_runs(session, row, body, "suspended the agreement")
+
+
+async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
+    body = Resumption.from_bytes(envelope.payload)
+    party = await session.get(AgreementPartyRow, (body.agreement, body.party))
+    assert party is not None
+    party.suspended, party.suspension_head = False, row.hash
+
+
+async def _halt_runs(
+    session: AsyncSession, row: RecordRow, body: Withdrawal | Suspension, did: str
+) -> None:
+    """Mark the runs that are open now; it stays when a suspension is taken back."""
     who = await session.get(PartnerRow, body.party)
-    reason = f"{who.name if who else body.party} withdrew from the agreement: {body.reason}"
-    query = select(RunRow).where(
-        RunRow.agreement == body.agreement, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None)
+    name = who.name if who else body.party
+    await _stop_runs(
+        session, row, RunRow.agreement == body.agreement, f"{name} {did}: {body.reason}"
     )
+
+
+async def _stop_runs(
+    session: AsyncSession, row: RecordRow, which: ColumnElement[bool], reason: str
+) -> None:
+    """Have open runs end: nodes leave them, and the registry closes those that nobody ends."""
+    query = select(RunRow).where(which, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None))
     for run in (await session.execute(query)).scalars():
         run.withdrawn = reason[:4000]
         run.updated = row.received
@@ -203,21 +243,6 @@ async def _node_receipt(session: AsyncSession, row: RecordRow, envelope: Envelop
         update(SiteRow)
         .where(SiteRow.run == run.id, SiteRow.party == body.party)
         .values(head=row.hash)
-    )
-    spend = body.ledger.spend
-    session.add(
-        SpendRow(
-            receipt=row.hash,
-            run=run.id,
-            agreement=spend.agreement,
-            party=body.party,
-            dataset=spend.dataset,
-            population=spend.population,
-            adjacency=spend.adjacency,
-            noise_multiplier=spend.noise_multiplier,
-            sampling_rate=spend.sampling_rate,
-            steps=spend.steps,
-        )
     )
     run.updated = row.received
 
@@ -298,6 +323,8 @@ _BY_KIND: dict[str, _Project] = {
     REVOCATION: _revocation,
     AGREEMENT: _agreement,
     WITHDRAWAL: _withdrawal,
+    SUSPENSION: _suspension,
+    RESUMPTION: _resumption,
     OFFER: _offer,
     MANIFEST: _manifest,
     CONSENT: _consent,

@@ -1,13 +1,16 @@
-"""Derive all projections anew from `records`."""
+"""Derive all projections, and the hashes of the log's subtrees, anew from `records`."""
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
-from accord_server.registry.records.append import leaf_hash
+from accord_common.log.merkle import Frontier, leaf_hash
+from accord_server.registry.log.repository import grow
+from accord_server.registry.log.tables import LogNodeRow
+from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.records.projections import project
-from accord_server.registry.tables import PROJECTIONS, RecordRow
+from accord_server.registry.tables import RecordRow
 
 
 async def rebuild(session: AsyncSession) -> int:
@@ -18,13 +21,16 @@ async def rebuild(session: AsyncSession) -> int:
     """
     for table in reversed(PROJECTIONS):
         await session.execute(delete(table))
+    await session.execute(delete(LogNodeRow))
+    edge = Frontier()
     query = select(RecordRow).order_by(RecordRow.sequence)
     count = 0
     for row in (await session.execute(query)).scalars():
         count += 1
         envelope = Envelope.from_bytes(row.envelope)
-        found = (count, envelope.kind, envelope.hash, leaf_hash(row.envelope))
+        found = (count, envelope.kind, envelope.hash, leaf_hash(row.envelope).hex())
         if found != (row.sequence, row.kind, row.hash, row.leaf):
             raise VerificationError("damaged-record", f"record {row.sequence} is not as stored")
+        grow(session, edge, row.leaf)
         await project(session, row, envelope)
     return count

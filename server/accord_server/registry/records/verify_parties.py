@@ -1,6 +1,13 @@
 """Checks of the records about parties and agreements, before they are appended."""
 
-from accord_common.agreement import Agreement, Withdrawal
+from accord_common.agreement import (
+    RESUMPTION,
+    SUSPENSION,
+    Agreement,
+    Resumption,
+    Suspension,
+    Withdrawal,
+)
 from accord_common.enrolment import (
     DELEGATION,
     REVOCATION,
@@ -11,18 +18,19 @@ from accord_common.enrolment import (
     verify_offer,
     verify_revocation,
 )
-from accord_common.errors import ConflictError, VerificationError
+from accord_common.errors import ConflictError, PolicyError, VerificationError
 from accord_common.identity import flower_public_key
 from accord_server.registry.partners.repository import partner_row
 from accord_server.registry.records.lookup import load_agreement, load_one
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.tables import AgreementPartyRow, AgreementRow
 
+_HALTED = frozenset({SUSPENSION, RESUMPTION})  # one chain of a party in an agreement
 _DELEGATED = frozenset({DELEGATION, REVOCATION})  # one chain: what holds is its newest record
 
 
 async def delegation(posting: Posting) -> None:
-    """The party's identity key signed it, and it replaces the party's newest delegation."""
+    """The party's identity key signed it, it replaces the newest one, and brings no key back."""
     body = Delegation.from_bytes(posting.envelope.payload)
     posting.require_signer(body.party)
     partner = await partner_row(posting.session, body.party)
@@ -35,6 +43,26 @@ async def delegation(posting: Posting) -> None:
         )
     body.check_valid_at(posting.moment)
     await posting.require_head(body.previous, partner.delegation, _DELEGATED, None)
+    await _require_live_key(posting, body)
+
+
+async def _require_live_key(posting: Posting, body: Delegation) -> None:
+    """Refuse to bring a key back that was exchanged or revoked: PolicyError `key-revoked`."""
+    previous, renews = body.previous, True
+    while previous is not None:
+        envelope = await load_one(posting.session, previous)
+        if envelope.kind == REVOCATION:
+            renews, previous = False, Revocation.from_bytes(envelope.payload).previous
+            continue
+        given = Delegation.from_bytes(envelope.payload)
+        renews = renews and given.node_key == body.node_key
+        if given.node_key == body.node_key and not renews:
+            raise PolicyError(
+                "key-revoked",
+                f"{body.party} has exchanged or revoked key {body.node_key[:16]} before",
+                hint="Make new keys: renew --rotate-key.",
+            )
+        previous = given.previous
 
 
 async def revocation(posting: Posting) -> None:
@@ -47,7 +75,36 @@ async def revocation(posting: Posting) -> None:
 
 async def withdrawal(posting: Posting) -> None:
     """A party of a fully signed agreement ends its part in it, once."""
-    body = Withdrawal.from_bytes(posting.envelope.payload)
+    row = await _party_of(posting, Withdrawal.from_bytes(posting.envelope.payload))
+    if row.withdrawn:
+        raise ConflictError("already-withdrawn", f"{row.party} has withdrawn before")
+
+
+async def suspension(posting: Posting) -> None:
+    """A party of a fully signed agreement halts it; not twice at once."""
+    body = Suspension.from_bytes(posting.envelope.payload)
+    row = await _party_of(posting, body)
+    if row.suspended:
+        raise ConflictError(
+            "already-suspended",
+            f"{row.party} has suspended the agreement before, and not resumed it",
+        )
+    await posting.require_head(body.previous, row.suspension_head, _HALTED, None)
+
+
+async def resumption(posting: Posting) -> None:
+    """The party that suspended an agreement takes that back."""
+    body = Resumption.from_bytes(posting.envelope.payload)
+    row = await _party_of(posting, body)
+    if not row.suspended:
+        raise ConflictError("not-suspended", f"{row.party} does not suspend the agreement")
+    await posting.require_head(body.suspension, row.suspension_head, _HALTED, None)
+
+
+async def _party_of(
+    posting: Posting, body: Withdrawal | Suspension | Resumption
+) -> AgreementPartyRow:
+    """Who speaks, a party of a fully signed agreement, under its identity key."""
     posting.require_signer(body.party)
     if await posting.session.get(AgreementRow, body.agreement) is None:
         raise VerificationError(
@@ -56,8 +113,8 @@ async def withdrawal(posting: Posting) -> None:
     agreement = await load_agreement(posting.session, body.agreement)
     posting.envelope.verify([agreement.party(body.party).identity_key])
     row = await posting.session.get(AgreementPartyRow, (body.agreement, body.party))
-    if row is not None and row.withdrawn:
-        raise ConflictError("already-withdrawn", f"{body.party} has withdrawn before")
+    assert row is not None  # every party of a stored agreement has one
+    return row
 
 
 async def offer(posting: Posting) -> None:

@@ -11,6 +11,8 @@ from sqlalchemy import func, select
 from accord_common.chain import VerifiedRun, check_dates, verify_consent
 from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, PolicyError, VerificationError
+from accord_common.log.checkpoint import Head
+from accord_common.log.runs import check_spend
 from accord_common.manifest import PROTOCOL, RunManifest
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
@@ -29,6 +31,7 @@ from accord_server.registry.records.lookup import load_one, run_row, verify_run
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.runs.bars import require_admitted, require_key
 from accord_server.registry.tables import (
+    AgreementRow,
     ClosureRow,
     LeaseRow,
     OfferRow,
@@ -64,13 +67,14 @@ async def manifest(posting: Posting) -> None:
             f"offer {body.aggregator.offer[:16]} belongs to another manifest",
             hint="Sign the manifest again with an unused offer.",
         )
-    for site in body.roster:
-        partner = await posting.session.get(PartnerRow, site.party)
-        if partner is None or partner.delegation != site.delegation:
+    named = {site.party: site.delegation for site in body.roster}
+    for party, given in (named | {run.offer.party: run.offer.delegation}).items():
+        partner = await posting.session.get(PartnerRow, party)
+        if partner is None or partner.delegation != given:
             raise ConflictError(
                 "stale-delegation",
-                f"{site.party} has a newer delegation than the manifest names",
-                hint="Sign the manifest again with the party's present delegation.",
+                f"{party} has a newer delegation than the manifest, or its offer, names",
+                hint="Sign the manifest again with the party's present delegation or offer.",
             )
     parties = [body.aggregator.party, *(site.party for site in body.roster)]
     await require_admitted(posting.session, parties)
@@ -92,6 +96,7 @@ async def consent(posting: Posting) -> None:
     posting.require_signer(body.party)
     run = await posting.runs.get(posting.session, body.manifest)
     verify_consent(posting.envelope, run)
+    check_head(body.log, run)
     run.delegations[body.party].check_valid_at(posting.moment)
     row = await run_row(posting.session, run.manifest.id)
     site = await _site(posting, row, body.party)
@@ -103,7 +108,9 @@ async def consent(posting: Posting) -> None:
         state = row.state if closure is None else closure.state
         raise ConflictError("run-not-waiting", f"run {row.id} is {state}")
     if body.decision == "accept" and row.withdrawn is not None:
-        raise PolicyError("agreement-withdrawn", row.withdrawn)
+        agreement = await posting.session.get(AgreementRow, row.agreement)
+        withdrawn = agreement is not None and agreement.withdrawal is not None
+        raise PolicyError("agreement-withdrawn" if withdrawn else "run-stopping", row.withdrawn)
 
 
 async def node_receipt(posting: Posting) -> None:
@@ -114,29 +121,12 @@ async def node_receipt(posting: Posting) -> None:
     body = NodeReceipt.from_bytes(posting.envelope.payload)
     posting.require_signer(body.party)
     run = await posting.runs.get(posting.session, body.manifest)
-    place = run.manifest.site(body.party)
+    run.manifest.site(body.party)
     posting.envelope.verify([run.delegations[body.party].node_key])
     row = await run_row(posting.session, run.manifest.id)
     await _require_started(posting, row)
-    spend = body.ledger.spend
-    told = (spend.run, spend.agreement, spend.dataset, spend.round, spend.attempt)
-    if told != (body.manifest, run.agreement_hash, place.dataset, body.round, body.attempt):
-        raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
-    dataset, local = run.agreement.dataset(place.dataset), run.manifest.local
-    for name, wanted in (
-        ("population", dataset.population),
-        ("mechanism", "poisson-gaussian" if run.manifest.privacy == "dp" else "none"),
-        ("noise_multiplier", place.noise_multiplier),
-        ("clipping_norm", local.clipping_norm),
-        ("sampling_rate", place.sampling_rate),
-        ("size", dataset.size),
-        ("steps", local.steps),
-        ("adjacency", dataset.privacy.adjacency),
-    ):
-        if (found := getattr(spend, name)) != wanted:
-            raise VerificationError(
-                "wrong-spend", f"{name} {found}; {wanted} follows from manifest and agreement"
-            )
+    check_spend(body, run)
+    check_head(body.log, run)
     _require_round(body.round, run)
     site = await _site(posting, row, body.party)
     require_key(site)
@@ -217,6 +207,15 @@ def require_fence(held: LeaseRow, fence: int) -> None:
             f"run {held.run} is driven by {held.holder} under fence {held.fence}, not {fence}",
             hint="Two aggregators have the same files; stop one of them.",
         )
+
+
+def check_head(head: Head | None, run: VerifiedRun) -> None:
+    """Refuse a head that the log key never signed: `wrong-head`.
+
+    One that it signed and that is not this log's is kept: it is evidence against this registry.
+    """
+    if head is not None:
+        head.verify(run.agreement.log_key)
 
 
 async def _from_aggregator(posting: Posting, manifest_hash: str) -> tuple[VerifiedRun, RunRow]:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from starlette.responses import Response
 
 from accord_common.api.schemas import (
     EventRequest,
@@ -15,6 +16,7 @@ from accord_common.api.schemas import (
     StopRequest,
 )
 from accord_common.fields import Id, now
+from accord_server.registry.answers import as_json
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.changes import run_topic
 from accord_server.registry.context import Registry, registry
@@ -52,18 +54,18 @@ async def one(
         return await repository.view(session, row, Look(registry.settings.patience, now()))
 
 
-@router.get("/v1/runs/{run}/rounds", summary="List a run's rounds")
+@router.get("/v1/runs/{run}/rounds", summary="List a run's rounds", response_model=list[RoundView])
 async def rounds(
     run: Id,
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     after: AfterSequence = 0,
     limit: Limit = 100,
-) -> list[RoundView]:
+) -> Response:
     """Attempts in order; `after` counts those of the pages before."""
     async with registry.database.read() as session:
         await repository.require(session, run, caller.sees)
-        return await repository.rounds(session, run, after, limit)
+        return as_json(await repository.rounds(session, run, after, limit))
 
 
 @router.post("/v1/runs/{run}/stop", summary="Ask that a run end")

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_server.registry.records.projections import OPEN
+from accord_server.registry.agreements.status import Ended, ended
 from accord_server.registry.runs.standing import Facts
 from accord_server.registry.tables import (
+    OPEN,
     ClosureRow,
     LeaseRow,
     PartnerRow,
@@ -52,22 +53,27 @@ async def gather(
     owing = await _owing(session, ids)
     seen = await _seen(session, {row.aggregator for row in runs})
     served = await up_since(session, moment)
+    ends = await ended(session, {row.agreement for row in runs}, moment)
     found = {}
     for row in runs:
         others = await _other_leases(session, row)
-        stop = stops.get(row.id)
+        stop, over = stops.get(row.id), ends.get(row.agreement)
         found[row.id] = Facts(
             run=row,
             unanswered=tuple(owing.get(row.id, ())),
             lease=leases.get(row.id),
-            asked=row.updated if row.withdrawn else stop.created if stop else None,
-            why=row.withdrawn or (stop.reason if stop else ""),
+            asked=row.updated if row.withdrawn else stop.created if stop else _since(over),
+            why=row.withdrawn or (stop.reason if stop else over.why if over else ""),
             seen=seen.get(row.aggregator),
             busy=any(lease.expires > moment for lease, open_ in others if open_),
             free_since=max((lease.renewed for lease, _ in others), default=None),
             up_since=served,
         )
     return found
+
+
+def _since(over: Ended | None) -> datetime | None:
+    return None if over is None else over.since
 
 
 async def closures(session: AsyncSession, runs: Sequence[str]) -> dict[str, ClosureRow]:

@@ -18,10 +18,9 @@ from accord_common.fields import now
 from accord_server.registry.changes import run_topic
 from accord_server.registry.context import Registry
 from accord_server.registry.records.announce import party_topics, write_event
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.runs.facts import gather, up_since
 from accord_server.registry.runs.standing import Facts, Patience, ending, obstacle
-from accord_server.registry.tables import ClosureRow, PulseRow, RunRow, StandingRow
+from accord_server.registry.tables import OPEN, ClosureRow, PulseRow, RunRow, StandingRow
 
 SWEEP_S = 10.0
 

@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.api.schemas import EventView, RoundView, RunState, RunView
+from accord_common.api.schemas import EventView, RunState, RunView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
-from accord_server.registry.records.projections import OPEN
+from accord_server.registry.agreements.status import ended
 from accord_server.registry.runs.bars import aggregator_bars, bars
 from accord_server.registry.runs.facts import closures, gather
 from accord_server.registry.runs.standing import Patience, Trouble, trouble
 from accord_server.registry.tables import (
+    OPEN,
     AgreementPartyRow,
     ClosureRow,
     EventRow,
@@ -24,6 +25,8 @@ from accord_server.registry.tables import (
     SiteRow,
     StopRow,
 )
+
+_SIGN_WITHIN = timedelta(days=30)  # an aggregator that is rebuilt for longer has lost more
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +69,16 @@ async def page(
 async def open_runs(session: AsyncSession, party: str, role: str, look: Look) -> list[RunView]:
     """Return the runs that are not over and wait for `party`: a data holder's own, else all.
 
-    An aggregator also sees those that the registry has ended, until it has signed a result.
+    An aggregator also sees those that the registry has ended, until it has signed a result, but not
+    for ever: one that lost its keys never will, and the run stays unsigned.
     """
     query = _of_party(party).where(RunRow.state.in_(OPEN)).order_by(RunRow.id)
     if role == "data-holder":
         query = query.join(SiteRow, SiteRow.run == RunRow.id).where(SiteRow.party == party)
-    if role != "aggregator":
-        query = query.where(~select(ClosureRow.run).where(ClosureRow.run == RunRow.id).exists())
+    out = select(ClosureRow.run).where(ClosureRow.run == RunRow.id)
+    if role == "aggregator":
+        out = out.where(ClosureRow.created < look.moment - _SIGN_WITHIN)
+    query = query.where(~out.exists())
     return await _views(session, list((await session.execute(query)).scalars()), look)
 
 
@@ -89,29 +95,30 @@ async def view(session: AsyncSession, row: RunRow, look: Look) -> RunView:
     return (await _views(session, [row], look))[0]
 
 
-async def rounds(session: AsyncSession, run: str, after: int, limit: int) -> list[RoundView]:
-    """Return attempts behind the first `after`, in order."""
+async def rounds(
+    session: AsyncSession, run: str, after: int, limit: int
+) -> list[dict[str, object]]:
+    """Return attempts behind the first `after`, in order: the fields of `RoundView`."""
+    table = RoundRow.__table__
     query = (
-        select(RoundRow)
-        .where(RoundRow.run == run, RoundRow.number > after)
-        .order_by(RoundRow.number)
+        select(*table.columns)
+        .where(table.c.run == run, table.c.number > after)
+        .order_by(table.c.number)
         .limit(limit)
     )
     return [
-        RoundView.model_validate(
-            {
-                "round": row.round,
-                "attempt": row.attempt,
-                "outcome": row.outcome,
-                "cohort": row.cohort,
-                "lost": row.lost,
-                "refused": row.refused,
-                "model_after": row.model_after,
-                "seconds": (row.ended - row.started).total_seconds(),
-                "created": format_time(row.ended),
-            }
-        )
-        for row in (await session.execute(query)).scalars()
+        {
+            "round": row.round,
+            "attempt": row.attempt,
+            "outcome": row.outcome,
+            "cohort": row.cohort,
+            "lost": row.lost,
+            "refused": row.refused,
+            "model_after": row.model_after,
+            "seconds": (row.ended - row.started).total_seconds(),
+            "created": format_time(row.ended),
+        }
+        for row in await session.execute(query)
     ]
 
 
@@ -165,6 +172,11 @@ async def _views(session: AsyncSession, rows: Sequence[RunRow], look: Look) -> l
     for row in rows:
         if row.state in OPEN and row.aggregator in out:
             stops.setdefault(row.id, out[row.aggregator][1])
+    under = {row.agreement for row in rows if row.state in OPEN}
+    over = await ended(session, under, look.moment)
+    for row in rows:
+        if row.state in OPEN and row.agreement in over:
+            stops.setdefault(row.id, over[row.agreement].why)
     closed = await closures(session, ids)
     facts = await gather(session, rows, look.moment)
     before = await _continued(session, rows)

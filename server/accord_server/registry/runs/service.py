@@ -12,11 +12,10 @@ from accord_common.errors import ConflictError, PolicyError
 from accord_common.fields import format_time
 from accord_server.registry.auth import Caller
 from accord_server.registry.records.announce import write_event
-from accord_server.registry.records.projections import OPEN
 from accord_server.registry.records.verify_runs import require_fence
 from accord_server.registry.runs.repository import require
 from accord_server.registry.runs.standing import Patience
-from accord_server.registry.tables import ClosureRow, EventRow, LeaseRow, RunRow, StopRow
+from accord_server.registry.tables import OPEN, ClosureRow, EventRow, LeaseRow, RunRow, StopRow
 
 
 async def lease(

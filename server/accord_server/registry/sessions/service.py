@@ -5,6 +5,7 @@ after as long; a session's cookie is new with every sign-in, second factor and p
 one before ends (no fixation).
 """
 
+import re
 from datetime import datetime
 
 from fastapi import Request
@@ -23,6 +24,7 @@ from accord_server.registry.context import Registry
 from accord_server.registry.people import factors, repository
 from accord_server.registry.sessions.principals import LONGEST
 
+_LOGIN = re.compile(r"[a-z0-9][a-z0-9._+@-]*")
 _AGENT = 200  # characters of what a browser says of itself that are kept
 
 
@@ -36,6 +38,8 @@ async def sign_in(
         LimitError: `locked`.
     """
     login = body.login.strip().lower()
+    if not _LOGIN.fullmatch(login):
+        login = ""  # nobody's, and nothing that a database would not take
     row, keys = await _judged(registry, login, body.password, request)
     moment, address = now(), address_of(request)
     wanting = False

@@ -1,0 +1,149 @@
+"""What a run's signed records say together: spends, models, epsilon.
+
+Guarantees: a receipt that `check_spend` lets pass charges what manifest and agreement say; a run's
+models form one chain from the manifest's. `check_epsilon`: a result's epsilon is that of its
+attempts, which are no fewer than the receipts of each site.
+
+Not covered: what a node was charged for and never posted; its own ledger has it.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from accord_common.chain import VerifiedRun
+from accord_common.costs import spent
+from accord_common.errors import VerificationError
+from accord_common.receipts import AggregatorReceipt, DatasetEpsilon, NodeReceipt, RunResult
+
+_CLOSE = Fraction(1, 10**6)  # relative: the accountant's arithmetic may differ by release
+
+
+def check_spend(receipt: NodeReceipt, run: VerifiedRun) -> None:
+    """Refuse a receipt whose ledger entry does not follow from manifest and agreement.
+
+    Raises:
+        VerificationError: `wrong-spend`.
+        NotFoundError: `not-in-roster`.
+    """
+    place, spend = run.manifest.site(receipt.party), receipt.ledger.spend
+    told = (spend.run, spend.agreement, spend.dataset, spend.round, spend.attempt)
+    of = (receipt.manifest, run.agreement_hash, place.dataset, receipt.round, receipt.attempt)
+    if told != of:
+        raise VerificationError("wrong-spend", "the receipt's ledger entry is for something else")
+    dataset, local = run.agreement.dataset(place.dataset), run.manifest.local
+    for name, wanted in (
+        ("population", dataset.population),
+        ("mechanism", "poisson-gaussian" if run.manifest.privacy == "dp" else "none"),
+        ("noise_multiplier", place.noise_multiplier),
+        ("clipping_norm", local.clipping_norm),
+        ("sampling_rate", place.sampling_rate),
+        ("size", dataset.size),
+        ("steps", local.steps),
+        ("adjacency", dataset.privacy.adjacency),
+    ):
+        if (found := getattr(spend, name)) != wanted:
+            raise VerificationError(
+                "wrong-spend", f"{name} {found}; {wanted} follows from manifest and agreement"
+            )
+
+
+@dataclass(slots=True)
+class RunFacts:
+    """What a run's records say so far.
+
+    Attributes:
+        run: its id.
+        agreement: hash of the agreement that it is under.
+        receipts: party -> the attempts (round, attempt) that it posted a receipt for.
+        owed: party -> the completed attempts that it was in the sum of.
+        rounds: completed ones.
+        result: how it ended, None while it has no result; `result_place` is where it says so.
+    """
+
+    run: str
+    agreement: str
+    receipts: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
+    owed: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
+    result: RunResult | None = None
+    result_place: str = ""
+    _model: str | None = None
+    rounds: int = 0
+
+    def take_receipt(self, receipt: NodeReceipt) -> None:
+        """A node's; `repeated-attempt` where it charged an attempt twice."""
+        place = (receipt.round, receipt.attempt)
+        if place in self.receipts[receipt.party]:
+            raise VerificationError(
+                "repeated-attempt", f"{receipt.party} charged round {place[0]} attempt {place[1]}"
+            )
+        self.receipts[receipt.party].add(place)
+
+    def take_attempt(self, receipt: AggregatorReceipt, run: VerifiedRun) -> None:
+        """The aggregator's next; `broken-model-chain` unless it goes on from the one before."""
+        model = self._model or run.manifest.initial_model
+        if (receipt.round, receipt.model_before) != (self.rounds, model):
+            raise VerificationError(
+                "broken-model-chain",
+                f"round {receipt.round} attempt {receipt.attempt} does not start where the round "
+                "before it ended",
+            )
+        if receipt.model_after is not None:
+            self._model, self.rounds = receipt.model_after, self.rounds + 1
+            for party in receipt.cohort:
+                self.owed[party].add((receipt.round, receipt.attempt))
+
+    def take_result(self, result: RunResult, place: str) -> None:
+        """The run's end; `wrong-round-count`, `broken-model-chain`."""
+        if result.rounds != self.rounds:
+            raise VerificationError(
+                "wrong-round-count",
+                f"the result says {result.rounds} rounds, receipts show {self.rounds}",
+            )
+        if result.model is not None and result.model != self._model:
+            raise VerificationError("broken-model-chain", "the result names another model")
+        self.result, self.result_place = result, place
+
+    def missing(self) -> dict[str, list[tuple[int, int]]]:
+        """Party -> completed attempts that it was in, and posted no receipt of."""
+        lacking = {party: sorted(owed - self.receipts[party]) for party, owed in self.owed.items()}
+        return {party: places for party, places in sorted(lacking.items()) if places}
+
+    def check_epsilon(self, run: VerifiedRun) -> None:
+        """Compute the result's epsilon again, where there is one.
+
+        Raises:
+            VerificationError: `wrong-epsilon`.
+        """
+        result = self.result
+        if result is None or not (result.epsilon or result.rounds):  # nothing was charged
+            return
+        attempts = {row.party: row.attempts for row in result.epsilon}
+        for site in run.manifest.roster:
+            counted, shown = attempts.get(site.party, 0), len(self.receipts[site.party])
+            if counted < shown:
+                raise VerificationError(
+                    "wrong-epsilon",
+                    f"it counts {counted} attempts of {site.party}, whose own receipts show "
+                    f"{shown}",
+                )
+        computed = spent(run, attempts)
+        if len(computed) != len(result.epsilon):
+            raise VerificationError("wrong-epsilon", "it does not name each dataset once")
+        for said, found in zip(result.epsilon, computed, strict=True):
+            if not _equal(said, found):
+                raise VerificationError(
+                    "wrong-epsilon",
+                    f"it says epsilon {said.epsilon} at delta {said.delta} for dataset "
+                    f"{said.dataset}; {found.attempts} attempts cost {found.epsilon} at "
+                    f"{found.delta}",
+                )
+
+
+def _equal(said: DatasetEpsilon, found: DatasetEpsilon) -> bool:
+    if (said.party, said.dataset, said.delta) != (found.party, found.dataset, found.delta):
+        return False
+    if said.epsilon is None or found.epsilon is None:
+        return said.epsilon == found.epsilon
+    one, other = Fraction(said.epsilon), Fraction(found.epsilon)
+    return abs(one - other) <= _CLOSE * max(one, other)

@@ -1,0 +1,75 @@
+"""From an agreement back to the terms that a person edits: what `draft` would make it of again.
+
+Guarantees: drafted unchanged, the terms make the next version of the same agreement that differs in
+its first day alone. What is the same for all datasets stands once.
+"""
+
+from typing import Any
+
+import yaml
+
+from accord_common.agreement import Agreement, Dataset
+
+_HEAD = """\
+# Version {version} of {title!r}, to be edited into the next one. It replaces, once every party has
+# signed it, the agreement that `replaces` names; runs under that one then stop.
+#   accord agreement draft FILE --out agreement.json      # shows what changed, and which way
+#   accord agreement propose agreement.json
+# `valid_from` left out means from now on.
+
+"""
+
+
+def terms_of(agreement: Agreement, agreement_hash: str) -> str:
+    """Write the terms file of an agreement's next version.
+
+    Args:
+        agreement: the present version.
+        agreement_hash: its hash.
+    """
+    names = {party.id: party.name for party in agreement.parties}
+    shared = _shared(agreement)
+    (aggregator,) = agreement.with_role("aggregator")
+    value: dict[str, Any] = {
+        "title": agreement.title,
+        "replaces": agreement_hash,
+        "purpose": agreement.purpose,
+        "legal_basis": agreement.legal_basis,
+        "responsibilities": agreement.responsibilities,
+        "aggregator": aggregator.name,
+        "auditors": [party.name for party in agreement.with_role("auditor")],
+        "datasets": [_dataset(item, names[item.owner], shared) for item in agreement.datasets],
+        "privacy": shared,
+        "tasks": [task.model_dump() for task in agreement.tasks],
+        "aggregation": agreement.aggregation.model_dump(),
+        "recipients": [names[party] for party in agreement.release.recipients],
+        "benefit": {
+            "rule": agreement.benefit.rule,
+            "shares": {names[party]: share for party, share in agreement.benefit.shares.items()},
+        },
+        "retention_days": agreement.retention_days,
+        "valid_until": agreement.valid_until,
+    }
+    head = _HEAD.format(version=agreement.version, title=agreement.title)
+    body: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+    return head + body
+
+
+def _shared(agreement: Agreement) -> dict[str, Any]:
+    """Privacy terms that every dataset has."""
+    first, *others = [dataset.privacy.model_dump() for dataset in agreement.datasets]
+    return {
+        name: value
+        for name, value in first.items()
+        if all(other[name] == value for other in others)
+    }
+
+
+def _dataset(dataset: Dataset, owner: str, shared: dict[str, Any]) -> dict[str, Any]:
+    own = {
+        name: value for name, value in dataset.privacy.model_dump().items() if name not in shared
+    }
+    value: dict[str, Any] = {"owner": owner, "name": dataset.name}
+    if dataset.duo:
+        value["duo"] = dataset.duo
+    return value | ({"privacy": own} if own else {})

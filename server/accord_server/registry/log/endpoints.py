@@ -1,0 +1,78 @@
+"""`/v1/log`: the signed checkpoint, and proofs that records are in it and that it only grew."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from accord_common.api.log_schemas import CheckpointView, Consistency, Inclusion
+from accord_common.fields import Hash, Id
+from accord_server.registry.auth import Allow, Caller
+from accord_server.registry.context import Registry, registry
+from accord_server.registry.log import repository, service
+from accord_server.registry.paging import AfterSequence, Limit
+
+router = APIRouter(tags=["log"])
+
+Size = Annotated[int, Query(ge=0, lt=2**53, description="records in the tree")]
+Place = Annotated[int | None, Query(ge=1, lt=2**53)]
+
+
+@router.get("/v1/log/checkpoint", summary="The log's signed size and root")
+async def checkpoint(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> CheckpointView:
+    """Of all records now; one is signed where there is none of this size."""
+    return CheckpointView(envelope=await service.checkpoint(registry))
+
+
+@router.get("/v1/log/checkpoints", summary="Every checkpoint that was signed")
+async def checkpoints(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    after: AfterSequence = 0,
+    limit: Limit = 100,
+) -> list[CheckpointView]:
+    """Those of more than `after` records, by size."""
+    async with registry.database.read() as session:
+        found = await repository.checkpoints(session, after, limit)
+    return [CheckpointView(envelope=envelope) for envelope in found]
+
+
+@router.get("/v1/log/inclusion", summary="Prove that a record is in the log")
+async def inclusion(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    record: Hash | None = None,
+    sequence: Place = None,
+    size: Size | None = None,
+) -> Inclusion:
+    """Of one record, by hash or by sequence, in the tree of `size`."""
+    async with registry.database.read() as session:
+        return await service.inclusion(session, record, sequence, size)
+
+
+@router.get("/v1/log/proofs", summary="Prove that many records are in the log")
+async def proofs(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    size: Size,
+    run: Id | None = None,
+    after: AfterSequence = 0,
+    limit: Limit = 100,
+) -> list[Inclusion]:
+    """Of all records, or a run's, in the tree of `size`, in order of sequence."""
+    async with registry.database.read() as session:
+        return await service.proofs(session, size, run, after, limit)
+
+
+@router.get("/v1/log/consistency", summary="Prove that the log only grew")
+async def consistency(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    first: Size,
+    second: Size,
+) -> Consistency:
+    """From the tree of `first` records to that of `second`."""
+    async with registry.database.read() as session:
+        return await service.consistency(session, first, second)

@@ -1,0 +1,210 @@
+"""A registry's database with 10^6 rounds and 10^5 ledger entries, in bulk.
+
+Parties, agreement and one open run are made by the registry itself, with every signature. The rest
+is rows of the shapes that it writes: finished runs with their sites and budgets, rounds, receipts
+as records (envelopes of the size that real ones have, with signatures that nobody made) and spends.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import func, insert, select
+
+from accord_common.fields import new_id, now
+from accord_common.log.merkle import leaf_hash
+from accord_server.registry.budgets.tables import RunBudgetRow, SpendRow
+from accord_server.registry.db import Database
+from accord_server.registry.tables import Base, RecordRow, RoundRow, RunRow, SiteRow
+from tests.world import World
+
+RUNS, ROUNDS = 1000, 1000
+SPENDS = 100_000
+_CHUNK = 5000  # rows in one statement
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What there is to ask for."""
+
+    runs: list[str]
+    last_record: int
+
+
+async def fill(database: Database, world: World, envelope: bytes) -> Stored:
+    """Write everything.
+
+    Args:
+        database: a registry's, with the world's agreement.
+        world: whose parties the runs name.
+        envelope: a real node receipt's, whose size the others have.
+    """
+    begun = now() - timedelta(days=400)
+    runs = [new_id() for _ in range(RUNS)]
+    parties = sorted(actor.id for actor in world.hospitals)
+    datasets = {actor.id: actor.dataset for actor in world.hospitals}
+    populations = {actor.id: actor.population for actor in world.hospitals}
+    async with database.read() as session:
+        query = select(func.max(RecordRow.sequence))
+        last = int((await session.execute(query)).scalar_one())
+    each = SPENDS // RUNS // len(parties)
+    await _write(database, RunRow, (_run(run, world, begun) for run in runs))
+    await _write(
+        database,
+        SiteRow,
+        (
+            {
+                "run": run,
+                "party": party,
+                "dataset": datasets[party],
+                "decision": "accept",
+                "code": "",
+                "reason": "",
+                "head": secrets.token_hex(32),
+                "revoked": False,
+            }
+            for run in runs
+            for party in parties
+        ),
+    )
+    await _write(
+        database,
+        RunBudgetRow,
+        (
+            {
+                "run": run,
+                "dataset": datasets[party],
+                "party": party,
+                "population": populations[party],
+                "agreement": world.agreement_hash,
+                "adjacency": "add-remove",
+                "noise_multiplier": "20",
+                "sampling_rate": "0.01",
+                "steps": 5,
+                "most": ROUNDS,
+                "attempts": each,
+                "told": each,
+                "told_epsilon": "0.1",
+                "recomputed": "0.1",
+            }
+            for run in runs
+            for party in parties
+        ),
+    )
+    await _write(database, RoundRow, _rounds(runs, parties, begun))
+    receipts = _Receipts(last, envelope, begun)
+    await _write(
+        database,
+        RecordRow,
+        (receipts.make(run) for run in runs for _ in range(each * len(parties))),
+    )
+    await _write(
+        database,
+        SpendRow,
+        (
+            {
+                "sequence": last + 1 + index,
+                "receipt": receipts.hashes[index],
+                "run": runs[index // (each * len(parties))],
+                "party": parties[index % len(parties)],
+                "dataset": datasets[parties[index % len(parties)]],
+                "round": index // len(parties) % each,
+                "attempt": 0,
+                "number": index // len(parties) % each + 1,
+                "entry": index // len(parties),
+            }
+            for index in range(len(receipts.hashes))
+        ),
+    )
+    return Stored(runs, last + len(receipts.hashes))
+
+
+def _run(run: str, world: World, begun: datetime) -> dict[str, Any]:
+    model = secrets.token_hex(32)
+    return {
+        "id": run,
+        "manifest": secrets.token_hex(32),
+        "agreement": world.agreement_hash,
+        "aggregator": world.aggregator.id,
+        "title": "One of a thousand",
+        "state": "completed",
+        "cause": "",
+        "code": "",
+        "round": ROUNDS,
+        "rounds": ROUNDS,
+        "initial_model": secrets.token_hex(32),
+        "model": model,
+        "result": secrets.token_hex(32),
+        "epsilon": [
+            {
+                "party": actor.id,
+                "dataset": actor.dataset,
+                "attempts": ROUNDS,
+                "epsilon": "0.1",
+                "delta": "0.00001",
+            }
+            for actor in sorted(world.hospitals, key=lambda actor: actor.id)
+        ],
+        "metrics": {"accuracy": "0.95", "auc": "0.98"},
+        "head": secrets.token_hex(32),
+        "timed_from": begun,
+        "created": begun,
+        "updated": begun,
+    }
+
+
+def _rounds(runs: Sequence[str], parties: list[str], begun: datetime) -> Iterator[dict[str, Any]]:
+    for run in runs:
+        for number in range(1, ROUNDS + 1):
+            moment = begun + timedelta(seconds=number)
+            yield {
+                "run": run,
+                "number": number,
+                "round": number - 1,
+                "attempt": 0,
+                "outcome": "completed",
+                "cohort": parties,
+                "lost": [],
+                "refused": {},
+                "model_after": secrets.token_hex(32),
+                "started": moment,
+                "ended": moment + timedelta(seconds=1),
+            }
+
+
+class _Receipts:
+    """Node receipts as records: envelopes that differ in their signature."""
+
+    def __init__(self, last: int, envelope: bytes, begun: datetime) -> None:
+        self._last, self._begun = last, begun
+        self._shape = json.loads(envelope)
+        self.hashes: list[str] = []
+
+    def make(self, run: str) -> dict[str, Any]:
+        self._shape["signatures"][0]["sig"] = secrets.token_urlsafe(64)[:86] + "=="
+        data = json.dumps(self._shape, separators=(",", ":")).encode()
+        self.hashes.append(secrets.token_hex(32))
+        return {
+            "sequence": self._last + len(self.hashes),
+            "kind": "node-receipt",
+            "hash": self.hashes[-1],
+            "envelope": data,
+            "leaf": leaf_hash(data).hex(),
+            "run": run,
+            "received": self._begun,
+        }
+
+
+async def _write(database: Database, table: type[Base], rows: Iterator[dict[str, Any]]) -> None:
+    chunk: list[dict[str, Any]] = []
+    async with database.write() as session:
+        for row in rows:
+            chunk.append(row)
+            if len(chunk) == _CHUNK:
+                await session.execute(insert(table), chunk)
+                chunk = []
+        if chunk:
+            await session.execute(insert(table), chunk)

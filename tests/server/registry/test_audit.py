@@ -1,0 +1,242 @@
+"""What an auditor takes from a registry, and what the file alone tells."""
+
+import asyncio
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from accord_common.chain import fetch_run
+from accord_common.costs import spent
+from accord_common.envelope import Envelope
+from accord_common.errors import FormatError
+from accord_common.fields import format_time, now
+from accord_common.identity import SigningKey
+from accord_common.log.audit import audit
+from accord_common.log.bundle import About, Entry, Reader, Writer
+from accord_common.log.checkpoint import Head, sign_checkpoint, verify_checkpoint
+from accord_common.log.collect import collect_agreement, collect_all, collect_run
+from accord_common.log.proof import RecordProof, prove
+from accord_common.log.tree import Grown
+from accord_server.registry.setup import initialise
+from tests.server.cli.office import accord
+from tests.server.registry.audited import finish, verdict_of
+from tests.server.registry.stack import Stack, complete, opened, run_id, settings_in
+from tests.world import make_world
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+    """A registry with one completed run, whose nodes had seen the log before they consented."""
+    settings = settings_in(tmp_path_factory.mktemp("audited") / "registry", certificates)
+    invitation = asyncio.run(initialise(settings)).text
+    world = make_world(log_key=settings.read_log_key())
+    with opened(settings, invitation, world) as stack:
+        stack.join_all()
+        stack.register_datasets()
+        stack.sign_agreement()
+        seen = Head.of(stack.client(world.coordinator).tree.checkpoint())
+        stack.offer()
+        finish(stack, seen)
+        yield stack
+
+
+@pytest.fixture
+def whole(audited: Stack, tmp_path: Path) -> Path:
+    path = tmp_path / "all.accord"
+    collect_all(audited.client(audited.world.coordinator), path)
+    return path
+
+
+def codes(path: Path, *trust: str, kept: tuple[Envelope, ...] = ()) -> dict[str, str]:
+    """Code and place of each failure."""
+    return {item.code: item.place for item in verdict_of(path, *trust, kept=kept).failures}
+
+
+def test_a_bundle_of_anything_is_verified_by_itself(audited: Stack, tmp_path: Path) -> None:
+    client, world = audited.client(audited.world.coordinator), audited.world
+    (run,) = client.runs()
+    counts = {
+        "all": collect_all(client, tmp_path / "all"),
+        "run": collect_run(client, run.id, tmp_path / "run"),
+        "agreement": collect_agreement(client, world.agreement_hash, tmp_path / "agreement"),
+    }
+    assert counts["all"] == len(client.records())
+    assert counts["run"] == counts["agreement"] == counts["all"] - 1  # an offer that nobody took
+    for scope in counts:
+        trusting = verdict_of(tmp_path / scope, world.agreement_hash)
+        assert (trusting.failures, trusting.authenticated) == ([], True)
+        assert [facts.run for facts in trusting.runs] == [run.id]
+        assert trusting.checkpoints >= 2, "the nodes' head was compared with the newest"
+        without = verdict_of(tmp_path / scope)
+        assert (without.consistent, without.authenticated) == (True, False)
+        other = verdict_of(tmp_path / scope, "ab" * 32)
+        assert (other.consistent, other.authenticated) == (True, False)
+        again = tmp_path / "again"
+        _collect(scope, client, run.id, world.agreement_hash, again)
+        assert again.read_bytes() == (tmp_path / scope).read_bytes()
+
+
+def _collect(scope: str, client: object, run: str, agreement: str, path: Path) -> None:
+    by_scope: dict[str, Callable[..., int]] = {"run": collect_run, "agreement": collect_agreement}
+    subject = {"run": [run], "agreement": [agreement]}.get(scope, [])
+    by_scope.get(scope, collect_all)(client, *subject, path)
+
+
+def test_the_verb_says_what_it_is_worth(audited: Stack, whole: Path) -> None:
+    trusted = accord("audit", "verify", whole, "--trust", audited.world.agreement_hash)
+    assert (trusted.code, trusted.err) == (0, "")
+    assert trusted.out.rstrip().endswith("\nauthenticated")
+    assert "completed, 2 rounds, 9 node receipts" in trusted.out
+    assert "epsilon computed again from the signed events: as signed" in trusted.out
+    alone = accord("audit", "verify", whole, "--format", "json")
+    assert (alone.code, alone.error["code"]) == (5, "not-authenticated")
+    assert alone.json["verdict"] == "consistent, not authenticated"
+    cut = accord("audit", "verify", whole, "--trust", "ab" * 8)
+    assert (cut.code, "hash-incomplete" in cut.err) == (2, True)
+
+
+def rewritten(path: Path, change: Callable[[list[Entry]], list[Entry]], log: SigningKey) -> Path:
+    """The same bundle with other records, under a head that the log key signed anew."""
+    with path.open("rb") as file:
+        reader = Reader(file)
+        about = reader.about()
+        list(reader.checkpoints())
+        entries = change(list(reader.entries()))
+    tree = Grown()
+    target = path.with_suffix(".rewritten")
+    with Writer(About(format=1, scope="all", subject=None, log=about.log)) as writer:
+        for place, entry in enumerate(entries, start=1):
+            data = entry.envelope.to_bytes()
+            tree.add(data)
+            writer.entry(entry.model_copy(update={"sequence": place, "leaf": tree.last.hex()}))
+        root = bytes.fromhex(tree.root(tree.size))
+        writer.checkpoint(sign_checkpoint(log, tree.size, root, format_time(now())))
+        writer.save(target)
+    return target
+
+
+def test_a_registry_that_rewrote_everything_is_caught_by_what_nodes_signed(
+    audited: Stack, whole: Path
+) -> None:
+    """It holds the log key, drops a record that nothing names, and signs all anew."""
+    log = audited.settings.read_log_key()
+    unchanged = rewritten(whole, lambda entries: entries, log)
+    trust = audited.world.agreement_hash
+    assert verdict_of(unchanged, trust).authenticated
+
+    def without_an_enrolment_and_in_another_order(entries: list[Entry]) -> list[Entry]:
+        return [entries[1], entries[0], *entries[2:]]
+
+    forked = verdict_of(rewritten(whole, without_an_enrolment_and_in_another_order, log), trust)
+    assert {item.code for item in forked.failures} == {"log-forked"}
+    (failure,) = forked.failures
+    assert "hospital-" in failure.place and "consent" in failure.place
+
+
+def test_a_rollback_is_found_against_any_newer_checkpoint(
+    audited: Stack, whole: Path, tmp_path: Path
+) -> None:
+    log = audited.settings.read_log_key()
+    trust = audited.world.agreement_hash
+    newer = audited.client(audited.world.coordinator).tree.checkpoint()
+    older = rewritten(whole, lambda entries: entries[:-3], log)
+    assert verdict_of(older, trust).authenticated, "by itself it is a log like any other"
+    assert set(codes(older, trust, kept=(newer,))) == {"log-rolled-back"}
+    kept = tmp_path / "kept.jsonl"
+    kept.write_bytes(newer.to_bytes() + b"\n")
+    answer = accord("audit", "verify", older, "--trust", trust, "--checkpoint", kept)
+    assert answer.code == 5 and "log-rolled-back" in answer.err
+    assert accord("audit", "verify", whole, "--trust", trust, "--checkpoint", kept).code == 0
+
+
+def test_another_log_keys_bundle_is_not_the_agreements(audited: Stack, whole: Path) -> None:
+    with whole.open("rb") as file:
+        reader = Reader(file)
+        about = reader.about()
+        list(reader.checkpoints())
+        entries = list(reader.entries())
+    other, tree = SigningKey.generate(), Grown()
+    target = whole.with_suffix(".other")
+    with Writer(about.model_copy(update={"log": other.public})) as writer:
+        for entry in entries:
+            tree.add(entry.envelope.to_bytes())
+            writer.entry(entry)
+        root = bytes.fromhex(tree.root(tree.size))
+        writer.checkpoint(sign_checkpoint(other, tree.size, root, format_time(now())))
+        writer.save(target)
+    assert "wrong-log-key" in codes(target, audited.world.agreement_hash)
+
+
+def test_epsilon_that_is_not_that_of_the_events_is_named(audited: Stack, tmp_path: Path) -> None:
+    keys = audited.offer()
+    manifest = audited.start(keys)
+    client = audited.client(audited.world.coordinator)
+    true = spent(
+        fetch_run(client.record, manifest.hash), {a.id: 2 for a in audited.world.hospitals}
+    )
+    complete(audited, keys, manifest, epsilon=[row.model_dump() for row in true])
+    path = tmp_path / "run"
+    collect_run(client, run_id(audited, manifest), path)
+    (failure,) = verdict_of(path, audited.world.agreement_hash).failures
+    assert failure.code == "wrong-epsilon" and "result" in failure.place
+    assert "counts 2 attempts" in failure.message and "3" in failure.message
+
+
+def test_a_proof_of_one_record(audited: Stack, tmp_path: Path) -> None:
+    client, world = audited.client(audited.world.coordinator), audited.world
+    for kind in ("enrolment", "agreement", "withdrawal", "manifest", "evaluation", "result"):
+        for record in client.records(kind=kind)[:1]:
+            head, agreement = prove(client, record.hash).check()
+            assert head.size >= record.sequence
+            assert (agreement is None) == (kind == "enrolment")
+    receipt = next(item for item in client.records() if item.kind == "node-receipt")
+    found = prove(client, receipt.hash)
+    path = tmp_path / "receipt.proof"
+    path.write_bytes(found.to_bytes())
+    answer = accord("audit", "verify", path, "--trust", world.agreement_hash)
+    assert answer.code == 0 and "authenticated" in answer.out and "hospital-" in answer.out
+    assert accord("audit", "verify", path).code == 5
+    for change in ({"sequence": found.sequence + 1}, {"proof": found.proof[1:]}):
+        path.write_bytes(found.model_copy(update=change).to_bytes())
+        answer = accord("audit", "verify", path, "--trust", world.agreement_hash)
+        assert (answer.code, "wrong-inclusion" in answer.err) == (5, True)
+    value = json.loads(path.read_bytes()) | {"more": 1}
+    with pytest.raises(FormatError, match=r"\[bad-record\]"):
+        RecordProof.from_json(value)
+
+
+def test_a_bundle_that_is_not_whole_is_no_bundle(whole: Path) -> None:
+    data = whole.read_bytes()
+    records = data.index(b"records.jsonl")
+    for damaged in (
+        data[:-1],
+        data + b"\0",
+        data[:2000],
+        b"",
+        data[:100] + b"7" + data[101:],
+        data[:records] + b"Records.jsonl" + data[records + 13 :],
+        data.replace(b'{"format":1', b'{"format":2', 1),
+    ):
+        with pytest.raises(FormatError):
+            audit(io.BytesIO(damaged), ())
+
+
+def test_any_changed_byte_of_a_record_is_named(audited: Stack, whole: Path) -> None:
+    """The file is altered, not the registry: line 5's leaf, its envelope, or the line itself."""
+    data = whole.read_bytes()
+    lines = data[data.index(b"records.jsonl") + 512 :].split(b"\n")
+    line = lines[4]
+    altered = json.loads(line)
+    altered["leaf"] = "ab" * 32
+    changed = json.dumps(altered, separators=(",", ":"), sort_keys=True).encode()
+    assert len(changed) == len(line)
+    whole.write_bytes(data.replace(line, changed))
+    assert codes(whole)["damaged-record"].startswith("record 5, ")
+    whole.write_bytes(data.replace(line, line[:-1] + b"]"))
+    with pytest.raises(FormatError, match="behind record 4"):
+        verdict_of(whole)
+    head = verify_checkpoint(audited.client(audited.world.coordinator).tree.checkpoint())
+    assert head.size >= 5
