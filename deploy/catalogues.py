@@ -49,6 +49,16 @@ def text_of(catalogue: Catalog) -> bytes:
     return out.getvalue()
 
 
+def untranslated(catalogue: Catalog) -> list[str]:
+    """Words without a translation, or without one of its plural forms."""
+    return [
+        str(message.id)
+        for message in catalogue
+        if message.id
+        and not all(message.string if isinstance(message.string, tuple) else [message.string])
+    ]
+
+
 def _from(source: Path) -> Iterator[tuple[str, int, str | tuple[str, ...], list[str], str | None]]:
     options = {"**.html": {**_JINJA, "newstyle_gettext": "true"}}
     keywords = {
@@ -65,5 +75,5 @@ if __name__ == "__main__":
     for path in sorted(CATALOGUES.glob("*.po")):
         catalogue = updated(path)
         path.write_bytes(text_of(catalogue))
-        missing = sum(1 for message in catalogue if message.id and not message.string)
-        sys.stdout.write(f"{path.name}: {len(catalogue)} messages, {missing} untranslated\n")
+        missing = untranslated(catalogue)
+        sys.stdout.write(f"{path.name}: {len(catalogue)} messages, {len(missing)} untranslated\n")

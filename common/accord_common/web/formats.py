@@ -5,7 +5,7 @@ hash is shown short and carried whole; nothing returns markup around text that i
 """
 
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_CEILING, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from babel.dates import format_timedelta
 from babel.numbers import format_decimal, format_percent
@@ -34,12 +34,19 @@ class Formats:
 
     def epsilon(self, value: float | Decimal | str | None) -> str:
         """Two digits after the point, never rounded down; infinite where nothing was protected."""
+        return self._cents(value, ROUND_CEILING)
+
+    def remaining(self, value: float | Decimal | str | None) -> str:
+        """What is left of an epsilon: never rounded up."""
+        return self._cents(value, ROUND_FLOOR)
+
+    def _cents(self, value: float | Decimal | str | None, rounding: str) -> str:
         if value is None:
             return NOTHING
         exact = Decimal(str(value))
         if exact.is_infinite():
             return "∞"
-        shown = exact.quantize(_CENT, ROUND_CEILING)
+        shown = exact.quantize(_CENT, rounding)
         return str(format_decimal(shown, format="0.00", locale=self._locale))
 
     def share(self, part: float) -> str:

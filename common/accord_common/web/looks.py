@@ -48,6 +48,13 @@ _LOOKS: dict[str, Look] = {
     "accept": Look("done", N_("accepted"), "good"),
     "refuse": Look("refused", N_("refused"), "bad"),
     "undecided": Look("wait", N_("not decided"), "wait"),
+    "signed": Look("done", N_("signed"), "good"),
+    "unsigned": Look("wait", N_("not signed yet"), "wait"),
+    "withdrawal": Look("withdrawn", N_("withdrawn"), "off"),
+    "suspension": Look("stopped", N_("suspended"), "wait"),
+    # units of privacy
+    "record": Look("unknown", N_("record"), "off"),
+    "patient": Look("unknown", N_("patient"), "off"),
     # parties' roles
     "data-holder": Look("unknown", N_("data holder"), "off"),
     "coordinator": Look("unknown", N_("coordinator"), "off"),

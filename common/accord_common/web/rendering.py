@@ -4,7 +4,7 @@ Guarantees: everything a template writes is escaped unless it is `Markup`; a nam
 misspells is an error, not an empty place; each page comes with the same security headers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+_FILTERS = ("number", "epsilon", "remaining", "share", "size", "span", "moment", "time", "short")
 
 
 class Pages:
@@ -36,10 +37,12 @@ class Pages:
 
     Args:
         packages: import names; the first that has a template wins.
+        words: functions that templates call by these names.
     """
 
-    def __init__(self, packages: Sequence[str]) -> None:
+    def __init__(self, packages: Sequence[str], **words: Callable[..., str]) -> None:
         self.assets = Assets()
+        self._words = words
         loaders = [PackageLoader(package) for package in (*packages, "accord_common.web")]
         self._by_language = {
             language.tag: self._environment(ChoiceLoader(loaders), language)
@@ -66,12 +69,23 @@ class Pages:
             catalogue.ugettext, catalogue.ungettext, newstyle=True, pgettext=catalogue.upgettext
         )
         formats = Formats(language)
-        for name in ("number", "epsilon", "share", "size", "span", "moment", "time", "short"):
+        for name in (
+            "number",
+            "epsilon",
+            "remaining",
+            "share",
+            "size",
+            "span",
+            "moment",
+            "time",
+            "short",
+        ):
             environment.filters[name] = getattr(formats, name)
         environment.filters["look"] = look
         environment.globals |= {
             "asset": self.assets.url,
             "language": language,
             "languages": LANGUAGES.values(),
+            **self._words,
         }
         return environment

@@ -116,6 +116,9 @@ GET    /                                -      -       -     -      -    -     -
 GET    /runs                            -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /runs/{run}                      -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements                      -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
+GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /partners                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /v1/access-events                -      -       own   own    own  all   -    all  own   -    -    all  audit
 """  # noqa: E501  # a table is read by its columns

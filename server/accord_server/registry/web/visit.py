@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from accord_common.errors import AccordError, AuthError
+from accord_common.permissions import meaning
 from accord_common.web.languages import COOKIE as LANGUAGE
 from accord_common.web.languages import Language, choose
 from accord_common.web.looks import N_
@@ -36,7 +37,7 @@ _NAV = (
 @cache
 def pages() -> Pages:
     """The registry's templates, read once."""
-    return Pages(["accord_server.registry.web"])
+    return Pages(["accord_server.registry.web"], meaning=meaning)
 
 
 @dataclass(frozen=True)
