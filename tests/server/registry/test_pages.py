@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from accord_common.api.access_schemas import PersonRole
 from accord_server.registry.access.decisions import DECISIONS
 from accord_server.registry.setup import initialise
 from tests.server.registry.persons import Browser, join
 from tests.server.registry.stack import Stack, complete, opened, settings_in
-from tests.world import make_world
+from tests.world import Actor, make_world
 
 PAGES = sorted(
     path
@@ -42,7 +43,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Itera
 def people(stack: Stack) -> dict[str, Browser]:
     """One of each role, signed in; the steward is of the first hospital."""
     world = stack.world
-    places = {
+    places: dict[PersonRole, Actor] = {
         "coordinator": world.coordinator,
         "steward": world.hospitals[0],
         "auditor": world.coordinator,
