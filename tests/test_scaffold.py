@@ -31,6 +31,7 @@ ONES_OWN = {"accord", "accord-common", "accord-client", "accord-server"}
 # Which extras a part of the product may use beside the base; the first match counts.
 PARTS = {
     "common/accord_common/models": ["node", "coordinator"],
+    "common/accord_common/web": ["registry"],
     "common/accord_common/lines.py": ["node", "coordinator"],
     "common/accord_common/picture_files.py": ["node", "coordinator"],
     "common/accord_common/pictures.py": ["node", "coordinator"],
