@@ -17,12 +17,25 @@ from accord_common.log.merkle import Frontier, Node, needed, peaks
 from accord_server.registry.log.tables import CheckpointRow, LogNodeRow
 from accord_server.registry.tables import RecordRow
 
+_LAST = select(RecordRow.sequence, RecordRow.leaf).order_by(RecordRow.sequence.desc()).limit(1)
 _AT_ONCE = 1000  # nodes in one query; SQLite binds at most 32,766 values
 
 
 async def size_of(session: AsyncSession) -> int:
     """How many records there are."""
     return (await session.execute(select(func.max(RecordRow.sequence)))).scalar_one() or 0
+
+
+async def edge_of(session: AsyncSession) -> Frontier:
+    """The right edge of the tree of all records; `damaged-log`."""
+    last = (await session.execute(_LAST)).one_or_none()
+    if last is None:
+        return Frontier()
+    size, leaf = last
+    wanted = peaks(size)
+    known = {(0, size - 1): _bytes(leaf)}  # of an odd number of leaves, the last one is a peak
+    found = known | await hashes(session, [node for node in wanted if node not in known])
+    return Frontier(size, [found[node] for node in wanted])
 
 
 async def hashes(session: AsyncSession, wanted: Collection[Node]) -> dict[Node, bytes]:
