@@ -36,8 +36,8 @@ class Registry:
         return self.settings.ca.read_bytes()
 
 
-def registry(request: Request) -> Registry:
-    """The registry that serves this request (a dependency)."""
+async def registry(request: Request) -> Registry:
+    """The registry that serves this request (a dependency: plain functions would get a thread)."""
     found = request.app.state.registry
     assert isinstance(found, Registry)
     return found

@@ -26,7 +26,7 @@ from accord_server.registry.budgets.tables import (
     SpendRow,
     TermsRow,
 )
-from accord_server.registry.budgets.tallies import cap_of, sums
+from accord_server.registry.budgets.tallies import cap_of, spent_on
 from accord_server.registry.records.bodies import body_of
 from accord_server.registry.tables import AgreementRow, RecordRow, RunRow
 
@@ -42,6 +42,17 @@ _SEEN = select(SpendRow).where(
         ),
         and_(SpendRow.party == bindparam("party"), SpendRow.entry == bindparam("entry")),
     )
+)
+
+_OWED = OwedReceiptRow.__table__.c
+_POSTED = delete(OwedReceiptRow.__table__).where(
+    _OWED.run == bindparam("run"),
+    _OWED.party == bindparam("party"),
+    _OWED.round == bindparam("round"),
+    _OWED.attempt == bindparam("attempt"),
+)
+_TERMS = select(TermsRow).where(
+    TermsRow.agreement == bindparam("agreement"), TermsRow.population == bindparam("population")
 )
 
 
@@ -86,14 +97,7 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     if other is not None:
         words = f"ledger entry {body.ledger.sequence} stands for two attempts: a ledger was reset"
         notes.add("ledger-repeats", words, [row.hash, other.receipt], **about)
-    await session.execute(
-        delete(OwedReceiptRow).where(
-            OwedReceiptRow.run == run,
-            OwedReceiptRow.party == body.party,
-            OwedReceiptRow.round == body.round,
-            OwedReceiptRow.attempt == body.attempt,
-        )
-    )
+    await session.execute(_POSTED, asked)
     if first is None:
         await _within(session, row, body, budget, about, notes)
 
@@ -146,16 +150,9 @@ async def _caps(
     notes: Notes,
 ) -> None:
     """Name the receipt with which a population's spending exceeds a cap of the run's agreement."""
-    people = TermsRow.population == budget.population
-    query = select(TermsRow).where(TermsRow.agreement == budget.agreement, people)
-    terms = list((await session.execute(query)).scalars())
-    found = await sums(
-        session,
-        [RunBudgetRow.population],
-        [RunBudgetRow.population == budget.population],
-        reserved=False,
-    )
-    after = found[(budget.population,)].spent
+    asked = {"agreement": budget.agreement, "population": budget.population}
+    terms = list((await session.execute(_TERMS, asked)).scalars())
+    after = await spent_on(session, budget.population)
     for one in terms:
         rule = RdpFilter(cap_of(one))
         epsilon = await asyncio.to_thread(rule.epsilon, after)

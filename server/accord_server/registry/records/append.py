@@ -97,7 +97,6 @@ async def store(posting: Posting) -> Stored:
     session.add(row)
     posting.held.append(row)
     grow(session, edge, row.leaf)
-    await session.flush()
     await project(session, row, envelope)
     return Stored(sequence=row.sequence, hash=row.hash)
 

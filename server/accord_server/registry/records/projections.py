@@ -240,12 +240,9 @@ async def _consent(session: AsyncSession, row: RecordRow, envelope: Envelope) ->
 async def _node_receipt(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
     body = body_of(NodeReceipt, envelope)
     run = await _run_of(session, row)
-    await session.execute(
-        update(SiteRow)
-        .where(SiteRow.run == run.id, SiteRow.party == body.party)
-        .values(head=row.hash)
-    )
-    run.updated = row.received
+    site = await session.get(SiteRow, (run.id, body.party))
+    assert site is not None
+    site.head, run.updated = row.hash, row.received
 
 
 async def _aggregator_receipt(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
