@@ -44,12 +44,9 @@ _SEEN = select(SpendRow).where(
     )
 )
 
-_OWED = OwedReceiptRow.__table__.c
-_POSTED = delete(OwedReceiptRow.__table__).where(
-    _OWED.run == bindparam("run"),
-    _OWED.party == bindparam("party"),
-    _OWED.round == bindparam("round"),
-    _OWED.attempt == bindparam("attempt"),
+_OWED = OwedReceiptRow.metadata.tables[OwedReceiptRow.__tablename__]  # no session holds such rows
+_POSTED = delete(_OWED).where(
+    *(_OWED.c[name] == bindparam(name) for name in ("run", "party", "round", "attempt"))
 )
 _TERMS = select(TermsRow).where(
     TermsRow.agreement == bindparam("agreement"), TermsRow.population == bindparam("population")

@@ -120,7 +120,7 @@ async def kept(session: AsyncSession, wanted: Sequence[Node]) -> dict[Node, byte
 
 
 @lru_cache
-def _nodes_of(levels: int) -> Select[tuple[int, int, str]]:
+def _nodes_of(levels: int) -> Select[int, int, str]:
     """Nodes of so many levels; building the query takes longer than the database does with it."""
     each = [
         and_(
