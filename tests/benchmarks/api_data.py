@@ -12,18 +12,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import insert
 
 from accord_common.fields import new_id, now
-from accord_common.log.merkle import leaf_hash
+from accord_common.log.merkle import Frontier, leaf_hash
 from accord_server.registry.budgets.tables import RunBudgetRow, SpendRow
 from accord_server.registry.db import Database
+from accord_server.registry.log.repository import frontier, size_of
+from accord_server.registry.log.tables import LogNodeRow
 from accord_server.registry.tables import Base, RecordRow, RoundRow, RunRow, SiteRow
 from tests.world import World
 
 RUNS, ROUNDS = 1000, 1000
 SPENDS = 100_000
 _CHUNK = 5000  # rows in one statement
+_FIRST_ENTRY = 1_000_000  # in ledgers, whose first entries are the open run's
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ async def fill(database: Database, world: World, envelope: bytes) -> Stored:
     datasets = {actor.id: actor.dataset for actor in world.hospitals}
     populations = {actor.id: actor.population for actor in world.hospitals}
     async with database.read() as session:
-        query = select(func.max(RecordRow.sequence))
-        last = int((await session.execute(query)).scalar_one())
+        edge = await frontier(session, await size_of(session))
+    last = edge.size
     each = SPENDS // RUNS // len(parties)
     await _write(database, RunRow, (_run(run, world, begun) for run in runs))
     await _write(
@@ -114,11 +117,12 @@ async def fill(database: Database, world: World, envelope: bytes) -> Stored:
                 "round": index // len(parties) % each,
                 "attempt": 0,
                 "number": index // len(parties) % each + 1,
-                "entry": index // len(parties),
+                "entry": _FIRST_ENTRY + index // len(parties),
             }
             for index in range(len(receipts.hashes))
         ),
     )
+    await _write(database, LogNodeRow, receipts.subtrees(edge))
     return Stored(runs, last + len(receipts.hashes))
 
 
@@ -182,20 +186,28 @@ class _Receipts:
         self._last, self._begun = last, begun
         self._shape = json.loads(envelope)
         self.hashes: list[str] = []
+        self._leaves: list[str] = []
 
     def make(self, run: str) -> dict[str, Any]:
         self._shape["signatures"][0]["sig"] = secrets.token_urlsafe(64)[:86] + "=="
         data = json.dumps(self._shape, separators=(",", ":")).encode()
         self.hashes.append(secrets.token_hex(32))
+        self._leaves.append(leaf_hash(data).hex())
         return {
             "sequence": self._last + len(self.hashes),
             "kind": "node-receipt",
             "hash": self.hashes[-1],
             "envelope": data,
-            "leaf": leaf_hash(data).hex(),
+            "leaf": self._leaves[-1],
             "run": run,
             "received": self._begun,
         }
+
+    def subtrees(self, edge: Frontier) -> Iterator[dict[str, Any]]:
+        """What the records complete in the log's tree."""
+        for leaf in self._leaves:
+            for (level, number), made in edge.add(bytes.fromhex(leaf)):
+                yield {"level": level, "number": number, "hash": made.hex()}
 
 
 async def _write(database: Database, table: type[Base], rows: Iterator[dict[str, Any]]) -> None:

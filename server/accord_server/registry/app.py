@@ -47,6 +47,7 @@ from accord_server.registry.settings import Settings
 from accord_server.registry.tokens.endpoints import router as tokens
 from accord_server.registry.trust.endpoints import router as trust
 from accord_server.registry.trust.expiry import told
+from accord_server.registry.turns import Turns
 from accord_server.registry.web.endpoints import router as web
 
 OPENAPI = "/v1/openapi.json"
@@ -106,9 +107,11 @@ def create_app(settings: Settings) -> FastAPI:
         RuntimeError: a route has no row in the table of decisions, or a row no route.
     """
     require_complete(_asking())
+    database = settings.open_database()
     parts = Registry(
         settings=settings,
-        database=settings.open_database(),
+        database=database,
+        turns=Turns(database),
         changes=Changes(),
         runs=RunCache(),
         log_key=settings.read_log_key(),

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from accord_common.agreement import Role
 from accord_common.errors import AuthError, PolicyError
@@ -39,6 +39,13 @@ from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, 
 
 __all__ = ["TOKEN_PREFIX", "Allow", "Caller", "digest_of", "identify", "new_secret"]
 SEEN_EVERY = timedelta(seconds=15)  # a request writes `last_seen` no more often
+_PARTY = (
+    select(TokenRow, PartnerRow, MemberRow, SuspensionRow.reason)
+    .join(PartnerRow, PartnerRow.id == TokenRow.party)
+    .outerjoin(MemberRow, MemberRow.party == TokenRow.party)
+    .outerjoin(SuspensionRow, SuspensionRow.party == TokenRow.party)
+    .where(TokenRow.hash == bindparam("digest"))
+)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _bearer = HTTPBearer(
@@ -125,15 +132,8 @@ async def identify(registry: Registry, token: str) -> Caller:
     if token.startswith(PERSON_PREFIX):
         return await by_token(registry, token)
     digest = digest_of(token)
-    query = (
-        select(TokenRow, PartnerRow, MemberRow, SuspensionRow.reason)
-        .join(PartnerRow, PartnerRow.id == TokenRow.party)
-        .outerjoin(MemberRow, MemberRow.party == TokenRow.party)
-        .outerjoin(SuspensionRow, SuspensionRow.party == TokenRow.party)
-        .where(TokenRow.hash == digest)
-    )
     async with registry.database.read() as session:
-        found = (await session.execute(query)).one_or_none()
+        found = (await session.execute(_PARTY, {"digest": digest})).one_or_none()
     if found is None or not hmac.compare_digest(found[0].hash, digest):
         raise bad_token("Enrol again, with a new invitation.")
     row, partner, member, suspended = found

@@ -12,6 +12,7 @@ from accord_server.registry.metrics import Metrics
 from accord_server.registry.oidc.provider import Provider
 from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.settings import Settings
+from accord_server.registry.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Registry:
     changes: Changes
     runs: RunCache
     log_key: SigningKey
+    turns: Turns
     callers: Rates  # by credential
     strangers: Rates  # by address: who has no valid one
     provider: Provider | None = None  # that people may sign in with
@@ -34,8 +36,8 @@ class Registry:
         return self.settings.ca.read_bytes()
 
 
-def registry(request: Request) -> Registry:
-    """The registry that serves this request (a dependency)."""
+async def registry(request: Request) -> Registry:
+    """The registry that serves this request (a dependency: plain functions would get a thread)."""
     found = request.app.state.registry
     assert isinstance(found, Registry)
     return found

@@ -60,6 +60,17 @@ class Database:
                     await self._wait_for_turn(await session.connection())
                 yield session
 
+    @asynccontextmanager
+    async def part(self, whole: AsyncSession) -> AsyncIterator[AsyncSession]:
+        """A session inside the transaction of another: undone by itself if the block fails."""
+        parts = AsyncSession(
+            await whole.connection(),
+            expire_on_commit=False,
+            join_transaction_mode="create_savepoint",
+        )
+        async with parts as session, session.begin():
+            yield session
+
     async def look(self) -> schema.Found:
         """Say what the database holds; nothing is changed."""
         async with self.read() as session:

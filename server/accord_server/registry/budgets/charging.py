@@ -10,7 +10,7 @@ Not covered: spending that no receipt shows; the node's own ledger knows it.
 import asyncio
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, delete, or_, select
+from sqlalchemy import and_, bindparam, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.envelope import Envelope
@@ -26,26 +26,51 @@ from accord_server.registry.budgets.tables import (
     SpendRow,
     TermsRow,
 )
-from accord_server.registry.budgets.tallies import cap_of, sums
+from accord_server.registry.budgets.tallies import cap_of, spent_on
+from accord_server.registry.records.bodies import body_of
 from accord_server.registry.tables import AgreementRow, RecordRow, RunRow
 
 _TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_S)
+# The party stands in both halves: SQLite then seeks each in an index of its own, and sorts nothing.
+_SEEN = select(SpendRow).where(
+    or_(
+        and_(
+            SpendRow.run == bindparam("run"),
+            SpendRow.party == bindparam("party"),
+            SpendRow.round == bindparam("round"),
+            SpendRow.attempt == bindparam("attempt"),
+        ),
+        and_(SpendRow.party == bindparam("party"), SpendRow.entry == bindparam("entry")),
+    )
+)
+
+_OWED = OwedReceiptRow.metadata.tables[OwedReceiptRow.__tablename__]  # no session holds such rows
+_POSTED = delete(_OWED).where(
+    *(_OWED.c[name] == bindparam(name) for name in ("run", "party", "round", "attempt"))
+)
+_TERMS = select(TermsRow).where(
+    TermsRow.agreement == bindparam("agreement"), TermsRow.population == bindparam("population")
+)
 
 
 async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes) -> None:
     """Apply a node's receipt."""
-    body = NodeReceipt.from_bytes(envelope.payload)
+    body = body_of(NodeReceipt, envelope)
     run, spend, place = row.run, body.ledger.spend, (body.round, body.attempt)
     assert run is not None
     budget = await session.get(RunBudgetRow, (run, spend.dataset))
     assert budget is not None
     about = {"party": body.party, "run": run, "dataset": spend.dataset}
     about["agreement"] = budget.agreement
-    same = and_(SpendRow.run == run, SpendRow.round == body.round, SpendRow.attempt == body.attempt)
-    query = select(SpendRow).where(
-        SpendRow.party == body.party, or_(same, SpendRow.entry == body.ledger.sequence)
-    )
-    seen = list((await session.execute(query.order_by(SpendRow.sequence))).scalars())
+    asked = {
+        "party": body.party,
+        "run": run,
+        "round": body.round,
+        "attempt": body.attempt,
+        "entry": body.ledger.sequence,
+    }
+    found = (await session.execute(_SEEN, asked)).scalars()
+    seen = sorted(found, key=lambda spend: spend.sequence)
     first = next((s for s in seen if (s.run, s.round, s.attempt) == (run, *place)), None)
     if first is None:
         budget.attempts += 1
@@ -69,14 +94,7 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     if other is not None:
         words = f"ledger entry {body.ledger.sequence} stands for two attempts: a ledger was reset"
         notes.add("ledger-repeats", words, [row.hash, other.receipt], **about)
-    await session.execute(
-        delete(OwedReceiptRow).where(
-            OwedReceiptRow.run == run,
-            OwedReceiptRow.party == body.party,
-            OwedReceiptRow.round == body.round,
-            OwedReceiptRow.attempt == body.attempt,
-        )
-    )
+    await session.execute(_POSTED, asked)
     if first is None:
         await _within(session, row, body, budget, about, notes)
 
@@ -129,16 +147,9 @@ async def _caps(
     notes: Notes,
 ) -> None:
     """Name the receipt with which a population's spending exceeds a cap of the run's agreement."""
-    people = TermsRow.population == budget.population
-    query = select(TermsRow).where(TermsRow.agreement == budget.agreement, people)
-    terms = list((await session.execute(query)).scalars())
-    found = await sums(
-        session,
-        [RunBudgetRow.population],
-        [RunBudgetRow.population == budget.population],
-        reserved=False,
-    )
-    after = found[(budget.population,)].spent
+    asked = {"agreement": budget.agreement, "population": budget.population}
+    terms = list((await session.execute(_TERMS, asked)).scalars())
+    after = await spent_on(session, budget.population)
     for one in terms:
         rule = RdpFilter(cap_of(one))
         epsilon = await asyncio.to_thread(rule.epsilon, after)

@@ -42,6 +42,7 @@ from accord_server.registry.budgets.tables import (
     SpendRow,
     TermsRow,
 )
+from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import load_agreement, load_one
 from accord_server.registry.tables import RecordRow
 
@@ -149,7 +150,7 @@ async def _manifest(
 async def _aggregator_receipt(
     session: AsyncSession, row: RecordRow, envelope: Envelope, _: Notes
 ) -> None:
-    body = AggregatorReceipt.from_bytes(envelope.payload)
+    body = body_of(AggregatorReceipt, envelope)
     assert row.run is not None
     query = select(SpendRow.party).where(
         SpendRow.run == row.run, SpendRow.round == body.round, SpendRow.attempt == body.attempt

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, literal, select
+from sqlalchemy import ColumnElement, and_, bindparam, case, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
@@ -105,6 +105,27 @@ async def sums(
         adjacency, noise, rate = (row[column.key] for column in _MECHANISM)
         found.setdefault(key, Sums()).add(adjacency, noise, rate, numbers)
     return found
+
+
+_SPENT_ON = (
+    select(
+        *_MECHANISM,
+        func.sum(RunBudgetRow.attempts).label("attempts"),
+        func.sum(RunBudgetRow.attempts * RunBudgetRow.steps).label("steps"),
+    )
+    .where(RunBudgetRow.population == bindparam("population"))
+    .group_by(*_MECHANISM)
+)
+
+
+async def spent_on(session: AsyncSession, population: str) -> Tally:
+    """What receipts show of a population; each new one asks, so the query is built beforehand."""
+    found = Sums()
+    for row in (await session.execute(_SPENT_ON, {"population": population})).mappings():
+        numbers = {"attempts": int(row["attempts"]), "steps": int(row["steps"])}
+        adjacency, noise, rate = (row[column.key] for column in _MECHANISM)
+        found.add(adjacency, noise, rate, numbers | {"ahead": 0, "steps_ahead": 0})
+    return found.spent
 
 
 def cap_of(terms: TermsRow) -> Cap:

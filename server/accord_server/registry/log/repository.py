@@ -7,8 +7,9 @@ records agree through any number of processes.
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import Select, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.envelope import Envelope
@@ -17,12 +18,25 @@ from accord_common.log.merkle import Frontier, Node, needed, peaks
 from accord_server.registry.log.tables import CheckpointRow, LogNodeRow
 from accord_server.registry.tables import RecordRow
 
+_LAST = select(RecordRow.sequence, RecordRow.leaf).order_by(RecordRow.sequence.desc()).limit(1)
 _AT_ONCE = 1000  # nodes in one query; SQLite binds at most 32,766 values
 
 
 async def size_of(session: AsyncSession) -> int:
     """How many records there are."""
     return (await session.execute(select(func.max(RecordRow.sequence)))).scalar_one() or 0
+
+
+async def edge_of(session: AsyncSession) -> Frontier:
+    """The right edge of the tree of all records; `damaged-log`."""
+    last = (await session.execute(_LAST)).one_or_none()
+    if last is None:
+        return Frontier()
+    size, leaf = last
+    wanted = peaks(size)
+    known = {(0, size - 1): _bytes(leaf)}  # of an odd number of leaves, the last one is a peak
+    found = known | await hashes(session, [node for node in wanted if node not in known])
+    return Frontier(size, [found[node] for node in wanted])
 
 
 async def hashes(session: AsyncSession, wanted: Collection[Node]) -> dict[Node, bytes]:
@@ -97,14 +111,25 @@ async def kept(session: AsyncSession, wanted: Sequence[Node]) -> dict[Node, byte
         if level:
             above[level].append(number)
     if above:  # level by level: SQLite seeks no index for pairs
-        each = [
-            and_(LogNodeRow.level == level, LogNodeRow.number.in_(numbers))
-            for level, numbers in above.items()
-        ]
-        nodes = select(LogNodeRow.level, LogNodeRow.number, LogNodeRow.hash)
-        subtrees = await session.execute(nodes.where(or_(*each)))
+        asked: dict[str, object] = {}
+        for index, (level, numbers) in enumerate(above.items()):
+            asked |= {f"level{index}": level, f"numbers{index}": numbers}
+        subtrees = await session.execute(_nodes_of(len(above)), asked)
         found |= {(level, number): _bytes(value) for level, number, value in subtrees.all()}
     return found
+
+
+@lru_cache
+def _nodes_of(levels: int) -> Select[int, int, str]:
+    """Nodes of so many levels; building the query takes longer than the database does with it."""
+    each = [
+        and_(
+            LogNodeRow.level == bindparam(f"level{index}"),
+            LogNodeRow.number.in_(bindparam(f"numbers{index}", expanding=True)),
+        )
+        for index in range(levels)
+    ]
+    return select(LogNodeRow.level, LogNodeRow.number, LogNodeRow.hash).where(or_(*each))
 
 
 def _bytes(value: str) -> bytes:

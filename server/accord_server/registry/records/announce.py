@@ -33,6 +33,7 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_server.registry.changes import party_topic, run_topic
+from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import run_row
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.runs.bars import aggregator_bars, bars
@@ -137,7 +138,7 @@ async def _line(session: AsyncSession, envelope: Envelope, row: RunRow) -> tuple
         case "consent":
             return await _consent(session, Consent.from_bytes(envelope.payload), row)
         case "aggregator-receipt":
-            return await _receipt(session, AggregatorReceipt.from_bytes(envelope.payload))
+            return await _receipt(session, body_of(AggregatorReceipt, envelope))
         case "result":
             body = RunResult.from_bytes(envelope.payload)
             cause = f": {body.cause}" if body.cause else ""

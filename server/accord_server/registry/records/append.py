@@ -7,12 +7,9 @@ gap.
 
 from collections.abc import Awaitable, Callable
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from accord_common.agreement import AGREEMENT, RESUMPTION, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import Stored
 from accord_common.enrolment import DELEGATION, OFFER, REVOCATION
-from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, VerificationError
 from accord_common.log.merkle import leaf_hash
 from accord_common.manifest import MANIFEST, RunManifest
@@ -28,10 +25,12 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
-from accord_server.registry.log.repository import frontier, grow, size_of
+from accord_server.registry.log.repository import edge_of, grow
 from accord_server.registry.records import verify_parties, verify_runs
-from accord_server.registry.records.lookup import find, load_one
+from accord_server.registry.records.bodies import body_of
+from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
+from accord_server.registry.records.prefetch import prefetch
 from accord_server.registry.records.projections import project
 from accord_server.registry.tables import RecordRow
 
@@ -71,6 +70,9 @@ async def append(posting: Posting) -> tuple[Stored, bool]:
         if row.envelope != envelope.to_bytes():
             raise ConflictError("record-exists", f"{row.hash[:16]} is stored with other signatures")
         return Stored(sequence=row.sequence, hash=row.hash), False
+    if (record := _OF_RUNS.get(envelope.kind)) is not None:
+        manifest = body_of(record, envelope).manifest
+        posting.held.extend(await prefetch(posting.session, manifest, posting.party))
     check = _CHECKS.get(envelope.kind)
     if check is None:
         raise VerificationError("wrong-kind", f"a {envelope.kind} is not stored by this call")
@@ -81,7 +83,7 @@ async def append(posting: Posting) -> tuple[Stored, bool]:
 async def store(posting: Posting) -> Stored:
     """Append a record that was verified, and project it."""
     session, envelope = posting.session, posting.envelope
-    edge = await frontier(session, await size_of(session))
+    edge = await edge_of(session)
     data = envelope.to_bytes()
     row = RecordRow(
         sequence=edge.size + 1,
@@ -89,20 +91,21 @@ async def store(posting: Posting) -> Stored:
         hash=envelope.hash,
         envelope=data,
         leaf=leaf_hash(data).hex(),
-        run=await _run_of(session, envelope),
+        run=await _run_of(posting),
         received=posting.moment,
     )
     session.add(row)
+    posting.held.append(row)
     grow(session, edge, row.leaf)
-    await session.flush()
     await project(session, row, envelope)
     return Stored(sequence=row.sequence, hash=row.hash)
 
 
-async def _run_of(session: AsyncSession, envelope: Envelope) -> str | None:
+async def _run_of(posting: Posting) -> str | None:
+    envelope = posting.envelope
     if envelope.kind == MANIFEST:
         return RunManifest.from_bytes(envelope.payload).id
     if (record := _OF_RUNS.get(envelope.kind)) is None:
         return None
-    manifest = await load_one(session, record.from_bytes(envelope.payload).manifest)
-    return RunManifest.from_bytes(manifest.payload).id
+    run = await posting.runs.get(posting.session, body_of(record, envelope).manifest)
+    return run.manifest.id

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import RecordRequest, RecordView, Stored
@@ -17,8 +18,8 @@ from accord_server.registry.partners.service import end_tokens, exchanges_key
 from accord_server.registry.records import repository
 from accord_server.registry.records.announce import announce
 from accord_server.registry.records.append import append
-from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
+from accord_server.registry.tables import RecordRow
 
 router = APIRouter(tags=["records"])
 
@@ -45,8 +46,8 @@ async def post(
             "wrong-kind", "a revocation ends tokens too", hint="Post it to /v1/revocations."
         )
     await prime(registry, body.envelope, caller.party)
-    topics: set[str] = set()
-    async with registry.database.write() as session:
+
+    async def work(session: AsyncSession) -> tuple[Stored, set[str]]:
         posting = Posting(
             session,
             registry.runs,
@@ -58,11 +59,14 @@ async def post(
         )
         exchanged = await exchanges_key(session, body.envelope)
         stored, new = await append(posting)
-        if new:
-            if exchanged:
-                await end_tokens(session, caller.party, but=caller.token)
-            row = await find(session, stored.hash)
-            topics = await announce(posting, row.run if row else None)
+        if not new:
+            return stored, set()
+        if exchanged:
+            await end_tokens(session, caller.party, but=caller.token)
+        row = await session.get(RecordRow, stored.sequence)
+        return stored, await announce(posting, row.run if row else None)
+
+    stored, topics = await registry.turns.do(work)
     await registry.changes.announce(topics)
     return stored
 

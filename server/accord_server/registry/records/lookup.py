@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import Agreement
@@ -13,13 +13,13 @@ from accord_common.errors import NotFoundError, VerificationError
 from accord_common.manifest import RunManifest
 from accord_server.registry.tables import RecordRow, RunRow
 
+_FIND = select(RecordRow).where(RecordRow.hash == bindparam("hash"))
 _MOST_RUNS = 32  # a verified manifest of 50 sites holds about 100 KiB
 
 
 async def find(session: AsyncSession, record_hash: str) -> RecordRow | None:
     """Return a record by hash, or None."""
-    query = select(RecordRow).where(RecordRow.hash == record_hash)
-    return (await session.execute(query)).scalar_one_or_none()
+    return (await session.execute(_FIND, {"hash": record_hash})).scalar_one_or_none()
 
 
 async def load(session: AsyncSession, hashes: Iterable[str]) -> dict[str, Envelope]:

@@ -45,6 +45,7 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_server.registry.budgets import projections as budgets
+from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import load_one, run_row
 from accord_server.registry.tables import (
     OPEN,
@@ -237,18 +238,15 @@ async def _consent(session: AsyncSession, row: RecordRow, envelope: Envelope) ->
 
 
 async def _node_receipt(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
-    body = NodeReceipt.from_bytes(envelope.payload)
+    body = body_of(NodeReceipt, envelope)
     run = await _run_of(session, row)
-    await session.execute(
-        update(SiteRow)
-        .where(SiteRow.run == run.id, SiteRow.party == body.party)
-        .values(head=row.hash)
-    )
-    run.updated = row.received
+    site = await session.get(SiteRow, (run.id, body.party))
+    assert site is not None
+    site.head, run.updated = row.hash, row.received
 
 
 async def _aggregator_receipt(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
-    body = AggregatorReceipt.from_bytes(envelope.payload)
+    body = body_of(AggregatorReceipt, envelope)
     run = await _run_of(session, row)
     query = (
         select(RoundRow.number)

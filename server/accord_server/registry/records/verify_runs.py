@@ -27,6 +27,7 @@ from accord_common.receipts import (
 )
 from accord_server.registry.agreements.status import require_active
 from accord_server.registry.blobs.repository import has_blob
+from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import load_one, run_row, verify_run
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.runs.bars import require_admitted, require_key
@@ -118,7 +119,7 @@ async def node_receipt(posting: Posting) -> None:
 
     Also after the run's end: what a node spent must not be lost because its line was slow.
     """
-    body = NodeReceipt.from_bytes(posting.envelope.payload)
+    body = body_of(NodeReceipt, posting.envelope)
     posting.require_signer(body.party)
     run = await posting.runs.get(posting.session, body.manifest)
     run.manifest.site(body.party)
@@ -135,7 +136,7 @@ async def node_receipt(posting: Posting) -> None:
 
 async def aggregator_receipt(posting: Posting) -> None:
     """The run's receipt key, next in the aggregator's chain, from where the round before ended."""
-    body = AggregatorReceipt.from_bytes(posting.envelope.payload)
+    body = body_of(AggregatorReceipt, posting.envelope)
     run, row = await _from_aggregator(posting, body.manifest)
     await _require_started(posting, row)
     await posting.require_head(body.previous, row.head, _AGGREGATOR_CHAIN, row.id)

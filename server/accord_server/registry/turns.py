@@ -1,0 +1,86 @@
+"""Appends that wait at the same time share a transaction, and so the disk's one word.
+
+Guarantees: whoever asked is answered after the commit that holds its work, or that what it was
+refused by is in; each piece of work sees the ones before it, and is undone alone where it is
+refused. Where anything but a refusal comes up, the commit included, all of it is undone and each
+piece is done again in a transaction of its own: so nobody's record is lost by its neighbour's.
+
+Not covered: fairness towards other writers beyond the database's own turns.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from accord_common.errors import AccordError
+from accord_server.registry.db import Database
+from accord_server.registry.faults import DatabaseFault
+
+_T = TypeVar("_T")
+_Work = Callable[[AsyncSession], Awaitable[None]]
+_MOST = 32  # in one transaction: other writers wait no longer than for these
+
+
+class Turns:
+    """One database's appends; `work` may run twice, and only the last time counts."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: deque[tuple[_Work, asyncio.Future[None]]] = deque()
+        self._served: asyncio.Task[None] | None = None
+
+    async def do(self, work: Callable[[AsyncSession], Awaitable[_T]]) -> _T:
+        """Do `work` inside a transaction, and return what it does once that is kept."""
+        results: list[_T] = []
+
+        async def noted(session: AsyncSession) -> None:
+            results.append(await work(session))
+
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((noted, answer))
+        if self._served is None or self._served.done():
+            self._served = asyncio.create_task(self._serve())
+        await answer
+        return results[-1]
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
+            outcomes = await self._together([work for work, _ in group]) if group[1:] else None
+            if outcomes is None:
+                outcomes = [await self._alone(work) for work, _ in group]
+            for (_, answer), outcome in zip(group, outcomes, strict=True):
+                if answer.done():  # its caller has gone
+                    continue
+                if outcome is None:
+                    answer.set_result(None)
+                else:
+                    answer.set_exception(outcome)
+
+    async def _together(self, group: list[_Work]) -> list[Exception | None] | None:
+        outcomes: list[Exception | None] = []
+        try:
+            async with self._database.write() as session:
+                for work in group:
+                    try:
+                        async with self._database.part(session) as part:
+                            await work(part)
+                        outcomes.append(None)
+                    except DatabaseFault:
+                        raise
+                    except AccordError as refusal:
+                        outcomes.append(refusal)
+        except Exception:
+            return None
+        return outcomes
+
+    async def _alone(self, work: _Work) -> Exception | None:
+        try:
+            async with self._database.write() as session:
+                await work(session)
+        except Exception as error:
+            return error
+        return None

@@ -1,0 +1,159 @@
+"""Appends that wait together: one commit, each its own answer, nobody undone by a neighbour."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from accord_common.api.schemas import Stored
+from accord_common.envelope import Envelope
+from accord_common.errors import ConflictError
+from accord_common.fields import now
+from accord_common.receipts import NODE_RECEIPT
+from accord_server.registry.context import Registry
+from accord_server.registry.db import Database
+from accord_server.registry.records.append import append
+from accord_server.registry.records.lookup import RunCache
+from accord_server.registry.records.posting import Posting
+from accord_server.registry.turns import Turns
+from tests.server.registry.stack import Stack, run_id
+from tests.world import Actor
+
+Work = Callable[[AsyncSession], Awaitable[Stored]]
+
+
+@pytest.fixture
+def receipts(stack: Stack) -> list[tuple[Actor, Envelope]]:
+    """Each node's first receipt of a run that has started."""
+    manifest = stack.start(stack.offer())
+    heads = stack.accept(manifest)
+    stack.client(stack.world.aggregator).lease(run_id(stack, manifest), "aggregator-1", 60)
+    return [
+        (actor, stack.world.node_receipt(actor, manifest, heads[actor.id], 0))
+        for actor in stack.world.hospitals
+    ]
+
+
+def work_of(actor: Actor, receipt: Envelope) -> Work:
+    async def work(session: AsyncSession) -> Stored:
+        posting = Posting(session, RunCache(), receipt, actor.id, actor.role, now())
+        return (await append(posting))[0]
+
+    return work
+
+
+async def failing(_: AsyncSession) -> Stored:
+    raise RuntimeError("a fault")
+
+
+@contextmanager
+def commits(database: Database, fail: bool = False) -> Iterator[list[None]]:
+    """Count a database's commits; the first one may fail."""
+    seen: list[None] = []
+
+    def note(_: object) -> None:
+        seen.append(None)
+        if fail and len(seen) == 1:
+            raise RuntimeError("the disk is gone")
+
+    engine = database._engine.sync_engine
+    event.listen(engine, "commit", note)
+    yield seen
+    event.remove(engine, "commit", note)
+
+
+def together(
+    stack: Stack, works: list[Work], *, fail: bool = False
+) -> tuple[list[Stored | BaseException], int]:
+    """Have all works wait at once; what each was answered, and how many commits there were."""
+
+    async def story() -> tuple[list[Stored | BaseException], int]:
+        database = stack.settings.open_database()
+        try:
+            turns = Turns(database)
+            with commits(database, fail) as seen:
+                each = [turns.do(work) for work in works]
+                return await asyncio.gather(*each, return_exceptions=True), len(seen)
+        finally:
+            await database.close()
+
+    return asyncio.run(story())
+
+
+def places(stack: Stack, receipts: list[tuple[Actor, Envelope]]) -> list[int]:
+    views = stack.client(stack.world.coordinator).records(kind=NODE_RECEIPT)
+    found = {view.hash: view.sequence for view in views}
+    return [found[receipt.hash] for _, receipt in receipts]
+
+
+def test_a_refusal_undoes_itself_alone_and_one_commit_holds_the_rest(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]]
+) -> None:
+    (one, first), (two, second), _ = receipts
+    forked = stack.world.node_receipt(one, manifest_of(stack), first.hash, 1, 0)
+    works = [work_of(one, first), work_of(one, first), work_of(two, second)]
+    answers, count = together(stack, [works[0], refused(works[2]), *works[1:]])
+    assert count == 1
+    stored, refusal, again, other = answers
+    assert isinstance(refusal, ConflictError) and refusal.code == "refused"
+    assert stored == again
+    assert isinstance(stored, Stored) and isinstance(other, Stored)
+    assert other.sequence == stored.sequence + 1
+    assert places(stack, receipts[:2]) == [stored.sequence, other.sequence]
+    assert stack.client(one).post(forked).sequence == other.sequence + 1  # the tree goes on
+
+
+def manifest_of(stack: Stack) -> Envelope:
+    client = stack.client(stack.world.coordinator)
+    return client.record(client.runs()[0].manifest_hash)
+
+
+def refused(work: Work) -> Work:
+    """Work that writes all that it would, and is refused at its end."""
+
+    async def then(session: AsyncSession) -> Stored:
+        await work(session)
+        raise ConflictError("refused", "at the end")
+
+    return then
+
+
+def test_a_fault_is_its_own_callers_alone(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]]
+) -> None:
+    works = [work_of(*each) for each in receipts]
+    answers, count = together(stack, [works[0], failing, *works[1:]])
+    assert isinstance(answers.pop(1), RuntimeError)
+    assert [one.sequence for one in answers if isinstance(one, Stored)] == places(stack, receipts)
+    assert count == 3  # each alone
+
+
+def test_a_commit_that_fails_answers_nobody_and_each_is_done_again(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]]
+) -> None:
+    answers, count = together(stack, [work_of(*each) for each in receipts], fail=True)
+    found = places(stack, receipts)
+    assert [one.sequence for one in answers if isinstance(one, Stored)] == found
+    assert found == list(range(found[0], found[0] + 3))
+    assert count == 4
+
+
+def test_an_append_asks_little_of_the_database(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]]
+) -> None:
+    registry = stack.app.state.registry
+    assert isinstance(registry, Registry)
+    engine = registry.database._engine.sync_engine
+    statements: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        statements.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    actor, receipt = receipts[0]
+    stack.client(actor).post(receipt)
+    event.remove(engine, "before_cursor_execute", note)
+    assert len(statements) <= 20, "\n".join(statements)
