@@ -5,14 +5,20 @@ from typing import Annotated
 
 import typer
 
+from accord_common.api.client import RegistryClient
 from accord_common.api.finding import find_run
+from accord_common.chain import VerifiedResult, VerifiedRun
 from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError, UsageError
 from accord_common.home import Home
+from accord_server.cli import model_text
 from accord_server.cli.options import DEFAULT_HOME, HomeOption, size
 from accord_server.coordinator import desk
+from accord_server.coordinator.releasing import require_recipient
 
-app = verbs("List and download trained models.")
+app = verbs("List, trace, describe, download and export trained models.")
+
+RunArgument = Annotated[str, typer.Argument(help="Id, or its first or last characters.")]
 
 
 @app.command("list", epilog="Example: accord model list")
@@ -43,27 +49,47 @@ def list_(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT) 
     emit(answer, format_, table("run", "title", "model", "metrics", rows=rows))
 
 
+@app.command(epilog="Example: accord model lineage 0197a1b2")
+def lineage(
+    model: Annotated[
+        str,
+        typer.Argument(help="The run (id, first or last characters), or the model's hash."),
+    ],
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Tell where a model comes from: result, rounds, manifest, consents, data, agreement.
+
+    Every signature and hash is verified here; exits with 5 where one does not hold. What it rests
+    on is the agreement's hash: compare it with the one you signed.
+    """
+    from accord_common.api.tracing import trace
+
+    with Home.open(home.expanduser()).registry() as client:
+        found = trace(client, model)
+    emit(found, format_, model_text.lineage_text(found))
+
+
 @app.command(epilog="Example: accord model download 0197a1b2 -o tumours.safetensors")
 def download(
-    run: Annotated[str, typer.Argument(help="Id, or its first or last characters.")],
+    run: RunArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="A new .safetensors file.")],
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Fetch a run's model, verified from its result through every receipt to the agreement."""
+    """Fetch a run's model, verified from its result through every receipt to the agreement.
+
+    It goes to the recipients that the agreement names.
+    """
     if out.suffix != ".safetensors" or out.exists():
         raise UsageError("bad-output", f"{out} exists, or does not end in .safetensors")
     from accord_server.coordinator.weights import Model
 
-    with Home.open(home.expanduser()).registry() as client:
-        verified = desk.verified_run(client, find_run(client, run))
-        result = desk.verified_result(client, verified)
-        if result is None:
-            raise NotFoundError("no-result", f"run {verified.manifest.id} has no result yet")
-        if result.result.model is None:
-            raise ConflictError("no-model", f"run {verified.manifest.id} left no model")
+    opened = Home.open(home.expanduser())
+    with opened.registry() as client:
+        verified, result, name = _released(client, run, opened.profile.party)
         schema = desk.schema_of(client, verified.manifest.schema_hash)
-        weights = client.get_blob(result.result.model)
+        weights = client.get_blob(name)
         model = Model(verified.manifest, schema, client.get_blob)
     header = {
         "agreement": verified.agreement_hash,
@@ -71,9 +97,23 @@ def download(
         "result": result.result_hash,
     }
     model.export(weights, out, header)
-    answer = {"file": str(out), "model": result.result.model} | header
+    answer = {"file": str(out), "model": name} | header
     text = (
-        f"{out}: {size(out.stat().st_size)}, model {result.result.model}\n"
+        f"{out}: {size(out.stat().st_size)}, model {name}\n"
         f"verified down to agreement {verified.agreement_hash}"
     )
     emit(answer, format_, text)
+
+
+def _released(
+    client: RegistryClient, text: str, party: str | None
+) -> tuple[VerifiedRun, VerifiedResult, str]:
+    """A run with its result and its model's hash, for a party that may have the model."""
+    verified = desk.verified_run(client, find_run(client, text))
+    result = desk.verified_result(client, verified)
+    if result is None:
+        raise NotFoundError("no-result", f"run {verified.manifest.id} has no result yet")
+    if result.result.model is None:
+        raise ConflictError("no-model", f"run {verified.manifest.id} left no model")
+    require_recipient(verified, party)
+    return verified, result, result.result.model

@@ -1,0 +1,86 @@
+"""What becomes of a trained model: its origin, its card, its exports, and who may have it."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.cli.office import Office
+
+
+@pytest.fixture(scope="module")
+def holdout(office: Office) -> Path:
+    path = office.folder / "public.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["radius", "texture", "malignant"])
+        writer.writerows([10 + i % 2 * 8, 15 + i % 2 * 8, i % 2] for i in range(40))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(office: Office, holdout: Path) -> str:
+    """A completed run that was scored on public rows."""
+    keys = office.offer()
+    started: str = office.ok("run", "start", office.plan(title="First"))["run"]
+    office.train(keys, office.manifest(started))
+    watched = office.run("run", "watch", started, "--holdout", holdout)
+    assert watched.code == 0, watched.err
+    return started
+
+
+@pytest.fixture(scope="module")
+def continued(office: Office) -> tuple[str, str]:
+    """A run that failed after a round, and the one that went on from it."""
+    keys = office.offer()
+    plan = office.plan(title="Long", rounds=3, epsilon=None, noise_multiplier=4, steps=1)
+    first: str = office.ok("run", "start", plan)["run"]
+    models = office.train(keys, office.manifest(first), fails_after=1)
+    keys = office.offer()
+    second: str = office.ok("run", "resume", first, "--yes")["run"]
+    office.train(keys, office.manifest(second), start=models[-1])
+    return first, second
+
+
+def test_lineage_leads_from_the_hash_to_what_everybody_signed(office: Office, run: str) -> None:
+    found: dict[str, Any] = office.ok("model", "lineage", run)
+    assert found == office.ok("model", "lineage", found["model"])
+    assert found == office.ok("model", "lineage", found["model"][:12])
+    shown = office.ok("run", "show", run)["run"]
+    assert (found["model"], found["manifest"]) == (shown["model"], shown["manifest_hash"])
+    assert [line["round"] for line in found["rounds"]] == [1, 2]
+    assert found["rounds"][0]["model_before"] == found["initial_model"]
+    assert found["rounds"][1]["model_after"] == found["model"]
+    assert found["agreement"]["hash"] == shown["agreement"]
+    assert len(found["agreement"]["signed_by"]) == 5 and found["earlier"] == []
+    assert [line["name"] for line in found["sites"]] == [f"hospital-{i}" for i in (1, 2, 3)]
+    client = office.client(office.world.aggregator)
+    for line in found["sites"]:
+        assert client.record(line["consent"]).kind == "consent"
+        assert (line["rounds"], line["epsilon"], line["size"]) == (2, "0.5", 200)
+    for line in found["rounds"]:
+        assert client.record(line["receipt"]).kind == "aggregator-receipt"
+    assert found["evaluations"][0]["metrics"] == {"accuracy": "1", "auc": "1"}
+    text = office.text("model", "lineage", run)
+    for digits in (found["model"], found["result"], found["manifest"], shown["agreement"]):
+        assert digits in text
+
+
+def test_lineage_goes_back_through_continued_runs(
+    office: Office, continued: tuple[str, str]
+) -> None:
+    first, second = continued
+    (line,) = office.ok("model", "lineage", second)["earlier"]
+    assert (line["run"], line["rounds"]) == (first, 1)
+    assert f"round 1 of run {first}" in office.text("model", "lineage", second)
+
+
+def test_lineage_of_what_is_not_there(office: Office) -> None:
+    unknown = office.run("model", "lineage", "ab" * 32)
+    assert (unknown.code, unknown.error["code"]) == (1, "unknown-model")
+    office.offer()
+    waiting = office.ok("run", "start", office.plan(title="Waiting"))["run"]
+    early = office.run("model", "lineage", waiting)
+    assert (early.code, early.error["code"]) == (1, "no-result")
+    assert f"accord run watch {waiting}" in early.error["hint"]
