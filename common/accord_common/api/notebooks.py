@@ -167,7 +167,7 @@ class Client:
         Raises:
             VerificationError: a record does not hold; the code and message name it.
         """
-        return trace(self.registry, model)
+        return trace(self.registry, model).lineage
 
     def _records(self, run: str) -> Iterable[Envelope]:
         for kind in (CONSENT, NODE_RECEIPT):

@@ -5,6 +5,7 @@ registry only says where to look.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from accord_common import chain
 from accord_common.api.client import RegistryClient
@@ -19,7 +20,16 @@ _MAX_EARLIER = 1000  # runs; a registry could name a circle
 _DIGITS = 64  # of a hash
 
 
-def trace(registry: RegistryClient, text: str) -> Lineage:
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """A model's lineage, and the verified records that it was read from."""
+
+    run: chain.VerifiedRun
+    result: chain.VerifiedResult
+    lineage: Lineage
+
+
+def trace(registry: RegistryClient, text: str) -> Traced:
     """Find a model by its run or its hash, and verify where it comes from.
 
     Args:
@@ -47,7 +57,7 @@ def trace(registry: RegistryClient, text: str) -> Lineage:
         raise VerificationError(
             "wrong-model", f"the result of run {view.id} does not name model {text[:16]}"
         )
-    return lineage(
+    found = lineage(
         run,
         result,
         list(records_of(registry, CONSENT, view.id)),
@@ -57,6 +67,7 @@ def trace(registry: RegistryClient, text: str) -> Lineage:
         ],
         list(_earlier(registry, view)),
     )
+    return Traced(run, result, found)
 
 
 def find_model(registry: RegistryClient, text: str) -> RunView:

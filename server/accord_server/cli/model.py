@@ -10,6 +10,7 @@ from accord_common.api.finding import find_run
 from accord_common.chain import VerifiedResult, VerifiedRun
 from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError, UsageError
+from accord_common.files import replace_file
 from accord_common.home import Home
 from accord_server.cli import model_text
 from accord_server.cli.options import DEFAULT_HOME, HomeOption, size
@@ -66,8 +67,32 @@ def lineage(
     from accord_common.api.tracing import trace
 
     with Home.open(home.expanduser()).registry() as client:
-        found = trace(client, model)
+        found = trace(client, model).lineage
     emit(found, format_, model_text.lineage_text(found))
+
+
+@app.command(epilog="Example: accord model card 0197a1b2 -o README.md")
+def card(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new file: README.md beside it.")],
+    home: HomeOption = DEFAULT_HOME,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Write a model card as Hugging Face reads it: use, results, privacy, lineage, limits.
+
+    It says what somebody signed and nothing else; the same records give the same bytes. It names
+    the institutions: whether it may be published, your agreement says.
+    """
+    if out.exists():
+        raise UsageError("bad-output", f"{out} exists", hint="Name a new file, or remove it.")
+    from accord_common.api.tracing import trace
+    from accord_server.coordinator.card import model_card
+
+    with Home.open(home.expanduser()).registry() as client:
+        found = trace(client, run)
+    replace_file(out, model_card(found).encode())
+    answer = {"file": str(out), "model": found.lineage.model, "run": found.lineage.run}
+    emit(answer, format_, f"{out}: card of model {found.lineage.model}")
 
 
 @app.command(epilog="Example: accord model download 0197a1b2 -o tumours.safetensors")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.server.cli.office import Office
 
@@ -84,3 +85,38 @@ def test_lineage_of_what_is_not_there(office: Office) -> None:
     early = office.run("model", "lineage", waiting)
     assert (early.code, early.error["code"]) == (1, "no-result")
     assert f"accord run watch {waiting}" in early.error["hint"]
+
+
+def test_a_card_says_what_was_signed_and_the_same_each_time(office: Office, run: str) -> None:
+    out, again = office.folder / "README.md", office.folder / "again.md"
+    made = office.ok("model", "card", run, "--out", out)
+    office.text("model", "card", run, "--out", again)
+    text = out.read_text()
+    assert text == again.read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    found = office.ok("model", "lineage", run)
+    assert made["model"] == found["model"]
+    assert front["license"] == "other"
+    assert front["pipeline_tag"] == "tabular-classification"
+    assert {"federated-learning", "differential-privacy"} <= set(front["tags"])
+    (index,) = front["model-index"]
+    (result,) = index["results"]
+    assert {one["type"]: one["value"] for one in result["metrics"]} == {"auc": 1, "accuracy": 1}
+    assert result["dataset"]["type"] == f"sha256-{found['evaluations'][0]['holdout']}"
+    assert "DUO:0000007, disease specific research" in text
+    assert "| hospital-2/tumours | 0.5 | 0.00001 | adding or removing one record | 2 |" in text
+    for name in ("model", "result", "manifest"):
+        assert f"`{found[name]}`" in text
+    assert all(f"`{site['consent']}`" in text for site in found["sites"])
+    taken = office.run("model", "card", run, "--out", out)
+    assert (taken.code, taken.error["code"]) == (2, "bad-output")
+
+
+def test_a_card_claims_no_results_that_nobody_signed(
+    office: Office, continued: tuple[str, str]
+) -> None:
+    out = office.folder / "continued.md"
+    office.ok("model", "card", continued[1], "--out", out)
+    text = out.read_text()
+    assert "model-index" not in text and "Nobody signed an evaluation" in text
+    assert f"goes on from `{continued[0]}`: what those rounds cost is not in these" in text
