@@ -1,12 +1,14 @@
 """`accord model`: what runs have trained."""
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from accord_common.api.client import RegistryClient
 from accord_common.api.finding import find_run
+from accord_common.canonical import sha256_hex
 from accord_common.chain import VerifiedResult, VerifiedRun
 from accord_common.cli import Format, FormatOption, emit, table, verbs
 from accord_common.errors import ConflictError, NotFoundError, UsageError
@@ -17,9 +19,20 @@ from accord_server.cli.options import DEFAULT_HOME, HomeOption, size
 from accord_server.coordinator import desk
 from accord_server.coordinator.releasing import require_recipient
 
+if TYPE_CHECKING:
+    from accord_common.schema import Schema
+    from accord_server.coordinator.weights import Model
+
 app = verbs("List, trace, describe, download and export trained models.")
 
 RunArgument = Annotated[str, typer.Argument(help="Id, or its first or last characters.")]
+
+
+class ExportFormat(StrEnum):
+    """For which software a model is written."""
+
+    TORCH = "torch"
+    ONNX = "onnx"
 
 
 @app.command("list", epilog="Example: accord model list")
@@ -108,6 +121,54 @@ def download(
     """
     if out.suffix != ".safetensors" or out.exists():
         raise UsageError("bad-output", f"{out} exists, or does not end in .safetensors")
+    model, weights, header, _ = _fetched(home, run)
+    name = sha256_hex(weights)
+    model.export(weights, out, header)
+    answer = {"file": str(out), "model": name} | header
+    text = (
+        f"{out}: {size(out.stat().st_size)}, model {name}\n"
+        f"verified down to agreement {header['agreement']}"
+    )
+    emit(answer, format_, text)
+
+
+@app.command(epilog="Example: accord model export 0197a1b2 --format onnx -o tumours.onnx")
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new file.")],
+    target: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="torch: a state_dict, tensors only, for torch.load(weights_only=True); onnx: "
+            "graph and tensors, from `rows` to `logits` (needs the extra `export`).",
+        ),
+    ],
+    home: HomeOption = DEFAULT_HOME,
+) -> None:
+    """Write a run's whole model for other software, verified as for download, and read back.
+
+    No file holds code. Adapters are merged into their layers. Answers one JSON object.
+    """
+    if out.exists():
+        raise UsageError("bad-output", f"{out} exists", hint="Name a new file, or remove it.")
+    from accord_common.models.inputs import inputs_of
+    from accord_server.coordinator import exporting
+
+    if target is ExportFormat.ONNX:
+        exporting.require_onnx()
+    model, weights, facts, schema = _fetched(home, run)
+    if target is ExportFormat.TORCH:
+        exporting.export_torch(model.whole(weights), out)
+    else:
+        header = model.header(weights, facts)
+        exporting.export_onnx(model.whole(weights), inputs_of(schema), out, header)
+    answer = {"file": str(out), "format": target.value, "model": sha256_hex(weights)} | facts
+    emit(answer, Format.JSON)
+
+
+def _fetched(home: Path, run: str) -> "tuple[Model, bytes, dict[str, str], Schema]":
+    """A model that this party may have, its numbers, and the hashes that it rests on."""
     from accord_server.coordinator.weights import Model
 
     opened = Home.open(home.expanduser())
@@ -116,18 +177,12 @@ def download(
         schema = desk.schema_of(client, verified.manifest.schema_hash)
         weights = client.get_blob(name)
         model = Model(verified.manifest, schema, client.get_blob)
-    header = {
+    facts = {
         "agreement": verified.agreement_hash,
         "manifest": verified.manifest_hash,
         "result": result.result_hash,
     }
-    model.export(weights, out, header)
-    answer = {"file": str(out), "model": name} | header
-    text = (
-        f"{out}: {size(out.stat().st_size)}, model {name}\n"
-        f"verified down to agreement {verified.agreement_hash}"
-    )
-    emit(answer, format_, text)
+    return model, weights, facts, schema
 
 
 def _released(

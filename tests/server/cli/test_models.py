@@ -1,13 +1,18 @@
 """What becomes of a trained model: its origin, its card, its exports, and who may have it."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+import torch
 import yaml
+from onnx.reference import ReferenceEvaluator
 
-from tests.server.cli.office import Office
+from tests.server.cli.office import Office, accord
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +125,22 @@ def test_a_card_claims_no_results_that_nobody_signed(
     text = out.read_text()
     assert "model-index" not in text and "Nobody signed an evaluation" in text
     assert f"goes on from `{continued[0]}`: what those rounds cost is not in these" in text
+
+
+def test_exports_hold_the_released_model(office: Office, run: str) -> None:
+    state, graph = office.folder / "first.pt", office.folder / "first.onnx"
+    written = [
+        json.loads(office.text("model", "export", run, "--format", form, "--out", out))
+        for form, out in (("torch", state), ("onnx", graph))
+    ]
+    assert len({one["model"] for one in written}) == 1
+    weights = torch.load(state, weights_only=True)
+    assert weights["0.weight"].tolist()[0] == pytest.approx([0.2, 0.4])
+    proto = onnx.load(graph)
+    facts = {item.key: item.value for item in proto.metadata_props}
+    assert (facts["run"], facts["model"]) == (run, written[0]["model"])
+    rows = np.array([[1, 0], [0, 1]], np.float32)
+    (logits,) = ReferenceEvaluator(proto).run(None, {"rows": rows})
+    assert logits.ravel().tolist() == pytest.approx([0.2, 0.4])
+    again = accord("model", "export", run, "--format", "torch", "-o", state, "--home", office.home)
+    assert again.code == 2 and "bad-output" in again.err
