@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from accord_common.errors import UsageError, VerificationError
@@ -69,7 +70,6 @@ def export_onnx(module: nn.Module, inputs: Inputs, out: Path, facts: dict[str, s
     """
     require_onnx()
     import onnx
-    from onnx.reference import ReferenceEvaluator
 
     module.eval()
     proto = _traced(module, example(inputs, _ROWS - 1))
@@ -78,7 +78,7 @@ def export_onnx(module: nn.Module, inputs: Inputs, out: Path, facts: dict[str, s
     rows = example(inputs, _ROWS)
     with torch.inference_mode():
         wanted = module(rows).numpy()
-    (given,) = ReferenceEvaluator(proto).run(None, {INPUT: rows.numpy()})
+    given = answers(proto, rows)
     if given.shape != wanted.shape or not np.allclose(given, wanted, _TOLERANCE, _TOLERANCE):
         raise VerificationError("export-differs", "ONNX answers other logits than the model")
     replace_file(out, proto.SerializeToString())
@@ -93,6 +93,14 @@ def require_onnx() -> None:
                 f"ONNX needs {name}, which is not installed",
                 hint="pip install 'accord[export]', or --format torch, which needs nothing more.",
             )
+
+
+def answers(proto: "ModelProto", rows: Tensor) -> NDArray[np.float32]:
+    """What the reference evaluator answers to rows, float32 (B, outputs)."""
+    from onnx.reference import ReferenceEvaluator
+
+    (logits,) = ReferenceEvaluator(proto).run([OUTPUT], {INPUT: rows.numpy()})
+    return np.asarray(logits)
 
 
 def example(inputs: Inputs, rows: int) -> Tensor:
