@@ -14,6 +14,7 @@ import pytest
 
 from accord_server.demo import separation
 from tests import public_data
+from tests.chaos.ordering import until
 
 ACCORD = Path(sys.executable).parent / "accord"
 
@@ -156,4 +157,4 @@ def test_an_interrupted_demo_leaves_no_process(number: signal.Signals, tmp_path:
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 130
-    assert processes_under(home) == []
+    until(lambda: processes_under(home) == [], "what it killed to be gone")

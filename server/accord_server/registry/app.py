@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from accord_common.api.schemas import Health, Info, Problem
@@ -46,6 +47,7 @@ from accord_server.registry.settings import Settings
 from accord_server.registry.tokens.endpoints import router as tokens
 from accord_server.registry.trust.endpoints import router as trust
 from accord_server.registry.trust.expiry import told
+from accord_server.registry.web.endpoints import router as web
 
 OPENAPI = "/v1/openapi.json"
 
@@ -93,6 +95,7 @@ ROUTERS = (
     tokens,
     oidc,
     access_events,
+    web,
 )
 
 
@@ -168,6 +171,9 @@ def _asking() -> Iterator[tuple[str, str, bool]]:
     """Method and path of every route, and whether it asks who calls."""
     yield "GET", OPENAPI, False  # FastAPI's own
     for route in all_routes():
-        asks = any(isinstance(item.call, Allow) for item in route.dependant.dependencies)
         for method in route.methods or ():
-            yield method, route.path, asks
+            yield method, route.path, _asks(route.dependant)
+
+
+def _asks(needed: Dependant) -> bool:
+    return isinstance(needed.call, Allow) or any(map(_asks, needed.dependencies))

@@ -9,6 +9,8 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+EVERYTHING = "everything"  # the topic of whoever waits for any change at all
+
 
 class Changes:
     """Versions of topics, and the callers that wait for a newer one."""
@@ -19,6 +21,11 @@ class Changes:
         self._changed = asyncio.Condition()
         self._closed = False
 
+    @property
+    def closed(self) -> bool:
+        """Whether the registry stops, so that nobody waits any more."""
+        return self._closed
+
     def version(self, topic: str) -> int:
         """Return the topic's version: positive, below 2^53."""
         return self._versions.get(topic, self._start)
@@ -27,7 +34,7 @@ class Changes:
         """Tell whoever waits for one of `topics`; call it after the commit."""
         async with self._changed:
             self._latest += 1
-            self._versions.update(dict.fromkeys(topics, self._latest))
+            self._versions.update(dict.fromkeys([*topics, EVERYTHING], self._latest))
             self._changed.notify_all()
 
     async def wait(self, topic: str, seen: int, timeout_s: float) -> None:

@@ -22,6 +22,7 @@ from accord_common.errors import (
 )
 from accord_common.room import NO_SPACE
 from accord_server.registry.faults import FULL, DatabaseFault, full
+from accord_server.registry.web.visit import failed, wants_page
 
 _log = structlog.get_logger("accord.registry")
 
@@ -56,6 +57,8 @@ def install(app: FastAPI) -> None:
     async def accord(request: Request, error: Exception) -> Response:
         assert isinstance(error, AccordError)
         if error.code != FULL:
+            if wants_page(request):
+                return failed(request, error, error.status)
             return problem(error, error.status)
         _log.error("disk-full", path=request.url.path, why=str(error.__cause__))
         return problem(error, HTTPStatus.INSUFFICIENT_STORAGE)

@@ -135,6 +135,7 @@ def test_a_wrong_table_registers_nothing_anywhere(federation: Federation) -> Non
     assert "w" not in [dataset["name"] for dataset in registered["agreement"]["datasets"]]
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_a_killed_node_repeats_and_loses_nothing(federation: Federation) -> None:
     """SIGKILL between the charge and the sending, then a restart: the next attempt goes on."""
     node, other = federation.nodes
@@ -233,6 +234,7 @@ def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
     assert (told["decision"], told["code"]) == ("refuse", "budget-exceeded")
 
 
+@pytest.mark.soak(sample=0, full=1)
 def test_what_privacy_cost_and_whether_joining_paid_is_found_at_the_node(
     federation: Federation, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import structlog
 import torch
 from opacus.layers import DPMultiheadAttention
 from structlog.testing import capture_logs
@@ -290,6 +291,7 @@ def test_a_module_with_a_layer_without_rule_goes_to_opacus_and_says_so() -> None
         pass
 
     module = nn.Sequential(nn.Linear(24, 3), nn.Tanh(), Own(3, 1))
+    structlog.reset_defaults()  # a verb that ran in this process before hides debug lines
     with capture_logs() as logs:
         ours = clipped(TASK, module, DATA, np.arange(ROWS), 0.5)
     assert logs == [{"event": "opacus-hooks", "layer": "Own", "log_level": "debug"}]

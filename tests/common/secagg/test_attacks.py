@@ -321,7 +321,7 @@ def test_11_a_partial_upload_in_the_sum() -> None:
 def test_12_un_noised_numbers_beside_the_masked_vector() -> None:
     place = {"manifest", "round", "attempt", "party"}
     allowed: dict[type[Record], set[str]] = {
-        Advertisement: {"mask_key", "channel_key"},
+        Advertisement: {"mask_key", "channel_key", "log"},
         Shares: {"cohort", "sealed"},
         Upload: {"model", "cohort", "sharers", "words", "chunks", "ephemeral_key", "root"},
         Confirmation: {"model", "cohort", "sharers", "uploads"},

@@ -47,7 +47,10 @@ class Night:
             restored.tokens = dict(stack.tokens)
             self.site.line.inner = InProcess(restored.http)
             self.site.stack = restored
-            yield restored
+            try:
+                yield restored
+            finally:
+                self.site.line.cut()
 
 
 def receipts(stack: Stack, run: str) -> list[str]:

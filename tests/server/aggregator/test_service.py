@@ -45,6 +45,8 @@ class Line(httpx.BaseTransport):
     def __init__(self, inner: InProcess) -> None:
         self.inner = inner
         self.down = threading.Event()
+        self._under_way = 0
+        self._changed = threading.Condition()
         self.failing = 0  # how many of the next records it answers with one of these, in turn
         self.errors = (
             AccordError("internal-error", "the registry failed"),
@@ -59,7 +61,25 @@ class Line(httpx.BaseTransport):
                 self.failing -= 1
                 failure = problem(self.errors[self.failing % 2], _FAILED)
                 return httpx.Response(500, content=bytes(failure.body), request=request)
-        return self.inner.handle_request(request)
+        with self._counted():
+            return self.inner.handle_request(request)
+
+    def cut(self) -> None:
+        """Let nothing more through, and return when nothing is under way."""
+        self.down.set()
+        with self._changed:
+            assert self._changed.wait_for(lambda: not self._under_way, 60)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._changed:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
 
 
 class Site:

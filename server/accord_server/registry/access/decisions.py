@@ -106,6 +106,20 @@ DELETE /v1/tokens/{token}               -      -       own   own    own  own   -
 GET    /v1/oidc                         all    all     all   all    all  all   all  all  all   all  all  all  -
 POST   /v1/oidc/logins                  all    all     all   all    all  all   all  all  all   all  all  all  -
 GET    /v1/oidc/callback                all    all     all   all    all  all   all  all  all   all  all  all  -
+
+GET    /assets/{path:path}              all    all     all   all    all  all   all  all  all   all  all  all  -
+GET    /sign-in                         all    all     all   all    all  all   all  all  all   all  all  all  -
+GET    /welcome                         all    all     all   all    all  all   all  all  all   all  all  all  -
+GET    /second-factor                   all    all     all   all    all  all   all  all  all   all  all  all  -
+GET    /live                            -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /                                -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /runs                            -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /runs/{run}                      -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /agreements                      -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
+GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -
+GET    /partners                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /v1/access-events                -      -       own   own    own  all   -    all  own   -    -    all  audit
 """  # noqa: E501  # a table is read by its columns
 

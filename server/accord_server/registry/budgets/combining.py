@@ -3,9 +3,10 @@
 Where a `party` is given, of what is its own alone, as if nobody else had any.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.budget_schemas import BalanceRow, CombinedRow
@@ -25,6 +26,17 @@ def balances(terms: Sequence[Term], spent: Spent, moment: datetime) -> list[Bala
     return [
         service.balance_row(one, spent.get((one.terms.population,), empty), moment) for one in terms
     ]
+
+
+async def all_balances(
+    session: AsyncSession,
+    where: Iterable[ColumnElement[bool]],
+    after: tuple[str, str] | None = None,
+    limit: int | None = None,
+) -> tuple[list[Term], Spent]:
+    """Read what `balances` shows: datasets' terms behind `after`, and what their people spent."""
+    terms = await repository.terms(session, where, after, limit)
+    return terms, await _by_population(session, terms)
 
 
 def rows(groups: Sequence[Group]) -> list[CombinedRow]:

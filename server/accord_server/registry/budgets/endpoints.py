@@ -23,7 +23,6 @@ from accord_server.registry.answers import LISTED, ListFormat, listed
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.budgets import combining, exceptions, repository, service
 from accord_server.registry.budgets.tables import RunBudgetRow, TermsRow
-from accord_server.registry.budgets.tallies import sums
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.paging import (
     AfterHash,
@@ -103,11 +102,8 @@ async def datasets(
         (TermsRow.owner, caller.sees),
     )
     async with registry.database.read() as session:
-        terms = await repository.terms(session, where, split_cursor(after), limit)
-        people = {one.terms.population for one in terms}
-        spent = await sums(
-            session, [RunBudgetRow.population], [RunBudgetRow.population.in_(people)]
-        )
+        cursor = split_cursor(after)
+        terms, spent = await combining.all_balances(session, where, cursor, limit)
     rows = await asyncio.to_thread(combining.balances, terms, spent, now())
     return listed(BalanceRow, rows, format_)
 

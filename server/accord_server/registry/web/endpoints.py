@@ -1,0 +1,165 @@
+"""The pages' addresses. All are GET: what a page changes, it changes by the API."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from sqlalchemy import select
+from starlette.responses import Response
+
+from accord_common.api.schemas import RoundView, RunState
+from accord_common.fields import Hash, Id, now
+from accord_common.log.checkpoint import Head
+from accord_common.summaries import agreement_summary
+from accord_common.web.serving import serve
+from accord_server.registry.agreements import repository as agreements
+from accord_server.registry.budgets import combining
+from accord_server.registry.budgets.tables import TermsRow
+from accord_server.registry.datasets.endpoints import view
+from accord_server.registry.log.service import checkpoint
+from accord_server.registry.paging import equal
+from accord_server.registry.partners import repository as partners
+from accord_server.registry.runs import repository as runs
+from accord_server.registry.runs.repository import Look
+from accord_server.registry.tables import DatasetRow
+from accord_server.registry.web import live
+from accord_server.registry.web.home import home
+from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Visit, pages, stranger, visit
+
+router = APIRouter(include_in_schema=False)
+
+_PER_PAGE = 50
+_ROUNDS = 500  # of a run that its page draws; the API has the rest
+_LINES = 100
+Signed = Annotated[Visit, Depends(visit)]
+Anybody = Annotated[Visit, Depends(stranger)]
+
+
+@router.get("/assets/{path:path}")
+async def assets(request: Request, path: str) -> Response:
+    """Scripts, styles and icons."""
+    return serve(pages().assets, request)
+
+
+@router.get(SIGN_IN)
+async def sign_in(visit: Anybody) -> Response:
+    """Where everybody begins."""
+    oidc = visit.registry.settings.oidc
+    return visit.page("sign-in.html", "", provider=None if oidc is None else oidc.name)
+
+
+@router.get("/welcome")
+async def welcome(visit: Anybody) -> Response:
+    """Where an invitation's or a reset's link leads; its code is in the fragment."""
+    return visit.page("welcome.html", "")
+
+
+@router.get(SECOND_FACTOR)
+async def second_factor(visit: Anybody) -> Response:
+    """Give the code, or set up the factor first."""
+    return visit.page("second-factor.html", "")
+
+
+@router.get("/live")
+async def changes(visit: Signed) -> Response:
+    """See `live`."""
+    return live.stream(visit)
+
+
+@router.get("/")
+async def first(visit: Signed) -> Response:
+    """Home, by role."""
+    async with visit.registry.database.read() as session:
+        found = await home(session, visit.who, _look(visit))
+    role = visit.person.role
+    template = "steward" if role in ("steward", "owner") else role
+    head = Head.of(await checkpoint(visit.registry)) if role == "auditor" else None
+    return visit.page(
+        f"home-{template}.html", "/", live=True, home=found, party=visit.who.party, head=head
+    )
+
+
+@router.get("/runs")
+async def all_runs(
+    visit: Signed,
+    state: Annotated[RunState | None, Query()] = None,
+    after: Annotated[Id | None, Query()] = None,
+) -> Response:
+    """The caller's runs, page by page."""
+    async with visit.registry.database.read() as session:
+        found = await runs.page(session, visit.who.sees, state, after, _PER_PAGE + 1, _look(visit))
+    more = found[_PER_PAGE - 1].id if len(found) > _PER_PAGE else None
+    shown = found[:_PER_PAGE]
+    return visit.page("runs.html", "/runs", live=True, runs=shown, selected=state, more=more)
+
+
+@router.get("/runs/{run}")
+async def one_run(visit: Signed, run: Id) -> Response:
+    """One run, live."""
+    async with visit.registry.database.read() as session:
+        row = await runs.require(session, run, visit.who.sees)
+        found = await runs.view(session, row, _look(visit))
+        told = await runs.rounds(session, run, 0, _ROUNDS)
+        lines = await runs.events(session, run, 0, _LINES)
+        named = {partner.id: partner.name for partner in await partners.page(session, None, 1000)}
+    attempts = [RoundView.model_validate(item) for item in told]
+    rows = [[str(attempt.round + 1), round(attempt.seconds, 1)] for attempt in attempts]
+    return visit.page(
+        "run.html",
+        "/runs",
+        live=True,
+        run=found,
+        attempts=attempts,
+        rows=rows,
+        lines=lines,
+        named=named,
+    )
+
+
+@router.get("/agreements")
+async def all_agreements(visit: Signed) -> Response:
+    """The caller's agreements."""
+    async with visit.registry.database.read() as session:
+        found = await agreements.page(session, visit.who.sees, None, _PER_PAGE, now())
+    return visit.page("agreements.html", "/agreements", live=True, agreements=found)
+
+
+@router.get("/agreements/{agreement_hash}")
+async def one_agreement(visit: Signed, agreement_hash: Hash) -> Response:
+    """One agreement, in plain words, and who has signed it."""
+    async with visit.registry.database.read() as session:
+        found = await agreements.one(session, visit.who.sees, agreement_hash, now())
+    words = agreement_summary(found.agreement, found.hash)
+    return visit.page("agreement.html", "/agreements", live=True, view=found, words=words)
+
+
+@router.get("/budgets")
+async def budgets(visit: Signed) -> Response:
+    """What each cap has left."""
+    async with visit.registry.database.read() as session:
+        where = equal((TermsRow.owner, visit.who.sees))
+        terms, spent = await combining.all_balances(session, where, limit=_PER_PAGE)
+    found = await asyncio.to_thread(combining.balances, terms, spent, now())
+    return visit.page("budgets.html", "/budgets", live=True, balances=found)
+
+
+@router.get("/datasets")
+async def all_datasets(visit: Signed) -> Response:
+    """Everything public about each registered dataset."""
+    query = select(DatasetRow).order_by(DatasetRow.name, DatasetRow.id).limit(_PER_PAGE)
+    async with visit.registry.database.read() as session:
+        found = [view(row) for row in (await session.execute(query)).scalars()]
+        named = {partner.id: partner.name for partner in await partners.page(session, None, 1000)}
+    return visit.page("datasets.html", "/datasets", datasets=found, named=named)
+
+
+@router.get("/partners")
+async def all_partners(visit: Signed) -> Response:
+    """Everybody who enrolled."""
+    async with visit.registry.database.read() as session:
+        found = await partners.page(session, None, 1000)
+    return visit.page("partners.html", "/partners", live=True, partners=found)
+
+
+def _look(visit: Visit) -> Look:
+    return Look(visit.registry.settings.patience, now())

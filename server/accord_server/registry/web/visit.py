@@ -1,0 +1,139 @@
+"""One request for a page: who asks, in which language, and how it is answered.
+
+Guarantees: a page is made for one caller from what the API gives that caller; what it changes, it
+changes by the API's own routes, with the session's CSRF token. Whoever is not signed in is led to
+`/sign-in`, and afterwards to the first page: no address of a request is ever a place to go to.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from accord_common.errors import AccordError, AuthError
+from accord_common.permissions import meaning
+from accord_common.web.languages import COOKIE as LANGUAGE
+from accord_common.web.languages import Language, choose
+from accord_common.web.looks import N_
+from accord_common.web.rendering import HEADERS, Pages
+from accord_server.registry.access.credentials import COOKIE, Caller, Person, csrf_of
+from accord_server.registry.auth import Allow
+from accord_server.registry.context import Registry, registry
+
+SIGN_IN, SECOND_FACTOR = "/sign-in", "/second-factor"
+_YEAR_S = 365 * 86_400
+_NAV = (
+    ("/", N_("Home")),
+    ("/runs", N_("Runs")),
+    ("/agreements", N_("Agreements")),
+    ("/datasets", N_("Datasets")),
+    ("/budgets", N_("Budgets")),
+    ("/partners", N_("Partners")),
+)
+
+
+@cache
+def pages() -> Pages:
+    """The registry's templates, read once."""
+    return Pages(["accord_server.registry.web"], meaning=meaning)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request by `caller`, or by nobody known."""
+
+    request: Request
+    registry: Registry
+    caller: Caller | None
+
+    @property
+    def who(self) -> Caller:
+        """The caller, on pages that take one."""
+        assert self.caller is not None
+        return self.caller
+
+    @property
+    def person(self) -> Person:
+        """The person, on pages that take one: the table lets no machine there."""
+        assert self.who.person is not None
+        return self.who.person
+
+    @property
+    def language(self) -> Language:
+        """The one asked for in the address, else the cookie's, else the browser's."""
+        wanted = self.request.query_params.get("language", self.request.cookies.get(LANGUAGE))
+        return choose(wanted, self.request.headers.get("accept-language"))
+
+    def page(
+        self, template: str, here: str, *, live: bool = False, status: int = 200, **values: Any
+    ) -> Response:
+        """Answer with a template.
+
+        Args:
+            template: its name.
+            here: the address of the section that it belongs to.
+            live: whether it asks for itself again whenever something changes.
+            status: of HTTP.
+            **values: what it shows.
+        """
+        cookie, signed_in = self.request.cookies.get(COOKIE), self.caller is not None
+        body = pages().render(
+            template,
+            self.language,
+            product="Accord",
+            nav=_NAV if signed_in else (),
+            here=here,
+            events="/live" if live else None,
+            person=self.person.name if signed_in else None,
+            session=self.person.session if signed_in else None,
+            csrf=csrf_of(cookie) if cookie is not None else "",
+            **values,
+        )
+        response = HTMLResponse(body, status, dict(HEADERS))
+        if "language" in self.request.query_params:
+            response.set_cookie(
+                LANGUAGE, self.language.tag, max_age=_YEAR_S, secure=True, samesite="lax"
+            )
+        return response
+
+
+def visit(
+    request: Request,
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Visit:
+    """A request by somebody signed in (a dependency)."""
+    return Visit(request, registry, caller)
+
+
+def stranger(request: Request, registry: Annotated[Registry, Depends(registry)]) -> Visit:
+    """A request by anybody (a dependency)."""
+    return Visit(request, registry, None)
+
+
+def wants_page(request: Request) -> bool:
+    """Whether a failure is answered with a page: on all paths that are not the API's."""
+    path = request.url.path
+    return (
+        request.method == "GET"
+        and not path.startswith("/v1/")
+        and "text/html" in (request.headers.get("accept", ""))
+    )
+
+
+def failed(request: Request, error: AccordError, status: int) -> Response:
+    """Answer a failure on a page: by signing in, by the second factor, or in plain words."""
+    way = None
+    if isinstance(error, AuthError):
+        way = SIGN_IN
+    elif error.code == "second-factor-required":
+        way = SECOND_FACTOR
+    if way is None:
+        return Visit(request, request.app.state.registry, None).page(
+            "problem.html", "", status=status, error=error
+        )
+    if "hx-request" in request.headers:  # a redirect would put that page within this one
+        return Response(status_code=204, headers={"HX-Redirect": way})
+    return RedirectResponse(way, 303)

@@ -1,0 +1,164 @@
+"""The registry's pages, as a browser without scripts reads them."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+
+import pytest
+
+from accord_common.api.access_schemas import PersonRole
+from accord_server.registry.access.decisions import DECISIONS
+from accord_server.registry.setup import initialise
+from tests.server.registry.persons import Browser, join
+from tests.server.registry.stack import Stack, complete, opened, settings_in
+from tests.world import Actor, make_world
+
+PAGES = sorted(
+    path
+    for (method, path), row in DECISIONS.items()
+    if method == "GET" and not path.startswith("/v1/") and not row.public and path != "/live"
+)
+STRANGERS = ("/sign-in", "/welcome", "/second-factor")
+HTML = {"Accept": "text/html"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+    """A registry with a signed agreement, a completed run and one that waits for consents."""
+    settings = settings_in(tmp_path_factory.mktemp("pages") / "registry", certificates)
+    invitation = asyncio.run(initialise(settings)).text
+    with opened(settings, invitation, make_world(log_key=settings.read_log_key())) as stack:
+        stack.join_all()
+        stack.register_datasets()
+        stack.sign_agreement()
+        keys = stack.offer()
+        complete(stack, keys, stack.start(keys))
+        stack.start(stack.offer())
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def people(stack: Stack) -> dict[str, Browser]:
+    """One of each role, signed in; the steward is of the first hospital."""
+    world = stack.world
+    places: dict[PersonRole, Actor] = {
+        "coordinator": world.coordinator,
+        "steward": world.hospitals[0],
+        "auditor": world.coordinator,
+        "owner": world.hospitals[1],
+    }
+    return {role: join(stack, actor, role, f"{role}-here") for role, actor in places.items()}
+
+
+def text_of(browser: Browser, path: str, language: str = "en") -> str:
+    """A page's text, without its markup."""
+    answer = browser.call("GET", path, headers={**HTML, "Accept-Language": language})
+    assert answer.status_code == 200, (path, answer.text[:500])
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    return unescape(re.sub(r"<[^>]+>", " ", answer.text))
+
+
+def filled(stack: Stack, path: str) -> str:
+    client = stack.client(stack.world.coordinator)
+    run, agreement = client.runs()[0].id, client.agreements()[0].hash
+    return path.format(run=run, agreement_hash=agreement)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_each_page_is_shown_to_each_role_in_each_language(
+    stack: Stack, people: dict[str, Browser], path: str
+) -> None:
+    for browser in people.values():
+        english = text_of(browser, filled(stack, path))
+        chinese = text_of(browser, filled(stack, path), "zh-CN")
+        assert "Skip to the content" in english and "跳到正文" in chinese
+
+
+def test_a_steward_sees_what_waits_and_own_budgets_alone(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    own, other = stack.world.hospitals[:2]
+    home = text_of(people["steward"], "/")
+    waiting = [run.id for run in stack.client(own).runs() if run.state == "awaiting-consent"]
+    assert "1 decision waits for you" in home and f"accord-node approve {waiting[0]}" in home
+    assert "guesses right at most" in home  # epsilon in plain language
+    budgets = text_of(people["steward"], "/budgets")
+    assert own.name in budgets and other.name not in budgets
+    assert other.name in text_of(people["auditor"], "/budgets")
+
+
+def test_an_auditor_sees_the_log_and_what_does_not_agree(people: dict[str, Browser]) -> None:
+    home = text_of(people["auditor"], "/")
+    assert re.search(r"signed a checkpoint of \d+ records", home)
+    assert "result-differs" in home  # the result of this run tells another epsilon than its events
+
+
+def test_nobody_signs_on_a_page(stack: Stack, people: dict[str, Browser]) -> None:
+    agreement = stack.client(stack.world.coordinator).agreements()[0]
+    page = text_of(people["steward"], f"/agreements/{agreement.hash}")
+    assert f"accord-node agreement sign {agreement.hash}" in page and "3 of 3" not in page
+    for browser in people.values():
+        answer = browser.call("GET", f"/agreements/{agreement.hash}", headers=HTML)
+        assert 'method="post"' not in answer.text
+
+
+@pytest.mark.parametrize("path", [*PAGES, *STRANGERS])
+def test_nothing_comes_from_elsewhere_and_nothing_is_inline(
+    stack: Stack, people: dict[str, Browser], path: str
+) -> None:
+    answer = people["coordinator"].call("GET", filled(stack, path), headers=HTML)
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'") and "frame-ancestors 'none'" in policy
+    assert answer.headers["x-frame-options"] == "DENY"
+    assert answer.headers["cache-control"] == "no-store"
+    for address in re.findall(r"(?:src|href|action|hx-get)=\"([^\"]*)\"", answer.text):
+        assert address.startswith(("/", "#", "?")) or address == "", address
+        assert not address.startswith("//"), address
+    assert not re.search(r"<script(?![^>]*src=)|\sstyle=|\son[a-z]+=|javascript:", answer.text)
+
+
+def test_whoever_is_not_signed_in_is_led_there_and_nowhere_else(stack: Stack) -> None:
+    stranger = Browser(stack)
+    for path in ("/", "/runs?next=//evil.example", "/budgets"):
+        answer = stranger.call("GET", path, headers=HTML)
+        (led,) = answer.history
+        assert (led.status_code, led.headers["location"]) == (303, "/sign-in")
+    within = stranger.call("GET", "/runs", headers={**HTML, "HX-Request": "true"})
+    assert within.status_code == 204 and within.headers["hx-redirect"] == "/sign-in"
+    assert stranger.call("GET", "/live").status_code == 401
+    assert stranger.call("GET", "/runs").status_code == 401  # a program is told, not led
+
+
+def test_what_is_not_there_is_said_in_a_page(people: dict[str, Browser]) -> None:
+    missing = "/runs/01976f6e-0000-7000-8000-000000000000"
+    answer = people["steward"].call("GET", missing, headers=HTML)
+    assert answer.status_code == 404 and "unknown-run" in answer.text
+    assert "<html" in answer.text
+
+
+def test_hostile_names_stay_text(stack: Stack, people: dict[str, Browser]) -> None:
+    client = stack.client(stack.world.coordinator)
+    run = next(run.id for run in client.runs() if run.state == "awaiting-consent")
+    client.log(run, "warning", "<img src=x onerror=alert(1)>")
+    page = people["coordinator"].call("GET", f"/runs/{run}", headers=HTML).text
+    assert "<img" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
+def test_a_language_is_chosen_and_kept(people: dict[str, Browser]) -> None:
+    browser = people["owner"]
+    chosen = browser.call("GET", "/?language=zh-Hans", headers=HTML)
+    assert '<html lang="zh-Hans">' in chosen.text
+    cookie = chosen.headers["set-cookie"]
+    assert "accord-language=zh-Hans" in cookie and "Secure" in cookie and "SameSite=lax" in cookie
+    assert '<html lang="zh-Hans">' in browser.call("GET", "/runs", headers=HTML).text
+    odd = browser.call("GET", "/?language=%22%3E%3Cscript%3E", headers=HTML)
+    assert "<script>" not in odd.text and '<html lang="en">' in odd.text
+
+
+def test_files_are_served_by_their_hash(people: dict[str, Browser]) -> None:
+    page = people["steward"].call("GET", "/", headers=HTML).text
+    for address in set(re.findall(r"/assets/[^\"#]+", page)):
+        assert people["steward"].call("GET", address).status_code == 200
+    assert Browser(people["steward"].stack).call("GET", "/assets/0/accord.css").status_code == 404
