@@ -146,9 +146,9 @@ def export(
     ],
     home: HomeOption = DEFAULT_HOME,
 ) -> None:
-    """Write a run's whole model for other software, verified as for download, and read back.
+    """Write a run's whole model for other software, verified as for download.
 
-    No file holds code. Adapters are merged into their layers. Answers one JSON object.
+    No file holds code; ONNX is run and compared before it counts. Adapters are merged into their layers. Answers one JSON object.
     """
     if out.exists():
         raise UsageError("bad-output", f"{out} exists", hint="Name a new file, or remove it.")

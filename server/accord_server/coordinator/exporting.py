@@ -1,8 +1,8 @@
 """A run's whole model for other software: a torch state_dict, or ONNX.
 
 Guarantees: what is written holds numbers and, in ONNX, the graph of the architecture; no Python and
-no pickled code. It is read back before it counts: the state_dict by `torch.load(weights_only=True)`
-and compared bit for bit; ONNX by its checker, then run by its reference evaluator on rows of the
+no pickled code: `torch.load(weights_only=True)` reads the state_dict, and nothing here loads one.
+ONNX is tried before it counts: by its checker, then run by its reference evaluator on rows of the
 model's own input shape and compared with what torch answers (`_TOLERANCE`).
 
 Not covered: encoding rows. Whoever uses the model gives it what the schema makes of a row.
@@ -33,25 +33,15 @@ _TOLERANCE = 1e-4  # float32 sums in another order; logits of these models are o
 
 
 def export_torch(module: nn.Module, out: Path) -> None:
-    """Write a state_dict, `torch.load(weights_only=True)` reads it.
+    """Write a state_dict, which `torch.load(weights_only=True)` reads.
 
     Args:
         module: the whole model, adapters merged.
         out: the file.
-
-    Raises:
-        VerificationError: `export-differs`.
     """
     state = {name: value.detach().contiguous() for name, value in module.state_dict().items()}
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    buffer.seek(0)
-    back = torch.load(buffer, weights_only=True)
-    same = back.keys() == state.keys() and all(
-        torch.equal(back[name], state[name]) for name in state
-    )
-    if not same:
-        raise VerificationError("export-differs", "the state_dict does not read back as written")
     replace_file(out, buffer.getvalue())
 
 
