@@ -148,7 +148,8 @@ def export(
 ) -> None:
     """Write a run's whole model for other software, verified as for download.
 
-    No file holds code; ONNX is run and compared before it counts. Adapters are merged into their layers. Answers one JSON object.
+    No file holds code; ONNX is run and compared before it counts. Adapters are merged into their
+    layers. Answers one JSON object.
     """
     if out.exists():
         raise UsageError("bad-output", f"{out} exists", hint="Name a new file, or remove it.")
