@@ -32,7 +32,11 @@ from tests.server.doctor.conftest import NAME, PASSPHRASE, Place
 from tests.server.registry.stack import free_port
 
 NETWORK = {"dns", "tcp", "proxy", "tls", "http"}
-READY = say('{"status": "ok"}')
+
+
+def ready() -> bytes:
+    """What a registry that can serve says, at this moment: the answer is dated."""
+    return say('{"status": "ok"}')
 
 
 @dataclass
@@ -121,7 +125,7 @@ def served(patient: Patient, days: int) -> None:
 
 def spoken(patient: Patient, **answers: bytes) -> None:
     certificate = patient.place.certificate("genuine", HOST)
-    patient.server(certificate, **{"livez": READY, **answers})
+    patient.server(certificate, **{"livez": ready(), **answers})
 
 
 def expired(patient: Patient) -> None:
@@ -254,7 +258,7 @@ def test_who_signed_the_certificate_is_said(patient: Patient) -> None:
 def test_an_authority_that_the_folder_adds_is_trusted_for_the_registry(patient: Patient) -> None:
     """An institution's own proxy may open what goes to the registry, where its folder says so."""
     forged = patient.place.certificate("forged-too", NAME, ca="inspecting")
-    server = patient.open.enter_context(TlsServer(forged, {"/v1/info": info(1), "/livez": READY}))
+    server = patient.open.enter_context(TlsServer(forged, {"/v1/info": info(1), "/livez": ready()}))
     proxy = patient.proxy(names={NAME: (HOST, server.port)})
     bundle = patient.place.folder / "inspecting" / "ca.pem"
     NetworkFile(proxy=proxy.url, ca_bundle=str(bundle)).save(patient.home.path)
