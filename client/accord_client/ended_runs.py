@@ -64,12 +64,38 @@ def fetch_ended(stores: Stores, registry: RegistryClient, text: str) -> EndedRun
         VerificationError: the first thing that does not hold.
     """
     from accord_client.bases import fetch_base
+
+    run, result = verified_end(stores, registry, text)
+    run.manifest.site(stores.party)
+    if result.model is None:
+        raise ConflictError("no-model", f"run {run.manifest.id} ended before a round was completed")
+    base = None
+    if run.manifest.adaptation is not None:
+        with stores.bases.held():
+            fetch_base(stores, registry, run.manifest)
+            base = stores.bases.load(run.manifest.adaptation)  # the next fetch may remove the file
+    names = (run.manifest.initial_model, result.model)
+    start, model = (fetch_vector(registry, name) for name in names)
+    return EndedRun(run, result, start, model, base)
+
+
+def verified_end(
+    stores: Stores, registry: RegistryClient, text: str
+) -> tuple[VerifiedRun, RunResult]:
+    """Find an ended run under an agreement that this node signed, and verify how it ended.
+
+    Raises:
+        NotFoundError: `unknown-run`.
+        ConflictError: `run-not-over`, `no-model`, `ambiguous-run`.
+        PolicyError: `agreement-not-signed`.
+        VerificationError: the first thing that does not hold.
+    """
     from accord_common.agreement import verify_agreement
 
     view = find_run(registry, text)
     if view.state not in FINAL_STATES:
         raise ConflictError(
-            "run-not-over", f"run {view.id} is {view.state}", hint="Compare it once it has ended."
+            "run-not-over", f"run {view.id} is {view.state}", hint="Come back once it has ended."
         )
     envelope = stores.agreements.signed().get(view.agreement)
     if envelope is None:
@@ -83,17 +109,7 @@ def fetch_ended(stores: Stores, registry: RegistryClient, text: str) -> EndedRun
         agreement=verify_agreement(envelope),
         agreement_hash=envelope.hash,
     )
-    run.manifest.site(stores.party)
-    result = _result(registry, run)
-    if result.model is None:
-        raise ConflictError("no-model", f"run {view.id} ended before a round was completed")
-    base = None
-    if run.manifest.adaptation is not None:
-        with stores.bases.held():
-            fetch_base(stores, registry, run.manifest)
-            base = stores.bases.load(run.manifest.adaptation)  # the next fetch may remove the file
-    start, model = (_vector(registry, name) for name in (run.manifest.initial_model, result.model))
-    return EndedRun(run, result, start, model, base)
+    return run, _result(registry, run)
 
 
 def build_here(ended: EndedRun, schema: Schema) -> tuple[Task, nn.Module]:
@@ -130,7 +146,8 @@ def _result(registry: RegistryClient, run: VerifiedRun) -> RunResult:
     return fetch_result(registry.record, records[-1].envelope.hash, run).result
 
 
-def _vector(registry: RegistryClient, name: str) -> NDArray[np.float32]:
+def fetch_vector(registry: RegistryClient, name: str) -> NDArray[np.float32]:
+    """Fetch a model's numbers, float32 (d,), by their hash."""
     import numpy as np
 
     return np.frombuffer(registry.get_blob(name), "<f4").astype(np.float32, copy=False)

@@ -126,9 +126,10 @@ def _leaves(agreement: Agreement, own: bool) -> str:
 def _recipients(agreement: Agreement) -> str:
     names = [agreement.party(party).name for party in agreement.release.recipients]
     return (
-        f"{', '.join(names) or 'nobody'}. A model that was given away cannot be taken back"
+        f"{', '.join(names)}; coordinator and aggregator, who make and score it, have it too. A "
+        "model that was given away cannot be taken back"
         if names
-        else "nobody beyond those who run the training"
+        else "nobody beyond those who run the training: coordinator and aggregator"
     )
 
 

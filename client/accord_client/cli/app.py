@@ -16,6 +16,7 @@ from accord_client.cli import (
     compare,
     daemon,
     dataset,
+    evaluate,
     join,
     keys,
     log,
@@ -63,6 +64,7 @@ app.command("revoke", epilog=keys.REVOKE_EXAMPLE)(keys.revoke)
 app.command("backup", epilog=backup.BACKUP_EXAMPLE)(backup.backup)
 app.command("restore", epilog=backup.RESTORE_EXAMPLE)(backup.restore)
 app.command("compare", epilog=compare.EXAMPLE)(compare.compare)
+app.command("evaluate", epilog=evaluate.EXAMPLE)(evaluate.evaluate)
 app.add_typer(outbox.app, name="outbox")
 app.command("support-bundle", epilog=support.EXAMPLE)(support.support_bundle)
 

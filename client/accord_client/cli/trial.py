@@ -52,7 +52,7 @@ def try_(
 
     datasets = Datasets.of(open_home(home).path)
     table = datasets.find(dataset)
-    arguments, adapters = _arguments(args), _lora(lora)
+    arguments, adapters = json_arguments(args), _lora(lora)
     loaded, code = load_task(task), task_code(task)
     note(f"Reading {table.source.place} ...")
     table.check_unchanged()
@@ -108,7 +108,8 @@ def _lora(text: str | None) -> Lora | None:
         ) from error
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def json_arguments(text: str) -> dict[str, Any]:
+    """Read a model's arguments, a JSON object: UsageError `bad-arguments`."""
     from accord_common.errors import UsageError
 
     try:

@@ -6,7 +6,7 @@
         pandas.DataFrame(accord.balances().rows())
 
 Guarantees: reads only; every method names the call of SPEC.md's table that it makes. `recompute`
-verifies each signature and computes each figure here; all else is the registry's word.
+and `lineage` verify each signature and compute each figure here; all else is the registry's word.
 """
 
 from collections.abc import Iterable
@@ -27,8 +27,10 @@ from accord_common.api.budget_schemas import (
 from accord_common.api.client import RegistryClient
 from accord_common.api.rows import to_csv, to_rows
 from accord_common.api.schemas import MAX_PAGE, RunView
+from accord_common.api.tracing import records_of, trace
 from accord_common.envelope import Envelope
 from accord_common.fields import Dec, Hash, Id
+from accord_common.lineage import Lineage
 from accord_common.receipts import CONSENT, NODE_RECEIPT
 from accord_common.recomputing import SiteSpending, recompute, same_epsilon
 
@@ -156,13 +158,20 @@ class Client:
         spent = recompute(verified, self._records(run))
         return Listed(Recomputed, [_beside(run, one, rows[one.dataset]) for one in spent])
 
+    def lineage(self, model: str) -> Lineage:
+        """Verify where a model comes from, down to the agreement; nothing is taken on trust.
+
+        Args:
+            model: the run's id, its first or last characters, or the model's hash.
+
+        Raises:
+            VerificationError: a record does not hold; the code and message name it.
+        """
+        return trace(self.registry, model).lineage
+
     def _records(self, run: str) -> Iterable[Envelope]:
         for kind in (CONSENT, NODE_RECEIPT):
-            after, size = 0, MAX_PAGE
-            while size == MAX_PAGE:
-                page = self.registry.records(after=after, kind=kind, run=run)
-                yield from (record.envelope for record in page)
-                after, size = (page[-1].sequence if page else after), len(page)
+            yield from records_of(self.registry, kind, run)
 
 
 def connect(url: str, token: str, ca: bytes | str | Path) -> Client:

@@ -41,7 +41,7 @@ class LastState(nn.Module):
         """Logits (B, outputs) of words (B, L)."""
         states, _ = self.gru(self.words(words))  # (B, L, H)
         count = (words != NOTHING).sum(1)  # (B,)
-        rows = torch.arange(len(words), device=words.device)
+        rows = torch.arange(words.shape[0], device=words.device)
         last = states[rows, (count - 1).clamp(min=0)]  # (B, H)
         result: Tensor = self.head(last * (count > 0).unsqueeze(1))
         return result

@@ -182,7 +182,7 @@ class Model:
                 f"schema {schema.name!r} is not the run's",
                 hint="Give the schema that the institutions registered with.",
             )
-        self._manifest = manifest
+        self._manifest, self._schema = manifest, schema
         self._task = load_task(manifest.task.name)
         architecture = manifest.architecture
         self._module: nn.Module = build(
@@ -209,6 +209,11 @@ class Model:
         `facts`, architecture and adaptation ride in the header; its `model` is the hash of what was
         trained.
         """
+        set_vector(self._module, self._vector(weights))
+        replace_file(out, save(merged(self._module), self.header(weights, facts)))
+
+    def header(self, weights: bytes, facts: dict[str, str]) -> dict[str, str]:
+        """What a file of the model says about itself, with `facts`."""
         architecture, adaptation = self._manifest.architecture, self._manifest.adaptation
         header = facts | {
             "task": self._manifest.task.name,
@@ -220,8 +225,16 @@ class Model:
         }
         if adaptation is not None:
             header["adaptation"] = adaptation.to_bytes().decode()
+        return header
+
+    def whole(self, weights: bytes) -> nn.Module:
+        """The architecture's own module with the model's numbers, adapters merged into layers."""
         set_vector(self._module, self._vector(weights))
-        replace_file(out, save(merged(self._module), header))
+        architecture = self._manifest.architecture
+        module = self._task.build(architecture.name, architecture.args, self._schema)
+        arrays = merged(self._module)
+        set_vector(module, layout_of(module).flatten(arrays))
+        return module.eval()
 
     def _vector(self, weights: bytes) -> NDArray[np.float32]:
         if len(weights) != 4 * self._layout.dimension:

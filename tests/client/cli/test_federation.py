@@ -236,7 +236,7 @@ def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
 
 @pytest.mark.soak(sample=0, full=1)
 def test_what_privacy_cost_and_whether_joining_paid_is_found_at_the_node(
-    federation: Federation,
+    federation: Federation, tmp_path: Path
 ) -> None:
     """Nodes take part by themselves by now; nothing is charged, and nothing leaves."""
     node, other = federation.nodes
@@ -262,6 +262,13 @@ def test_what_privacy_cost_and_whether_joining_paid_is_found_at_the_node(
     joined = told["models"][3]["metrics"]["auc"]
     assert joined["low"] <= joined["value"] <= joined["high"] and joined["value"] > 0.8
     assert [item["question"] for item in told["differences"]] == 2 * ["privacy"] + 3 * ["joining"]
+    out = tmp_path / "exposed.safetensors"
+    federation.office("model", "download", exposed, "--out", out)
+    scored = federation.at(node, "evaluate", out, "--dataset", "tumours")
+    assert (scored["verified"], scored["run"]) == (True, exposed)
+    assert scored["validation_rows"] == told["validation_rows"]
+    assert scored["metrics"]["auc"]["value"] == joined["value"]
+    assert scored == federation.at(node, "evaluate", exposed[-12:], "--dataset", "tumours")
     assert charges(node) == charged
     assert federation.at(node, "outbox", "list", "--last", "0") == left
     assert refused(federation, other, "compare", private) == "no-validation-rows"

@@ -204,6 +204,7 @@ class Office:
         manifest: Envelope,
         heads: dict[str, str] | None = None,
         fails_after: int | None = None,
+        start: bytes | None = None,
     ) -> list[bytes]:
         """Play aggregator and nodes to the end, or until it fails; return each round's model."""
         run = RunManifest.from_bytes(manifest.payload)
@@ -215,6 +216,7 @@ class Office:
         models = [
             np.array([0.1 * r, 0.2 * r, bias * r], "<f4").tobytes() for r in range(run.rounds + 1)
         ]
+        models[0] = start or models[0]
         head = manifest.hash
         rounds = run.rounds if fails_after is None else fails_after
         for round_ in range(rounds):

@@ -13,6 +13,7 @@ from accord_common.api import schemas
 from accord_common.canonical import sha256_hex
 from accord_common.manifest import RunManifest
 from accord_common.receipts import EVALUATION, Evaluation
+from tests.server.cli import model_checks
 from tests.server.cli.office import Office, accord, spawn
 
 
@@ -317,3 +318,10 @@ def test_rows_under_another_schema_are_refused(office: Office, tmp_path: Path) -
     options = ("--holdout", rows, "--schema", other, "--no-sign")
     answer = office.run("run", "watch", run, *options)
     assert (answer.code, answer.error["code"]) == (5, "wrong-schema")
+
+
+def test_a_model_is_traced_described_and_exported(office: Office) -> None:
+    (run,) = [one["id"] for one in office.ok("run", "list") if one["title"] == "First"]
+    model_checks.lineage_leads_to_what_everybody_signed(office, run)
+    model_checks.a_card_says_what_was_signed(office, run)
+    model_checks.exports_hold_the_released_model(office, run)

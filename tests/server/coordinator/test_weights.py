@@ -15,7 +15,7 @@ from accord_common.canonical import Json, canonical_bytes, sha256_hex
 from accord_common.errors import AccordError
 from accord_common.manifest import Architecture, RunManifest, model_hash
 from accord_common.models.discovery import load_task
-from accord_common.models.flat import layout_of
+from accord_common.models.flat import get_vector, layout_of
 from accord_common.schema import TableSchema
 from accord_server.coordinator.plan_file import PlanFile
 from accord_server.coordinator.weights import (
@@ -172,6 +172,7 @@ def test_an_adapted_run_is_scored_and_exported_as_the_whole_model(
     assert initial_weights(again, SCHEMA, model_facts(again, SCHEMA))[0][0] == whole.tobytes()
     after = Model(plain, SCHEMA, no_blob).score(whole.tobytes(), holdout)
     assert after == model.score(moved.tobytes(), holdout)
+    assert get_vector(model.whole(moved.tobytes())).tobytes() == whole.tobytes()
 
 
 def manifest_of_all(base: bytes) -> RunManifest:

@@ -5,12 +5,17 @@ import os
 
 import pytest
 
+from accord_common.agreement import AGREEMENT, Party
+from accord_common.api.tracing import trace
 from accord_common.canonical import sha256_hex
-from accord_common.errors import NotFoundError, VerificationError
+from accord_common.chain import fetch_run
+from accord_common.envelope import sign
+from accord_common.errors import NotFoundError, PolicyError, VerificationError
+from accord_server.coordinator.releasing import require_recipient
 from accord_server.registry import limits
 from accord_server.registry.blobs import repository
 from tests.server.registry.stack import Stack, complete
-from tests.world import INITIAL_MODEL, make_actor, model_of
+from tests.world import INITIAL_MODEL, Actor, World, make_actor, model_of
 
 
 def put(stack: Stack, name: str, data: bytes) -> tuple[int, str]:
@@ -106,6 +111,50 @@ def test_who_is_no_recipient_gets_the_initial_model_only(stack: Stack) -> None:
     stack.start(stack.offer(), initial_model=model_of(2))  # another run goes on from it
     with pytest.raises(NotFoundError):
         stack.client(world.hospitals[0]).get_blob(model_of(2))
+
+
+def test_each_role_gets_models_by_the_agreement_alone(stack: Stack) -> None:
+    named, left_out = stack.world.hospitals[:2]
+    auditor = make_actor("auditor", "auditor")
+    stack.join(auditor, stack.client(stack.world.coordinator).invite("auditor", "auditor").code)
+    stack.world = world = with_auditor(stack.world, auditor, recipients=[named.id])
+    identities = [actor.identity for actor in [*world.actors, auditor]]
+    coordinator = stack.client(world.coordinator)
+    coordinator.propose(sign(AGREEMENT, world.agreement, *identities))
+    keys = stack.offer()
+    manifest = stack.start(keys)
+    complete(stack, keys, manifest)
+    stack.client(world.aggregator).put_blob(b"model 2")
+    run = fetch_run(coordinator.record, manifest.hash)
+    for actor in (named, world.coordinator, world.aggregator):
+        assert stack.client(actor).get_blob(model_of(2)) == b"model 2"
+        require_recipient(run, actor.id)
+    for actor in (left_out, auditor):
+        assert stack.client(actor).get_blob(sha256_hex(INITIAL_MODEL)) == INITIAL_MODEL
+        with pytest.raises(NotFoundError, match=r"\[unknown-blob\]"):
+            stack.client(actor).get_blob(model_of(2))
+        told = rf"\[not-a-recipient\].* goes to {named.name}; {actor.name}, its {actor.role},"
+        with pytest.raises(PolicyError, match=told):
+            require_recipient(run, actor.id)
+        assert trace(stack.client(actor), model_of(2)).lineage.agreement.recipients == [named.name]
+    with pytest.raises(PolicyError, match=r"\[not-a-recipient\].*this party"):
+        require_recipient(run, make_actor("stranger", "auditor").id)
+
+
+def with_auditor(world: World, auditor: Actor, recipients: list[str]) -> World:
+    """The next version, with an auditor and other recipients."""
+    party = Party(
+        id=auditor.id,
+        name=auditor.name,
+        role="auditor",
+        identity_key=auditor.identity.public,
+        jurisdiction="DE",
+        contact="auditor@example.org",
+    )
+    return world.next_version(
+        parties=sorted([*world.agreement.parties, party], key=lambda item: item.id),
+        release={"recipients": recipients, "metrics": "public-holdout"},
+    )
 
 
 def test_a_runs_base_goes_to_its_parties_and_must_be_there_first(stack: Stack) -> None:
