@@ -39,6 +39,7 @@ PARTS = {
     "common/accord_common/weights.py": ["node", "coordinator"],
     "common/accord_common": [],
     "client/accord_client": ["node"],
+    "server/accord_server/coordinator/exporting.py": ["coordinator", "export"],
     "server/accord_server/registry": ["registry"],
     "server/accord_server/aggregator": ["aggregator"],
     "server/accord_server": ["coordinator"],
