@@ -86,3 +86,9 @@ def test_the_budget_is_asked_for_attempts_of_the_first_round() -> None:
     seen: list[Spend] = []
     decide(Case().facts(check_budget=seen.extend))
     assert {spend.round for spend in seen} == {0}
+
+
+def test_what_a_refusal_says_is_for_all_parties_unless_it_speaks_of_the_table() -> None:
+    assert Verdict("refuse", "steward-refused", "not yet").told == ("steward-refused", "not yet")
+    code, reason = Verdict("refuse", "dataset-changed", "row 7", private=True).told
+    assert "row 7" not in code + reason
