@@ -1,5 +1,7 @@
 """Reading partners."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +20,12 @@ async def partner_row(session: AsyncSession, party: str) -> PartnerRow:
     if row is None:
         raise NotFoundError("unknown-party", f"{party} is not enrolled here")
     return row
+
+
+async def names(session: AsyncSession, ids: Iterable[str]) -> dict[str, str]:
+    """Return the names of those partners, by id."""
+    query = select(PartnerRow.id, PartnerRow.name).where(PartnerRow.id.in_(set(ids)))
+    return {party: name for party, name in (await session.execute(query)).all()}
 
 
 async def page(session: AsyncSession, after: str | None, limit: int) -> list[Partner]:

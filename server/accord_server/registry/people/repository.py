@@ -9,7 +9,7 @@ from accord_common.api.access_schemas import PersonView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
 from accord_server.registry.access.tables import IdentityRow, PersonRow
-from accord_server.registry.tables import PartnerRow
+from accord_server.registry.partners import repository as partners
 
 
 async def require(session: AsyncSession, person: str, sees: str | None) -> PersonRow:
@@ -45,10 +45,7 @@ async def view(session: AsyncSession, row: PersonRow) -> PersonView:
 
 async def views(session: AsyncSession, rows: Sequence[PersonRow]) -> list[PersonView]:
     """Show persons."""
-    named = select(PartnerRow.id, PartnerRow.name).where(
-        PartnerRow.id.in_({row.party for row in rows})
-    )
-    names = {party: name for party, name in (await session.execute(named)).all()}
+    names = await partners.names(session, [row.party for row in rows])
     linked_query = select(IdentityRow.person).where(
         IdentityRow.person.in_([row.id for row in rows])
     )

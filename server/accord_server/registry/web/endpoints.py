@@ -22,8 +22,7 @@ from accord_server.registry.partners import repository as partners
 from accord_server.registry.runs import repository as runs
 from accord_server.registry.runs.repository import Look
 from accord_server.registry.tables import DatasetRow
-from accord_server.registry.web import live
-from accord_server.registry.web.home import home
+from accord_server.registry.web import home, live
 from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Visit, pages, stranger, visit
 
 router = APIRouter(include_in_schema=False)
@@ -31,6 +30,12 @@ router = APIRouter(include_in_schema=False)
 _PER_PAGE = 50
 _ROUNDS = 500  # of a run that its page draws; the API has the rest
 _LINES = 100
+_HOMES = {
+    "owner": home.steward,
+    "steward": home.steward,
+    "coordinator": home.coordinator,
+    "auditor": home.auditor,
+}
 Signed = Annotated[Visit, Depends(visit)]
 Anybody = Annotated[Visit, Depends(stranger)]
 
@@ -69,14 +74,12 @@ async def changes(visit: Signed) -> Response:
 @router.get("/")
 async def first(visit: Signed) -> Response:
     """Home, by role."""
-    async with visit.registry.database.read() as session:
-        found = await home(session, visit.who, _look(visit))
     role = visit.person.role
-    template = "steward" if role in ("steward", "owner") else role
     head = Head.of(await checkpoint(visit.registry)) if role == "auditor" else None
-    return visit.page(
-        f"home-{template}.html", "/", live=True, home=found, party=visit.who.party, head=head
-    )
+    async with visit.registry.database.read() as session:
+        found = await _HOMES[role](session, visit.who, _look(visit))
+    template = f"home-{type(found).__name__.lower()}.html"
+    return visit.page(template, "/", live=True, home=found, head=head)
 
 
 @router.get("/runs")
@@ -101,7 +104,7 @@ async def one_run(visit: Signed, run: Id) -> Response:
         found = await runs.view(session, row, _look(visit))
         told = await runs.rounds(session, run, 0, _ROUNDS)
         lines = await runs.events(session, run, 0, _LINES)
-        named = {partner.id: partner.name for partner in await partners.page(session, None, 1000)}
+        named = await partners.names(session, [site.party for site in found.consents])
     attempts = [RoundView.model_validate(item) for item in told]
     rows = [[str(attempt.round + 1), round(attempt.seconds, 1)] for attempt in attempts]
     return visit.page(
@@ -149,7 +152,7 @@ async def all_datasets(visit: Signed) -> Response:
     query = select(DatasetRow).order_by(DatasetRow.name, DatasetRow.id).limit(_PER_PAGE)
     async with visit.registry.database.read() as session:
         found = [view(row) for row in (await session.execute(query)).scalars()]
-        named = {partner.id: partner.name for partner in await partners.page(session, None, 1000)}
+        named = await partners.names(session, [dataset.owner for dataset in found])
     return visit.page("datasets.html", "/datasets", datasets=found, named=named)
 
 

@@ -22,6 +22,7 @@ from accord_server.registry.runs import repository as runs
 from accord_server.registry.runs.repository import Look
 
 _EXCEPTIONS = 20  # on a first page; the list has the rest
+_PARTNERS = 1000
 SILENT_S = 120.0  # a node polls every 30 s at most
 
 
@@ -35,58 +36,102 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
-    """What the first page of any role is made of."""
+class Steward:
+    """What waits for an institution, runs on its data, and is left of its budgets."""
 
+    own: Partner
+    silent: bool
     to_sign: list[AgreementView]
     to_decide: list[RunView]
     running: list[Progress]
-    blocked: list[RunView]
-    partners: dict[str, Partner]
-    silent: list[Partner]
     budgets: list[BalanceRow]
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """What is under way, what stands still, and every party."""
+
+    running: list[Progress]
+    blocked: list[RunView]
+    partners: list[Partner]
+    silent: list[Partner]
+
+
+@dataclass(frozen=True, slots=True)
+class Auditor:
+    """What does not agree, what caps have left, and what is under way."""
+
     exceptions: list[ExceptionRow]
+    budgets: list[BalanceRow]
+    running: list[Progress]
 
 
-async def home(session: AsyncSession, caller: Caller, look: Look) -> Home:
-    """Read it."""
-    found = await runs.open_runs(session, caller.party, caller.role, look)
-    wanting = set(await agreements.to_sign(session, caller.party))
-    seen = await agreements.page(session, caller.sees, None, 100, look.moment)
-    everybody = await partners.page(session, None, 1000)
-    terms, spent = await combining.all_balances(session, equal((TermsRow.owner, caller.sees)))
-    wanted = Filter(reach=caller.sees)
-    return Home(
-        to_sign=[view for view in seen if view.hash in wanting],
+async def steward(session: AsyncSession, caller: Caller, look: Look) -> Steward:
+    """Read a steward's, or another owner's, first page."""
+    found = await _open_runs(session, caller, look)
+    row = await partners.partner_row(session, caller.party)
+    (own,) = await partners.views(session, [row])
+    wanting = await agreements.to_sign(session, caller.party)
+    return Steward(
+        own=own,
+        silent=_is_silent(own, look.moment),
+        to_sign=[await agreements.one(session, caller.sees, name, look.moment) for name in wanting],
         to_decide=[run for run in found if _undecided(run, caller.party)],
-        running=[_progress(run, look.moment) for run in found],
-        blocked=[run for run in found if run.standing is not None],
-        partners={partner.id: partner for partner in everybody},
-        silent=list(_silent(everybody, look.moment)),
-        budgets=[
-            row
-            for row in await asyncio.to_thread(combining.balances, terms, spent, look.moment)
-            if row.status == "active"
-        ],
-        exceptions=await exceptions.page(session, wanted, None, _EXCEPTIONS, look.moment),
+        running=_progress(found, look.moment),
+        budgets=await _budgets(session, caller, look.moment),
     )
+
+
+async def coordinator(session: AsyncSession, caller: Caller, look: Look) -> Coordinator:
+    """Read a coordinator's first page."""
+    found = await _open_runs(session, caller, look)
+    everybody = await partners.page(session, None, _PARTNERS)
+    return Coordinator(
+        running=_progress(found, look.moment),
+        blocked=[run for run in found if run.standing is not None],
+        partners=everybody,
+        silent=[partner for partner in everybody if _is_silent(partner, look.moment)],
+    )
+
+
+async def auditor(session: AsyncSession, caller: Caller, look: Look) -> Auditor:
+    """Read an auditor's first page."""
+    wanted = Filter(reach=caller.sees)
+    return Auditor(
+        exceptions=await exceptions.page(session, wanted, None, _EXCEPTIONS, look.moment),
+        budgets=await _budgets(session, caller, look.moment),
+        running=_progress(await _open_runs(session, caller, look), look.moment),
+    )
+
+
+async def _open_runs(session: AsyncSession, caller: Caller, look: Look) -> list[RunView]:
+    return await runs.open_runs(session, caller.party, caller.role, look)
+
+
+async def _budgets(session: AsyncSession, caller: Caller, moment: datetime) -> list[BalanceRow]:
+    """Of the caps that are in force."""
+    terms, spent = await combining.all_balances(session, equal((TermsRow.owner, caller.sees)))
+    found = await asyncio.to_thread(combining.balances, terms, spent, moment)
+    return [row for row in found if row.status == "active"]
 
 
 def _undecided(run: RunView, party: str) -> bool:
     return any(site.party == party and site.decision is None for site in run.consents)
 
 
-def _progress(run: RunView, moment: datetime) -> Progress:
-    ends = None
-    if run.state == "running" and run.round:
-        began = parse_time(run.created)
-        ends = moment + (moment - began) / run.round * (run.rounds - run.round)
-    return Progress(run, round(100 * run.round / run.rounds), ends)
+def _progress(found: Iterable[RunView], moment: datetime) -> list[Progress]:
+    return [Progress(run, round(100 * run.round / run.rounds), _ends(run, moment)) for run in found]
 
 
-def _silent(everybody: Iterable[Partner], moment: datetime) -> Iterable[Partner]:
-    for partner in everybody:
-        if partner.status == "approved" and partner.role in ("data-holder", "aggregator"):
-            heard = None if partner.last_seen is None else parse_time(partner.last_seen)
-            if heard is None or (moment - heard).total_seconds() > SILENT_S:
-                yield partner
+def _ends(run: RunView, moment: datetime) -> datetime | None:
+    if run.state != "running" or not run.round:
+        return None
+    return moment + (moment - parse_time(run.created)) / run.round * (run.rounds - run.round)
+
+
+def _is_silent(partner: Partner, moment: datetime) -> bool:
+    """Whether a machine that asks by itself has not been heard of lately."""
+    if partner.status != "approved" or partner.role not in ("data-holder", "aggregator"):
+        return False
+    heard = None if partner.last_seen is None else parse_time(partner.last_seen)
+    return heard is None or (moment - heard).total_seconds() > SILENT_S
