@@ -43,6 +43,8 @@ Kind = Literal[
     "suspension",
     "resumption",
     "dataset-description",
+    "dataset-entry",
+    "dataset-profile",
     "consent",
     "advertisement",
     "shares",

@@ -195,6 +195,7 @@ def _changes(before: Agreement | None, terms: Agreement) -> list[dict[str, str]]
 
 def _check_own_datasets(home: Home, agreement: Agreement) -> None:
     """Refuse terms about this institution's tables that its registrations do not bear out."""
+    from accord_client.catalogue import Catalogue
     from accord_client.datasets import Datasets
     from accord_common.errors import PolicyError
 
@@ -210,3 +211,4 @@ def _check_own_datasets(home: Home, agreement: Agreement) -> None:
                 f"the agreement describes {agreed.name!r} otherwise than it is registered here",
                 hint="Compare with accord-node dataset show; the coordinator must amend the draft.",
             )
+        Catalogue(home).check(agreed.id, agreement)

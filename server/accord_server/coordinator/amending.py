@@ -69,7 +69,8 @@ def _dataset(dataset: Dataset, owner: str, shared: dict[str, Any]) -> dict[str, 
     own = {
         name: value for name, value in dataset.privacy.model_dump().items() if name not in shared
     }
-    value: dict[str, Any] = {"owner": owner, "name": dataset.name}
-    if dataset.duo:
-        value["duo"] = dataset.duo
+    # Left out, `duo` would be the catalogue's.
+    value: dict[str, Any] = {"owner": owner, "name": dataset.name, "duo": dataset.duo}
+    if dataset.profile is not None:
+        value["profile"] = dataset.profile.model_dump()
     return value | ({"privacy": own} if own else {})

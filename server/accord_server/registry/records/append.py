@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from accord_common.agreement import AGREEMENT, RESUMPTION, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import Stored
+from accord_common.catalogue import DATASET_ENTRY, DATASET_PROFILE
 from accord_common.enrolment import DELEGATION, OFFER, REVOCATION
 from accord_common.errors import ConflictError, VerificationError
 from accord_common.log.merkle import leaf_hash
@@ -26,7 +27,7 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_server.registry.log.repository import edge_of, grow
-from accord_server.registry.records import verify_parties, verify_runs
+from accord_server.registry.records import verify_datasets, verify_parties, verify_runs
 from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
@@ -42,6 +43,8 @@ _CHECKS: dict[str, Callable[[Posting], Awaitable[None]]] = {
     RESUMPTION: verify_parties.resumption,
     OFFER: verify_parties.offer,
     AGREEMENT: verify_parties.agreement,
+    DATASET_ENTRY: verify_datasets.entry,
+    DATASET_PROFILE: verify_datasets.profile,
     MANIFEST: verify_runs.manifest,
     CONSENT: verify_runs.consent,
     NODE_RECEIPT: verify_runs.node_receipt,
