@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
-from accord_common.cli import Format, FormatOption, YesOption, confirm, emit, note, table
+from accord_common.cli import Format, FormatOption, YesOption, confirm, emit, note
 from accord_common.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from accord_common.api.client import RegistryClient
     from accord_common.catalogue import CatalogueEntry
     from accord_common.home import Home
-    from accord_common.profiles import Profile, Share
-    from accord_common.schema import Schema
 
 PUBLISH_EXAMPLE = (
     "Example: accord-node dataset publish tumours --title 'Breast tumours, 2019 to 2024' "
@@ -104,6 +102,7 @@ def profile(
     """
     from accord_client.catalogue import Catalogue
     from accord_client.datasets import Datasets
+    from accord_common.catalogue_text import profile_text
 
     opened = open_home(home)
     dataset = Datasets.of(opened.path).find(name)
@@ -130,6 +129,7 @@ def release(
     from accord_client.agreements import Agreements
     from accord_client.catalogue import Catalogue
     from accord_client.datasets import Datasets
+    from accord_common.catalogue_text import profile_text
     from accord_common.fields import now
 
     opened = open_home(home)
@@ -154,64 +154,18 @@ def release(
     )
 
 
-def profile_text(made: Profile, schema: Schema) -> str:
-    """A profile for people."""
-    from accord_common.profiles import declared_levels
-
-    declared = declared_levels(schema)
-    rows = [
-        [
-            column.name,
-            _share(column.missing),
-            _share(column.wrong_type),
-            _share(column.outside),
-            ", ".join(
-                f"{level} {_share(share)}"
-                for level, share in zip(declared[column.name], column.levels, strict=True)
-            ),
-        ]
-        for column in made.columns
-    ]
-    return "\n".join(
-        [
-            table("column", "missing", "wrong type", "outside", "categories", rows=rows),
-            "",
-            f"repeated rows {_share(made.repeated_rows)}, "
-            f"repeated identifiers {_share(made.repeated_identifiers)}",
-            f"Shares of the rows in steps of {made.step} %; \u2013: fewer than "
-            f"{made.smallest_cell} rows, or withheld beside such a share.",
-        ]
-    )
-
-
-def _share(share: Share) -> str:
-    return "\u2013" if share is None else f"{share} %"
-
-
 def _entry_text(entry: CatalogueEntry) -> str:
+    from accord_common.catalogue_text import schema_text
     from accord_common.duo import words
-    from accord_common.schema import CategoryColumn, NumberColumn, TableSchema
 
-    columns = []
-    if isinstance(entry.table, TableSchema):
-        for column in entry.table.columns:
-            match column:
-                case NumberColumn():
-                    what = f"{column.minimum} to {column.maximum}"
-                    what += f" {entry.units[column.name]}" if column.name in entry.units else ""
-                case CategoryColumn():
-                    what = ", ".join(column.categories)
-            columns.append(f"  {column.name} ({column.type}): {what}")
-    target = entry.table.target
     return "\n".join(
         [
             f"{entry.title} ({entry.name}), version {entry.version} of its entry",
             *([entry.description] if entry.description else []),
             f"rows: {entry.rows}; public size {entry.size}; one {entry.unit} protected",
             f"conditions of use: {', '.join(map(words, entry.duo)) or 'none stated'}",
-            f"{entry.table.kind}, schema {entry.table.hash}",
-            *columns,
-            f"  {target.column} (target): {', '.join(target.classes)}",
+            f"schema {entry.table.hash}",
+            schema_text(entry.table, entry.units),
         ]
     )
 

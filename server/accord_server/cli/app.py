@@ -34,6 +34,7 @@ VERBS = {
     "partner": Verb("partner:app", "Invite, list and approve partners.", "coordinator"),
     "people": Verb("people:app", "Invite persons, and say what they may do.", "coordinator"),
     "token": Verb("token:app", "Make and revoke persons' tokens for programs.", "coordinator"),
+    "dataset": Verb("dataset:app", "Search the catalogue of datasets.", "coordinator"),
     "agreement": Verb("agreement:app", "Draft, propose, show and sign agreements.", "coordinator"),
     "task": Verb("task:app", "List installed tasks, or start your own.", "coordinator"),
     "run": Verb("run:app", "Plan, start, watch, stop and compare runs.", "coordinator"),

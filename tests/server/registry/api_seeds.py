@@ -11,6 +11,7 @@ from accord_common.agreement import Role
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.oidc.provider import Provider
 from accord_server.registry.settings import Oidc
+from tests.catalogued import entry
 from tests.server.registry.persons import Browser, app_code, invite, join
 from tests.server.registry.provider import CLIENT_ID, CLIENT_SECRET, back, serving_provider
 from tests.server.registry.stack import Stack, complete, run_id
@@ -119,4 +120,12 @@ def log(stack: Stack) -> None:
     client.tree.inclusion(stack.world.agreement_hash, size)
 
 
-SEEDS: tuple[Callable[[Stack], None], ...] = (runs, parties, agreements, persons, log)
+def datasets(stack: Stack) -> None:
+    """A dataset that is declared, and read by its id."""
+    holder = stack.world.hospitals[0]
+    client = stack.client(holder)
+    client.post(entry(stack.world, holder))
+    client.dataset(holder.dataset)
+
+
+SEEDS: tuple[Callable[[Stack], None], ...] = (runs, parties, agreements, persons, log, datasets)

@@ -169,7 +169,7 @@ async def all_datasets(
         datasets=found[:_PER_PAGE],
         named={one.id: one.name for one in holders},
         codes=ontology().terms.values(),
-        asked=asked,
+        asked=wanted,
         more=more,
     )
 
