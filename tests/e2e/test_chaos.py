@@ -93,7 +93,7 @@ def survive(federation: Federation, steps: Sequence[Step]) -> int:
     order(dying[0], steps[0])
     run = start(federation, len(steps) + 1, len(steps))
     for index, (step, victim) in enumerate(zip(steps, dying, strict=True)):
-        await_death(federation, victim)
+        await_death(federation, victim, step)
         if step.charged is not None:
             nodes = (victim,) if victim in federation.nodes else tuple(federation.nodes)
             cuts.append(Cut(newest_attempt(federation, run), nodes, step.charged))
