@@ -10,6 +10,7 @@ from accord_common.canonical import canonical_bytes
 from accord_common.catalogue import CatalogueEntry, require_kept
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError, FormatError, PolicyError
+from accord_common.fields import Record
 from accord_common.log.walk import Walk
 from accord_common.permissions import what_signing_allows
 from accord_common.summaries import agreement_summary
@@ -20,6 +21,11 @@ MANY = [
     {"name": f"c{n}", "type": "number", "minimum": "0", "maximum": "2", "centre": "1", "scale": "1"}
     for n in range(10_001)
 ]
+
+
+def as_json(record: Record) -> dict[str, Any]:
+    value: Any = record.to_json()
+    return dict(value)
 
 
 @pytest.fixture(scope="module")
@@ -46,21 +52,21 @@ def world() -> World:
         {"previous": "ab" * 32},
         {"version": 2},
         {"more": "1"},
-        {"table": SCHEMA.to_json() | {"columns": MANY}},
+        {"table": as_json(SCHEMA) | {"columns": MANY}},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_what_is_no_entry_is_refused(world: World, change: dict[str, Any]) -> None:
-    value = CatalogueEntry.from_bytes(entry(world, world.hospitals[0]).payload).to_json()
-    assert CatalogueEntry.from_json(value)
+    value: Any = CatalogueEntry.from_bytes(entry(world, world.hospitals[0]).payload).to_json()
+    assert CatalogueEntry.from_json(value).to_json() == value
     with pytest.raises(FormatError, match=r"\[bad-record\]"):
         CatalogueEntry.from_json(value | change)
 
 
 def test_an_entry_larger_than_a_record_is_no_entry(world: World) -> None:
-    value = CatalogueEntry.from_bytes(entry(world, world.hospitals[0]).payload).to_json()
+    value: Any = CatalogueEntry.from_bytes(entry(world, world.hospitals[0]).payload).to_json()
     wide = [item | {"name": f"{item['name']}{'x' * 90}"} for item in MANY[:6000]]
-    data = canonical_bytes(value | {"table": SCHEMA.to_json() | {"columns": wide}, "units": {}})
+    data = canonical_bytes(value | {"table": as_json(SCHEMA) | {"columns": wide}, "units": {}})
     with pytest.raises(FormatError, match=r"\[too-large\]"):
         CatalogueEntry.from_bytes(data)
 
@@ -114,8 +120,8 @@ def test_an_agreement_keeps_an_entry_by_purpose_and_schema(world: World) -> None
     require_kept(kept, agreement)
     require_kept(kept.model_copy(update={"duo": agreement.purpose[:1]}), agreement)
     strict = kept.model_copy(update={"duo": ["DUO:0000025"]})
-    another = SCHEMA.to_json() | {"name": "other"}
-    other = CatalogueEntry.from_json(kept.to_json() | {"table": another})
+    another = as_json(SCHEMA) | {"name": "other"}
+    other = CatalogueEntry.from_json({**as_json(kept), "table": another})
     for body, word in ((strict, "DUO:0000025"), (other, "another schema")):
         with pytest.raises(PolicyError, match=word) as caught:
             require_kept(body, agreement)
@@ -152,7 +158,7 @@ def test_a_changed_term_of_profiles_is_told() -> None:
 
 def test_an_agreement_without_profiles_has_one_form(world: World) -> None:
     plain = make_world().agreement
-    value = plain.to_json()
+    value: Any = plain.to_json()
     assert not any("profile" in item for item in value["datasets"])
     value["datasets"][0]["profile"] = None
     with pytest.raises(FormatError, match=r"\[not-canonical\]"):

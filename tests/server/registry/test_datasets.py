@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,11 +99,12 @@ def test_a_profile_is_for_parties_and_auditors(stack: Stack, tmp_path: Path) -> 
     coordinator = stack.client(world.coordinator)
     stack.join(inspectors, coordinator.invite("auditor", inspectors.name).code)
     person = join(stack, inspectors, "auditor", "inspector")
-    for shown in (
+    read: list[dict[str, Any]] = [
         stack.client(inspectors).dataset(own.dataset).model_dump(),
         person.call("GET", f"/v1/datasets/{own.dataset}").json(),
-    ):
-        assert [found["hash"] for found in shown["profiles"]] == [released.hash]
+    ]
+    for answer in read:
+        assert [found["hash"] for found in answer["profiles"]] == [released.hash]
     again = profile(world, own, newest, previous=released.hash)
     stack.client(own).post(again)
     assert [p.hash for p in coordinator.dataset(own.dataset).profiles] == [again.hash]
@@ -111,12 +113,12 @@ def test_a_profile_is_for_parties_and_auditors(stack: Stack, tmp_path: Path) -> 
     run = RunManifest.from_bytes(manifest.payload).id
     collect_agreement(coordinator, world.agreement_hash, tmp_path / "agreement.tar")
     collect_run(coordinator, run, tmp_path / "run.tar")
-    for name, kinds in (("agreement", ("entry", "profile")), ("run", ("entry",))):
+    for name, carried in (("agreement", ["entry", "profile"]), ("run", ["entry"])):
         path = tmp_path / f"{name}.tar"
         verdict = verdict_of(path, world.agreement_hash)
         assert verdict.failures == [] and verdict.authenticated
         data = path.read_bytes()
-        assert all(f"vnd.accord.dataset-{kind}+json".encode() in data for kind in kinds)
+        assert all(f"vnd.accord.dataset-{kind}+json".encode() in data for kind in carried)
 
 
 def test_a_profile_that_is_not_agreed_or_not_coarse_is_refused(stack: Stack) -> None:
@@ -124,7 +126,7 @@ def test_a_profile_that_is_not_agreed_or_not_coarse_is_refused(stack: Stack) -> 
     holder = world.hospitals[0]
     newest = stack.client(holder).dataset(holder.dataset).versions[0].hash
     of = stack.client(holder).record(newest)
-    fine = shares().to_json()
+    fine: Any = shares().to_json()
     assert refused(stack, holder, profile(world, holder, of, previous="ab" * 32)) == (
         "missing-predecessor"
     )
