@@ -104,8 +104,10 @@ class Catalogue:
     def publish(self, entry: CatalogueEntry) -> Envelope:
         """Sign an entry, keep it, and leave it for the registry; durable and in force on return."""
         envelope = sign(DATASET_ENTRY, entry, self.home.node_key())
-        leave(self.home.path, envelope)
+        # Kept first: a crash in between leaves a node that holds to more than others know, and says
+        # it when it publishes next (`catch_up`).
         self.keep(envelope)
+        leave(self.home.path, envelope)
         return envelope
 
     def keep(self, envelope: Envelope) -> None:
@@ -123,7 +125,7 @@ class Catalogue:
         shown = registry.dataset(dataset.id).versions
         there = {view.version: view.hash for view in shown}
         own = {version: _read(path) for version, path in self._paths(dataset.id).items()}
-        for version, envelope in own.items():
+        for version, envelope in sorted(own.items()):
             if version > max(there, default=0):
                 leave(self.home.path, envelope)
             elif version in there and there[version] != envelope.hash:

@@ -154,6 +154,32 @@ def release(
     )
 
 
+def shown(home: Path, dataset: str) -> str | None:
+    """The newest own entry in a line; None where there is none."""
+    entry = _newest(home, dataset)
+    return None if entry is None else f"version {entry.version} of {entry.created}: {entry.title}"
+
+
+def note_outdated(home: Path, dataset: LocalDataset) -> None:
+    """Say where the catalogue has another band of rows than were just counted."""
+    from accord_common.profiles import band_of
+
+    entry = _newest(home, dataset.id)
+    if entry is not None and entry.rows != band_of(dataset.mark.rows):
+        note(
+            f"The catalogue says that {dataset.name!r} has {entry.rows} rows. To say otherwise: "
+            f"accord-node dataset publish {dataset.name}"
+        )
+
+
+def _newest(home: Path, dataset: str) -> CatalogueEntry | None:
+    from accord_client.catalogue import Catalogue
+    from accord_common.catalogue import CatalogueEntry
+
+    found = Catalogue(open_home(home)).newest(dataset)
+    return None if found is None else CatalogueEntry.from_bytes(found.payload)
+
+
 def _entry_text(entry: CatalogueEntry) -> str:
     from accord_common.catalogue_text import schema_text
     from accord_common.duo import words

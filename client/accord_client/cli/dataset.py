@@ -171,6 +171,7 @@ def show(
     store = _store(home)
     dataset = store.find(name)
     view = _view(dataset) | _problem(store.problems()[dataset.name])
+    view |= {"catalogue": catalogue.shown(home, dataset.id)}
     text = "\n".join(f"{key:<12} {value}" for key, value in view.items() if key != "table")
     emit(view, format_, text)
 
@@ -205,6 +206,7 @@ def update(
         allowed=reasons(allow_column),
     )
     _warn_of_repeats(dataset)
+    catalogue.note_outdated(home, dataset)
     emit(
         _view(dataset),
         format_,

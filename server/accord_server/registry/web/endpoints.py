@@ -7,7 +7,6 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from accord_common.api.membership import Partner
 from accord_common.api.schemas import RoundView, RunState
 from accord_common.duo import ontology
 from accord_common.fields import Hash, Id, now
@@ -161,13 +160,13 @@ async def all_datasets(
     asked = {name: value for name, value in wanted.items() if value}
     async with visit.registry.database.read() as session:
         found = await datasets.page(session, after, _PER_PAGE + 1, **asked)
-        holders = [one for one in await partners.page(session, None, 1000) if _holds(one)]
+        named = await partners.holders(session)
     more = urlencode(asked | {"after": found[_PER_PAGE - 1].id}) if found[_PER_PAGE:] else None
     return visit.page(
         "datasets.html",
         "/datasets",
         datasets=found[:_PER_PAGE],
-        named={one.id: one.name for one in holders},
+        named=named,
         codes=ontology().terms.values(),
         asked=wanted,
         more=more,
@@ -196,10 +195,6 @@ async def all_partners(visit: Signed) -> Response:
     async with visit.registry.database.read() as session:
         found = await partners.page(session, None, 1000)
     return visit.page("partners.html", "/partners", live=True, partners=found)
-
-
-def _holds(partner: Partner) -> bool:
-    return partner.role == "data-holder"
 
 
 def _look(visit: Visit) -> Look:
