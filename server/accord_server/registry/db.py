@@ -7,18 +7,23 @@ DELETE in the database itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
 from accord_server.registry import schema
+from accord_server.registry.blocking import BlockingSession
 from accord_server.registry.budgets import projections
-from accord_server.registry.engines import WRITES, Bounds, make_engine
+from accord_server.registry.engines import WRITES, Bounds, make_blocking_engine, make_engine
 from accord_server.registry.faults import faults
 
-_WRITER_LOCK = 0x6163636F7264  # any fixed number; PostgreSQL's advisory lock of the writers
+_T = TypeVar("_T")
+# Any fixed number; PostgreSQL's advisory lock of the writers.
+_TAKE_TURN = text("SELECT pg_advisory_xact_lock(0x6163636F7264)")
 
 
 class Database:
@@ -30,6 +35,8 @@ class Database:
     def __init__(self, url: str, bounds: Bounds | None = None) -> None:
         self._where = url.partition("?")[0]
         engine = make_engine(url, bounds or Bounds())
+        self._appending = make_blocking_engine(url, bounds or Bounds())
+        self._appender = ThreadPoolExecutor(1, "accord-append")
         self.dialect = engine.dialect.name
         reading = engine
         if self.dialect == "postgresql":  # SQLite's transactions are no less by themselves
@@ -60,16 +67,20 @@ class Database:
                     await self._wait_for_turn(await session.connection())
                 yield session
 
-    @asynccontextmanager
-    async def part(self, whole: AsyncSession) -> AsyncIterator[AsyncSession]:
-        """A session inside the transaction of another: undone by itself if the block fails."""
-        parts = AsyncSession(
-            await whole.connection(),
-            expire_on_commit=False,
-            join_transaction_mode="create_savepoint",
-        )
-        async with parts as session, session.begin():
-            yield session
+    async def append(self, work: Callable[[BlockingSession], _T]) -> _T:
+        """Do `work` in a thread and a transaction: kept if it returns, undone otherwise."""
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._appender, self._append, work)
+
+    def _append(self, work: Callable[[BlockingSession], _T]) -> _T:
+        session = BlockingSession(self._appending)
+        with faults(self._where), session.sync_session as blocking, blocking.begin():
+            with faults(self._where, OSError):
+                connection = blocking.connection()
+                if self.dialect == "postgresql":
+                    connection.execute(_TAKE_TURN)
+            return work(session)
 
     async def look(self) -> schema.Found:
         """Say what the database holds; nothing is changed."""
@@ -91,10 +102,10 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await asyncio.to_thread(self._appender.shutdown)
+        self._appending.dispose()
         await self._engine.dispose()
 
     async def _wait_for_turn(self, connection: AsyncConnection) -> None:
         if self.dialect == "postgresql":
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITER_LOCK}
-            )
+            await connection.execute(_TAKE_TURN)

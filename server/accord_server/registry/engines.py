@@ -11,7 +11,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
-from sqlalchemy import Connection, event
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -76,7 +77,20 @@ def make_engine(url: str, bounds: Bounds) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=bounds.lock_s,
     )
+    _prepare_sqlite(engine.sync_engine, bounds)
+    return engine
 
+
+def make_blocking_engine(url: str, bounds: Bounds) -> Engine:
+    """Make an engine of one connection, for a thread that appends; nothing connects yet."""
+    if not url.startswith("sqlite"):
+        return _blocking_postgresql(verified(url), bounds)
+    engine = create_engine(url, hide_parameters=True, pool_size=1, max_overflow=0)
+    _prepare_sqlite(engine, bounds)
+    return engine.execution_options(**{WRITES: True})
+
+
+def _prepare_sqlite(engine: Engine, bounds: Bounds) -> None:
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         try:
             connection.isolation_level = None  # the driver begins nothing by itself: see "begin"
@@ -93,9 +107,8 @@ def make_engine(url: str, bounds: Bounds) -> AsyncEngine:
             connection.close()
             raise
 
-    event.listen(engine.sync_engine, "connect", prepare)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -126,6 +139,31 @@ def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
         pool_size=bounds.connections,
         max_overflow=0,
         pool_timeout=bounds.lock_s,
+        pool_pre_ping=True,
+    )
+
+
+def _blocking_postgresql(url: str, bounds: Bounds) -> Engine:
+    _require_files(url)
+    server_settings = {
+        "statement_timeout": round(bounds.statement_s * 1000),
+        "lock_timeout": round(bounds.lock_s * 1000),
+    }
+
+    def connect() -> psycopg.Connection:
+        return psycopg.connect(
+            url,
+            connect_timeout=round(CONNECT_TIMEOUT_S),
+            application_name="accord-registry",
+            options=" ".join(f"-c {name}={value}" for name, value in server_settings.items()),
+        )
+
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        hide_parameters=True,
+        pool_size=1,
+        max_overflow=0,
         pool_pre_ping=True,
     )
 

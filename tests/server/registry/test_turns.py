@@ -59,7 +59,7 @@ def commits(database: Database, fail: bool = False) -> Iterator[list[None]]:
         if fail and len(seen) == 1:
             raise RuntimeError("the disk is gone")
 
-    engine = database._engine.sync_engine
+    engine = database._appending
     event.listen(engine, "commit", note)
     yield seen
     event.remove(engine, "commit", note)
@@ -146,7 +146,7 @@ def test_an_append_asks_little_of_the_database(
 ) -> None:
     registry = stack.app.state.registry
     assert isinstance(registry, Registry)
-    engine = registry.database._engine.sync_engine
+    engine = registry.database._appending
     statements: list[str] = []
 
     def note(_: object, __: object, statement: str, *___: object) -> None:

@@ -7,7 +7,6 @@ something else.
 Not covered: spending that no receipt shows; the node's own ledger knows it.
 """
 
-import asyncio
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, bindparam, delete, or_, select
@@ -152,7 +151,7 @@ async def _caps(
     after = await spent_on(session, budget.population)
     for one in terms:
         rule = RdpFilter(cap_of(one))
-        epsilon = await asyncio.to_thread(rule.epsilon, after)
+        epsilon = rule.epsilon(after)
         if epsilon <= float(one.epsilon_cap):
             continue
         before = rule.epsilon(_without(after, budget))
