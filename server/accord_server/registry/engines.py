@@ -19,7 +19,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from accord_common.errors import UsageError
 
-WRITES = "accord_writes"  # execution option of sessions that may write
+# Execution options: of sessions that may write; of those that ask one thing, and need no BEGIN.
+WRITES, GLANCES = "accord_writes", "accord_glances"
 CONNECT_TIMEOUT_S = 10.0
 _SCHEMES = frozenset({"postgresql", "postgres"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -112,7 +113,10 @@ def _prepare_sqlite(engine: Engine, bounds: Bounds) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES, False)
+    options = connection.get_execution_options()
+    if options.get(GLANCES, False):
+        return
+    writes = options.get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 

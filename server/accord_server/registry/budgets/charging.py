@@ -68,7 +68,8 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
         "attempt": body.attempt,
         "entry": body.ledger.sequence,
     }
-    found = (await session.execute(_SEEN, asked)).scalars()
+    with session.no_autoflush:  # spends of records before this one are written
+        found = (await session.execute(_SEEN, asked)).scalars()
     seen = sorted(found, key=lambda spend: spend.sequence)
     first = next((s for s in seen if (s.run, s.round, s.attempt) == (run, *place)), None)
     if first is None:

@@ -50,12 +50,11 @@ _Project = Callable[[AsyncSession, RecordRow, Envelope, Notes], Awaitable[None]]
 
 
 async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
-    """Apply one record, after `records.projections` has."""
+    """Apply one record, after `records.projections` has; its caller flushes."""
     if (work := _BY_KIND.get(row.kind)) is not None:
         notes = Notes(row)
         await work(session, row, envelope, notes)
         session.add_all(notes.findings)
-        await session.flush()
 
 
 SINCE = "0010"  # the schema's revision that brought these tables
@@ -68,6 +67,7 @@ async def replay(session: AsyncSession) -> None:
     query = select(RecordRow).where(RecordRow.kind.in_(_BY_KIND)).order_by(RecordRow.sequence)
     for row in (await session.execute(query)).scalars():
         await project(session, row, Envelope.from_bytes(row.envelope))
+        await session.flush()
 
 
 async def _agreement(session: AsyncSession, row: RecordRow, envelope: Envelope, _: Notes) -> None:
