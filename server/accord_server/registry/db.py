@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar, TypeVarTuple
 
 from sqlalchemy import Row, Select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
@@ -18,7 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionm
 from accord_server.registry import schema
 from accord_server.registry.blocking import BlockingSession
 from accord_server.registry.budgets import projections
-from accord_server.registry.engines import GLANCES, WRITES, Bounds, make_blocking_engine, make_engine
+from accord_server.registry.engines import (
+    GLANCES,
+    WRITES,
+    Bounds,
+    make_blocking_engine,
+    make_engine,
+)
 from accord_server.registry.faults import faults
 
 _T = TypeVar("_T")
@@ -63,8 +69,8 @@ class Database:
                 yield session
 
     async def glance(
-        self, query: Select[Unpack[_Columns]], asked: Mapping[str, object]
-    ) -> Row[Unpack[_Columns]] | None:
+        self, query: Select[*_Columns], asked: Mapping[str, object]
+    ) -> Row[*_Columns] | None:
         """The row that one statement finds, if there is one; a session costs twice the time."""
         with faults(self._where, OSError):
             async with self._glancing.connect() as connection:

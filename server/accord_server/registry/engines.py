@@ -149,18 +149,22 @@ def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
 
 def _blocking_postgresql(url: str, bounds: Bounds) -> Engine:
     _require_files(url)
-    server_settings = {
-        "statement_timeout": round(bounds.statement_s * 1000),
-        "lock_timeout": round(bounds.lock_s * 1000),
-    }
 
     def connect() -> psycopg.Connection:
-        return psycopg.connect(
+        connection = psycopg.connect(
             url,
             connect_timeout=round(CONNECT_TIMEOUT_S),
             application_name="accord-registry",
-            options=" ".join(f"-c {name}={value}" for name, value in server_settings.items()),
+            # The thread waits for the socket alone: a cut network ends that after 4 such times.
+            keepalives_idle=round(CONNECT_TIMEOUT_S),
+            keepalives_interval=round(CONNECT_TIMEOUT_S),
+            keepalives_count=3,
+            tcp_user_timeout=round(4 * CONNECT_TIMEOUT_S * 1000),
         )
+        connection.execute(f"SET statement_timeout = {round(bounds.statement_s * 1000)}")
+        connection.execute(f"SET lock_timeout = {round(bounds.lock_s * 1000)}")
+        connection.commit()
+        return connection
 
     return create_engine(
         "postgresql+psycopg://",
