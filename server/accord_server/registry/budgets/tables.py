@@ -71,6 +71,7 @@ class SpendRow(Base):
     __table_args__ = (
         Index(None, "run", "sequence"),
         Index(None, "dataset", "sequence"),
+        Index(None, "party", "sequence"),
         Index(None, "party", "entry"),
         Index(None, "run", "party", "round", "attempt"),
     )
