@@ -30,8 +30,8 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class Bounds:
     """What a process may take of its database; 0 s is without end.
 
-    `statement_s` is PostgreSQL's alone. `lock_s` bounds the wait for a connection, and for the
-    writer of another process.
+    `connections` are beside the one that appends. `statement_s` is PostgreSQL's alone. `lock_s`
+    bounds the wait for a connection, and for the writer of another process.
     """
 
     connections: int = 10
