@@ -14,9 +14,7 @@ def upgrade() -> None:
     """Apply."""
     op.create_index("ix_run_budgets_spent", "run_budgets", _SUMMED, unique=False)
     op.drop_index(op.f("ix_run_budgets_population"), table_name="run_budgets")
-    op.create_index(
-        op.f("ix_spends_party_sequence"), "spends", ["party", "sequence"], unique=False
-    )
+    op.create_index(op.f("ix_spends_party_sequence"), "spends", ["party", "sequence"], unique=False)
 
 
 def downgrade() -> None:
