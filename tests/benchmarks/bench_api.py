@@ -304,7 +304,7 @@ def _together(jobs: list[Callable[[], None]]) -> None:
 
 def _connect(settings: Settings, port: int) -> http.client.HTTPSConnection:
     context: ssl.SSLContext = trusting(settings.ca.read_bytes())
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=30, context=context)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=120, context=context)
     connection.connect()
     return connection
 
