@@ -29,8 +29,8 @@ from accord_server.registry.faults import faults
 
 _T = TypeVar("_T")
 _Columns = TypeVarTuple("_Columns")
-# Any fixed number; PostgreSQL's advisory lock of the writers.
-_TAKE_TURN = text("SELECT pg_advisory_xact_lock(0x6163636F7264)")
+_WRITER_LOCK = 0x6163636F7264  # any fixed number; PostgreSQL's advisory lock of the writers
+_TAKE_TURN = text("SELECT pg_advisory_xact_lock(:lock)").bindparams(lock=_WRITER_LOCK)
 
 
 class Database:
