@@ -31,7 +31,7 @@ from accord_server.registry.records import verify_datasets, verify_parties, veri
 from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.records.prefetch import prefetch
+from accord_server.registry.records.prefetch import hold, prefetch
 from accord_server.registry.records.projections import project
 from accord_server.registry.tables import RecordRow
 
@@ -75,7 +75,7 @@ async def append(posting: Posting) -> tuple[Stored, bool]:
         return Stored(sequence=row.sequence, hash=row.hash), False
     if (record := _OF_RUNS.get(envelope.kind)) is not None:
         manifest = body_of(record, envelope).manifest
-        posting.held.extend(await prefetch(posting.session, manifest, posting.party))
+        await prefetch(posting.session, manifest, posting.party)
     check = _CHECKS.get(envelope.kind)
     if check is None:
         raise VerificationError("wrong-kind", f"a {envelope.kind} is not stored by this call")
@@ -98,7 +98,7 @@ async def store(posting: Posting) -> Stored:
         received=posting.moment,
     )
     session.add(row)
-    posting.held.append(row)
+    hold(session, [row])
     grow(session, edge, row.leaf)
     await project(session, row, envelope)
     return Stored(sequence=row.sequence, hash=row.hash)

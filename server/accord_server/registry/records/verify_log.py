@@ -55,7 +55,8 @@ async def verify_log(session: AsyncSession) -> Verified:
             session.expunge(row)
         await _check_nodes(session, made)
     await _check_count(session, found.records)
-    for checkpoint in (await session.execute(select(CheckpointRow))).scalars():
+    checkpoints = await session.stream(select(CheckpointRow).order_by(CheckpointRow.size))
+    async for checkpoint in checkpoints.scalars():
         _check_checkpoint(checkpoint, found.tree)
     for witness in found.walk.witnesses.values():
         found.tree.check(witness.head, f"what {witness.party} signed in {witness.place}")
