@@ -1,4 +1,4 @@
-"""`accord audit`: take evidence from a registry, and check it without one."""
+"""`accord audit`: what does not agree; evidence from a registry, and checking it without one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import typer
 
 from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import FormatError, NotFoundError, UsageError, VerificationError
+from accord_server.cli import audit_exceptions
 from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption
 
 if TYPE_CHECKING:
     from accord_common.api.client import RegistryClient
     from accord_common.envelope import Envelope
 
-app = verbs("Take evidence from the registry, and check it offline.")
+app = verbs("List what does not agree, take evidence from the registry, and check it offline.")
+app.command(epilog=audit_exceptions.EXAMPLE)(audit_exceptions.exceptions)
 
 _RUN_ID, _HASH = 36, 64  # characters
 _MOST_KEPT = 100_000  # checkpoints in a file that somebody kept
