@@ -71,6 +71,10 @@ def bundle(
         str | None, typer.Argument(help="A run's id or an agreement's hash, or part of it.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole log.")] = False,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="Kept checkpoints that verify shall compare it with. May be repeated."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -79,7 +83,9 @@ def bundle(
     Of a run, with all that it rests on; of an agreement, with its runs; or of the whole log.
     """
     from accord_common.log import collect
+    from accord_common.log.checkpoint import verify_checkpoint
 
+    kept = [verify_checkpoint(envelope) for file in checkpoint or [] for envelope in _kept(file)]
     if (subject is None) != everything:
         raise UsageError("no-subject", "name a run or an agreement, or give --all, and not both")
     with _registry(home) as client:
@@ -88,7 +94,7 @@ def bundle(
         else:
             kind, name = _subject(client, subject)
             taken = collect.collect_run if kind == "run" else collect.collect_agreement
-            count = taken(client, name, output)
+            count = taken(client, name, output, kept)
     of = "the whole log" if name is None else f"{kind} {name}"
     emit(
         {"scope": kind, "subject": name, "records": count, "file": str(output)},
