@@ -243,7 +243,7 @@ class Home:
         """
         client = self.untried_registry()
         if is_stale(self.ca_path, now()):
-            refresh(self.ca_path, client, now())
+            refresh(self.ca_path, client, now(), tell=(self.path / "node.pem").exists())
         return client
 
     def untried_registry(self) -> RegistryClient:
