@@ -34,7 +34,7 @@ def say(actor: Actor, *arguments: object) -> Said:
     """Type a command, as this actor."""
     script = Path(sys.executable).parent / actor.script
     words = [*map(str, arguments)]
-    if "--home" not in words and (words[0], words[1]) not in _WITHOUT:
+    if "--home" not in words and tuple(words[:2]) not in _WITHOUT:
         words += ["--home", str(actor.home / "accord")]
     done = subprocess.run(
         actor.wrap([str(script), *words]),
