@@ -68,9 +68,7 @@ def test_from_init_to_a_clean_stop(tmp_path: Path, certificates: Path) -> None:
 
     assert accord("registry", "rebuild", "--home", str(home)) == (0, {"records": 0})
     copy = shutil.copytree(home, tmp_path / "copy")
-    assert (load(home).database, load(copy).database) == tuple(
-        f"sqlite+aiosqlite:///{folder}/registry.db" for folder in (home, copy)
-    )
+    assert (load(home).home, load(copy).home) == (home, copy)
 
 
 def test_what_is_missing_is_named(tmp_path: Path, certificates: Path) -> None:
