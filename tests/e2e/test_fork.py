@@ -6,6 +6,7 @@ registry, under one log key, while a run is under way. Nodes say which log they 
 needs one file, and for the first what somebody kept.
 """
 
+import re
 import shutil
 import socket
 import sqlite3
@@ -31,6 +32,7 @@ from tests.e2e.terminal import say
 pytestmark = pytest.mark.soak(sample=0, full=1)
 
 FORKED, ROLLED_BACK = "log-forked", "log-rolled-back"
+CODES = re.compile(r"\[([a-z-]+)\]")
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +159,10 @@ def test_two_logs_under_one_name_end_the_run_that_hears_of_both(
     federation.start_node(first)
 
     end = federations.follow(federation, run)[-1]
-    assert (end["state"], end["code"]) == ("failed", FORKED), end
+    # Heard of between rounds, or by nodes that then refuse what would unmask one.
+    assert end["state"] == "failed" and FORKED in (end["code"], *CODES.findall(end["cause"])), end[
+        "cause"
+    ]
     assert f"[{FORKED}]" in say(desk, "run", "show", run).ok()
     say(desk, "audit", "bundle", "--all", "-o", tmp_path / "all").ok()
     witnesses = [
