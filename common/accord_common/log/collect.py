@@ -5,7 +5,7 @@ enrolments of the agreement's parties; proofs lead to the head, the checkpoint t
 the collection began. Nothing is verified here: that is for whoever reads it (`audit`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from accord_common.agreement import (
@@ -71,14 +71,25 @@ def collect_all(registry: RegistryClient, path: Path) -> int:
     return count
 
 
-def collect_run(registry: RegistryClient, run: str, path: Path) -> int:
-    """Write one run, by id, and all that it rests on; return the number of records."""
+def collect_run(
+    registry: RegistryClient, run: str, path: Path, kept: Collection[Checkpoint] = ()
+) -> int:
+    """Write one run, by id, and all that it rests on; return the number of records.
+
+    Args:
+        registry: where it is.
+        run: its id.
+        path: the file.
+        kept: checkpoints that somebody has, which the bundle shall join to its head too.
+    """
     gathered = _Gathered(registry)
     gathered.add_run(run)
-    return gathered.save("run", run, path)
+    return gathered.save("run", run, path, kept)
 
 
-def collect_agreement(registry: RegistryClient, agreement: str, path: Path) -> int:
+def collect_agreement(
+    registry: RegistryClient, agreement: str, path: Path, kept: Collection[Checkpoint] = ()
+) -> int:
     """Write an agreement, by hash, its runs, and all that they rest on; likewise."""
     gathered = _Gathered(registry)
     gathered.add(agreement)
@@ -91,7 +102,7 @@ def collect_agreement(registry: RegistryClient, agreement: str, path: Path) -> i
         body = RunManifest.from_bytes(view.envelope.payload)
         if body.agreement == agreement:
             gathered.add_run(body.id)
-    return gathered.save("agreement", agreement, path)
+    return gathered.save("agreement", agreement, path, kept)
 
 
 class _Gathered:
@@ -142,7 +153,7 @@ class _Gathered:
             )
             waiting += self._named(envelope)
 
-    def save(self, scope: str, subject: str, path: Path) -> int:
+    def save(self, scope: str, subject: str, path: Path, kept: Collection[Checkpoint]) -> int:
         """Write the bundle; return the number of records."""
         about = About.model_validate(
             {"format": 1, "scope": scope, "subject": subject, "log": _log(self._head)}
@@ -151,7 +162,8 @@ class _Gathered:
             writer.checkpoint(self._head)
             for _, entry in sorted(self._entries.items()):
                 writer.entry(entry)
-            for size in sorted(_witnessed(self._entries.values())):
+            held = {checkpoint.size for checkpoint in kept}
+            for size in sorted(_witnessed(self._entries.values()) | held):
                 if size < self.size:
                     proof = self._registry.tree.consistency(size, self.size)
                     writer.joint(Joint(size=size, proof=proof))

@@ -39,7 +39,9 @@ VERBS = {
     "task": Verb("task:app", "List installed tasks, or start your own.", "coordinator"),
     "run": Verb("run:app", "Plan, start, watch, stop and compare runs.", "coordinator"),
     "budget": Verb("budget:app", "Show what runs have spent on each dataset.", "coordinator"),
-    "audit": Verb("audit:app", "Take evidence, and check it offline.", "coordinator"),
+    "audit": Verb(
+        "audit:app", "Find what does not agree; take evidence, check it offline.", "coordinator"
+    ),
     "model": Verb("model:app", "List and download trained models.", "coordinator"),
     "ca": Verb("ca:app", "Make the certificate authority and servers' certificates.", "registry"),
     "registry": Verb("registry:app", "Set up and start the registry.", "registry"),

@@ -369,5 +369,11 @@ def _previous(terms: TermsFile, replaced: AgreementView | None) -> AgreementView
     if replaced is None or replaced.hash != terms.replaces:
         raise NotFoundError("unknown-agreement", f"no agreement {terms.replaces[:16]} here")
     if replaced.status not in ("active", "expired", "suspended"):
-        raise ConflictError("not-active", f"agreement {terms.replaces[:16]} is {replaced.status}")
+        raise ConflictError(
+            "not-active",
+            f"agreement {terms.replaces[:16]} is {replaced.status}",
+            hint="Amend the version that replaced it."
+            if replaced.status == "superseded"
+            else "It has no next version; without `replaces`, these are terms of a new agreement.",
+        )
     return replaced
