@@ -39,7 +39,7 @@ def steward(
     node = Node.of(opened, Door(time.monotonic), DEFAULT_HOME)
     with listen(address, port) as listening:
 
-        def tell() -> str:
+        def tell() -> None:
             link = link_of(listening, node)
             emit(
                 {"link": link, "valid_s": LINK_S},
@@ -47,12 +47,12 @@ def steward(
                 f"{link}\nIt lets you in once, within {LINK_S / 60:.0f} minutes. "
                 "Enter prints another, Ctrl-C ends the page.",
             )
-            return link
 
-        link = tell()
-        on_enter(lambda: tell() and None)
         if open_:
-            webbrowser.open(link)
+            webbrowser.open(link_of(listening, node))
+        else:
+            tell()
+        on_enter(tell)
         serve(node, listening)
 
 

@@ -74,11 +74,15 @@ class Errand(Generic[Result]):
     def once(self) -> None:
         """Do it, and keep what it brings."""
         was = self.found
+        trouble: AccordError | None = None
+        value, at = was.value, was.at
         try:
-            value, trouble, at = self._run(), None, now()
-        except (AccordError, OSError) as error:
-            told = error if isinstance(error, AccordError) else _system(error)
-            value, trouble, at = was.value, told, was.at
+            value, at = self._run(), now()
+        except AccordError as error:
+            trouble = error
+        except OSError as error:
+            said = f"{error.filename or self._thread.name}: {error.strerror or error}"
+            trouble = AccordError("system-error", said, hint="Check owner, mode and disk.")
         code = None if trouble is None else trouble.code
         fresh = value != was.value or code != (was.trouble and was.trouble.code)
         self.found = Found(value, at, trouble, was.count + fresh)
@@ -93,7 +97,3 @@ class Errand(Generic[Result]):
                 log.exception("errand-failed", errand=self._thread.name)
             took = time.monotonic() - began
             self._wake.wait(max(self._period_s, _REST * took))
-
-
-def _system(error: OSError) -> AccordError:
-    return AccordError("system-error", f"{error.filename or ''}: {error.strerror or error}")
