@@ -90,7 +90,7 @@ class Door:
             session, now = self._session, self._clock()
             if session is not None:
                 idle, age = now - session.stepped, now - session.began
-                if idle > IDLE_S or age > LONGEST_S:
+                if idle > IDLE_S or age >= LONGEST_S:
                     session = self._session = None
             if session is None or not hmac.compare_digest(session.key, _hashed(cookie or "")):
                 raise AuthError("signed-out", "nobody is signed in here", hint=_AGAIN)

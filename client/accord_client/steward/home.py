@@ -108,13 +108,12 @@ class Home:
 
 def read_home(stores: Stores, board: Board, now: datetime) -> Home:
     """Read it all."""
-    runs, places = stores.state.runs(), waiting(stores)
     return Home(
         asked=asked(stores, board),
-        queue=[(run, places[run.id]) for run in runs if run.id in places],
+        queue=queue(stores),
         going=[
             _going(stores, run)
-            for run in runs
+            for run in stores.state.runs()
             if run.decision == "accept" and run.state not in FINAL_STATES
         ],
         halted=_halted(stores),
@@ -133,6 +132,12 @@ def asked(stores: Stores, board: Board) -> list[Offered]:
         if run.decision == "ask" and run.state == "awaiting-consent" and run.id not in places
     ]
     return [*own, *(run for run in board.runs if run.id not in known)]
+
+
+def queue(stores: Stores) -> list[tuple[Run, int]]:
+    """Runs whose dataset is in another one, and their places, from 1."""
+    places = waiting(stores)
+    return [(run, places[run.id]) for run in stores.state.runs() if run.id in places]
 
 
 def _going(stores: Stores, run: Run) -> Going:

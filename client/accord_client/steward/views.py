@@ -10,15 +10,15 @@ from accord_client.steward.dossier import (
     signed_dossiers,
 )
 from accord_client.steward.funds import account, funds
-from accord_client.steward.home import asked, read_home
+from accord_client.steward.home import asked, queue, read_home
 from accord_client.steward.sent import KINDS, RECEIVERS, sums
 from accord_client.steward.visit import Visit
 from accord_common.errors import UsageError
 from accord_common.fields import now
 
-_CHARGES = 50
+_CHARGES = 20
 _ANSWERED = 50
-_LINES = 100
+_LINES = 50
 
 
 def first(visit: Visit, session: Session) -> Response:
@@ -39,11 +39,12 @@ def decisions(visit: Visit, session: Session) -> Response:
     """What waits for the steward."""
     board = visit.node.board.found
     with visit.node.open() as stores:
-        runs, known = asked(stores, board.value), stores.state.runs()
+        runs, later = asked(stores, board.value), queue(stores)
+        known = stores.state.runs()
     answered = [run for run in known if run.decision != "ask"]
     return visit.page(
         "decisions.html", "/decisions", session=session, live=True,
-        asked=runs, board=board, answered=answered[:_ANSWERED],
+        asked=runs, later=later, board=board, answered=answered[:_ANSWERED],
     )  # fmt: skip
 
 
