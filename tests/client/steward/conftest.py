@@ -14,6 +14,7 @@ from accord_client.steward.door import Door
 from accord_client.steward.node import Node
 from accord_client.steward.server import Server, link_of, listen, origin_of
 from accord_common.home import Home
+from tests.client.cli.conftest import accord_node as accord_node
 from tests.client.institutions import Institutions, make_institutions
 
 HTML = {"Accept": "text/html"}

@@ -8,11 +8,13 @@ from html import unescape
 
 import pytest
 
-from accord_client import halts, ledger
+from accord_client import halts
+from accord_client.agreements import Agreements
 from accord_client.balances import balances
 from accord_client.consent import spend_for
 from accord_client.deciding import caps_of
 from accord_client.leaving import statement_of
+from accord_client.ledger_store import broken
 from accord_client.pace import pace
 from accord_client.steward import door
 from accord_client.steward.app import PAGES
@@ -22,8 +24,8 @@ from accord_common.canonical import sha256_hex
 from accord_common.fields import format_time, new_id, now
 from accord_common.manifest import RunManifest
 from accord_common.permissions import guessed_right
-from tests.client.institutions import Institutions
-from tests.client.steward.conftest import Site, Visitor
+from tests.client.institutions import PASSPHRASE, Institutions
+from tests.client.steward.conftest import Site, Visitor, served
 
 
 def text_of(page: str) -> str:
@@ -115,7 +117,7 @@ def test_a_ledger_that_does_not_hold_is_red(
     site: Site, visitor: Visitor, run: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object) -> str:
-        raise ledger.broken(site.node.path, "entry 1: bad signature")
+        raise broken(site.node.path, "entry 1: bad signature")
 
     with monkeypatch.context() as patch:
         patch.setattr("accord_client.ledger.walk", fails)
@@ -224,3 +226,24 @@ def test_the_pace_names_a_day_only_where_something_is_spent(three: Institutions,
     )
     later = pace(balance, entries, now() + timedelta(days=31))
     assert (later.per_day, later.out) == (0.0, None)
+
+
+def test_without_the_registry_the_own_files_are_shown_and_a_pause_still_holds(
+    three: Institutions,
+) -> None:
+    home = three.homes[three.parties[1]]
+    with served(home) as site:
+        steward = site.visitor()
+        site.node.board.once()
+        assert "The registry does not answer" in steward.read(
+            "/"
+        ) and "not-enrolled" in steward.read("/")
+        at = f"/agreements/{three.world.agreement_hash}"
+        said = steward.post(f"{at}/suspend", passphrase=PASSPHRASE, reason="an audit")
+        assert said.status_code == 204
+        own = Agreements.of(home)
+        assert halts.state(own, three.world.agreement_hash) == "suspended"
+        assert len(halts.waiting(own)) == 1
+        assert steward.http.get("/decisions/0192f0c1").status_code == 400
+        answer = steward.post("/runs/x/approve", manifest="0" * 64)
+        assert answer.json()["code"] == "not-enrolled"
