@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import TypeVar
 
 import structlog
-from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -135,7 +135,7 @@ def _shown(view: Callable[[Visit, Session], Response]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         visit = Visit(request)
         session = visit.session()
-        return await to_thread.run_sync(view, visit, session)
+        return await run_in_threadpool(view, visit, session)
 
     return endpoint
 
@@ -146,7 +146,7 @@ def _changed(act: Callable[[Visit], None]) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         visit = Visit(request)
         visit.require_token()
-        await to_thread.run_sync(act, visit)
+        await run_in_threadpool(act, visit)
         return Response(status_code=204)
 
     return endpoint
@@ -159,7 +159,7 @@ def _posted(form: type[_Form], act: Callable[[Visit, _Form], None]) -> Endpoint:
         visit = Visit(request)
         visit.require_token()
         body = decode(form, await request.body())
-        await to_thread.run_sync(act, visit, body)
+        await run_in_threadpool(act, visit, body)
         return Response(status_code=204)
 
     return endpoint
@@ -167,7 +167,7 @@ def _posted(form: type[_Form], act: Callable[[Visit, _Form], None]) -> Endpoint:
 
 async def _accord(request: Request, error: Exception) -> Response:
     assert isinstance(error, AccordError)
-    return await to_thread.run_sync(failed, request, error)
+    return await run_in_threadpool(failed, request, error)
 
 
 async def _http(request: Request, error: Exception) -> Response:

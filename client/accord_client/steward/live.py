@@ -4,10 +4,10 @@ Guarantees: what changed is not said. The stream ends with the session, and with
 keeps no session open.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
-import anyio
 from starlette.responses import StreamingResponse
 
 from accord_client.steward.visit import Visit
@@ -29,7 +29,7 @@ async def _events(visit: Visit) -> AsyncIterator[bytes]:
     seen, said = node.mark(), time.monotonic()
     yield _event("beat")
     while not node.closing.is_set():
-        await anyio.sleep(_LOOK_S)
+        await asyncio.sleep(_LOOK_S)
         try:
             visit.session(step=False)
         except AuthError:
