@@ -28,8 +28,8 @@ async def _events(visit: Visit) -> AsyncIterator[bytes]:
     node = visit.node
     seen, said = node.mark(), time.monotonic()
     yield _event("beat")
-    while not node.closing.is_set():
-        await asyncio.sleep(_LOOK_S)
+    # In asyncio's own threads: however many tabs wait here, pages are made in others.
+    while not await asyncio.to_thread(node.closing.wait, _LOOK_S):
         try:
             visit.session(step=False)
         except AuthError:
