@@ -6,14 +6,11 @@ has that set aside.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from accord_client.balances import Balance
-from accord_common.fields import parse_time
 from accord_common.privacy.accounting import Tally
-from accord_common.privacy.events import LedgerEntry
 
 WINDOW = timedelta(days=30)
 _LEAST = timedelta(days=1)  # a first run of ten minutes says nothing about the month
@@ -28,24 +25,22 @@ class Pace:
     out: datetime | None
 
 
-def pace(balance: Balance, entries: Iterable[LedgerEntry], now: datetime) -> Pace:
+def pace(balance: Balance, first: datetime | None, earlier: Tally, now: datetime) -> Pace:
     """Look at the last `WINDOW`, or since the first charge where that is less.
 
     Args:
         balance: the cap.
-        entries: every charge to its people, of all populations that overlap, oldest first.
+        first: when its people, of all populations that overlap, were first charged; None: never.
+        earlier: what they had been charged before the window.
         now: the node's clock.
     """
-    charged = [(parse_time(entry.recorded), entry.spend) for entry in entries]
-    if not charged:
+    if first is None:
         return Pace(0.0, None)
-    start = max(now - WINDOW, charged[0][0])
-    earlier = Tally.of(spend for moment, spend in charged if moment < start)
-    old = balance.rule.epsilon(Tally(balance.adjacency, ()) + earlier)
-    grown = balance.spent - old
+    grown = balance.spent - balance.rule.epsilon(Tally(balance.adjacency, ()) + earlier)
     if not math.isfinite(grown) or grown <= 0:
         return Pace(0.0, None)
-    per_day = grown / (max(now - start, _LEAST) / timedelta(days=1))
+    length = now - max(now - WINDOW, first)
+    per_day = grown / (max(length, _LEAST) / timedelta(days=1))
     days = balance.left / per_day
     far = days >= _FAR / timedelta(days=1)
     return Pace(per_day, None if far else now + timedelta(days=days))

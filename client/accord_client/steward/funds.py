@@ -4,7 +4,6 @@ Guarantees: figures come from the ledger file, by the filter that charges are he
 from flattery. An own cap stands beside those of agreements: `left` of the tightest is what is left.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,12 +11,11 @@ from accord_client import own_caps
 from accord_client.balances import Balance, Passed, balances, strictest_delta
 from accord_client.datasets import LocalDataset
 from accord_client.deciding import own_agreement
-from accord_client.pace import Pace, pace
+from accord_client.pace import WINDOW, Pace, pace
 from accord_client.stores import Stores
-from accord_common.fields import Id
+from accord_common.fields import parse_time
 from accord_common.permissions import guessed_right
 from accord_common.privacy.accounting import Tally
-from accord_common.privacy.events import LedgerEntry
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.rules import LedgerRule
 
@@ -39,7 +37,6 @@ class Fund:
     held: list[Held]
     tightest: Held | None
     own: Cap | None
-    charges: int
 
     @property
     def guess(self) -> float | None:
@@ -66,13 +63,15 @@ def funds(stores: Stores, now: datetime) -> list[Fund]:
 def fund(stores: Stores, dataset: LocalDataset, now: datetime) -> Fund:
     """One dataset's."""
     group = stores.ledger.group(dataset.population)
-    entries = _entries(stores, group)
+    first = stores.ledger.first(group)
+    begun = None if first is None else parse_time(first.recorded)
+    earlier = stores.ledger.tally_before(group, now - WINDOW)
     held = [
         Held(
             balance,
             balance.agreement is not None
             and own_agreement(stores, balance.agreement, now)[1] is not None,
-            pace(balance, entries, now),
+            pace(balance, begun, earlier, now),
         )
         for balance in balances(stores, [dataset])
     ]
@@ -80,7 +79,7 @@ def fund(stores: Stores, dataset: LocalDataset, now: datetime) -> Fund:
     agreed = any(one.balance.agreement for one in standing)
     tightest = min(standing, key=lambda one: one.balance.left) if agreed else None
     own = stores.ledger.rules.caps.get(dataset.population)
-    return Fund(dataset, held, tightest, own, len(entries))
+    return Fund(dataset, held, tightest, own)
 
 
 def account(stores: Stores, dataset: LocalDataset, newest: int, now: datetime) -> Account:
@@ -92,13 +91,15 @@ def account(stores: Stores, dataset: LocalDataset, newest: int, now: datetime) -
         newest: how many charges.
         now: the node's clock.
     """
-    entries = _entries(stores, stores.ledger.group(dataset.population))
-    rest = max(0, len(entries) - newest)
+    group = stores.ledger.group(dataset.population)
+    entries = stores.ledger.newest(group, newest)
     delta = strictest_delta(stores, dataset.population)
     rule = RdpFilter(Cap(epsilon="0", delta=delta), stores.ledger.orders)
-    spent = Tally.of(entry.spend for entry in entries[:rest])
     shown = []
-    for entry in entries[rest:]:
+    spent = Tally.of([])
+    if entries:
+        spent = stores.ledger.tally_until(group, entries[0].sequence)
+    for entry in entries:
         spent += Tally.of([entry.spend])
         shown.append(Passed(entry, rule.epsilon(spent), delta))
     return Account(
@@ -107,9 +108,3 @@ def account(stores: Stores, dataset: LocalDataset, newest: int, now: datetime) -
         {run.manifest: run.title for run in stores.state.runs()},
         own_caps.history(stores, dataset),
     )
-
-
-def _entries(stores: Stores, group: Sequence[Id]) -> list[LedgerEntry]:
-    """Every charge to a group, oldest first."""
-    found = [entry for one in group for entry, _ in stores.ledger.entries(population=one)]
-    return sorted(found, key=lambda entry: entry.sequence)

@@ -1,11 +1,12 @@
 """What left the building, by kind and line by line, from the outbox file.
 
-Guarantees: the file is read anew where its size changed, else never; what stands in it is shown as
-it stands there. Not covered: whether it holds, which `proofs` says.
+Guarantees: a line is read once, and shown as it stands in the file; one that shrank is read anew.
+
+Not covered: whether it holds, which `proofs` says.
 """
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,9 @@ KINDS: dict[str, str] = {
 RECEIVERS: dict[str, str] = {"registry": N_("registry"), "aggregator": N_("aggregator")}
 
 
+KEPT = 10_000  # lines, of 1 KiB each; earlier ones are counted, and shown by the console
+
+
 @dataclass(frozen=True, slots=True)
 class Sum:
     """All of one kind."""
@@ -46,23 +50,27 @@ class Sent:
     """The lines of one outbox. Any thread may call."""
 
     path: Path
-    _lines: list[Line] = field(default_factory=list)
-    _size: int = 0
+    _at: int = 0
+    _newest: deque[Line] = field(default_factory=lambda: deque(maxlen=KEPT))
+    _counts: Counter[str] = field(default_factory=Counter)
+    _sizes: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def lines(self) -> list[Line]:
-        """Every line, oldest first."""
+    def read(self) -> tuple[list[Line], list[Sum]]:
+        """The newest lines, oldest first; count and bytes of all, in the order of `KINDS`."""
         with self._lock:
-            size = self.path.stat().st_size if self.path.exists() else 0
-            if size != self._size:
-                self._lines, self._size = list(outbox.lines(self.path)), size
-            return self._lines
-
-
-def sums(lines: list[Line]) -> list[Sum]:
-    """Count and bytes by kind, in the order of `KINDS`."""
-    counts, sizes = Counter[str](), Counter[str]()
-    for line in lines:
-        counts[line.kind] += 1
-        sizes[line.kind] += line.bytes
-    return [Sum(kind, counts[kind], sizes[kind]) for kind in KINDS if counts[kind]]
+            if self.path.exists() and self.path.stat().st_size < self._at:
+                self._at = 0
+                for kept in (self._newest, self._counts, self._sizes):
+                    kept.clear()
+            found, self._at = outbox.lines_from(self.path, self._at)
+            self._newest.extend(found)
+            for line in found:
+                self._counts[line.kind] += 1
+                self._sizes[line.kind] += line.bytes
+            sums = [
+                Sum(kind, self._counts[kind], self._sizes[kind])
+                for kind in KINDS
+                if self._counts[kind]
+            ]
+            return list(self._newest), sums

@@ -11,7 +11,7 @@ from accord_client.steward.dossier import (
 )
 from accord_client.steward.funds import account, funds
 from accord_client.steward.home import asked, queue, read_home
-from accord_client.steward.sent import KINDS, RECEIVERS, sums
+from accord_client.steward.sent import KINDS, RECEIVERS
 from accord_client.steward.visit import Visit
 from accord_common.errors import UsageError
 from accord_common.fields import now
@@ -27,11 +27,11 @@ def first(visit: Visit, session: Session) -> Response:
     with node.open() as stores:
         name = stores.home.profile.name
         found = read_home(stores, node.board.found.value, now())
-    newest = node.sent.lines()
+    newest, sums = node.sent.read()
     return visit.page(
         "home.html", "/", session=session, live=True,
         name=name, home=found, board=node.board.found, proofs=node.proofs.found,
-        newest=newest[:-6:-1], sums=sums(newest), kinds=KINDS, receivers=RECEIVERS,
+        newest=newest[:-6:-1], sums=sums, kinds=KINDS, receivers=RECEIVERS,
     )  # fmt: skip
 
 
@@ -100,13 +100,13 @@ def one_budget(visit: Visit, session: Session) -> Response:
 def sent(visit: Visit, session: Session) -> Response:
     """What left the building."""
     kind, before = visit.request.query_params.get("kind"), _before(visit)
-    lines = visit.node.sent.lines()
+    lines, sums = visit.node.sent.read()
     chosen = [line for line in lines if kind in (None, "", line.kind) and line.sequence < before]
     shown = chosen[: -_LINES - 1 : -1]
     more = shown[-1].sequence if len(chosen) > len(shown) else None
     return visit.page(
         "sent.html", "/sent", session=session, live=True,
-        lines=shown, sums=sums(lines), more=more, kind=kind, kinds=KINDS, receivers=RECEIVERS,
+        lines=shown, sums=sums, more=more, kind=kind, kinds=KINDS, receivers=RECEIVERS,
         proofs=visit.node.proofs.found,
     )  # fmt: skip
 

@@ -15,15 +15,16 @@ from accord_client.consent import spend_for
 from accord_client.deciding import caps_of
 from accord_client.leaving import statement_of
 from accord_client.ledger_store import broken
-from accord_client.pace import pace
+from accord_client.pace import WINDOW, pace
 from accord_client.steward import door
 from accord_client.steward.app import PAGES
 from accord_client.steward.home import SILENT_S
 from accord_client.steward.live import BEAT_S
 from accord_common.canonical import sha256_hex
-from accord_common.fields import format_time, new_id, now
+from accord_common.fields import format_time, new_id, now, parse_time
 from accord_common.manifest import RunManifest
 from accord_common.permissions import guessed_right
+from accord_common.privacy.accounting import Tally
 from tests.client.institutions import PASSPHRASE, Institutions
 from tests.client.steward.conftest import Site, Visitor, served
 
@@ -216,15 +217,19 @@ def test_a_pause_is_shown_with_who_said_so_and_why(three: Institutions, visitor:
 def test_the_pace_names_a_day_only_where_something_is_spent(three: Institutions, run: str) -> None:
     with three.open(three.parties[0]) as stores:
         (balance,) = balances(stores, stores.datasets.all())
-        entries = [entry for entry, _ in stores.ledger.entries()]
-    assert pace(balance, [], now()).out is None
-    today = pace(balance, entries, now())
+        group = stores.ledger.group(balance.dataset.population)
+        first = stores.ledger.first(group)
+        assert first is not None and stores.ledger.newest(group, 1)[0].sequence == 1
+        begun, moment = parse_time(first.recorded), now()
+        assert stores.ledger.tally_before(group, moment + timedelta(hours=1)) == balance.before
+        assert stores.ledger.tally_before(group, moment - WINDOW).empty
+    nothing = Tally.of([])
+    assert pace(balance, None, nothing, moment).out is None
+    today = pace(balance, begun, nothing, moment)
     assert today.per_day == pytest.approx(balance.spent)  # less than a day counts as one
     assert today.out is not None
-    assert (today.out - now()) / timedelta(days=1) == pytest.approx(
-        balance.left / balance.spent, rel=0.01
-    )
-    later = pace(balance, entries, now() + timedelta(days=31))
+    assert (today.out - moment) / timedelta(days=1) == pytest.approx(balance.left / balance.spent)
+    later = pace(balance, begun, balance.before, moment + WINDOW + timedelta(days=1))
     assert (later.per_day, later.out) == (0.0, None)
 
 
