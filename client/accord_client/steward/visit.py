@@ -118,11 +118,12 @@ class Visit:
 
 def failed(request: Request, error: AccordError) -> Response:
     """Answer a failure: by the door, in plain words on a page, or as a problem for a script."""
-    if request.method != "GET" or "text/html" not in request.headers.get("accept", ""):
-        if "hx-request" not in request.headers:
-            return problem(error, error.status)
+    within = "hx-request" in request.headers  # a page asks for itself again
+    reads = within or "text/html" in request.headers.get("accept", "")
+    if request.method != "GET" or not reads:
+        return problem(error, error.status)
     if isinstance(error, AuthError):
-        if "hx-request" in request.headers:  # a redirect would put that page within this one
+        if within:  # a redirect would put that page within this one
             return Response(status_code=204, headers={"HX-Redirect": ENTER})
         return RedirectResponse(ENTER, 303)
     visit = Visit(request)
