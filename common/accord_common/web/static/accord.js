@@ -151,7 +151,11 @@ document.addEventListener("submit", async (event) => {
     method,
     headers: { "Content-Type": "application/json", "X-CSRF-Token": document.body.dataset.csrf },
     body: method === "DELETE" ? undefined : JSON.stringify(Object.fromEntries(fields)),
-  });
+  }).catch(() => null);
+  if (answer === null) {
+    document.getElementById("disconnected").hidden = false;
+    return;
+  }
   if (!answer.ok) return problemOf(form, await answer.json());
   const then = form.dataset.then;
   if (then !== undefined) return location.assign(then);
@@ -163,6 +167,15 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+// Whether somebody has begun to fill a form: a live page leaves that one as it is.
+function filled(form) {
+  return [...form.elements].some(
+    (field) =>
+      "defaultValue" in field &&
+      (field.value !== field.defaultValue || field.checked !== field.defaultChecked),
+  );
+}
+
 function settle() {
   localTimes(document);
   drawCharts();
@@ -172,6 +185,7 @@ document.addEventListener("DOMContentLoaded", () => {
   // Morphing keeps what a person has open or under the cursor, and leaves drawn charts alone.
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (old, next) => {
     if (old.classList?.contains("canvas")) return false;
+    if (old.nodeName === "FORM" && filled(old)) return false;
     if (old.nodeName === "DETAILS") next.open = old.open;
     return true;
   };
