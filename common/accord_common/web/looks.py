@@ -44,6 +44,34 @@ _LOOKS: dict[str, Look] = {
     # what a site did in a round
     "took-part": Look("done", N_("took part"), "good"),
     "dropped": Look("lost", N_("dropped out"), "wait"),
+    "not-asked": Look("stopped", N_("not in it"), "off"),
+    "sum-formed": Look("done", N_("sum formed"), "good"),
+    "aborted": Look("failed", N_("in vain"), "wait"),
+    # kinds of records
+    "record-enrolment": Look("unknown", N_("enrolment"), "off"),
+    "record-delegation": Look("unknown", N_("delegation of a node's key"), "off"),
+    "record-revocation": Look("unknown", N_("revocation of a key"), "off"),
+    "record-agreement": Look("unknown", N_("agreement"), "off"),
+    "record-withdrawal": Look("unknown", N_("withdrawal"), "off"),
+    "record-suspension": Look("unknown", N_("suspension"), "off"),
+    "record-resumption": Look("unknown", N_("resumption"), "off"),
+    "record-aggregator-offer": Look("unknown", N_("aggregator's offer"), "off"),
+    "record-manifest": Look("unknown", N_("run manifest"), "off"),
+    "record-consent": Look("unknown", N_("consent"), "off"),
+    "record-node-receipt": Look("unknown", N_("node's receipt"), "off"),
+    "record-aggregator-receipt": Look("unknown", N_("aggregator's receipt"), "off"),
+    "record-result": Look("unknown", N_("result"), "off"),
+    "record-evaluation": Look("unknown", N_("evaluation"), "off"),
+    # what happened to a run, and its log's lines
+    "manifest": Look("draft", N_("proposed"), "off"),
+    "stop": Look("stopped", N_("asked to stop"), "wait"),
+    "evaluation": Look("done", N_("scored"), "good"),
+    "info": Look("info", N_("note"), "off"),
+    "warning": Look("warning", N_("warning"), "wait"),
+    "error": Look("failed", N_("error"), "bad"),
+    # privacy of a run
+    "private": Look("shield", N_("private"), "good"),
+    "non-private": Look("warning", N_("not private"), "bad"),
     # consents
     "accept": Look("done", N_("accepted"), "good"),
     "refuse": Look("refused", N_("refused"), "bad"),
@@ -65,7 +93,9 @@ _LOOKS: dict[str, Look] = {
     "pending": Look("wait", N_("waits for approval"), "wait"),
     "online": Look("done", N_("heard of lately"), "good"),
     "silent": Look("lost", N_("silent"), "bad"),
+    "verifying": Look("wait", N_("being verified"), "wait"),
     "verified": Look("done", N_("verified"), "good"),
+    "differs": Look("failed", N_("differs"), "bad"),
     "broken": Look("failed", N_("broken"), "bad"),
 }
 

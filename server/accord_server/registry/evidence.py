@@ -127,6 +127,7 @@ COLUMNS: dict[str, dict[str, Standing]] = {
     "standings": _operational("run", "code"),
     "pulse": _operational("id", "since", "last"),
     "stops": _operational("run", "party", "reason", "created"),
+    "scores": _operational("run", "round", "model", "holdout", "rows", "metrics", "created"),
     "events": _operational("sequence", "run", "level", "message", "party", "created"),
 }
 

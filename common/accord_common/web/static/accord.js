@@ -45,6 +45,19 @@ function refresh() {
   htmx.trigger("#live", "refresh");
 }
 
+// Many records may come in a second; a page that is asked for while one is on its way helps nobody.
+
+const GAP_MS = 700;
+let due = null;
+
+function refreshSoon() {
+  if (due !== null) return;
+  due = setTimeout(() => {
+    due = null;
+    refresh();
+  }, Math.max(0, askedAt + GAP_MS - Date.now()));
+}
+
 function watch() {
   tell();
   const silent = Date.now() - Math.max(heardAt, askedAt) > SILENT_MS;
@@ -56,7 +69,7 @@ function listen(address) {
   events.addEventListener("beat", heard);
   events.addEventListener("changed", () => {
     heard();
-    refresh();
+    refreshSoon();
   });
 }
 
@@ -163,6 +176,21 @@ document.addEventListener("submit", async (event) => {
   }
 });
 
+// What a person has typed, chosen or marked, and not sent yet.
+
+function typed(element) {
+  switch (element.nodeName) {
+    case "INPUT":
+      return element.value !== element.defaultValue || element.checked !== element.defaultChecked;
+    case "TEXTAREA":
+      return element.value !== element.defaultValue;
+    case "SELECT":
+      return [...element.options].some((option) => option.selected !== option.defaultSelected);
+    default:
+      return false;
+  }
+}
+
 function settle() {
   localTimes(document);
   drawCharts();
@@ -173,6 +201,7 @@ document.addEventListener("DOMContentLoaded", () => {
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (old, next) => {
     if (old.classList?.contains("canvas")) return false;
     if (old.nodeName === "DETAILS") next.open = old.open;
+    if (typed(old)) return false;
     return true;
   };
   settle();

@@ -59,6 +59,8 @@ GET    /v1/agreements/{agreement_hash}  -      -       own   own    own  all   -
 POST   /v1/records                      -      own     own   own    own  own   -    -    -     -    -    -    -
 GET    /v1/records                      -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/records/{record_hash}        -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/records/{record_hash}/proof  -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/log/checkpoint.jsonl         -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/log/checkpoint               -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/log/checkpoints              -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/log/inclusion                -      -       all   all    all  all   -    all  all   all  all  all  read
@@ -74,6 +76,8 @@ POST   /v1/runs/{run}/stop              -      -       own   -      -    -     -
 POST   /v1/runs/{run}/lease             -      -       -     -      own  -     -    -    -     -    -    -    -
 POST   /v1/runs/{run}/events            -      -       own   -      own  -     -    -    -     own  -    -    runs
 GET    /v1/runs/{run}/events            -      -       own   own    own  all   -    own  own   own  own  all  read
+POST   /v1/runs/{run}/scores            -      -       own   -      -    -     -    -    -     own  -    -    runs
+GET    /v1/runs/{run}/scores            -      -       own   own    own  all   -    own  own   own  own  all  read
 GET    /v1/inbox                        -      -       own   own    own  own   -    own  own   own  own  own  read
 GET    /v1/budgets                      -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/budgets/datasets             -      -       all   own    own  all   -    all  own   all  own  all  read
@@ -118,6 +122,8 @@ GET    /runs/{run}                      -      -       -     -      -    -     -
 GET    /agreements                      -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
+GET    /audit                           -      -       -     -      -    -     -    all  own   all  own  all  -
+GET    /records/{record_hash}           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /partners                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /v1/access-events                -      -       own   own    own  all   -    all  own   -    -    all  audit

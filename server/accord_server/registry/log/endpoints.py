@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
 
 from accord_common.api.log_schemas import CheckpointView, Consistency, Inclusion
 from accord_common.fields import Hash, Id
@@ -24,6 +25,21 @@ async def checkpoint(
 ) -> CheckpointView:
     """Of all records now; one is signed where there is none of this size."""
     return CheckpointView(envelope=await service.checkpoint(registry))
+
+
+@router.get(
+    "/v1/log/checkpoint.jsonl",
+    summary="The checkpoint as a file",
+    response_class=Response,
+    responses={200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}},
+)
+async def checkpoint_file(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Response:
+    """One line, as `accord audit checkpoint -o` adds it and `accord audit verify` takes it."""
+    envelope = await service.checkpoint(registry)
+    return Response(envelope.to_bytes() + b"\n", media_type="application/jsonl")
 
 
 @router.get("/v1/log/checkpoints", summary="Every checkpoint that was signed")
