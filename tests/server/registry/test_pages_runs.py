@@ -10,6 +10,7 @@ import pytest
 from accord_common.api.score_schemas import ScoreRequest
 from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, PolicyError
+from accord_common.fields import new_id
 from accord_server.registry.setup import initialise
 from accord_server.registry.web.pace import Pace
 from tests.server.registry.persons import Browser, join
@@ -32,7 +33,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Itera
         coordinator = stack.client(world.coordinator)
         for round_, value in ((0, "0.71"), (1, "0.83")):
             coordinator.tell_score(
-                coordinator.runs()[0].id, score(round_, **{"roc-auc": value, "loss": "0.4"})
+                coordinator.runs()[0].id, score(round_, **{"auc": value, "loss": "0.4"})
             )
         coordinator.post(world.evaluation(coordinator_manifest(stack), result, model_of(2)))
         stack.start(stack.offer(), title="Waiting <b>run</b>")
@@ -79,7 +80,7 @@ def test_curves_are_tables_first(stack: Stack, coordinator: Browser) -> None:
     html = coordinator.call("GET", f"/runs/{first(stack)}", headers=HTML).text
     figures = re.findall(r'<figure data-chart="\w+" aria-label="([^"]+)"(.*?)</figure>', html, re.S)
     drawn = {title: re.findall(r'data-value="([^"]*)"', body) for title, body in figures}
-    assert drawn["roc-auc"] == ["1", "0.71", "2", "0.83"]
+    assert drawn["auc"] == ["1", "0.71", "2", "0.83"]
     assert drawn["loss"] == ["1", "0.4", "2", "0.4"]
     spent = drawn["Epsilon spent, by round"]
     assert [spent[0], spent[4]] == ["1", "2"] and len(spent) == 8
@@ -127,7 +128,7 @@ def test_runs_are_found_by_title_and_shown_with_their_trend(
 ) -> None:
     html = coordinator.call("GET", "/runs?title=FIRST", headers=HTML).text
     assert "First run" in html and "Waiting" not in html
-    assert '<svg class="spark"' in html and "roc-auc 0.83" in html
+    assert '<svg class="spark"' in html and "auc 0.83" in html
     assert "No run is like that" in text_of(coordinator, "/runs?title=%25")
     hostile = coordinator.call("GET", "/runs?title=%22%3E%3Cb%3E", headers=HTML).text
     assert 'value="&#34;&gt;&lt;b&gt;"' in hostile and "<b>" not in hostile
@@ -138,15 +139,42 @@ def test_metrics_by_round_are_the_coordinators_word_about_models_that_were_left(
     stack: Stack,
 ) -> None:
     run, client = first(stack), stack.client(stack.world.coordinator)
-    assert [one.metrics["roc-auc"] for one in client.scores(run)] == ["0.71", "0.83"]
-    client.tell_score(run, score(1, **{"roc-auc": "0.84"}))  # again replaces it
-    assert client.scores(run)[-1].metrics == {"roc-auc": "0.84"}
-    client.tell_score(run, score(1, **{"roc-auc": "0.83", "loss": "0.4"}))
+    assert [one.metrics["auc"] for one in client.scores(run)] == ["0.71", "0.83"]
+    client.tell_score(run, score(1, **{"auc": "0.84"}))  # again replaces it
+    assert client.scores(run)[-1].metrics == {"auc": "0.84"}
+    client.tell_score(run, score(1, **{"auc": "0.83", "loss": "0.4"}))
     with pytest.raises(ConflictError, match=r"\[wrong-model\]"):
         client.tell_score(run, score(2, accuracy="1"))
     with pytest.raises(PolicyError, match=r"\[wrong-role\]"):
         stack.client(stack.world.hospitals[0]).tell_score(run, score(1, accuracy="1"))
     assert run_id(stack, coordinator_manifest(stack)) == run
+
+
+def test_runs_are_set_side_by_side_where_they_differ(
+    stack: Stack, coordinator: Browser, steward: Browser
+) -> None:
+    one, other = [run.id for run in stack.client(stack.world.coordinator).runs()][:2]
+    page = text_of(coordinator, f"/runs/compare?run={one}&run={other}")
+    assert "0.98" in page and "They were told to do the same" in page
+    html = coordinator.call("GET", f"/runs/compare?run={one}&run={other}", headers=HTML).text
+    (figure,) = re.findall(r'aria-label="auc">(.*?)</figure>', html, re.S)
+    assert re.findall(r'data-value="([^"]*)"', figure) == ["1", "0.71", "", "2", "0.83", ""]
+    assert "&lt;b&gt;run" in html and "<b>run" not in html
+    assert "private" in text_of(steward, f"/runs/compare?run={one}&run={other}")
+
+
+def test_two_to_eight_runs_are_compared_and_no_others(stack: Stack, coordinator: Browser) -> None:
+    one = first(stack)
+    for query, words in (
+        ("", "You marked 0"),
+        (f"run={one}", "You marked 1"),
+        (f"run={one}&run={one}", "named twice"),
+        ("&".join(f"run={new_id()}" for _ in range(9)), "You marked 9"),
+    ):
+        answer = coordinator.call("GET", f"/runs/compare?{query}", headers=HTML)
+        assert answer.status_code == 400 and words in answer.text, words
+    unknown = coordinator.call("GET", f"/runs/compare?run={one}&run={new_id()}", headers=HTML)
+    assert unknown.status_code == 404
 
 
 def test_a_line_fits_its_box() -> None:

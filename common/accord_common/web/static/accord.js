@@ -96,7 +96,7 @@ function options(figure, table) {
     color: palette,
     textStyle: { fontFamily: "inherit", color: ink },
     grid: { left: 8, right: 16, top: 36, bottom: 8, containLabel: true },
-    legend: { show: heads.length > 2, top: 0, textStyle: { color: ink } },
+    legend: { show: heads.length > 2, type: "scroll", top: 0, textStyle: { color: ink } },
     tooltip: { trigger: "axis", renderMode: "richText" }, // as HTML it would need inline styles
     xAxis: { type: "category", data: column(table, 0), name: heads[0], ...axis },
     yAxis: { type: "value", scale: figure.dataset.chart === "line", ...axis },
@@ -105,7 +105,7 @@ function options(figure, table) {
       type: figure.dataset.chart,
       data: column(table, index + 1).map((text) => (text === "" ? null : Number(text))),
       symbolSize: 5,
-      connectNulls: false,
+      connectNulls: true,
     })),
   };
 }

@@ -122,6 +122,7 @@ GET    /runs/{run}                      -      -       -     -      -    -     -
 GET    /agreements                      -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
+GET    /runs/compare                    -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /audit                           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /records/{record_hash}           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -

@@ -18,7 +18,7 @@ from accord_server.registry.tables import RoundRow
 
 _LAST = 24  # attempts: what a line of some 100 pixels shows, and a pace is steady over
 _WIDTH, _HEIGHT, _INSET = 96, 24, 2  # of a line, in its own units
-PREFERRED = ("roc-auc", "accuracy", "loss")  # which metric stands for a run
+PREFERRED = ("auc", "accuracy")  # which metric stands for a run
 
 
 @dataclass(frozen=True, slots=True)

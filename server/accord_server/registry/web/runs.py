@@ -25,7 +25,8 @@ from accord_server.registry.web.visit import Signed
 router = APIRouter(include_in_schema=False)
 
 _PER_PAGE = 50
-_LINES = 50
+_ROUNDS = 20
+_LINES = 20
 Sequence_ = Annotated[int | None, Query(ge=1, lt=2**53)]
 
 
@@ -87,7 +88,7 @@ async def one_run(
         row = await runs.require(session, run, visit.who.sees)
         found = await runs.view(session, row, look)
         told = await runs.last_rounds(
-            session, run, attempt, _PER_PAGE + 1, troubled=show == "trouble"
+            session, run, attempt, _ROUNDS + 1, troubled=show == "trouble"
         )
         lines = await runs.last_events(session, run, line, level or None, _LINES + 1)
         reach = visit.sees("/v1/budgets")
@@ -116,8 +117,8 @@ async def one_run(
         stoppable=visit.may("POST", "/v1/runs/{run}/stop"),
         pace=how,
         steps=steps,
-        attempts=attempts[:_PER_PAGE],
-        older_attempts=attempts[_PER_PAGE - 1].number if len(attempts) > _PER_PAGE else None,
+        attempts=attempts[:_ROUNDS],
+        older_attempts=attempts[_ROUNDS - 1].number if len(attempts) > _ROUNDS else None,
         attempt=attempt,
         show=show,
         lines=lines[:_LINES],
