@@ -92,6 +92,8 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("failed", path=request.url.path, exc_info=error)
         shown = AccordError("internal-error", "the registry failed", hint="See its log.")
+        if wants_page(request):
+            return failed(request, shown, HTTPStatus.INTERNAL_SERVER_ERROR)
         return problem(shown, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     app.add_exception_handler(AccordError, accord)

@@ -5,11 +5,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
 
-from accord_common.fields import now
+from accord_common.fields import format_time, now
+from accord_common.identity import SigningKey
+from accord_common.log.checkpoint import sign_checkpoint
 from accord_common.log.proof import RecordProof
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
@@ -91,6 +94,62 @@ def test_a_steward_reads_no_record_of_others(stack: Stack) -> None:
     answer = steward.call("GET", f"/records/{result.hash}", headers=HTML)
     assert answer.status_code == 404 and "unknown-record" in answer.text
     assert result.hash[:12] not in text_of(steward, "/audit")
+
+
+def sent(browser: Browser, data: bytes, trust: str = "") -> dict[str, Any]:
+    """What the checker says of a file."""
+    headers = {"Content-Type": "application/octet-stream"}
+    answer = browser.send("/v1/log/check" + (f"?trust={trust}" if trust else ""), data, headers)
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_a_file_of_evidence_is_checked_as_on_ones_own_machine(
+    stack: Stack, auditor: Browser
+) -> None:
+    result = stack.client(stack.world.coordinator).records(kind="result")[0]
+    line = auditor.call("GET", "/v1/log/checkpoint.jsonl").content
+    assert (sent(auditor, line)["verdict"], sent(auditor, line)["kind"]) == (
+        "verified",
+        "checkpoint",
+    )
+    proof = auditor.call("GET", f"/v1/records/{result.hash}/proof").content
+    assert sent(auditor, proof)["verdict"] == "verified"
+    bundle = auditor.call("GET", f"/v1/bundles?run={result.run}").content
+    found = sent(auditor, bundle, stack.world.agreement_hash)
+    assert found["kind"] == "bundle" and found["records"] > 10
+    # this run's result tells another epsilon than its attempts cost, and the checker says so
+    assert found["verdict"] == "broken" and "epsilon" in " ".join(found["failures"])
+    altered = proof.replace(b'"sequence":', b'"sequence":1')
+    assert sent(auditor, altered)["failures"][0].startswith("[wrong-inclusion]")
+    for junk in (b"", b"{}", b"junk" * 200, b'{"payload"'):
+        told = sent(auditor, junk)
+        assert told.get("code") == "bad-evidence" or told["verdict"] == "broken", junk
+
+
+def test_another_logs_checkpoint_is_foreign_and_a_newer_one_of_this_log_a_rollback(
+    stack: Stack, auditor: Browser
+) -> None:
+    moment = format_time(now())
+    other = sign_checkpoint(SigningKey.generate(), 5, b"\1" * 32, moment)
+    assert sent(auditor, other.to_bytes())["verdict"] == "foreign"
+    for size, code in ((10**6, "log-rolled-back"), (5, "log-forked")):
+        own = sign_checkpoint(stack.world.log_key, size, b"\1" * 32, moment)
+        found = sent(auditor, own.to_bytes())
+        assert found["verdict"] == "broken" and found["failures"][0].startswith(f"[{code}]")
+
+
+def test_a_bundle_holds_what_its_reader_may_read_and_no_more(
+    stack: Stack, auditor: Browser
+) -> None:
+    run = stack.client(stack.world.coordinator).runs()[0].id
+    guest = make_actor("guest-lab", "data-holder")
+    stack.join(guest, stack.client(stack.world.coordinator).invite("data-holder", guest.name).code)
+    stranger = join(stack, guest, "steward", "gustav")
+    assert stranger.call("GET", f"/v1/bundles?run={run}").status_code == 404
+    assert auditor.call("GET", "/v1/bundles").json()["code"] == "no-subject"
+    whole = auditor.call("GET", f"/v1/bundles?agreement={stack.world.agreement_hash}")
+    assert whole.is_success and "attachment" in whole.headers["content-disposition"]
 
 
 def standing_of(url: str) -> Standing:

@@ -66,6 +66,8 @@ GET    /v1/log/checkpoints              -      -       all   all    all  all   -
 GET    /v1/log/inclusion                -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/log/proofs                   -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/log/consistency              -      -       all   all    all  all   -    all  all   all  all  all  read
+POST   /v1/log/check                    -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/bundles                      -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/offers                       -      -       all   -      -    all   -    all  -     all  -    all  read
 PUT    /v1/blobs/{name}                 -      -       own   -      own  -     -    -    -     -    -    -    -
 GET    /v1/blobs/{name}                 -      -       own   own    own  own   -    own  own   own  own  own  read
@@ -123,6 +125,8 @@ GET    /agreements                      -      -       -     -      -    -     -
 GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /runs/compare                    -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /people                          -      -       -     -      -    -     -    all  own   own  own  all  -
+GET    /account                         -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /audit                           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /records/{record_hash}           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -

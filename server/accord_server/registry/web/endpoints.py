@@ -18,11 +18,11 @@ from accord_server.registry.log.service import checkpoint
 from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
 from accord_server.registry.tables import DatasetRow
-from accord_server.registry.web import audit, compare, home, live, runs
+from accord_server.registry.web import audit, compare, home, live, people, runs
 from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, pages
 
 router = APIRouter(include_in_schema=False)
-ROUTERS = (compare.router, runs.router, audit.router, router)  # every page
+ROUTERS = (compare.router, runs.router, audit.router, people.router, router)  # every page
 
 _PER_PAGE = 50
 _HOMES = {
@@ -42,14 +42,13 @@ async def assets(request: Request, path: str) -> Response:
 @router.get(SIGN_IN)
 async def sign_in(visit: Anybody) -> Response:
     """Where everybody begins."""
-    oidc = visit.registry.settings.oidc
-    return visit.page("sign-in.html", "", provider=None if oidc is None else oidc.name)
+    return visit.page("sign-in.html", "", provider=visit.provider)
 
 
 @router.get("/welcome")
 async def welcome(visit: Anybody) -> Response:
     """Where an invitation's or a reset's link leads; its code is in the fragment."""
-    return visit.page("welcome.html", "")
+    return visit.page("welcome.html", "", provider=visit.provider)
 
 
 @router.get(SECOND_FACTOR)

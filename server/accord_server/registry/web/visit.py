@@ -36,6 +36,7 @@ _NAV = (
     ("/budgets", N_("Budgets")),
     ("/partners", N_("Partners")),
     ("/audit", N_("Audit")),
+    ("/people", N_("People")),
 )
 
 
@@ -65,13 +66,23 @@ class Visit:
         assert self.who.person is not None
         return self.who.person
 
+    @property
+    def provider(self) -> str | None:
+        """What people call the OpenID provider that they may sign in with."""
+        oidc = self.registry.settings.oidc
+        return None if oidc is None else oidc.name
+
     def look(self) -> Look:
         """How, and when, this visit looks at runs."""
         return Look(self.registry.settings.patience, now())
 
     def sees(self, path: str) -> str | None:
         """Whose things the caller may read at a path of the API; None is everybody's."""
-        return decide(self.who, DECISIONS["GET", path]).sees
+        return self.reaching(path).sees
+
+    def reaching(self, path: str) -> Caller:
+        """The caller, with what a path of the API lets them reach."""
+        return decide(self.who, DECISIONS["GET", path])
 
     def may(self, method: str, path: str) -> bool:
         """Whether the caller's role may call a path of the API at all."""
