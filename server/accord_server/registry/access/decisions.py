@@ -127,6 +127,8 @@ GET    /budgets                         -      -       -     -      -    -     -
 GET    /runs/compare                    -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /people                          -      -       -     -      -    -     -    all  own   own  own  all  -
 GET    /account                         -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /models                          -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /models/{run}                    -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /audit                           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /records/{record_hash}           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -

@@ -7,20 +7,17 @@ once it is sent.
 
 import asyncio
 import tempfile
-from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
 
-import httpx
 from fastapi import Request
 from sqlalchemy import func, or_, select
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse
 
-from accord_common.api.client import RegistryClient
 from accord_common.errors import ConflictError, UsageError
 from accord_common.fields import now
 from accord_common.log import collect
+from accord_server.registry import inside
 from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.context import Registry
 from accord_server.registry.runs.repository import require
@@ -28,7 +25,6 @@ from accord_server.registry.tables import RecordRow, RunRow
 
 MOST_RECORDS = 20_000  # some seconds of work, 40 MB; more are for the command
 _turn = asyncio.Lock()
-_KEPT = ("cookie", "authorization")
 
 
 async def bundle(
@@ -58,10 +54,9 @@ async def bundle(
     folder = tempfile.TemporaryDirectory()
     path = Path(folder.name) / "bundle.accord"
     taken = collect.collect_agreement if run is None else collect.collect_run
-    inside = _Inside(request, asyncio.get_running_loop())
     try:
         async with _turn:
-            with RegistryClient(registry.settings.url, registry.ca_pem, transport=inside) as client:
+            with inside.client(request, registry) as client:
                 await asyncio.to_thread(taken, client, subject, path)
     except BaseException:
         folder.cleanup()
@@ -86,28 +81,3 @@ async def _count(
             await agreements.one(session, sees, agreement or "", now())
         found = await session.execute(select(func.count()).where(wanted))
         return int(found.scalar_one())
-
-
-class _Inside(httpx.BaseTransport):
-    """Carries requests of a thread to this application, with the credential that came in."""
-
-    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
-        self._asgi = httpx.ASGITransport(app=request.app)
-        self._loop = loop
-        self._headers = {
-            name: value for name in _KEPT if (value := request.headers.get(name)) is not None
-        }
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer as the application does."""
-        request.headers.update(self._headers)
-        return self._do(self._ask(request))
-
-    async def _ask(self, request: httpx.Request) -> httpx.Response:
-        answer = await self._asgi.handle_async_request(request)
-        return httpx.Response(
-            answer.status_code, headers=answer.headers, content=await answer.aread()
-        )
-
-    def _do(self, work: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

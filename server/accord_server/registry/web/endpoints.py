@@ -18,11 +18,18 @@ from accord_server.registry.log.service import checkpoint
 from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
 from accord_server.registry.tables import DatasetRow
-from accord_server.registry.web import audit, compare, home, live, people, runs
+from accord_server.registry.web import audit, compare, home, live, models, people, runs
 from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, pages
 
 router = APIRouter(include_in_schema=False)
-ROUTERS = (compare.router, runs.router, audit.router, people.router, router)  # every page
+ROUTERS = (
+    compare.router,
+    runs.router,
+    audit.router,
+    models.router,
+    people.router,
+    router,
+)  # every page
 
 _PER_PAGE = 50
 _HOMES = {

@@ -31,6 +31,7 @@ _YEAR_S = 365 * 86_400
 _NAV = (
     ("/", N_("Home")),
     ("/runs", N_("Runs")),
+    ("/models", N_("Models")),
     ("/agreements", N_("Agreements")),
     ("/datasets", N_("Datasets")),
     ("/budgets", N_("Budgets")),
