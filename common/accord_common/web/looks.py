@@ -62,6 +62,8 @@ _LOOKS: dict[str, Look] = {
     "record-aggregator-receipt": Look("unknown", N_("aggregator's receipt"), "off"),
     "record-result": Look("unknown", N_("result"), "off"),
     "record-evaluation": Look("unknown", N_("evaluation"), "off"),
+    "comment": Look("info", N_("comment"), "off"),
+    "given-up": Look("failed", N_("given up"), "bad"),
     # what happened to a run, and its log's lines
     "manifest": Look("draft", N_("proposed"), "off"),
     "stop": Look("stopped", N_("asked to stop"), "wait"),

@@ -31,6 +31,8 @@ from accord_server.registry.datasets.endpoints import router as datasets
 from accord_server.registry.limits import Limits
 from accord_server.registry.log.endpoints import router as log
 from accord_server.registry.log.watch import LogWatch
+from accord_server.registry.notices.endpoints import router as told
+from accord_server.registry.notices.sending import notices
 from accord_server.registry.offers.endpoints import router as offers
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.oidc.endpoints import router as oidc
@@ -48,7 +50,7 @@ from accord_server.registry.sessions.endpoints import router as sessions
 from accord_server.registry.settings import Settings
 from accord_server.registry.tokens.endpoints import router as tokens
 from accord_server.registry.trust.endpoints import router as trust
-from accord_server.registry.trust.expiry import told
+from accord_server.registry.trust.expiry import told as expiry_told
 from accord_server.registry.turns import Turns
 from accord_server.registry.web.endpoints import ROUTERS as PAGES
 
@@ -90,6 +92,7 @@ ROUTERS = (
     blobs,
     runs,
     scores,
+    told,
     inbox,
     budgets,
     trust,
@@ -129,7 +132,7 @@ def create_app(settings: Settings) -> FastAPI:
         await parts.database.check()
         ended = asyncio.Event()
         round_ = asyncio.create_task(look_after(parts, ended))
-        async with told(parts):
+        async with expiry_told(parts), notices(parts):
             yield
         ended.set()
         await round_

@@ -1,4 +1,4 @@
-"""The pages of models: verified lineage, a card that is only text, weights for who may have some."""
+"""The pages of models: verified lineage, a card of text alone, weights for who may have them."""
 
 import asyncio
 import re

@@ -94,7 +94,7 @@ function options(figure, table) {
   return {
     animation: false,
     color: palette,
-    textStyle: { fontFamily: "inherit", color: ink },
+    textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: ink },
     grid: { left: 8, right: 16, top: 36, bottom: 8, containLabel: true },
     legend: { show: heads.length > 2, type: "scroll", top: 0, textStyle: { color: ink } },
     tooltip: { trigger: "axis", renderMode: "richText" }, // as HTML it would need inline styles

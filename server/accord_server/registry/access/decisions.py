@@ -80,6 +80,15 @@ POST   /v1/runs/{run}/events            -      -       own   -      own  -     -
 GET    /v1/runs/{run}/events            -      -       own   own    own  all   -    own  own   own  own  all  read
 POST   /v1/runs/{run}/scores            -      -       own   -      -    -     -    -    -     own  -    -    runs
 GET    /v1/runs/{run}/scores            -      -       own   own    own  all   -    own  own   own  own  all  read
+POST   /v1/runs/{run}/comments          -      -       -     -      -    -     -    own  own   own  own  -    -
+GET    /v1/runs/{run}/comments          -      -       own   own    own  all   -    own  own   own  own  all  read
+POST   /v1/agreements/{agreement_hash}/comments -      -       -     -      -    -     -    own  own   own  own  -    -
+GET    /v1/agreements/{agreement_hash}/comments -      -       own   own    own  all   -    own  own   own  own  all  read
+DELETE /v1/comments/{comment}           -      -       -     -      -    -     -    own  own   own  own  -    -
+POST   /v1/announcements                -      -       all   -      -    -     -    -    -     all  -    -    partners
+GET    /v1/announcements                -      -       all   own    own  all   -    all  own   all  own  all  read
+DELETE /v1/announcements/{announcement} -      -       all   -      -    -     -    -    -     all  -    -    partners
+GET    /v1/notices                      -      -       all   -      -    all   -    all  -     all  -    all  read
 GET    /v1/inbox                        -      -       own   own    own  own   -    own  own   own  own  own  read
 GET    /v1/budgets                      -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/budgets/datasets             -      -       all   own    own  all   -    all  own   all  own  all  read
@@ -129,6 +138,7 @@ GET    /people                          -      -       -     -      -    -     -
 GET    /account                         -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /models                          -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /models/{run}                    -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /feed                            -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /audit                           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /records/{record_hash}           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -

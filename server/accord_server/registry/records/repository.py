@@ -4,7 +4,9 @@ Guarantees: what was signed under an agreement is for its parties; how parties c
 and withdrew, and what aggregators offer, is for every member.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -57,6 +59,21 @@ async def newest(
         runs = select(RunRow.id).where(RunRow.agreement == wanted.agreement)
         query = query.where(or_(RecordRow.run.in_(runs), RecordRow.hash == wanted.agreement))
     return [view(row) for row in (await session.execute(query.limit(limit))).scalars()]
+
+
+async def notable(
+    session: AsyncSession,
+    party: str | None,
+    until: datetime | None,
+    kinds: Collection[str],
+    limit: int,
+) -> list[RecordView]:
+    """Return records of some kinds that came before a moment, newest first, as `page` does."""
+    query = _of(party).where(RecordRow.kind.in_(kinds))
+    if until is not None:
+        query = query.where(RecordRow.received < until)
+    rows = await session.execute(query.order_by(RecordRow.sequence.desc()).limit(limit))
+    return [view(row) for row in rows.scalars()]
 
 
 async def one(session: AsyncSession, party: str | None, record_hash: str) -> RecordRow | None:

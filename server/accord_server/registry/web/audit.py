@@ -68,7 +68,7 @@ async def audit(
         found = await records.newest(
             session, visit.sees("/v1/records"), before, _PER_PAGE + 1, wanted
         )
-        entries = await _entries(session, found[:_PER_PAGE])
+        shown = await entries(session, found[:_PER_PAGE])
         named = await agreements.page(session, visit.sees("/v1/agreements"), None, 200, now())
         odd = await exceptions.page(
             session, exceptions.Filter(reach=visit.sees("/v1/exceptions")), None, 20, now()
@@ -80,7 +80,7 @@ async def audit(
         head=head,
         log_key=visit.registry.log_key.public,
         standing=visit.registry.watch.look(head.size),
-        entries=entries,
+        entries=shown,
         kinds=KINDS,
         kind=kind,
         run=run,
@@ -100,7 +100,7 @@ async def record(visit: Signed, record_hash: Hash) -> Response:
     async with visit.registry.database.read() as session:
         row = await records.one(session, sees, record_hash)
         assert row is not None  # `prove` found it
-        (entry,) = await _entries(session, [records.view(row)])
+        (entry,) = await entries(session, [records.view(row)])
     try:
         head, _ = await asyncio.to_thread(proof.check)
         broken = None
@@ -117,7 +117,7 @@ async def record(visit: Signed, record_hash: Hash) -> Response:
     )
 
 
-async def _entries(session: AsyncSession, found: list[RecordView]) -> list[Entry]:
+async def entries(session: AsyncSession, found: list[RecordView]) -> list[Entry]:
     """Name who signed: a party by its identity key, else the party that the record says it is."""
     keys = {key for view in found for key in view.envelope.signers}
     bodies = {view.hash: _body(view) for view in found}
@@ -136,14 +136,14 @@ async def _entries(session: AsyncSession, found: list[RecordView]) -> list[Entry
         .where(RunRow.id.in_(runs))
     )
     drives = {run: name for run, name in (await session.execute(driven)).all()}
-    entries = []
+    named = []
     for view in found:
         other = by_id.get(str(bodies[view.hash].get("party")))
         if view.kind in (AGGREGATOR_RECEIPT, RESULT):  # by a key of that run alone
             other = drives.get(view.run or "")
         names = {by_key.get(key) or other or key for key in view.envelope.signers}
-        entries.append(Entry(view, sorted(names)))
-    return entries
+        named.append(Entry(view, sorted(names)))
+    return named
 
 
 def _body(view: RecordView) -> dict[str, Any]:

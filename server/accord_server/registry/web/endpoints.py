@@ -15,10 +15,11 @@ from accord_server.registry.budgets import combining
 from accord_server.registry.budgets.tables import TermsRow
 from accord_server.registry.datasets.endpoints import view
 from accord_server.registry.log.service import checkpoint
+from accord_server.registry.notices import repository as notices
 from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
 from accord_server.registry.tables import DatasetRow
-from accord_server.registry.web import audit, compare, home, live, models, people, runs
+from accord_server.registry.web import audit, compare, feed, home, live, models, people, runs
 from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, pages
 
 router = APIRouter(include_in_schema=False)
@@ -26,12 +27,15 @@ ROUTERS = (
     compare.router,
     runs.router,
     audit.router,
+    feed.router,
     models.router,
     people.router,
     router,
 )  # every page
 
 _PER_PAGE = 50
+_COMMENTS = 100
+_ANNOUNCED = 2  # on a first page; the activity has the rest
 _HOMES = {
     "owner": home.steward,
     "steward": home.steward,
@@ -80,8 +84,11 @@ async def first(visit: Signed) -> Response:
         standing = visit.registry.watch.look(head.size)
     async with visit.registry.database.read() as session:
         found = await _HOMES[role](session, visit.who, visit.look())
+        told = await notices.announcements(session, None, _ANNOUNCED)
     template = f"home-{type(found).__name__.lower()}.html"
-    return visit.page(template, "/", live=True, home=found, head=head, standing=standing)
+    return visit.page(
+        template, "/", live=True, home=found, head=head, standing=standing, announced=told
+    )
 
 
 @router.get("/agreements")
@@ -97,8 +104,11 @@ async def one_agreement(visit: Signed, agreement_hash: Hash) -> Response:
     """One agreement, in plain words, and who has signed it."""
     async with visit.registry.database.read() as session:
         found = await agreements.one(session, visit.who.sees, agreement_hash, now())
+        said = await notices.comments(session, [agreement_hash], None, _COMMENTS)
     words = agreement_summary(found.agreement, found.hash)
-    return visit.page("agreement.html", "/agreements", live=True, view=found, words=words)
+    return visit.page(
+        "agreement.html", "/agreements", live=True, view=found, words=words, **visit.comments(said)
+    )
 
 
 @router.get("/budgets")

@@ -13,6 +13,7 @@ from accord_common.api.access_schemas import MOST_TOKEN_DAYS, Scope
 from accord_common.fields import Id
 from accord_server.registry.access import events
 from accord_server.registry.access.decisions import DECISIONS
+from accord_server.registry.partners import repository as partners
 from accord_server.registry.people import repository, service
 from accord_server.registry.sessions.endpoints import page as own_sessions
 from accord_server.registry.tokens import service as tokens
@@ -37,6 +38,7 @@ async def people(
     async with visit.registry.database.read() as session:
         found = await repository.page(session, visit.sees("/v1/people"), after, _PER_PAGE + 1)
         made = await tokens.page(session, visit.reaching("/v1/tokens"), None, 200)
+        names = await partners.names(session, [visit.who.party])
         told = []
         if sees_events:
             reach = visit.sees("/v1/access-events")
@@ -55,7 +57,7 @@ async def people(
         tokens=made,
         told=told[:_EVENTS],
         older=told[_EVENTS - 1].sequence if len(told) > _EVENTS else None,
-        names={person.id: person.name for person in found},
+        names=names | {person.id: person.name for person in found},
         sees_events=sees_events,
     )
 

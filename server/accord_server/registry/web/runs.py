@@ -15,6 +15,7 @@ from accord_server.coordinator.configuration import settings
 from accord_server.registry.budgets import repository as budgets
 from accord_server.registry.budgets import service as pricing
 from accord_server.registry.budgets.tables import RunBudgetRow
+from accord_server.registry.notices import repository as notices
 from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
 from accord_server.registry.runs import repository as runs
@@ -27,6 +28,7 @@ router = APIRouter(include_in_schema=False)
 _PER_PAGE = 50
 _ROUNDS = 20
 _LINES = 20
+_COMMENTS = 100
 Sequence_ = Annotated[int | None, Query(ge=1, lt=2**53)]
 
 
@@ -99,6 +101,7 @@ async def one_run(
         steps = await story.steps(session, row)
         verified = await visit.registry.runs.get(session, row.manifest)
         (how,) = (await pace.paces(session, [found], look.moment)).values()
+        said = await notices.comments(session, [run], None, _COMMENTS)
         held = select(func.count()).where(RecordRow.run == run)
         records = (await session.execute(held)).scalar_one()
         named = await partners.names(
@@ -132,6 +135,7 @@ async def one_run(
         settings=settings(verified),
         records=records,
         named=named,
+        **visit.comments(said),
     )
 
 

@@ -5,6 +5,7 @@ changes by the API's own routes, with the session's CSRF token. Whoever is not s
 `/sign-in`, and afterwards to the first page: no address of a request is ever a place to go to.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ from urllib.parse import urlencode
 from fastapi import Depends, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from accord_common.api.notice_schemas import CommentView
 from accord_common.errors import AccordError, AuthError
 from accord_common.fields import now
 from accord_common.permissions import meaning
@@ -30,6 +32,7 @@ SIGN_IN, SECOND_FACTOR = "/sign-in", "/second-factor"
 _YEAR_S = 365 * 86_400
 _NAV = (
     ("/", N_("Home")),
+    ("/feed", N_("Activity")),
     ("/runs", N_("Runs")),
     ("/models", N_("Models")),
     ("/agreements", N_("Agreements")),
@@ -95,6 +98,14 @@ class Visit:
         """The one asked for in the address, else the cookie's, else the browser's."""
         wanted = self.request.query_params.get("language", self.request.cookies.get(LANGUAGE))
         return choose(wanted, self.request.headers.get("accept-language"))
+
+    def comments(self, found: Sequence[tuple[str, CommentView]]) -> dict[str, Any]:
+        """What a page with comments shows of them."""
+        return {
+            "comments": [view for _, view in found],
+            "own": self.person.id,
+            "says": self.may("POST", "/v1/runs/{run}/comments"),
+        }
 
     def query(self, **changes: object) -> str:
         """The address's query with some parameters changed; None takes one away."""
