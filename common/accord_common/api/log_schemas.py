@@ -31,7 +31,7 @@ class Consistency(View):
     proof: Proof
 
 
-class CheckView(View):
+class EvidenceCheck(View):
     """What the registry found when it checked a file of evidence.
 
     Attributes:

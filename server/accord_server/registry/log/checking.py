@@ -13,7 +13,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from accord_common.api.log_schemas import CheckView
+from accord_common.api.log_schemas import EvidenceCheck
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.log.audit import audit
@@ -34,7 +34,7 @@ class _Found:
     failures: list[str] = field(default_factory=list)
 
 
-async def check(registry: Registry, data: bytes, trust: Collection[str]) -> CheckView:
+async def check(registry: Registry, data: bytes, trust: Collection[str]) -> EvidenceCheck:
     """Check a file.
 
     Args:
@@ -55,7 +55,7 @@ async def check(registry: Registry, data: bytes, trust: Collection[str]) -> Chec
         else:
             verdict = "verified"
     head = found.head
-    return CheckView(
+    return EvidenceCheck(
         kind=found.kind,
         verdict=verdict,
         size=head.size if head else 0,

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import FileResponse, Response
 
-from accord_common.api.log_schemas import CheckpointView, CheckView, Consistency, Inclusion
+from accord_common.api.log_schemas import CheckpointView, EvidenceCheck, Consistency, Inclusion
 from accord_common.fields import Hash, Id
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
@@ -106,7 +106,7 @@ async def check(
     _: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     trust: Annotated[list[Hash] | None, Query(max_length=8)] = None,
-) -> CheckView:
+) -> EvidenceCheck:
     """Checkpoints, a record's proof, or a bundle, with the code of `accord audit verify`."""
     return await checking.check(registry, await request.body(), trust or [])
 
