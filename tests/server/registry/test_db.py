@@ -16,6 +16,7 @@ from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.setup import rebuild_projections
 from accord_server.registry.tables import RecordRow
+from tests.catalogued import entry, profile, with_profiles
 from tests.server.registry.stack import Stack, complete, run_id
 from tests.server.registry.tables import execute, on, rows
 from tests.world import model_of
@@ -50,6 +51,11 @@ def test_rebuilding_gives_the_same_projections(stack: Stack) -> None:
     stack.client(hospital).post(world.withdrawal(hospital))
     head = world.delegations[hospital.id].hash
     stack.client(hospital).post(hospital.delegation(previous=head))
+    other = stack.world.hospitals[1]
+    stack.world = with_profiles(world)
+    stack.sign_agreement()
+    for record in (declared := entry(stack.world, other), profile(stack.world, other, declared)):
+        stack.client(other).post(record)
     before = rows(stack.settings.database, PROJECTIONS)
     runs = stack.client(hospital).runs()
     assert all(before.values()), "every projection has rows"

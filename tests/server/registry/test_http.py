@@ -8,6 +8,7 @@ from sqlalchemy import Connection, event
 from accord_common.canonical import sha256_hex
 from accord_server.registry.app import OPENAPI, all_routes
 from accord_server.registry.web.endpoints import router as pages
+from tests.server.registry.persons import on_sqlite
 from tests.server.registry.stack import Stack
 
 
@@ -52,7 +53,7 @@ def test_a_full_disk_is_told_and_keeps_nothing(
     assert (told.status_code, told.json()["code"]) == (507, "registry-disk-full")
 
 
-@pytest.mark.parametrize("engine", ["sqlite"], scope="session")  # its size can be bounded
+@on_sqlite  # its size can be bounded
 def test_a_database_that_cannot_grow_is_told(stack: Stack) -> None:
     headers = {"Authorization": f"Bearer {stack.tokens[stack.world.coordinator.id]}"}
 
