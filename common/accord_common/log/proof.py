@@ -19,7 +19,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.api.wire import WireEnvelope
 from accord_common.catalogue import ReleasedProfile
 from accord_common.envelope import Envelope
-from accord_common.errors import VerificationError
+from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Positive, Record
 from accord_common.log.bundle import MAX_LINE_BYTES
 from accord_common.log.checkpoint import Checkpoint, Proof, verify_checkpoint
@@ -100,7 +100,10 @@ def prove(registry: RegistryClient, record_hash: str) -> RecordProof:
     under: Envelope | None = record
     while under is not None and under.kind != AGREEMENT:
         name = above(under)
-        under = None if name is None else registry.record(name)
+        try:
+            under = None if name is None else registry.record(name)
+        except NotFoundError:  # a withdrawal is every member's to read, its agreement the parties'
+            under = None
     return RecordProof(
         format=1,
         sequence=found.sequence,

@@ -13,6 +13,7 @@ from accord_common.envelope import Envelope, sign
 from accord_common.errors import AccordError, NotFoundError
 from accord_common.fields import new_id
 from accord_common.log.collect import collect_agreement, collect_run
+from accord_common.log.proof import RecordProof, prove
 from accord_common.manifest import RunManifest
 from accord_server.cli.dataset import describe
 from accord_server.registry.setup import initialise
@@ -147,6 +148,23 @@ def test_a_profile_that_is_not_agreed_or_not_coarse_is_refused(stack: Stack) -> 
     stack.client(holder).post(silent.withdrawal(holder))
     assert refused(stack, holder, profile(silent, holder, of)) == "agreement-not-active"
     assert [view.smallest_cell for view in stack.client(holder).dataset(holder.dataset).agreements]
+
+
+def test_a_proof_brings_nobody_an_agreement_of_others(stack: Stack) -> None:
+    """A withdrawal is every member's to read; the agreement that it names is its parties'."""
+    world = stack.world
+    holder = world.hospitals[0]
+    secret = world.amended(id=new_id(), title="Of three parties")
+    stack.client(world.coordinator).propose(secret.agreement_envelope)
+    withdrawal = secret.withdrawal(holder)
+    stack.client(holder).post(withdrawal)
+    for actor, shown in ((outsider_of(stack), None), (holder, secret.agreement_hash)):
+        client = stack.client(actor)
+        answer = client._http.request("GET", f"/v1/records/{withdrawal.hash}/proof")
+        for found in (RecordProof.from_bytes(answer.content), prove(client, withdrawal.hash)):
+            agreement = found.agreement
+            assert (agreement.hash if agreement else None) == shown
+            found.check()
 
 
 def test_a_check_names_what_the_catalogue_asks_beyond_an_agreement(stack: Stack) -> None:

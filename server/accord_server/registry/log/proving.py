@@ -1,4 +1,7 @@
-"""A record with its proof, as `accord audit verify` takes it (`accord_common.log.proof`)."""
+"""A record with its proof, as `accord audit verify` takes it (`accord_common.log.proof`).
+
+Guarantees: nothing is in it that the caller may not read by itself.
+"""
 
 from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError
@@ -7,7 +10,6 @@ from accord_common.log.proof import RecordProof, above
 from accord_server.registry.context import Registry
 from accord_server.registry.log import service
 from accord_server.registry.records import repository
-from accord_server.registry.records.lookup import load_one
 
 
 async def prove(registry: Registry, sees: str | None, record_hash: str) -> RecordProof:
@@ -24,7 +26,9 @@ async def prove(registry: Registry, sees: str | None, record_hash: str) -> Recor
         under: Envelope | None = record
         while under is not None and under.kind != "agreement":
             name = above(under)
-            under = None if name is None else await load_one(session, name)
+            # A withdrawal is every member's to read, its agreement the parties'.
+            higher = None if name is None else await repository.one(session, sees, name)
+            under = None if higher is None else Envelope.from_bytes(higher.envelope)
     return RecordProof(
         format=1,
         sequence=row.sequence,
