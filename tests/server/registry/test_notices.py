@@ -225,6 +225,23 @@ def test_no_answer_leads_elsewhere(
     assert len(receiver.taken) == 1
 
 
+@pytest.mark.parametrize("wrong", [{"url": "https://localhost:accord/"}, {"ca": "secret"}])
+def test_a_place_that_cannot_be_asked_keeps_nothing_from_the_others(
+    place: Place, receiver: Receiver, tmp_path: Path, certificates: Path, wrong: dict[str, str]
+) -> None:
+    """A port that is none, a file of authorities that holds none."""
+    if "ca" in wrong:
+        wrong = {"ca": str(tmp_path / wrong["ca"])}
+    other = hook(tmp_path, certificates, receiver, name="other", **wrong)
+    with place.open(webhooks=(other, hook(tmp_path, certificates, receiver))) as stack:
+        until(lambda: bool(place.begun()))
+        stack.join_all()
+        stack.register_datasets()
+        stack.sign_agreement()
+        until(lambda: [row[1:5:3] for row in place.waiting()] == [("other", 1)])  # attempts
+    assert kinds(receiver) == ["agreement-in-force"]
+
+
 def test_mail_goes_over_tls_to_whom_the_operator_named(
     place: Place, tmp_path: Path, certificates: Path
 ) -> None:

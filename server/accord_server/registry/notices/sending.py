@@ -3,7 +3,8 @@
 Guarantees: only the addresses of `registry.json` are ever asked, and no redirect is followed, so
 nobody who writes an announcement or posts a record chooses where the registry connects to; a notice
 is sent at least once, and again with growing pauses for some 40 hours where its place does not take
-it; what a place answers is not read. A secret is in no log, no error and no table.
+it; what a place answers is not read, and whatever is wrong with one keeps nothing from the others.
+A secret is in no log, no error and no table.
 
 Webhooks are signed as Standard Webhooks says (standardwebhooks.com, 1.0.0): `webhook-id`,
 `webhook-timestamp`, `webhook-signature: v1,` and the base64 HMAC-SHA256 of id, time and body.
@@ -144,7 +145,7 @@ async def _try(registry: Registry, row: NoticeRow) -> str | None:
             if hook is None:
                 return "the webhook is not configured any more"
             return await _post(hook, row, link)
-    except (OSError, httpx.HTTPError, smtplib.SMTPException, TimeoutError, ValueError) as error:
+    except Exception as error:  # whatever is wrong with one place, the others' notices go out
         return type(error).__name__
 
 
