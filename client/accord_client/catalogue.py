@@ -2,11 +2,14 @@
 
     catalogue/<dataset>.<version>.json    each entry as it was signed; the newest holds here
     catalogue/<dataset>.profile.json      the profile that was made last; it stays here
+    catalogue/<dataset>.released.json     the profile that left last, as it was signed
     leaving/<number>-<record>.json        what the registry has yet to get (`halts`)
 
 Guarantees: an entry holds here from the moment it is on disk, and waits until the registry has it;
 a profile leaves only under an agreement in force that this institution signed, that every party
-signed, and that allows it; what leaves was checked as every reader checks it.
+signed, and that allows it; what leaves was checked as every reader checks it. All profiles of a
+dataset that leave have one smallest cell: where one shows a share of the same rows and another
+withholds it, the two cells hem its number in.
 
 Not covered: an entry that another copy of this folder signed, until the registry shows it.
 """
@@ -180,11 +183,12 @@ class Catalogue:
 
         Raises:
             NotFoundError: `unknown-dataset`, `no-catalogue-entry`.
-            PolicyError: `profile-not-agreed`, `too-few-rows-to-profile`, `catalogue-outdated`,
-                `agreement-expired`, `agreement-not-yet-valid`.
+            PolicyError: `profile-not-agreed`, `profile-cell-differs`, `too-few-rows-to-profile`,
+                `catalogue-outdated`, `agreement-expired`, `agreement-not-yet-valid`.
             DataError: `dataset-changed`, `dataset-missing`.
         """
-        smallest = profile_terms(agreement, dataset.id, self.home.profile.party)
+        agreed = profile_terms(agreement, dataset.id, self.home.profile.party)
+        smallest = self._smallest_cell(dataset, agreed)
         agreement.check_valid_at(now)
         dataset.check_unchanged()
         entry_envelope = self.newest(dataset.id)
@@ -222,6 +226,7 @@ class Catalogue:
         assert entry is not None  # `release` named it
         delegation = Delegation.from_bytes(self.home.delegation().payload)
         verify_profile(envelope, delegation, CatalogueEntry.from_bytes(entry.payload), agreement)
+        self._write(f"{released.dataset}.released", envelope.to_bytes())
         leave(self.home.path, envelope)
         return envelope
 
@@ -229,6 +234,21 @@ class Catalogue:
         """Refuse an agreement that does not keep the newest entry: `catalogue-stricter`."""
         if (found := self.newest(dataset)) is not None:
             require_kept(_body(found), agreement)
+
+    def _smallest_cell(self, dataset: LocalDataset, agreed: int) -> int:
+        """That of the profile that left before, which may be coarser than agreed, never finer."""
+        path = self.home.path / FOLDER / f"{dataset.id}.released.json"
+        if not path.exists():
+            return agreed
+        before = ReleasedProfile.from_bytes(_read(path).payload).profile.smallest_cell
+        if before < agreed:
+            raise PolicyError(
+                "profile-cell-differs",
+                f"shares of fewer than {agreed} rows are to be withheld; a profile of "
+                f"{dataset.name!r} with {before} has left, and both together tell more than either",
+                hint=f"Amend the agreement with `profile: {{smallest_cell: {before}}}`.",
+            )
+        return before
 
     def _measured(self, dataset: LocalDataset) -> profiles.Measured:
         return measure(dataset, Datasets.of(self.home.path).opt_outs(dataset).read())

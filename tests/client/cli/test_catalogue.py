@@ -11,7 +11,7 @@ import pytest
 
 from accord_client import outbox
 from accord_client.agreements import Agreements
-from accord_client.catalogue import Catalogue
+from accord_client.catalogue import Catalogue, Declared
 from accord_client.datasets import Datasets
 from accord_client.deciding import consider
 from accord_client.delivery import deliver, waits
@@ -214,6 +214,27 @@ def test_a_profile_stays_here_until_an_agreement_lets_it_out(
     assert node("dataset", "publish", "tumours", "--yes").json["entry"]["rows"] == "10-99"
     assert node("dataset", "release", "tumours", "--yes").code == "too-few-rows-to-profile"
     assert node("dataset", "profile", "tumours").code == "too-few-rows-to-profile"
+
+
+def test_two_profiles_of_one_table_have_one_smallest_cell(three: Institutions, me: Actor) -> None:
+    """A share that one shows and the other withholds would tell the number of rows exactly."""
+    first = with_profiles(three.world, 20).agreement
+    with three.open(me.id) as stores:
+        own, dataset = Catalogue(stores.home), stores.datasets.find("tumours")
+        own.publish(own.draft(dataset, Declared(), now()))
+        released = own.release(dataset, "ab" * 32, first, None, now())
+        own.send(released, first)
+        stricter = with_profiles(three.world, 21).agreement
+        with pytest.raises(PolicyError, match=r"\[profile-cell-differs\]") as caught:
+            own.release(dataset, "cd" * 32, stricter, None, now())
+        assert "21" in caught.value.message and "smallest_cell: 20" in caught.value.hint
+        looser = with_profiles(three.world, 10).agreement
+        again = own.release(dataset, "ef" * 32, looser, None, now())
+        assert again.profile == released.profile
+        own.send(again, looser)
+        # What only the newest left says of the one before is no way around it.
+        with pytest.raises(PolicyError, match=r"\[profile-cell-differs\]"):
+            own.release(dataset, "cd" * 32, stricter, None, now())
 
 
 def test_a_node_takes_part_in_nothing_that_its_own_entry_does_not_allow(
