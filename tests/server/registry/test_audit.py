@@ -10,7 +10,7 @@ import pytest
 
 from accord_common.chain import fetch_run
 from accord_common.costs import spent
-from accord_common.envelope import Envelope
+from accord_common.envelope import Envelope, pae, sign
 from accord_common.errors import FormatError
 from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
@@ -18,13 +18,15 @@ from accord_common.log.audit import audit
 from accord_common.log.bundle import About, Entry, Reader, Writer
 from accord_common.log.checkpoint import Head, sign_checkpoint, verify_checkpoint
 from accord_common.log.collect import collect_agreement, collect_all, collect_run
+from accord_common.log.merkle import leaf_hash
 from accord_common.log.proof import RecordProof, prove
 from accord_common.log.tree import Grown
+from accord_common.receipts import RESULT, RunResult
 from accord_server.registry.setup import initialise
 from tests.server.cli.office import accord
 from tests.server.registry.audited import finish, verdict_of
 from tests.server.registry.stack import Stack, complete, opened, run_id, settings_in
-from tests.world import make_world
+from tests.world import make_actor, make_world
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +213,9 @@ def test_a_proof_of_one_record(audited: Stack, tmp_path: Path) -> None:
             head, agreement = prove(client, record.hash).check()
             assert head.size >= record.sequence
             assert (agreement is None) == (kind == "enrolment")
+    for record in client.records():
+        if record.kind not in ("enrolment", "delegation", "aggregator-offer"):
+            assert prove(client, record.hash).check()[1] is not None
     receipt = next(item for item in client.records() if item.kind == "node-receipt")
     found = prove(client, receipt.hash)
     path = tmp_path / "receipt.proof"
@@ -225,6 +230,48 @@ def test_a_proof_of_one_record(audited: Stack, tmp_path: Path) -> None:
     value = json.loads(path.read_bytes()) | {"more": 1}
     with pytest.raises(FormatError, match=r"\[bad-record\]"):
         RecordProof.from_json(value)
+
+
+def test_who_holds_the_log_key_alone_makes_no_party_say_anything(
+    audited: Stack, tmp_path: Path
+) -> None:
+    """A registry that appends what it signed itself, and hands out the agreement with it."""
+    client, world = audited.client(audited.world.coordinator), audited.world
+    stranger = make_actor("stranger", "data-holder")
+    views = {record.kind: record for record in client.records()}
+    of_manifest = prove(client, views["manifest"].hash)
+    withdrawal = world.withdrawal(world.hospitals[0])
+    said = of_manifest.model_copy(update={"record": withdrawal})
+    kinds = ("manifest", "consent", "node-receipt", "aggregator-receipt", "result")
+    log_key, path = audited.settings.read_log_key(), tmp_path / "forged"
+    for genuine in [said, *(prove(client, views[kind].hash) for kind in kinds)]:
+        record = genuine.record
+        signature = stranger.node.sign(pae(record.kind, record.payload))
+        forged = Envelope(record.kind, record.payload, ((stranger.node.public, signature),))
+        path.write_bytes(alone_in_a_log(genuine, forged, log_key).to_bytes())
+        answer = accord("audit", "verify", path, "--trust", world.agreement_hash)
+        assert answer.code == 5 and "missing-signature" in answer.err, record.kind
+    result = RunResult.from_bytes(prove(client, views["result"].hash).record.payload)
+    astray = sign(RESULT, result.model_copy(update={"manifest": world.agreement_hash}), log_key)
+    path.write_bytes(
+        alone_in_a_log(
+            of_manifest.model_copy(update={"manifest": None}), astray, log_key
+        ).to_bytes()
+    )
+    assert "wrong-manifest" in accord("audit", "verify", path, "--trust", world.agreement_hash).err
+    enrolment = prove(client, views["enrolment"].hash)
+    agreement = client.record(world.agreement_hash)
+    path.write_bytes(enrolment.model_copy(update={"agreement": agreement}).to_bytes())
+    answer = accord("audit", "verify", path, "--trust", world.agreement_hash)
+    assert answer.code == 5 and "wrong-agreement" in answer.err
+
+
+def alone_in_a_log(genuine: RecordProof, forged: Envelope, key: SigningKey) -> RecordProof:
+    """The forged record, as the only one of a log of this key."""
+    root = leaf_hash(forged.to_bytes())
+    head = sign_checkpoint(key, 1, root, format_time(now()))
+    changes = {"record": forged, "sequence": 1, "proof": [], "checkpoint": head}
+    return genuine.model_copy(update=changes)
 
 
 def test_a_bundle_that_is_not_whole_is_no_bundle(whole: Path) -> None:

@@ -6,10 +6,12 @@ Guarantees: nothing is in it that the caller may not read by itself.
 from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError
 from accord_common.log.checkpoint import verify_checkpoint
-from accord_common.log.proof import RecordProof, above
+from accord_common.log.proof import RecordProof, above, delegation_of
+from accord_common.manifest import MANIFEST
 from accord_server.registry.context import Registry
 from accord_server.registry.log import service
 from accord_server.registry.records import repository
+from accord_server.registry.records.lookup import load_one
 
 
 async def prove(registry: Registry, sees: str | None, record_hash: str) -> RecordProof:
@@ -24,11 +26,15 @@ async def prove(registry: Registry, sees: str | None, record_hash: str) -> Recor
         found = await service.inclusion(session, None, row.sequence, size)
         record = Envelope.from_bytes(row.envelope)
         under: Envelope | None = record
+        manifest = None
         while under is not None and under.kind != "agreement":
             name = above(under)
+            manifest = under if under.kind == MANIFEST and under is not record else manifest
             # A withdrawal is every member's to read, its agreement the parties'.
             higher = None if name is None else await repository.one(session, sees, name)
             under = None if higher is None else Envelope.from_bytes(higher.envelope)
+        named = delegation_of(record, manifest)
+        delegation = None if named is None else await load_one(session, named[1])
     return RecordProof(
         format=1,
         sequence=row.sequence,
@@ -36,4 +42,6 @@ async def prove(registry: Registry, sees: str | None, record_hash: str) -> Recor
         proof=found.proof,
         checkpoint=checkpoint,
         agreement=under,
+        manifest=manifest,
+        delegation=delegation,
     )
