@@ -82,10 +82,10 @@ function options(figure, table) {
     animation: false,
     color: palette,
     textStyle: { fontFamily: "inherit", color: ink },
-    grid: { left: 8, right: 16, top: 36, bottom: 8, containLabel: true },
+    grid: { left: 8, right: 16, top: 36, bottom: 24, containLabel: true },
     legend: { show: heads.length > 2, top: 0, textStyle: { color: ink } },
     tooltip: { trigger: "axis", renderMode: "richText" }, // as HTML it would need inline styles
-    xAxis: { type: "category", data: column(table, 0), name: heads[0], ...axis },
+    xAxis: { type: "category", data: column(table, 0), name: heads[0], nameLocation: "middle", nameGap: 26, ...axis },
     yAxis: { type: "value", scale: figure.dataset.chart === "line", ...axis },
     series: heads.slice(1).map((name, index) => ({
       name,

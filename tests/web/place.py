@@ -1,0 +1,153 @@
+"""A registry as one finds it on a working day: partners, agreements, runs in every state, people.
+
+All records are really signed, and pass the registry's own checks. One thing is wrong on purpose:
+one result tells another epsilon than its receipts, so an auditor has something to find.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from argon2 import PasswordHasher
+
+from accord_common.api.access_schemas import PersonRole
+from accord_common.api.client import RegistryClient
+from accord_common.fields import now
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
+from accord_server.registry.access import passwords
+from accord_server.registry.settings import Settings
+from accord_server.registry.setup import initialise
+from tests.server.registry.persons import join
+from tests.server.registry.stack import (
+    Stack,
+    free_port,
+    opened,
+    run_id,
+    serving,
+    settings_in,
+)
+from tests.web.course import Course, Ledgers, set_out
+from tests.world import Actor, World, make_world
+
+NAMES = {
+    "hospital-1": "Northgate Hospital",
+    "hospital-2": "Riverside Clinic",
+    "hospital-3": "St Luke's Infirmary",
+    "coordinator": "University Cancer Registry",
+    "aggregator": "Computing Centre",
+}
+PEOPLE: Mapping[PersonRole, str] = {
+    "steward": "stella-braun",
+    "coordinator": "carla-young",
+    "auditor": "audrey-lindt",
+    "owner": "oscar-hale",
+}
+ROUNDS = 40  # of the run that is under way
+
+
+@dataclass
+class Place:
+    """The registry: where it is, who is signed in there, and what pages' addresses may name."""
+
+    settings: Settings
+    world: World
+    tokens: dict[str, str]
+    names: dict[str, str] = field(default_factory=dict)
+    cookies: dict[str, dict[str, str]] = field(default_factory=dict)
+    course: Course | None = None  # of the run under way
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        return self.settings.url
+
+    @contextmanager
+    def clients(self) -> Iterator[dict[str, RegistryClient]]:
+        """The registry as each party's machine reaches it."""
+        ca_pem = self.settings.ca.read_bytes()
+        with ExitStack() as stack:
+            yield {
+                actor.id: stack.enter_context(
+                    RegistryClient(self.origin, ca_pem, self.tokens[actor.id])
+                )
+                for actor in self.world.actors
+            }
+
+
+@contextmanager
+def working_day(folder: Path) -> Iterator[Place]:
+    """The registry's real server, TLS and all, for the length of a block."""
+    create_ca(folder, "Test CA", now())
+    issue(folder, ["127.0.0.1"], folder / "server.pem", folder / "server.key", now())
+    settings = settings_in(folder / "registry", folder, free_port())
+    invitation = asyncio.run(initialise(settings)).text
+    world = make_world(log_key=settings.read_log_key(), names=NAMES)
+    with _quick_passwords():
+        with opened(settings, invitation, world) as stack:
+            place = _seed(stack)
+        with serving(settings):
+            yield place
+
+
+def _seed(stack: Stack) -> Place:
+    world, place = stack.world, Place(stack.settings, stack.world, stack.tokens)
+    stack.join_all()
+    stack.register_datasets()
+    stack.sign_agreement()
+    clients = {actor.id: stack.client(actor) for actor in world.actors}
+    coordinator = clients[world.coordinator.id]
+    first, second, third = world.hospitals
+    draft = world.next_version(title="Tumour screening, second year")
+    coordinator.propose(draft.partly_signed(world.coordinator, second))
+
+    ledgers = Ledgers()
+    done = set_out(stack, ledgers, "Screening model, pilot", 2)
+    done.play(clients, lost=(second.id,))
+    done.play(clients)
+    done.play(clients)
+    done.end(clients)
+    doubtful = set_out(stack, ledgers, "Screening model, repeated", 1)
+    doubtful.play(clients)
+    doubtful.end(clients, claimed={third.id: "0.01"})
+    place.course = live = set_out(stack, ledgers, "Screening model, full", ROUNDS)
+    for lost in ((), (), (first.id,), (), (), (), (second.id, third.id), (), ()):
+        live.play(clients, lost)
+    coordinator.log(live.run, "warning", f"{first.name} was silent for 40 s")
+    waiting = stack.start(stack.offer(), title="Screening model with age")
+    clients[second.id].post(world.consent(second, waiting))
+    refused = stack.start(stack.offer(), title="Screening model, wider clipping")
+    clients[third.id].post(world.consent(third, refused, refusal="clipping-above-cap"))
+
+    parties: Mapping[PersonRole, Actor] = {
+        "steward": first,
+        "coordinator": world.coordinator,
+        "auditor": world.coordinator,
+        "owner": second,
+    }
+    for role, login in PEOPLE.items():
+        place.cookies[role] = join(stack, parties[role], role, login).cookies
+    place.names = {
+        "run": done.run,
+        "doubtful": doubtful.run,
+        "live": live.run,
+        "waiting": run_id(stack, waiting),
+        "refused": run_id(stack, refused),
+        "agreement_hash": world.agreement_hash,
+        "draft": draft.agreement_hash,
+        "nowhere": "01976f6e-0000-7000-8000-000000000000",
+    }
+    return place
+
+
+@contextmanager
+def _quick_passwords() -> Iterator[None]:
+    """Argon2 with little memory: what is looked at is the page, not how long guessing takes."""
+    little = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", little)
+        patch.setattr(passwords, "_NOBODY", little.hash("nobody has this password"))
+        yield
