@@ -322,7 +322,7 @@ class World:
         attempt: int = 0,
         entry: int | None = None,
     ) -> Envelope:
-        """Of one attempt; `entry` numbers it in the node's ledger, where several runs share that."""
+        """Of one attempt; `entry` is its number in the node's ledger, if that is not the round."""
         run = RunManifest.from_bytes(manifest.payload)
         site = run.site(actor.id)
         spend = Spend(
@@ -432,7 +432,7 @@ def make_world(
     moment: datetime | None = None,
     names: Mapping[str, str] | None = None,
 ) -> World:
-    """Make n hospitals, a coordinator and an aggregator under one agreement; `names` rename them."""
+    """Make n hospitals, a coordinator and an aggregator under one agreement; `names` renames."""
     moment = moment or now()
     log_key = log_key or SigningKey.generate()
     names = names or {}

@@ -1,5 +1,6 @@
 """A run on its way, record by record, as its parties would post them."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,7 @@ class Course:
     round: int = 0
     attempt: int = 0
     attempts: int = 0
+    posted: float = 0.0  # when the aggregator's newest receipt set out, in seconds of the epoch
 
     def play(self, clients: Clients, lost: tuple[str, ...] = ()) -> None:
         """One attempt: receipts of the nodes that took part, then the aggregator's."""
@@ -61,6 +63,7 @@ class Course:
         receipt = self.world.aggregator_receipt(
             self.keys, self.manifest, self.head, self.round, self.attempt, lost
         )
+        self.posted = time.time()
         self.head = clients[self.world.aggregator.id].post(receipt).hash
         self.attempts += 1
         self.round, self.attempt = (self.round, self.attempt + 1) if lost else (self.round + 1, 0)

@@ -81,16 +81,21 @@ class Place:
 @contextmanager
 def working_day(folder: Path) -> Iterator[Place]:
     """The registry's real server, TLS and all, for the length of a block."""
+    with quick_passwords():
+        place = furnish(folder)
+        with serving(place.settings):
+            yield place
+
+
+def furnish(folder: Path) -> Place:
+    """Make the registry, and leave it as it was at the end of a day."""
     create_ca(folder, "Test CA", now())
     issue(folder, ["127.0.0.1"], folder / "server.pem", folder / "server.key", now())
     settings = settings_in(folder / "registry", folder, free_port())
     invitation = asyncio.run(initialise(settings)).text
     world = make_world(log_key=settings.read_log_key(), names=NAMES)
-    with _quick_passwords():
-        with opened(settings, invitation, world) as stack:
-            place = _seed(stack)
-        with serving(settings):
-            yield place
+    with opened(settings, invitation, world) as stack:
+        return _seed(stack)
 
 
 def _seed(stack: Stack) -> Place:
@@ -144,7 +149,7 @@ def _seed(stack: Stack) -> Place:
 
 
 @contextmanager
-def _quick_passwords() -> Iterator[None]:
+def quick_passwords() -> Iterator[None]:
     """Argon2 with little memory: what is looked at is the page, not how long guessing takes."""
     little = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
     with pytest.MonkeyPatch.context() as patch:
