@@ -32,9 +32,10 @@ def order(actor: Actor, step: Step, signal_: signal.Signals = signal.SIGKILL) ->
     new.replace(_place(actor) / ORDER)
 
 
-def await_death(federation: Federation, actor: Actor) -> None:
+def await_death(federation: Federation, actor: Actor, step: Step | None = None) -> None:
     """Wait until an actor's process is gone."""
-    until(lambda: not federation.services.alive(actor), f"{actor.name} to die as ordered")
+    where = f" at the step {step}" if step else ""
+    until(lambda: not federation.services.alive(actor), f"{actor.name} to die as ordered{where}")
 
 
 def await_stop(federation: Federation, actor: Actor) -> int:

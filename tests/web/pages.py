@@ -50,12 +50,21 @@ EXAMPLES = (
     Example("run-waiting", "/runs/{run}", "steward", of="waiting"),
     Example("run-refused", "/runs/{run}", "coordinator", of="refused"),
     Example("no-such-run", "/runs/{run}", "steward", of="nowhere", status=404),
+    Example("runs-compared", "/runs/compare", asks="?run={run}&run={doubtful}&run={live}"),
+    Example("models", "/models"),
+    Example("model", "/models/{run}"),
     Example("agreements", "/agreements"),
     Example("agreement", "/agreements/{agreement_hash}", "auditor"),
     Example("agreement-draft", "/agreements/{agreement_hash}", "steward", of="draft"),
     Example("budgets", "/budgets", "auditor"),
     Example("datasets", "/datasets", "steward"),
     Example("partners", "/partners"),
+    Example("audit", "/audit", "auditor"),
+    Example("record", "/records/{record_hash}", "auditor"),
+    Example("activity", "/feed"),
+    Example("people", "/people", "owner"),
+    Example("people-access", "/people", "auditor"),
+    Example("account", "/account", "steward"),
 )
 
 

@@ -15,13 +15,15 @@ from argon2 import PasswordHasher
 
 from accord_common.api.access_schemas import PersonRole
 from accord_common.api.client import RegistryClient
+from accord_common.api.score_schemas import ScoreRequest
+from accord_common.canonical import sha256_hex
 from accord_common.fields import now
 from accord_server.ca import create_ca
 from accord_server.certificates import issue
 from accord_server.registry.access import passwords
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import initialise
-from tests.server.registry.persons import join
+from tests.server.registry.persons import Browser, join
 from tests.server.registry.stack import (
     Stack,
     free_port,
@@ -31,7 +33,7 @@ from tests.server.registry.stack import (
     settings_in,
 )
 from tests.web.course import Course, Ledgers, set_out
-from tests.world import Actor, World, make_world
+from tests.world import Actor, World, make_world, model_of
 
 NAMES = {
     "hospital-1": "Northgate Hospital",
@@ -121,6 +123,9 @@ def _seed(stack: Stack) -> Place:
     place.course = live = set_out(stack, ledgers, "Screening model, full", ROUNDS)
     for lost in ((), (), (first.id,), (), (), (), (second.id, third.id), (), ()):
         live.play(clients, lost)
+    for course in (done, doubtful, live):
+        for round_ in range(course.round):
+            coordinator.tell_score(course.run, _score(round_))
     coordinator.log(live.run, "warning", f"{first.name} was silent for 40 s")
     waiting = stack.start(stack.offer(), title="Screening model with age")
     clients[second.id].post(world.consent(second, waiting))
@@ -133,19 +138,52 @@ def _seed(stack: Stack) -> Place:
         "auditor": world.coordinator,
         "owner": second,
     }
-    for role, login in PEOPLE.items():
-        place.cookies[role] = join(stack, parties[role], role, login).cookies
+    people = {role: join(stack, parties[role], role, login) for role, login in PEOPLE.items()}
+    place.cookies = {role: person.cookies for role, person in people.items()}
+    _say(people, live.run)
     place.names = {
         "run": done.run,
         "doubtful": doubtful.run,
         "live": live.run,
         "waiting": run_id(stack, waiting),
         "refused": run_id(stack, refused),
+        "record_hash": done.manifest.hash,
         "agreement_hash": world.agreement_hash,
         "draft": draft.agreement_hash,
         "nowhere": "01976f6e-0000-7000-8000-000000000000",
     }
     return place
+
+
+def _score(round_: int) -> ScoreRequest:
+    """Metrics that rise, and slow down as they do."""
+    left = 60 // (round_ + 2)
+    return ScoreRequest(
+        round=round_,
+        model=model_of(round_ + 1),
+        holdout=sha256_hex(b"hold-out"),
+        rows=143,
+        metrics={"accuracy": f"0.{939 - 10 * left}", "auc": f"0.{979 - 10 * left}"},
+    )
+
+
+def _say(people: Mapping[PersonRole, Browser], run: str) -> None:
+    """What people write to each other."""
+    written = (
+        (
+            "coordinator",
+            "/v1/announcements",
+            {
+                "title": "Registry moves on 1 December",
+                "body": "No run starts from 18:00 to 20:00 UTC. Nodes wait, and go on.",
+            },
+        ),
+        ("steward", f"/v1/runs/{run}/comments", {"body": "Our scanner was replaced in round 3."}),
+        ("coordinator", f"/v1/runs/{run}/comments", {"body": "Thank you; the curve shows it."}),
+    )
+    for role, path, body in written:
+        answer = people[role].call("POST", path, body)
+        assert answer.status_code == 201, answer.text
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from accord_common.api.budget_calls import BudgetCalls
 from accord_common.api.decoding import decode, decode_list
 from accord_common.api.http import Connection
 from accord_common.api.people_calls import PeopleCalls
+from accord_common.api.score_calls import ScoreCalls
 from accord_common.api.tree import TreeClient
 from accord_common.bulk import Body, digest
 from accord_common.envelope import Envelope
@@ -32,7 +33,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _Query = Mapping[str, str | int | float | None]
 
 
-class RegistryClient(BudgetCalls, PeopleCalls):
+class RegistryClient(BudgetCalls, PeopleCalls, ScoreCalls):
     """Speaks to one registry as one party.
 
     Lists are complete unless a method says otherwise. Raises `AccordError` of the class, code and

@@ -1,8 +1,10 @@
 """What the registry answers about its log, as models; see `schemas`."""
 
+from typing import Literal
+
 from accord_common.api.schemas import View
 from accord_common.api.wire import WireEnvelope
-from accord_common.fields import Count, Hash, Positive
+from accord_common.fields import Count, Hash, Positive, PublicKey, Time
 from accord_common.log.checkpoint import Proof
 
 
@@ -27,3 +29,28 @@ class Consistency(View):
     first: Count
     second: Count
     proof: Proof
+
+
+class EvidenceCheck(View):
+    """What the registry found when it checked a file of evidence.
+
+    Attributes:
+        kind: of the file.
+        verdict: `verified` where all holds and this log grew from it; `foreign` where it holds,
+            of another log; `broken` where something does not hold, or this log did not$
+        size: of the newest checkpoint in it.
+        created: of that checkpoint.
+        log: its key.
+        records: how many the file brought.
+        trusted: whether a bundle rests on agreements that the caller named alone.
+        failures: what does not hold, with codes and places.
+    """
+
+    kind: Literal["checkpoint", "proof", "bundle"]
+    verdict: Literal["verified", "foreign", "broken"]
+    size: Count
+    created: Time | None
+    log: PublicKey | None
+    records: Count
+    trusted: bool
+    failures: list[str]

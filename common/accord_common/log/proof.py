@@ -8,6 +8,7 @@ kind takes what it names, which a bundle has.
 from typing import Literal
 
 from accord_common.agreement import (
+    AGREEMENT,
     Agreement,
     Resumption,
     Suspension,
@@ -16,12 +17,13 @@ from accord_common.agreement import (
 )
 from accord_common.api.client import RegistryClient
 from accord_common.api.wire import WireEnvelope
+from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
 from accord_common.fields import Positive, Record
 from accord_common.log.bundle import MAX_LINE_BYTES
 from accord_common.log.checkpoint import Checkpoint, Proof, verify_checkpoint
 from accord_common.log.merkle import leaf_hash, verify_inclusion
-from accord_common.manifest import RunManifest
+from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.receipts import (
     AggregatorReceipt,
     Consent,
@@ -77,21 +79,26 @@ class RecordProof(Record):
         return found, agreement
 
 
+def above(record: Envelope) -> str | None:
+    """The hash of what a record is under, on its way to the agreement: a manifest, an agreement."""
+    if (kind := _OF_RUNS.get(record.kind)) is not None:
+        return kind.from_bytes(record.payload).manifest
+    if record.kind == MANIFEST:
+        return RunManifest.from_bytes(record.payload).agreement
+    if (halt := _OF_AGREEMENTS.get(record.kind)) is not None:
+        return halt.from_bytes(record.payload).agreement
+    return None
+
+
 def prove(registry: RegistryClient, record_hash: str) -> RecordProof:
     """Fetch a record and its proof in the newest checkpoint."""
     checkpoint = registry.tree.checkpoint()
     found = registry.tree.inclusion(record_hash, verify_checkpoint(checkpoint).size)
     record = registry.record(record_hash)
-    name, body = record_hash, record
-    if (kind := _OF_RUNS.get(record.kind)) is not None:
-        body = registry.record(kind.from_bytes(record.payload).manifest)
-    if body.kind == "manifest":
-        name = RunManifest.from_bytes(body.payload).agreement
-    elif (halt := _OF_AGREEMENTS.get(body.kind)) is not None:
-        name = halt.from_bytes(body.payload).agreement
-    under = body if body.kind == "agreement" else None
-    if name != record_hash:
-        under = registry.record(name)
+    under: Envelope | None = record
+    while under is not None and under.kind != AGREEMENT:
+        name = above(under)
+        under = None if name is None else registry.record(name)
     return RecordProof(
         format=1,
         sequence=found.sequence,

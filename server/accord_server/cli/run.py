@@ -283,7 +283,7 @@ def _watch(
 ) -> None:
     """Follow a run; score, publish, and leave with the exit code of how it ended."""
     from accord_server.coordinator.session import Session
-    from accord_server.coordinator.updates import EndUpdate
+    from accord_server.coordinator.updates import EndUpdate, RoundUpdate
     from accord_server.coordinator.watching import verdict, watch
 
     view = client.run(run_id)
@@ -295,6 +295,8 @@ def _watch(
                 error = verdict(update)
                 update = _proved(update, session, key)
             screen.show(update)
+            if key is not None and isinstance(update, RoundUpdate):
+                session.tell(update)
     if error is not None:
         raise error
 

@@ -4,20 +4,27 @@ Guarantees: nothing is asked of a node; what is signed is the score of the model
 result names.
 """
 
+from contextlib import suppress
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RunView
+from accord_common.api.score_schemas import ScoreRequest
 from accord_common.chain import VerifiedResult
-from accord_common.errors import NotFoundError
+from accord_common.errors import ConflictError, NotFoundError, TransportError
+from accord_common.fields import to_decimal
 from accord_common.identity import SigningKey
 from accord_common.schema_file import load as load_schema
 from accord_server.coordinator import desk
+from accord_server.coordinator.updates import RoundUpdate
 
 if TYPE_CHECKING:
     from accord_common.receipts import Evaluation
+
+_PLACES = 6  # digits of a metric
 
 
 class Session:
@@ -79,6 +86,21 @@ class Session:
         return evaluate_result(
             self._client, self.run, self.result(), self._model, self._rows, moment
         )
+
+    def tell(self, update: RoundUpdate) -> None:
+        """Let the registry's pages show a round's metrics; where they cannot, they go without."""
+        finite = {name: value for name, value in update.metrics.items() if isfinite(value)}
+        if self._rows is None or update.model is None or not finite:
+            return
+        score = ScoreRequest(
+            round=update.round - 1,
+            model=update.model,
+            holdout=self._rows.file_hash,
+            rows=self._rows.table.rows,
+            metrics={name: to_decimal(round(value, _PLACES)) for name, value in finite.items()},
+        )
+        with suppress(TransportError, ConflictError):  # `watch` tells of a registry that is away
+            self._client.tell_score(self.run.manifest.id, score)
 
     def publish(self, evaluation: "Evaluation", key: SigningKey) -> str:
         """Sign and post an evaluation; return its hash."""

@@ -30,6 +30,9 @@ from accord_server.registry.context import Registry, registry
 from accord_server.registry.datasets.endpoints import router as datasets
 from accord_server.registry.limits import Limits
 from accord_server.registry.log.endpoints import router as log
+from accord_server.registry.log.watch import LogWatch
+from accord_server.registry.notices.endpoints import router as told
+from accord_server.registry.notices.sending import notices
 from accord_server.registry.offers.endpoints import router as offers
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.oidc.endpoints import router as oidc
@@ -42,13 +45,14 @@ from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.runs.endpoints import router as runs
 from accord_server.registry.runs.inbox import router as inbox
 from accord_server.registry.runs.reconciler import look_after
+from accord_server.registry.scores.endpoints import router as scores
 from accord_server.registry.sessions.endpoints import router as sessions
 from accord_server.registry.settings import Settings
 from accord_server.registry.tokens.endpoints import router as tokens
 from accord_server.registry.trust.endpoints import router as trust
-from accord_server.registry.trust.expiry import told
+from accord_server.registry.trust.expiry import told as expiry_told
 from accord_server.registry.turns import Turns
-from accord_server.registry.web.endpoints import router as web
+from accord_server.registry.web.endpoints import ROUTERS as PAGES
 
 OPENAPI = "/v1/openapi.json"
 
@@ -87,6 +91,8 @@ ROUTERS = (
     offers,
     blobs,
     runs,
+    scores,
+    told,
     inbox,
     budgets,
     trust,
@@ -96,7 +102,7 @@ ROUTERS = (
     tokens,
     oidc,
     access_events,
-    web,
+    *PAGES,
 )
 
 
@@ -107,12 +113,13 @@ def create_app(settings: Settings) -> FastAPI:
         RuntimeError: a route has no row in the table of decisions, or a row no route.
     """
     require_complete(_asking())
-    database = settings.open_database()
+    database, changes = settings.open_database(), Changes()
     parts = Registry(
         settings=settings,
         database=database,
         turns=Turns(database),
-        changes=Changes(),
+        changes=changes,
+        watch=LogWatch(database, changes),
         runs=RunCache(),
         log_key=settings.read_log_key(),
         callers=Rates(settings.requests_per_minute),
@@ -125,10 +132,11 @@ def create_app(settings: Settings) -> FastAPI:
         await parts.database.check()
         ended = asyncio.Event()
         round_ = asyncio.create_task(look_after(parts, ended))
-        async with told(parts):
+        async with expiry_told(parts), notices(parts):
             yield
         ended.set()
         await round_
+        await parts.watch.close()
         await parts.changes.close()
         await parts.database.close()
 

@@ -8,6 +8,7 @@ from accord_common.identity import SigningKey
 from accord_server.registry.access.rates import Rates
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
+from accord_server.registry.log.watch import LogWatch
 from accord_server.registry.metrics import Metrics
 from accord_server.registry.oidc.provider import Provider
 from accord_server.registry.records.lookup import RunCache
@@ -27,6 +28,7 @@ class Registry:
     turns: Turns
     callers: Rates  # by credential
     strangers: Rates  # by address: who has no valid one
+    watch: LogWatch
     provider: Provider | None = None  # that people may sign in with
     metrics: Metrics = field(default_factory=Metrics)
 

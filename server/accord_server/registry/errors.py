@@ -74,11 +74,13 @@ def install(app: FastAPI) -> None:
         code, kind = _CODES.get(error.status_code, ("bad-request", UsageError))
         return problem(kind(code, str(error.detail)), HTTPStatus(error.status_code), error.headers)
 
-    async def invalid(_: Request, error: Exception) -> Response:
+    async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         shown = UsageError("bad-request", f"{where}: {first['msg']}")  # never the value: a secret?
+        if wants_page(request):
+            return failed(request, shown, HTTPStatus.UNPROCESSABLE_ENTITY)
         return problem(shown, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def storing(request: Request, error: Exception) -> Response:
@@ -90,6 +92,8 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("failed", path=request.url.path, exc_info=error)
         shown = AccordError("internal-error", "the registry failed", hint="See its log.")
+        if wants_page(request):
+            return failed(request, shown, HTTPStatus.INTERNAL_SERVER_ERROR)
         return problem(shown, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     app.add_exception_handler(AccordError, accord)

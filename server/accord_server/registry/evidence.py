@@ -127,6 +127,14 @@ COLUMNS: dict[str, dict[str, Standing]] = {
     "standings": _operational("run", "code"),
     "pulse": _operational("id", "since", "last"),
     "stops": _operational("run", "party", "reason", "created"),
+    "scores": _operational("run", "round", "model", "holdout", "rows", "metrics", "created"),
+    # what people say, and notices of it
+    "announcements": _operational("id", "person", "party", "title", "body", "created"),
+    "comments": _operational("id", "subject", "person", "party", "body", "created"),
+    "notices": _operational(
+        *("id", "place", "kind", "subject", "attempts", "error", "created", "due")
+    ),
+    "noticed": _operational("id", "sequence"),
     "events": _operational("sequence", "run", "level", "message", "party", "created"),
 }
 

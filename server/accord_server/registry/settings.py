@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -12,6 +12,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
@@ -22,6 +23,7 @@ from accord_common.files import replace_file
 from accord_common.identity import SigningKey
 from accord_server.registry.db import Database
 from accord_server.registry.engines import Bounds, check_url, sqlite_url
+from accord_server.registry.notices.settings import Mail, Webhook
 from accord_server.registry.runs.standing import Patience
 
 SETTINGS = "registry.json"
@@ -55,7 +57,8 @@ class Settings(BaseSettings):
     `database_url` is PostgreSQL's address; empty is a file in `home`. Of the seconds,
     `runs.standing.Patience` holds what a run may wait for. Each credential has its
     `requests_per_minute`, each address its `attempts_per_minute` without a valid one; 0 is no
-    bound. `second_factor` names the roles of persons that may not do without one.
+    bound. `second_factor` names the roles of persons that may not do without one. Notices go to
+    `webhooks` and by `mail`, and nowhere else.
     """
 
     model_config = SettingsConfigDict(
@@ -80,11 +83,20 @@ class Settings(BaseSettings):
     attempts_per_minute: Annotated[int, Field(ge=0, le=10**9)] = 300
     second_factor: tuple[PersonRole, ...] = ()
     oidc: Oidc | None = None
+    webhooks: Annotated[tuple[Webhook, ...], Field(max_length=20)] = ()
+    mail: Mail | None = None
 
     @field_validator("database_url")
     @classmethod
     def _without_password(cls, value: str) -> str:
         return check_url(value) if value else value
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [hook.name for hook in self.webhooks]
+        if len(set(names)) < len(names) or "mail" in names:
+            raise ValueError("webhooks need names of their own, and none is called mail")
+        return self
 
     @property
     def patience(self) -> Patience:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from accord_common.agreement import Role
+from accord_common.api.score_schemas import ScoreRequest
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.oidc.provider import Provider
 from accord_server.registry.settings import Oidc
@@ -34,6 +35,10 @@ def runs(stack: Stack) -> None:
     aggregator.log(run, "info", "a line")
     aggregator.events(run)
     coordinator.stop(run, "enough")
+    score = ScoreRequest(
+        round=0, model=model_of(1), holdout="ab" * 32, rows=9, metrics={"auc": "0.9"}
+    )
+    coordinator.tell_score(coordinator.runs()[0].id, score)
     coordinator.check_run(world.agreement_hash, world.manifest_body(stack.offer()))
 
 
@@ -119,4 +124,22 @@ def log(stack: Stack) -> None:
     client.tree.inclusion(stack.world.agreement_hash, size)
 
 
-SEEDS: tuple[Callable[[Stack], None], ...] = (runs, parties, agreements, persons, log)
+def words(stack: Stack) -> None:
+    """What people say, and take back; evidence taken along and checked."""
+    office = join(stack, stack.world.coordinator, "coordinator", "seed-office")
+    run = stack.client(stack.world.coordinator).runs()[0]
+    for path in (f"/v1/runs/{run.id}/comments", f"/v1/agreements/{run.agreement}/comments"):
+        made = office.call("POST", path, {"body": "a word"}).json()["id"]
+        assert office.call("GET", path).is_success
+        assert office.call("DELETE", f"/v1/comments/{made}").is_success
+    for _ in range(2):
+        body = {"title": "News", "body": "a word"}
+        made = office.call("POST", "/v1/announcements", body).json()["id"]
+    assert office.call("DELETE", f"/v1/announcements/{made}").is_success
+    line = office.call("GET", "/v1/log/checkpoint.jsonl").content
+    headers = {"Content-Type": "application/octet-stream"}
+    assert office.send("/v1/log/check", line, headers).is_success
+    assert office.call("GET", f"/v1/bundles?run={run.id}").is_success
+
+
+SEEDS: tuple[Callable[[Stack], None], ...] = (runs, parties, agreements, persons, log, words)

@@ -29,14 +29,23 @@ class Browser:
     csrf: str = ""
 
     def call(
-        self, method: str, path: str, json: Any = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        json: Any = None,
+        headers: dict[str, str] | None = None,
+        content: bytes | None = None,
     ) -> httpx.Response:
         """Send what the registry's own page would; an empty header of `headers` is left out."""
         sent = {"Origin": self.stack.settings.url, CSRF_HEADER: self.csrf} | (headers or {})
         sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         self.stack.http.cookies.clear()  # the test client keeps none of its own
         answer: httpx.Response = self.stack.http.request(
-            method, path, json=json, headers={name: value for name, value in sent.items() if value}
+            method,
+            path,
+            json=json,
+            content=content,
+            headers={name: value for name, value in sent.items() if value},
         )
         for line in answer.headers.get_list("set-cookie"):
             for name, cookie in SimpleCookie(line).items():
@@ -45,6 +54,10 @@ class Browser:
                     self.cookies[name] = cookie.value
         self.stack.http.cookies.clear()
         return answer
+
+    def send(self, path: str, data: bytes, headers: dict[str, str]) -> httpx.Response:
+        """Post bytes that are not JSON."""
+        return self.call("POST", path, headers=headers, content=data)
 
     def sign_in(self, login: str, password: str = PASSWORD, factor: str | None = None) -> Any:
         """Sign in; returns the answer's JSON, a problem where it failed."""

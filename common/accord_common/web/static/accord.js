@@ -45,6 +45,19 @@ function refresh() {
   htmx.trigger("#live", "refresh");
 }
 
+// Many records may come in a second; a page that is asked for while one is on its way helps nobody.
+
+const GAP_MS = 700;
+let due = null;
+
+function refreshSoon() {
+  if (due !== null) return;
+  due = setTimeout(() => {
+    due = null;
+    refresh();
+  }, Math.max(0, askedAt + GAP_MS - Date.now()));
+}
+
 function watch() {
   tell();
   const silent = Date.now() - Math.max(heardAt, askedAt) > SILENT_MS;
@@ -56,7 +69,7 @@ function listen(address) {
   events.addEventListener("beat", heard);
   events.addEventListener("changed", () => {
     heard();
-    refresh();
+    refreshSoon();
   });
 }
 
@@ -81,9 +94,8 @@ function options(figure, table) {
   return {
     animation: false,
     color: palette,
-    textStyle: { fontFamily: "inherit", color: ink },
-    grid: { left: 8, right: 16, top: 36, bottom: 24, containLabel: true },
-    legend: { show: heads.length > 2, top: 0, textStyle: { color: ink } },
+    textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: ink },
+    grid: { left: 8, right: 16, top: 12, bottom: 24, containLabel: true },
     tooltip: { trigger: "axis", renderMode: "richText" }, // as HTML it would need inline styles
     xAxis: { type: "category", data: column(table, 0), name: heads[0], nameLocation: "middle", nameGap: 26, ...axis },
     yAxis: { type: "value", scale: figure.dataset.chart === "line", ...axis },
@@ -92,7 +104,7 @@ function options(figure, table) {
       type: figure.dataset.chart,
       data: column(table, index + 1).map((text) => (text === "" ? null : Number(text))),
       symbolSize: 5,
-      connectNulls: false,
+      connectNulls: true,
     })),
   };
 }
@@ -131,7 +143,8 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-// Forms that call the API: `data-api` is its method and path, `data-then` where to go afterwards.
+// Forms that call the API: `data-api` is its method and path, `data-then` where to go afterwards;
+// `data-go` names the value of the answer that is an address to go to.
 
 function problemOf(form, problem) {
   const shown = form.querySelector(".problem");
@@ -140,28 +153,81 @@ function problemOf(form, problem) {
   shown.hidden = false;
 }
 
+// A field's kind: `data-json` is number, list or flag where JSON wants more than text; `data-query`
+// goes into the address; with `data-raw` the body is the chosen file, or else the pasted text.
+
+function fieldsOf(form) {
+  const body = {};
+  const query = new URLSearchParams();
+  for (const field of form.elements) {
+    const { name, value } = field;
+    const unmarked = field.type === "checkbox" && !field.checked;
+    if (name === "" || field.disabled || field.type === "file") continue;
+    if (field.dataset.json === "flag") body[name] = field.checked;
+    else if (field.dataset.json === "list") body[name] = [...(body[name] ?? []), ...(unmarked ? [] : [value])];
+    else if (unmarked || value === "") continue;
+    else if (field.dataset.query !== undefined) query.append(name, value);
+    else body[name] = field.dataset.json === "number" ? Number(value) : value;
+  }
+  if (form.dataset.code === "fragment" && location.hash !== "") body.code = location.hash.slice(1);
+  return { body, query: query.size === 0 ? "" : `?${query}` };
+}
+
+function bodyOf(form, method, fields) {
+  if (method === "DELETE") return undefined;
+  if (form.dataset.raw === undefined) return JSON.stringify(fields);
+  return form.querySelector("[type=file]").files[0] ?? fields.text ?? "";
+}
+
+// What came back: `data-told` names a value to show, `data-when` shows its element for one value.
+
+function show(form, told) {
+  for (const place of form.querySelectorAll("[data-when]")) {
+    const [name, value] = place.dataset.when.split("=");
+    place.hidden = String(told[name]) !== value;
+  }
+  for (const place of form.querySelectorAll("[data-told]")) {
+    const value = told[place.dataset.told];
+    place.textContent = Array.isArray(value) ? value.join("\n") : value;
+    place.hidden = Array.isArray(value) && value.length === 0;
+    if (!place.hidden) place.closest("[hidden]")?.removeAttribute("hidden");
+  }
+}
+
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.dataset.api === undefined) return;
   event.preventDefault();
+  form.querySelector(".problem")?.setAttribute("hidden", "");
   const [method, address] = form.dataset.api.split(" ");
-  const fields = [...new FormData(form)].filter(([, value]) => value !== "");
-  if (form.dataset.code === "fragment") fields.push(["code", location.hash.slice(1)]);
-  const answer = await fetch(address, {
+  const { body, query } = fieldsOf(form);
+  const kind = form.dataset.raw === undefined ? "application/json" : "application/octet-stream";
+  const answer = await fetch(address + query, {
     method,
-    headers: { "Content-Type": "application/json", "X-CSRF-Token": document.body.dataset.csrf },
-    body: method === "DELETE" ? undefined : JSON.stringify(Object.fromEntries(fields)),
+    headers: { "Content-Type": kind, "X-CSRF-Token": document.body.dataset.csrf },
+    body: bodyOf(form, method, body),
   });
   if (!answer.ok) return problemOf(form, await answer.json());
-  const then = form.dataset.then;
-  if (then !== undefined) return location.assign(then);
   const told = answer.status === 204 ? {} : await answer.json();
-  for (const place of form.querySelectorAll("[data-told]")) {
-    const value = told[place.dataset.told];
-    place.textContent = Array.isArray(value) ? value.join("\n") : value;
-    place.closest("[hidden]")?.removeAttribute("hidden");
-  }
+  if (form.dataset.go !== undefined) return location.assign(told[form.dataset.go]);
+  if (form.dataset.then !== undefined) return location.assign(form.dataset.then);
+  show(form, told);
 });
+
+// What a person has typed, chosen or marked, and not sent yet.
+
+function typed(element) {
+  switch (element.nodeName) {
+    case "INPUT":
+      return element.value !== element.defaultValue || element.checked !== element.defaultChecked;
+    case "TEXTAREA":
+      return element.value !== element.defaultValue;
+    case "SELECT":
+      return [...element.options].some((option) => option.selected !== option.defaultSelected);
+    default:
+      return false;
+  }
+}
 
 function settle() {
   localTimes(document);
@@ -173,6 +239,7 @@ document.addEventListener("DOMContentLoaded", () => {
   Idiomorph.defaults.callbacks.beforeNodeMorphed = (old, next) => {
     if (old.classList?.contains("canvas")) return false;
     if (old.nodeName === "DETAILS") next.open = old.open;
+    if (typed(old)) return false;
     return true;
   };
   settle();

@@ -54,18 +54,32 @@ async def page(
     if party is not None:
         query = query.where(AccessEventRow.party == party)
     rows = await session.execute(query.order_by(AccessEventRow.sequence).limit(limit))
-    return [
-        AccessEvent.model_validate(
-            {
-                "sequence": row.sequence,
-                "kind": row.kind,
-                "party": row.party,
-                "person": row.person,
-                "actor": row.actor,
-                "address": row.address,
-                "detail": row.detail,
-                "created": format_time(row.created),
-            }
-        )
-        for row in rows.scalars()
-    ]
+    return [_view(row) for row in rows.scalars()]
+
+
+async def newest(
+    session: AsyncSession, party: str | None, before: int | None, limit: int
+) -> list[AccessEvent]:
+    """Return lines before sequence `before`, newest first, as `page` does."""
+    query = select(AccessEventRow)
+    if before is not None:
+        query = query.where(AccessEventRow.sequence < before)
+    if party is not None:
+        query = query.where(AccessEventRow.party == party)
+    rows = await session.execute(query.order_by(AccessEventRow.sequence.desc()).limit(limit))
+    return [_view(row) for row in rows.scalars()]
+
+
+def _view(row: AccessEventRow) -> AccessEvent:
+    return AccessEvent.model_validate(
+        {
+            "sequence": row.sequence,
+            "kind": row.kind,
+            "party": row.party,
+            "person": row.person,
+            "actor": row.actor,
+            "address": row.address,
+            "detail": row.detail,
+            "created": format_time(row.created),
+        }
+    )

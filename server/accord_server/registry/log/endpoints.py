@@ -2,16 +2,19 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import FileResponse, Response
 
-from accord_common.api.log_schemas import CheckpointView, Consistency, Inclusion
+from accord_common.api.log_schemas import CheckpointView, EvidenceCheck, Consistency, Inclusion
 from accord_common.fields import Hash, Id
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
-from accord_server.registry.log import repository, service
+from accord_server.registry.log import bundling, checking, repository, service
 from accord_server.registry.paging import AfterSequence, Limit
 
 router = APIRouter(tags=["log"])
+
+_FILE = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 Size = Annotated[int, Query(ge=0, lt=2**53, description="records in the tree")]
 Place = Annotated[int | None, Query(ge=1, lt=2**53)]
@@ -24,6 +27,21 @@ async def checkpoint(
 ) -> CheckpointView:
     """Of all records now; one is signed where there is none of this size."""
     return CheckpointView(envelope=await service.checkpoint(registry))
+
+
+@router.get(
+    "/v1/log/checkpoint.jsonl",
+    summary="The checkpoint as a file",
+    response_class=Response,
+    responses={200: {"content": {"application/jsonl": {"schema": {"type": "string"}}}}},
+)
+async def checkpoint_file(
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Response:
+    """One line, as `accord audit checkpoint -o` adds it and `accord audit verify` takes it."""
+    envelope = await service.checkpoint(registry)
+    return Response(envelope.to_bytes() + b"\n", media_type="application/jsonl")
 
 
 @router.get("/v1/log/checkpoints", summary="Every checkpoint that was signed")
@@ -76,3 +94,35 @@ async def consistency(
     """From the tree of `first` records to that of `second`."""
     async with registry.database.read() as session:
         return await service.consistency(session, first, second)
+
+
+@router.post(
+    "/v1/log/check",
+    summary="Check a file of evidence",
+    openapi_extra={"requestBody": {"required": True, "content": _FILE}},
+)
+async def check(
+    request: Request,
+    _: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    trust: Annotated[list[Hash] | None, Query(max_length=8)] = None,
+) -> EvidenceCheck:
+    """Checkpoints, a record's proof, or a bundle, with the code of `accord audit verify`."""
+    return await checking.check(registry, await request.body(), trust or [])
+
+
+@router.get(
+    "/v1/bundles",
+    summary="The evidence of a run or an agreement, in one file",
+    response_class=FileResponse,
+    responses={200: {"content": _FILE}},
+)
+async def bundle(
+    request: Request,
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+    run: Id | None = None,
+    agreement: Hash | None = None,
+) -> FileResponse:
+    """What `accord audit bundle` writes, for the same caller; large ones are for that command."""
+    return await bundling.bundle(request, registry, caller.sees, run, agreement)

@@ -4,15 +4,18 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.responses import Response
 
 from accord_common.agreement import AGREEMENT, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import RecordRequest, RecordView, Stored
 from accord_common.enrolment import REVOCATION
 from accord_common.errors import NotFoundError, VerificationError
 from accord_common.fields import Hash, Id, Slug, now
+from accord_common.log.proof import RecordProof
 from accord_server.registry.auth import Allow, Caller, require_member
 from accord_server.registry.budgets.priming import prime
 from accord_server.registry.context import Registry, registry
+from accord_server.registry.log.proving import prove
 from accord_server.registry.paging import AfterSequence, Limit
 from accord_server.registry.partners.service import end_tokens, exchanges_key
 from accord_server.registry.records import repository
@@ -97,3 +100,18 @@ async def one(
     if row is None:
         raise NotFoundError("unknown-record", f"there is no record {record_hash[:16]}")
     return repository.view(row)
+
+
+@router.get(
+    "/v1/records/{record_hash}/proof",
+    summary="Prove one record, for the auditor",
+    response_model=RecordProof,
+)
+async def proof(
+    record_hash: Annotated[Hash, Path()],
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> Response:
+    """The file that `accord audit proof` writes: record, proof, checkpoint and agreement."""
+    found = await prove(registry, caller.sees, record_hash)
+    return Response(found.to_bytes(), media_type="application/json")

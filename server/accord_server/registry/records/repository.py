@@ -4,6 +4,10 @@ Guarantees: what was signed under an agreement is for its parties; how parties c
 and withdrew, and what aggregators offer, is for every member.
 """
 
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -12,6 +16,15 @@ from accord_common.api.schemas import RecordView
 from accord_common.envelope import Envelope
 from accord_common.fields import format_time
 from accord_server.registry.tables import AgreementPartyRow, RecordRow, RunRow
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which records are asked for; None is any. `agreement` is itself, and its runs' records."""
+
+    kind: str | None = None
+    run: str | None = None
+    agreement: str | None = None
 
 
 async def page(
@@ -29,6 +42,38 @@ async def page(
     if run is not None:
         query = query.where(RecordRow.run == run)
     return [view(row) for row in (await session.execute(query.limit(limit))).scalars()]
+
+
+async def newest(
+    session: AsyncSession, party: str | None, before: int | None, limit: int, wanted: Filter
+) -> list[RecordView]:
+    """Return records before sequence `before`, newest first, as `page` does."""
+    query = _of(party).order_by(RecordRow.sequence.desc())
+    if before is not None:
+        query = query.where(RecordRow.sequence < before)
+    if wanted.kind is not None:
+        query = query.where(RecordRow.kind == wanted.kind)
+    if wanted.run is not None:
+        query = query.where(RecordRow.run == wanted.run)
+    if wanted.agreement is not None:
+        runs = select(RunRow.id).where(RunRow.agreement == wanted.agreement)
+        query = query.where(or_(RecordRow.run.in_(runs), RecordRow.hash == wanted.agreement))
+    return [view(row) for row in (await session.execute(query.limit(limit))).scalars()]
+
+
+async def notable(
+    session: AsyncSession,
+    party: str | None,
+    until: datetime | None,
+    kinds: Collection[str],
+    limit: int,
+) -> list[RecordView]:
+    """Return records of some kinds that came before a moment, newest first, as `page` does."""
+    query = _of(party).where(RecordRow.kind.in_(kinds))
+    if until is not None:
+        query = query.where(RecordRow.received < until)
+    rows = await session.execute(query.order_by(RecordRow.sequence.desc()).limit(limit))
+    return [view(row) for row in rows.scalars()]
 
 
 async def one(session: AsyncSession, party: str | None, record_hash: str) -> RecordRow | None:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Select, and_, or_, select
+from sqlalchemy import Row, Select, String, and_, cast, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.api.schemas import EventView, RunState, RunView
+from accord_common.api.schemas import EventView, Level, RunState, RunView
 from accord_common.errors import NotFoundError
 from accord_common.fields import format_time
 from accord_server.registry.agreements.status import ended
@@ -44,11 +45,28 @@ async def page(
     after: str | None,
     limit: int,
     look: Look,
+    *,
+    newest_first: bool = False,
+    title: str | None = None,
 ) -> list[RunView]:
-    """Return the runs of the party's agreements, with None all of them, oldest first."""
-    query = _of_party(party).order_by(RunRow.id).limit(limit)
+    """Return the runs of the party's agreements, with None all of them, oldest first.
+
+    Args:
+        session: reads.
+        party: whose.
+        state: only those in it.
+        after: the last of the page before.
+        limit: how many.
+        look: when, and how patiently.
+        newest_first: the other way round, `after` too.
+        title: only those in whose title this stands, in any case.
+    """
+    query = _of_party(party).limit(limit)
+    query = query.order_by(RunRow.id.desc() if newest_first else RunRow.id)
     if after is not None:
-        query = query.where(RunRow.id > after)
+        query = query.where(RunRow.id < after if newest_first else RunRow.id > after)
+    if title is not None:
+        query = query.where(RunRow.title.icontains(title, autoescape=True))
     leased = select(LeaseRow.run).where(LeaseRow.run == RunRow.id).exists()
     closed = select(ClosureRow.run).where(ClosureRow.run == RunRow.id)
     match state:
@@ -66,8 +84,12 @@ async def page(
     return await _views(session, list((await session.execute(query)).scalars()), look)
 
 
-async def open_runs(session: AsyncSession, party: str, role: str, look: Look) -> list[RunView]:
-    """Return the runs that are not over and wait for `party`: a data holder's own, else all.
+async def open_runs(
+    session: AsyncSession, party: str | None, role: str, look: Look
+) -> list[RunView]:
+    """Return the runs that are not over and wait for `party`: a data holder's own, else all of its.
+
+    With None as party, all that are not over.
 
     An aggregator also sees those that the registry has ended, until it has signed a result, but not
     for ever: one that lost its keys never will, and the run stays unsigned.
@@ -100,26 +122,51 @@ async def rounds(
 ) -> list[dict[str, object]]:
     """Return attempts behind the first `after`, in order: the fields of `RoundView`."""
     table = RoundRow.__table__
-    query = (
-        select(*table.columns)
-        .where(table.c.run == run, table.c.number > after)
-        .order_by(table.c.number)
-        .limit(limit)
-    )
-    return [
-        {
-            "round": row.round,
-            "attempt": row.attempt,
-            "outcome": row.outcome,
-            "cohort": row.cohort,
-            "lost": row.lost,
-            "refused": row.refused,
-            "model_after": row.model_after,
-            "seconds": (row.ended - row.started).total_seconds(),
-            "created": format_time(row.ended),
-        }
-        for row in await session.execute(query)
-    ]
+    query = select(*table.columns).where(table.c.run == run, table.c.number > after)
+    found = await session.execute(query.order_by(table.c.number).limit(limit))
+    return [_round(row) for row in found]
+
+
+async def last_rounds(
+    session: AsyncSession, run: str, before: int | None, limit: int, *, troubled: bool
+) -> list[tuple[int, dict[str, object]]]:
+    """Return attempts before number `before`, newest first: number and the fields of `RoundView`.
+
+    Args:
+        session: reads.
+        run: the run.
+        before: attempts count from 1; None for the newest.
+        limit: how many.
+        troubled: only those that came to nothing, or that a site was not in.
+    """
+    table = RoundRow.__table__
+    query = select(*table.columns).where(table.c.run == run)
+    if before is not None:
+        query = query.where(table.c.number < before)
+    if troubled:
+        query = query.where(
+            or_(
+                table.c.outcome == "aborted",
+                cast(table.c.lost, String) != "[]",
+                cast(table.c.refused, String) != "{}",
+            )
+        )
+    found = await session.execute(query.order_by(table.c.number.desc()).limit(limit))
+    return [(row.number, _round(row)) for row in found]
+
+
+def _round(row: Row[Any]) -> dict[str, object]:
+    return {
+        "round": row.round,
+        "attempt": row.attempt,
+        "outcome": row.outcome,
+        "cohort": row.cohort,
+        "lost": row.lost,
+        "refused": row.refused,
+        "model_after": row.model_after,
+        "seconds": (row.ended - row.started).total_seconds(),
+        "created": format_time(row.ended),
+    }
 
 
 async def events(session: AsyncSession, run: str, after: int, limit: int) -> list[EventView]:
@@ -131,6 +178,19 @@ async def events(session: AsyncSession, run: str, after: int, limit: int) -> lis
         .limit(limit)
     )
     return [event_view(row) for row in (await session.execute(query)).scalars()]
+
+
+async def last_events(
+    session: AsyncSession, run: str, before: int | None, level: Level | None, limit: int
+) -> list[EventView]:
+    """Return lines before sequence `before`, newest first; of one level, or of all."""
+    query = select(EventRow).where(EventRow.run == run)
+    if before is not None:
+        query = query.where(EventRow.sequence < before)
+    if level is not None:
+        query = query.where(EventRow.level == level)
+    rows = await session.execute(query.order_by(EventRow.sequence.desc()).limit(limit))
+    return [event_view(row) for row in rows.scalars()]
 
 
 def event_view(row: EventRow) -> EventView:

@@ -1,14 +1,12 @@
 """The pages' addresses. All are GET: what a page changes, it changes by the API."""
 
 import asyncio
-from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Request
 from sqlalchemy import select
 from starlette.responses import Response
 
-from accord_common.api.schemas import RoundView, RunState
-from accord_common.fields import Hash, Id, now
+from accord_common.fields import Hash, now
 from accord_common.log.checkpoint import Head
 from accord_common.summaries import agreement_summary
 from accord_common.web.serving import serve
@@ -17,27 +15,33 @@ from accord_server.registry.budgets import combining
 from accord_server.registry.budgets.tables import TermsRow
 from accord_server.registry.datasets.endpoints import view
 from accord_server.registry.log.service import checkpoint
+from accord_server.registry.notices import repository as notices
 from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
-from accord_server.registry.runs import repository as runs
-from accord_server.registry.runs.repository import Look
 from accord_server.registry.tables import DatasetRow
-from accord_server.registry.web import home, live
-from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Visit, pages, stranger, visit
+from accord_server.registry.web import audit, compare, feed, home, live, models, people, runs
+from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, pages
 
 router = APIRouter(include_in_schema=False)
+ROUTERS = (
+    compare.router,
+    runs.router,
+    audit.router,
+    feed.router,
+    models.router,
+    people.router,
+    router,
+)  # every page
 
 _PER_PAGE = 50
-_ROUNDS = 500  # of a run that its page draws; the API has the rest
-_LINES = 100
+_COMMENTS = 100
+_ANNOUNCED = 2  # on a first page; the activity has the rest
 _HOMES = {
     "owner": home.steward,
     "steward": home.steward,
     "coordinator": home.coordinator,
     "auditor": home.auditor,
 }
-Signed = Annotated[Visit, Depends(visit)]
-Anybody = Annotated[Visit, Depends(stranger)]
 
 
 @router.get("/assets/{path:path}")
@@ -49,14 +53,13 @@ async def assets(request: Request, path: str) -> Response:
 @router.get(SIGN_IN)
 async def sign_in(visit: Anybody) -> Response:
     """Where everybody begins."""
-    oidc = visit.registry.settings.oidc
-    return visit.page("sign-in.html", "", provider=None if oidc is None else oidc.name)
+    return visit.page("sign-in.html", "", provider=visit.provider)
 
 
 @router.get("/welcome")
 async def welcome(visit: Anybody) -> Response:
     """Where an invitation's or a reset's link leads; its code is in the fragment."""
-    return visit.page("welcome.html", "")
+    return visit.page("welcome.html", "", provider=visit.provider)
 
 
 @router.get(SECOND_FACTOR)
@@ -75,47 +78,16 @@ async def changes(visit: Signed) -> Response:
 async def first(visit: Signed) -> Response:
     """Home, by role."""
     role = visit.person.role
-    head = Head.of(await checkpoint(visit.registry)) if role == "auditor" else None
+    head = standing = None
+    if role == "auditor":
+        head = Head.of(await checkpoint(visit.registry))
+        standing = visit.registry.watch.look(head.size)
     async with visit.registry.database.read() as session:
-        found = await _HOMES[role](session, visit.who, _look(visit))
+        found = await _HOMES[role](session, visit.who, visit.look())
+        told = await notices.announcements(session, None, _ANNOUNCED)
     template = f"home-{type(found).__name__.lower()}.html"
-    return visit.page(template, "/", live=True, home=found, head=head)
-
-
-@router.get("/runs")
-async def all_runs(
-    visit: Signed,
-    state: Annotated[RunState | None, Query()] = None,
-    after: Annotated[Id | None, Query()] = None,
-) -> Response:
-    """The caller's runs, page by page."""
-    async with visit.registry.database.read() as session:
-        found = await runs.page(session, visit.who.sees, state, after, _PER_PAGE + 1, _look(visit))
-    more = found[_PER_PAGE - 1].id if len(found) > _PER_PAGE else None
-    shown = found[:_PER_PAGE]
-    return visit.page("runs.html", "/runs", live=True, runs=shown, selected=state, more=more)
-
-
-@router.get("/runs/{run}")
-async def one_run(visit: Signed, run: Id) -> Response:
-    """One run, live."""
-    async with visit.registry.database.read() as session:
-        row = await runs.require(session, run, visit.who.sees)
-        found = await runs.view(session, row, _look(visit))
-        told = await runs.rounds(session, run, 0, _ROUNDS)
-        lines = await runs.events(session, run, 0, _LINES)
-        named = await partners.names(session, [site.party for site in found.consents])
-    attempts = [RoundView.model_validate(item) for item in told]
-    rows = [[str(attempt.round + 1), round(attempt.seconds, 1)] for attempt in attempts]
     return visit.page(
-        "run.html",
-        "/runs",
-        live=True,
-        run=found,
-        attempts=attempts,
-        rows=rows,
-        lines=lines,
-        named=named,
+        template, "/", live=True, home=found, head=head, standing=standing, announced=told
     )
 
 
@@ -132,8 +104,11 @@ async def one_agreement(visit: Signed, agreement_hash: Hash) -> Response:
     """One agreement, in plain words, and who has signed it."""
     async with visit.registry.database.read() as session:
         found = await agreements.one(session, visit.who.sees, agreement_hash, now())
+        said = await notices.comments(session, [agreement_hash], None, _COMMENTS)
     words = agreement_summary(found.agreement, found.hash)
-    return visit.page("agreement.html", "/agreements", live=True, view=found, words=words)
+    return visit.page(
+        "agreement.html", "/agreements", live=True, view=found, words=words, **visit.comments(said)
+    )
 
 
 @router.get("/budgets")
@@ -162,7 +137,3 @@ async def all_partners(visit: Signed) -> Response:
     async with visit.registry.database.read() as session:
         found = await partners.page(session, None, 1000)
     return visit.page("partners.html", "/partners", live=True, partners=found)
-
-
-def _look(visit: Visit) -> Look:
-    return Look(visit.registry.settings.patience, now())

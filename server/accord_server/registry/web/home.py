@@ -1,7 +1,7 @@
 """The first page, by role: what a steward, a coordinator, an auditor came for."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
 from accord_server.registry.runs import repository as runs
 from accord_server.registry.runs.repository import Look
+from accord_server.registry.web.pace import Pace, paces
 
 _EXCEPTIONS = 20  # on a first page; the list has the rest
 _PARTNERS = 1000
@@ -28,11 +29,11 @@ SILENT_S = 120.0  # a node polls every 30 s at most
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """An open run, how far it is, and when it may be done by the pace of its rounds so far."""
+    """An open run, how far it is, and how it goes."""
 
     run: RunView
     percent: int
-    ends: datetime | None
+    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ async def steward(session: AsyncSession, caller: Caller, look: Look) -> Steward:
         silent=_is_silent(own, look.moment),
         to_sign=[await agreements.one(session, caller.sees, name, look.moment) for name in wanting],
         to_decide=[run for run in found if _undecided(run, caller.party)],
-        running=_progress(found, look.moment),
+        running=await _progress(session, found, look.moment),
         budgets=await _budgets(session, caller, look.moment),
     )
 
@@ -87,7 +88,7 @@ async def coordinator(session: AsyncSession, caller: Caller, look: Look) -> Coor
     found = await _open_runs(session, caller, look)
     everybody = await partners.page(session, None, _PARTNERS)
     return Coordinator(
-        running=_progress(found, look.moment),
+        running=await _progress(session, found, look.moment),
         blocked=[run for run in found if run.standing is not None],
         partners=everybody,
         silent=[partner for partner in everybody if _is_silent(partner, look.moment)],
@@ -100,12 +101,12 @@ async def auditor(session: AsyncSession, caller: Caller, look: Look) -> Auditor:
     return Auditor(
         exceptions=await exceptions.page(session, wanted, None, _EXCEPTIONS, look.moment),
         budgets=await _budgets(session, caller, look.moment),
-        running=_progress(await _open_runs(session, caller, look), look.moment),
+        running=await _progress(session, await _open_runs(session, caller, look), look.moment),
     )
 
 
 async def _open_runs(session: AsyncSession, caller: Caller, look: Look) -> list[RunView]:
-    return await runs.open_runs(session, caller.party, caller.role, look)
+    return await runs.open_runs(session, caller.sees, caller.role, look)
 
 
 async def _budgets(session: AsyncSession, caller: Caller, moment: datetime) -> list[BalanceRow]:
@@ -119,14 +120,11 @@ def _undecided(run: RunView, party: str) -> bool:
     return any(site.party == party and site.decision is None for site in run.consents)
 
 
-def _progress(found: Iterable[RunView], moment: datetime) -> list[Progress]:
-    return [Progress(run, round(100 * run.round / run.rounds), _ends(run, moment)) for run in found]
-
-
-def _ends(run: RunView, moment: datetime) -> datetime | None:
-    if run.state != "running" or not run.round:
-        return None
-    return moment + (moment - parse_time(run.created)) / run.round * (run.rounds - run.round)
+async def _progress(
+    session: AsyncSession, found: Sequence[RunView], moment: datetime
+) -> list[Progress]:
+    how = await paces(session, found, moment)
+    return [Progress(run, round(100 * run.round / run.rounds), how[run.id]) for run in found]
 
 
 def _is_silent(partner: Partner, moment: datetime) -> bool:

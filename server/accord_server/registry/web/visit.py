@@ -5,32 +5,42 @@ changes by the API's own routes, with the session's CSRF token. Whoever is not s
 `/sign-in`, and afterwards to the first page: no address of a request is ever a place to go to.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import Depends, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from accord_common.api.notice_schemas import CommentView
 from accord_common.errors import AccordError, AuthError
+from accord_common.fields import now
 from accord_common.permissions import meaning
 from accord_common.web.languages import COOKIE as LANGUAGE
 from accord_common.web.languages import Language, choose
 from accord_common.web.looks import N_
 from accord_common.web.rendering import HEADERS, Pages
 from accord_server.registry.access.credentials import COOKIE, Caller, Person, csrf_of
-from accord_server.registry.auth import Allow
+from accord_server.registry.access.decisions import DECISIONS
+from accord_server.registry.auth import Allow, decide
 from accord_server.registry.context import Registry, registry
+from accord_server.registry.runs.repository import Look
 
 SIGN_IN, SECOND_FACTOR = "/sign-in", "/second-factor"
 _YEAR_S = 365 * 86_400
 _NAV = (
     ("/", N_("Home")),
+    ("/feed", N_("Activity")),
     ("/runs", N_("Runs")),
+    ("/models", N_("Models")),
     ("/agreements", N_("Agreements")),
     ("/datasets", N_("Datasets")),
     ("/budgets", N_("Budgets")),
     ("/partners", N_("Partners")),
+    ("/audit", N_("Audit")),
+    ("/people", N_("People")),
 )
 
 
@@ -61,10 +71,51 @@ class Visit:
         return self.who.person
 
     @property
+    def provider(self) -> str | None:
+        """What people call the OpenID provider that they may sign in with."""
+        oidc = self.registry.settings.oidc
+        return None if oidc is None else oidc.name
+
+    def look(self) -> Look:
+        """How, and when, this visit looks at runs."""
+        return Look(self.registry.settings.patience, now())
+
+    def sees(self, path: str) -> str | None:
+        """Whose things the caller may read at a path of the API; None is everybody's."""
+        return self.reaching(path).sees
+
+    def reaching(self, path: str) -> Caller:
+        """The caller, with what a path of the API lets them reach."""
+        return decide(self.who, DECISIONS["GET", path])
+
+    def may(self, method: str, path: str) -> bool:
+        """Whether the caller's role may call a path of the API at all."""
+        row = DECISIONS[method, path]
+        return all(row.cells[column] != "-" for column in self.who.columns)
+
+    @property
     def language(self) -> Language:
         """The one asked for in the address, else the cookie's, else the browser's."""
         wanted = self.request.query_params.get("language", self.request.cookies.get(LANGUAGE))
         return choose(wanted, self.request.headers.get("accept-language"))
+
+    def comments(self, found: Sequence[tuple[str, CommentView]]) -> dict[str, Any]:
+        """What a page with comments shows of them."""
+        return {
+            "comments": [view for _, view in found],
+            "own": self.person.id,
+            "says": self.may("POST", "/v1/runs/{run}/comments"),
+        }
+
+    def query(self, **changes: object) -> str:
+        """The address's query with some parameters changed; None takes one away."""
+        kept = [
+            (name, value)
+            for name, value in self.request.query_params.multi_items()
+            if name not in changes and name != "language"
+        ]
+        new = [(name, value) for name, value in changes.items() if value is not None]
+        return "?" + urlencode([*kept, *new])
 
     def page(
         self, template: str, here: str, *, live: bool = False, status: int = 200, **values: Any
@@ -89,6 +140,7 @@ class Visit:
             person=self.person.name if signed_in else None,
             session=self.person.session if signed_in else None,
             csrf=csrf_of(cookie) if cookie is not None else "",
+            query=self.query,
             **values,
         )
         response = HTMLResponse(body, status, dict(HEADERS))
@@ -111,6 +163,10 @@ def visit(
 def stranger(request: Request, registry: Annotated[Registry, Depends(registry)]) -> Visit:
     """A request by anybody (a dependency)."""
     return Visit(request, registry, None)
+
+
+Signed = Annotated[Visit, Depends(visit)]
+Anybody = Annotated[Visit, Depends(stranger)]
 
 
 def wants_page(request: Request) -> bool:

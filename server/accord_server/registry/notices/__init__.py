@@ -1,0 +1,1 @@
+"""What people tell each other at the registry, and what it tells those who are not looking."""

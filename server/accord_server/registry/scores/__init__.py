@@ -1,0 +1,1 @@
+"""Metrics of a run's models on public rows, round by round, as the coordinator tells them."""
