@@ -66,23 +66,27 @@ def meaning(epsilon: str, delta: str) -> str:
         epsilon: the cap, a decimal.
         delta: the chance that the bound fails.
     """
-    value = float(epsilon)
-    right = 100 / (1 + math.exp(-value))
+    right = guessed_right(float(epsilon))
     failing = f"but for a chance of 1 in {math.floor(1 / Fraction(delta)):,}"
-    if right > _SURE:
+    if right is None:
         return (
             "whoever sees every model might tell almost for sure whether one given person's "
             f"record was used: this epsilon bounds little ({failing})"
         )
     return (
         "whoever sees every model, and knows all else, guesses right at most "
-        f"{_percent(right)} times in 100 whether one given person's record was used, where a coin "
+        f"{right:g} times in 100 whether one given person's record was used, where a coin "
         f"would 50 times ({failing})"
     )
 
 
-def _percent(value: float) -> str:
-    return f"{math.ceil(value * 10) / 10:g}"
+def guessed_right(epsilon: float) -> float | None:
+    """How often in 100 times a guess about one person is right at most, rounded up to a tenth.
+
+    None where the bound is so high that it says nothing.
+    """
+    right = 100 / (1 + math.exp(-epsilon))
+    return None if right > _SURE else math.ceil(right * 10) / 10
 
 
 def _purpose(agreement: Agreement) -> str:

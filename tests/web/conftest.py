@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.web.chromium import launched
 from tests.web.place import Place, working_day
 from tests.web.screens import Person, Sitting, Tongue, sit_down
+
+expect.set_options(timeout=30_000)  # milliseconds; a busy machine is no finding
 
 
 @pytest.fixture(scope="package")

@@ -79,6 +79,15 @@ class Place:
                 for actor in self.world.actors
             }
 
+    def stir(self) -> None:
+        """Have every machine heard of, as those that run are all the time."""
+        assert self.course is not None
+        with self.clients() as clients:
+            for client in clients.values():
+                client.info()
+                client.inbox()
+            clients[self.world.aggregator.id].lease(self.course.run, "aggregator-1", 3600)
+
 
 @contextmanager
 def working_day(folder: Path) -> Iterator[Place]:
@@ -169,7 +178,7 @@ def _score(round_: int) -> ScoreRequest:
 
 def _say(people: Mapping[PersonRole, Browser], run: str) -> None:
     """What people write to each other."""
-    written = (
+    written: tuple[tuple[PersonRole, str, dict[str, str]], ...] = (
         (
             "coordinator",
             "/v1/announcements",

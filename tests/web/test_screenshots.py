@@ -40,6 +40,7 @@ def test_a_page_is_photographed(
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
+    place.stir()
     person = sitting(example.role or "stranger", tongue)
     page = person.open(example.address(place), status=example.status)
     page.evaluate("document.activeElement.blur()")  # a caret blinks

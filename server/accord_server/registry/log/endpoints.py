@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import FileResponse, Response
 
-from accord_common.api.log_schemas import CheckpointView, EvidenceCheck, Consistency, Inclusion
+from accord_common.api.log_schemas import CheckpointView, Consistency, EvidenceCheck, Inclusion
 from accord_common.fields import Hash, Id
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
