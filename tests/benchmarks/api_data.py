@@ -7,6 +7,7 @@ as records (envelopes of the size that real ones have, with signatures that nobo
 
 import json
 import secrets
+from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +15,11 @@ from typing import Any
 
 from sqlalchemy import insert
 
+from accord_common.canonical import canonical_bytes
+from accord_common.envelope import Envelope
 from accord_common.fields import new_id, now
 from accord_common.log.merkle import Frontier, leaf_hash
-from accord_server.registry.budgets.tables import RunBudgetRow, SpendRow
+from accord_server.registry.budgets.tables import FindingRow, RunBudgetRow, SpendRow
 from accord_server.registry.db import Database
 from accord_server.registry.log.repository import frontier, size_of
 from accord_server.registry.log.tables import LogNodeRow
@@ -35,6 +38,7 @@ class Stored:
 
     runs: list[str]
     last_record: int
+    datasets: dict[str, str]  # by party
 
 
 async def fill(database: Database, world: World, envelope: bytes, count: int = RUNS) -> Stored:
@@ -124,7 +128,35 @@ async def fill(database: Database, world: World, envelope: bytes, count: int = R
         ),
     )
     await _write(database, LogNodeRow, receipts.subtrees(edge))
-    return Stored(runs, last + len(receipts.hashes))
+    await _write(database, FindingRow, _findings(last, receipts.hashes, parties, datasets, begun))
+    return Stored(runs, last + len(receipts.hashes), datasets)
+
+
+def _findings(
+    last: int, receipts: list[str], parties: list[str], datasets: dict[str, str], begun: datetime
+) -> Iterator[dict[str, Any]]:
+    """Each tenth receipt shows something."""
+    for index in range(0, len(receipts), 10):
+        party = parties[index % len(parties)]
+        yield {
+            "sequence": last + 1 + index,
+            "place": 0,
+            "code": "ledger-repeats",
+            "message": "a ledger entry stands for two attempts: a ledger was reset",
+            "party": party,
+            "run": None,
+            "dataset": datasets[party],
+            "agreement": None,
+            "records": [receipts[index], receipts[index - 1]],
+            "since": begun,
+        }
+
+
+async def lengthen(database: Database, world: World, run: str, attempts: int) -> None:
+    """Give a run that has so many attempts the rows of ROUNDS."""
+    parties = sorted(actor.id for actor in world.hospitals)
+    rows = _rounds([run], parties, now() - timedelta(days=1))
+    await _write(database, RoundRow, (row for row in rows if row["number"] > attempts))
 
 
 def _run(run: str, world: World, begun: datetime) -> dict[str, Any]:
@@ -181,18 +213,21 @@ def _rounds(runs: Sequence[str], parties: list[str], begun: datetime) -> Iterato
 
 
 class _Receipts:
-    """Node receipts as records: envelopes that differ in their signature."""
+    """Node receipts as records: envelopes that differ in their predecessor and signature."""
 
     def __init__(self, last: int, envelope: bytes, begun: datetime) -> None:
         self._last, self._begun = last, begun
         self._shape = json.loads(envelope)
+        self._body = json.loads(b64decode(self._shape["payload"]))
         self.hashes: list[str] = []
         self._leaves: list[str] = []
 
     def make(self, run: str) -> dict[str, Any]:
-        self._shape["signatures"][0]["sig"] = secrets.token_urlsafe(64)[:86] + "=="
+        self._shape["signatures"][0]["sig"] = b64encode(secrets.token_bytes(64)).decode()
+        self._body["previous"] = secrets.token_hex(32)
+        self._shape["payload"] = b64encode(canonical_bytes(self._body)).decode()
         data = json.dumps(self._shape, separators=(",", ":")).encode()
-        self.hashes.append(secrets.token_hex(32))
+        self.hashes.append(Envelope.from_bytes(data).hash)
         self._leaves.append(leaf_hash(data).hex())
         return {
             "sequence": self._last + len(self.hashes),

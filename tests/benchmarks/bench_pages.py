@@ -1,9 +1,10 @@
 """The registry's pages with 10^5 rounds stored: how soon one sees something, and something new.
 
-`pages-<name>`: seconds from navigation to first contentful paint (W3C Paint Timing) in the system's
-Chromium over loopback, the median of several loads with the browser's cache warm; `cold_s` is the
-first load of a browser that was never there. `pages-follow`: seconds from the moment the aggregator
-begins to post a round's receipt until the open page of its run shows that round.
+`pages-<name>`, of `tests.web.pages`: seconds from navigation to first contentful paint (W3C Paint
+Timing) in the system's Chromium over loopback, the median of several loads with the browser's cache
+warm; `cold_s` is the first load of a browser that was never there. `pages-follow`: seconds from the
+moment the aggregator begins to post a round's receipt until the open page of its run shows that
+round.
 """
 
 import asyncio
@@ -24,14 +25,14 @@ from playwright.sync_api import Browser
 from accord_common.tls import trusting
 from accord_server.registry.db import Database
 from accord_server.registry.settings import Settings
-from tests.benchmarks.api_data import ROUNDS, Stored, fill
+from tests.benchmarks.api_data import ROUNDS, fill, lengthen
 from tests.benchmarks.row import Row
 from tests.web.chromium import launched
 from tests.web.pages import EXAMPLES, Example
-from tests.web.place import Place, furnish
+from tests.web.place import PILOT_ATTEMPTS, Place, furnish
 from tests.web.screens import Person, sit_down
 
-RUNS = 100  # of a thousand rounds each
+RUNS = 100  # of a thousand rounds each; the completed run that is looked at gets as many rows
 LOADS, FOLLOWED = 7, 10
 PAINTED_S, FOLLOWED_S = 0.4, 1.0  # what they are held to
 _REGISTRY = "from accord_server.cli import main; main()"
@@ -53,7 +54,7 @@ def run() -> Iterator[Row]:
     folder = Path(tempfile.mkdtemp(prefix="accord-bench-"))
     try:
         place = furnish(folder)
-        place.names["run"] = asyncio.run(_stored(place)).runs[0]
+        asyncio.run(_store(place))
         with _serving(place.settings), launched(place.settings.certificate) as browser:
             for example in EXAMPLES:
                 yield _painted(browser, place, example)
@@ -62,7 +63,7 @@ def run() -> Iterator[Row]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _stored(place: Place) -> Stored:
+async def _store(place: Place) -> None:
     assert place.course is not None
     actor = place.world.hospitals[0]
     receipt = place.world.node_receipt(
@@ -70,7 +71,8 @@ async def _stored(place: Place) -> Stored:
     )
     database = Database(place.settings.database)
     try:
-        return await fill(database, place.world, receipt.to_bytes(), RUNS)
+        await fill(database, place.world, receipt.to_bytes(), RUNS)
+        await lengthen(database, place.world, place.names["run"], PILOT_ATTEMPTS)
     finally:
         await database.close()
 
