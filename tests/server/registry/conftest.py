@@ -114,6 +114,18 @@ def stack(
 @pytest.fixture
 def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
     """Argon2 with little memory: what is tested is who gets in, not how long guessing takes."""
+    _hash_quickly(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def quick_accounts() -> Iterator[None]:
+    """The same, for all of a module's people."""
+    with pytest.MonkeyPatch.context() as patch:
+        _hash_quickly(patch)
+        yield
+
+
+def _hash_quickly(patch: pytest.MonkeyPatch) -> None:
     little = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    monkeypatch.setattr(passwords, "_hasher", little)
-    monkeypatch.setattr(passwords, "_NOBODY", little.hash("nobody has this password"))
+    patch.setattr(passwords, "_hasher", little)
+    patch.setattr(passwords, "_NOBODY", little.hash("nobody has this password"))

@@ -86,7 +86,7 @@ def mailing(certificates: Path, *, encrypted: bool = True) -> Iterator[tuple[int
         return AuthResult(success=known and session.ssl is not None)
 
     port = free_port()
-    secure = {
+    secure: dict[str, Any] = {
         "tls_context": served(certificates),
         "require_starttls": True,
         "authenticator": let_in,
@@ -100,6 +100,11 @@ def mailing(certificates: Path, *, encrypted: bool = True) -> Iterator[tuple[int
         yield port, mails
     finally:
         controller.stop()
+
+
+def content(mail: Envelope) -> bytes:
+    assert isinstance(mail.content, bytes)
+    return mail.content
 
 
 def mail_settings(folder: Path, certificates: Path, port: int) -> Mail:
@@ -228,10 +233,10 @@ def test_mail_goes_over_tls_to_whom_the_operator_named(
             until(lambda: bool(place.begun()))
             begin(stack)
             until(lambda: len(mails) == 2 and not place.waiting())
-    sent = [message_from_bytes(bytes(mail.content or b"")) for mail in mails]
+    sent = [message_from_bytes(content(mail)) for mail in mails]
     assert mails[0].rcpt_tos == ["office@alliance.example", "audit@alliance.example"]
     assert all(mail["Auto-Submitted"] == "auto-generated" for mail in sent)
-    text = b"".join(bytes(mail.content or b"") for mail in mails).decode()
+    text = b"".join(content(mail) for mail in mails).decode()
     assert "nobody's business" not in text and "hospital" not in text
     assert f"{place.settings.url}/runs/" in text
 

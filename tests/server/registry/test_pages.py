@@ -29,7 +29,9 @@ HTML = {"Accept": "text/html"}
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, quick_accounts: None
+) -> Iterator[Stack]:
     """A registry with a signed agreement, a completed run and one that waits for consents."""
     settings = settings_in(tmp_path_factory.mktemp("pages") / "registry", certificates)
     invitation = asyncio.run(initialise(settings)).text

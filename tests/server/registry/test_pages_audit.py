@@ -27,7 +27,9 @@ from tests.world import make_actor, make_world
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, quick_accounts: None
+) -> Iterator[Stack]:
     """A registry with a completed run, and an auditor's office that is no party of it."""
     settings = settings_in(tmp_path_factory.mktemp("audit-pages") / "registry", certificates)
     invitation = asyncio.run(initialise(settings)).text

@@ -16,7 +16,9 @@ from tests.world import make_world
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, quick_accounts: None
+) -> Iterator[Stack]:
     """A registry with a model in it, of a run with a hostile title, and a run that goes on."""
     settings = settings_in(tmp_path_factory.mktemp("model-pages") / "registry", certificates)
     invitation = asyncio.run(initialise(settings)).text

@@ -18,7 +18,9 @@ ESCAPED = "&lt;script&gt;alert(1)&lt;/script&gt; &lt;img src=x onerror=alert(1)&
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, quick_accounts: None
+) -> Iterator[Stack]:
     settings = settings_in(tmp_path_factory.mktemp("notice-pages") / "registry", certificates)
     invitation = asyncio.run(initialise(settings)).text
     with opened(settings, invitation, make_world(log_key=settings.read_log_key())) as stack:

@@ -17,7 +17,9 @@ from tests.world import make_world
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, quick_accounts: None
+) -> Iterator[Stack]:
     settings = settings_in(tmp_path_factory.mktemp("people-pages") / "registry", certificates)
     invitation = asyncio.run(initialise(settings)).text
     with opened(settings, invitation, make_world(log_key=settings.read_log_key())) as stack:

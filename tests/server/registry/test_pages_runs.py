@@ -20,7 +20,9 @@ from tests.world import make_world, model_of
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, certificates: Path) -> Iterator[Stack]:
+def stack(
+    tmp_path_factory: pytest.TempPathFactory, certificates: Path, quick_accounts: None
+) -> Iterator[Stack]:
     """A registry with a completed run, scored, and one that waits for consents."""
     settings = settings_in(tmp_path_factory.mktemp("run-pages") / "registry", certificates)
     invitation = asyncio.run(initialise(settings)).text

@@ -190,15 +190,27 @@ function show(form, told) {
     const value = told[place.dataset.told];
     place.textContent = Array.isArray(value) ? value.join("\n") : value;
     place.hidden = Array.isArray(value) && value.length === 0;
-    if (!place.hidden) place.closest("[hidden]")?.removeAttribute("hidden");
+    const within = place.hidden ? null : place.closest("[hidden]");
+    if (within !== null) {
+      within.hidden = false;
+      within.dataset.shown = "";
+    }
   }
+}
+
+// Before the next answer nothing of the last one stands: a file that holds says nothing of another.
+
+function clear(form) {
+  form.querySelector(".problem")?.setAttribute("hidden", "");
+  for (const place of form.querySelectorAll("[data-when], [data-shown]")) place.hidden = true;
+  for (const place of form.querySelectorAll("[data-told]")) place.textContent = "";
 }
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.dataset.api === undefined) return;
   event.preventDefault();
-  form.querySelector(".problem")?.setAttribute("hidden", "");
+  clear(form);
   const [method, address] = form.dataset.api.split(" ");
   const { body, query } = fieldsOf(form);
   const kind = form.dataset.raw === undefined ? "application/json" : "application/octet-stream";
@@ -240,6 +252,8 @@ document.addEventListener("DOMContentLoaded", () => {
     if (old.classList?.contains("canvas")) return false;
     if (old.nodeName === "DETAILS") next.open = old.open;
     if (typed(old)) return false;
+    // What the API answered stands in the form that asked; another form is another's.
+    if (old.dataset?.api !== undefined && old.dataset.api === next.dataset?.api) return false;
     return true;
   };
   settle();
