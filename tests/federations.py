@@ -17,6 +17,7 @@ import yaml
 from accord_server.demo.federation import Federation, Share
 from accord_server.demo.processes import Actor, Services
 from tests.chaos.ordering import make_mortal
+from tests.forked import fork_verbs
 from tests.known import installing
 
 FEATURES = 10
@@ -144,6 +145,7 @@ def running(
             make_mortal(federation, folder / "installed")
         if debug:
             _debug(federation)
+        fork_verbs(federation)
         federation.found()
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]

@@ -38,6 +38,7 @@ PARTS = {
     "common/accord_common/tables.py": ["node", "coordinator"],
     "common/accord_common/weights.py": ["node", "coordinator"],
     "common/accord_common": [],
+    "client/accord_client/steward": ["node", "steward"],
     "client/accord_client": ["node"],
     "server/accord_server/coordinator/exporting.py": ["coordinator", "export"],
     "server/accord_server/registry": ["registry"],

@@ -55,7 +55,10 @@ _FILES = (
 )
 _FOLDERS = tuple(
     f"{name}/*.json"
-    for name in ("delegations", "agreements", "withdrawals", "suspensions", "leaving", "datasets")
+    for name in (
+        *("delegations", "agreements", "withdrawals", "suspensions", "leaving", "datasets"),
+        "catalogue",
+    )
 )
 _OPT_OUTS = "datasets/*.opt-outs"
 

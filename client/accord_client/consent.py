@@ -21,6 +21,7 @@ from importlib.metadata import version
 from typing import Literal, Protocol
 
 from accord_common.agreement import Agreement, verify_agreement
+from accord_common.catalogue import CatalogueEntry, require_kept
 from accord_common.enrolment import Delegation, verify_delegation, verify_offer
 from accord_common.envelope import Envelope
 from accord_common.errors import (
@@ -55,6 +56,7 @@ class DatasetFacts:
     schema_hash: str
     size: int
     rows: int
+    declared: CatalogueEntry | None = None  # the institution's newest entry, if it has made one
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,13 @@ def dataset_is_registered_here(facts: Facts) -> None:
         )
 
 
+def catalogue_entry_is_kept(facts: Facts) -> None:
+    """What this institution declares of the dataset to everybody is kept by the agreement."""
+    local = facts.datasets.get(facts.site.dataset)
+    if local is not None and local.declared is not None:
+        require_kept(local.declared, facts.terms)
+
+
 def rows_are_within_the_public_size(facts: Facts) -> None:
     """The table has no more rows than the public size that bounds and divisors use."""
     local = facts.datasets.get(facts.site.dataset)  # the check before says where it is missing
@@ -331,6 +340,7 @@ CHECKS: tuple[Callable[[Facts], None], ...] = (
     own_node_key_is_in_the_roster,
     aggregator_made_the_offer,
     dataset_is_registered_here,
+    catalogue_entry_is_kept,
     rows_are_within_the_public_size,
     task_is_installed,
     layout_follows_from_the_architecture,

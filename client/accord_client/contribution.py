@@ -15,10 +15,11 @@ import structlog
 from numpy.typing import NDArray
 
 from accord_client.capacity import Capacity, rows_bytes
+from accord_client.catalogue import Catalogue
 from accord_client.devices import find_device
 from accord_client.stores import Stores
 from accord_client.trainer import Trainer
-from accord_common.agreement import verify_agreement
+from accord_common.agreement import Agreement, verify_agreement
 from accord_common.bulk import bodies_of, taken
 from accord_common.errors import ProtocolError
 from accord_common.manifest import RunManifest, Site
@@ -67,19 +68,21 @@ class Contribution:
     _trainer: Trainer | None = field(default=None)
     _opted_out: frozenset[str] = frozenset()
     _stochastic: bool | None = field(default=None)
+    _terms: Agreement | None = field(default=None)
 
     def ready(self) -> None:
         """Check device, disk, memory, code and files without opening the table.
 
         Raises:
             DataError: `dataset-missing`, `dataset-changed`, `opt-outs-unreadable`, `base-missing`.
-            PolicyError: `task-code-differs`.
+            PolicyError: `task-code-differs`, `catalogue-stricter`.
             UsageError: `no-cuda`.
             ConflictError: `disk-full`, `memory-short`.
         """
         find_device(self.capacity.limits.device)
         dataset = self.stores.datasets.get(self.site.dataset)
         dataset.check_unchanged()
+        Catalogue(self.stores.home).check(dataset.id, self._agreement())
         self._opted_out = self.stores.datasets.opt_outs(dataset).read()
         if self.manifest.adaptation is not None:
             self.stores.bases.require(self.manifest.adaptation)
@@ -123,8 +126,14 @@ class Contribution:
     def _rounds_at_random(self) -> bool:
         """Whether this site's noise, none included, is too small for rounding to nearest."""
         if self._stochastic is None:
-            agreement = self.stores.agreements.signed().get(self.manifest.agreement)
-            assert agreement is not None  # `Standing.check` saw it in this very message
-            noise = site_noise(verify_agreement(agreement), self.manifest, self.site)
+            noise = site_noise(self._agreement(), self.manifest, self.site)
             self._stochastic = not rounds_to_nearest(noise, self.manifest.secagg.scale)
         return self._stochastic
+
+    def _agreement(self) -> Agreement:
+        """The own copy; verified once, for its hash names its bytes."""
+        if self._terms is None:
+            own = self.stores.agreements.signed().get(self.manifest.agreement)
+            assert own is not None  # `Standing.check` saw it in this very message
+            self._terms = verify_agreement(own)
+        return self._terms

@@ -16,6 +16,7 @@ from datetime import datetime
 import structlog
 
 from accord_client import consent, halts
+from accord_client.catalogue import Catalogue
 from accord_client.consent import DatasetFacts, Facts, InstalledTask, Verdict
 from accord_client.datasets import LocalDataset
 from accord_client.reconciling import check_not_behind
@@ -23,6 +24,7 @@ from accord_client.state import Run
 from accord_client.stores import Stores
 from accord_client.witness import check_log, newest
 from accord_common.agreement import Agreement
+from accord_common.catalogue import CatalogueEntry
 from accord_common.chain import Lookup
 from accord_common.enrolment import Offer
 from accord_common.envelope import Envelope, sign
@@ -99,7 +101,7 @@ def consider(stores: Stores, lookup: Lookup, manifest_hash: str, now: datetime) 
         known_manifest=known.manifest if known and known.decision != "ask" else None,
         delegations={hash_: found for hash_, found in delegations.items() if found is not None},
         offer=offer,
-        datasets={item.id: _facts_of(item) for item in datasets.values()},
+        datasets={item.id: _facts_of(stores, item) for item in datasets.values()},
         installed=_installed(manifest.task.name),
         layout=layout,
         base=base,
@@ -215,13 +217,15 @@ def _fetch(lookup: Lookup, record_hash: str) -> Envelope | None:
         return None  # the check that needs it says so
 
 
-def _facts_of(dataset: LocalDataset) -> DatasetFacts:
+def _facts_of(stores: Stores, dataset: LocalDataset) -> DatasetFacts:
+    entry = Catalogue(stores.home).newest(dataset.id)
     return DatasetFacts(
         id=dataset.id,
         population=dataset.population,
         schema_hash=dataset.table.hash,
         size=dataset.size,
         rows=dataset.mark.training,
+        declared=None if entry is None else CatalogueEntry.from_bytes(entry.payload),
     )
 
 

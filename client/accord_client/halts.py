@@ -1,5 +1,7 @@
 """Withdrawals from agreements, and suspensions: what parties said, and what waits to be told.
 
+What an institution declares of its datasets (`catalogue`) waits in the same queue.
+
     withdrawals/<agreement>.json          one party's word is enough, for ever
     suspensions/<suspension>.json         holds until that party's resumption
     suspensions/<resumption>.over.json    that resumption
@@ -31,6 +33,7 @@ from accord_common.agreement import (
 from accord_common.api.client import RegistryClient
 from accord_common.api.membership import SHUT_OUT
 from accord_common.canonical import sha256_hex
+from accord_common.catalogue import DATASET_ENTRY, DATASET_PROFILE
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import (
     AccordError,
@@ -52,6 +55,8 @@ _LINES: dict[str, Kind] = {
     WITHDRAWAL: "withdrawal",
     SUSPENSION: "suspension",
     RESUMPTION: "resumption",
+    DATASET_ENTRY: "dataset-entry",
+    DATASET_PROFILE: "dataset-profile",
 }
 _NOT_YET = "missing-predecessor"  # the registry has not every signature of the agreement
 
@@ -124,13 +129,20 @@ def say(agreements: Agreements, body: Withdrawal | Suspension | Resumption, key:
     """
     kind = next(name for name, type_ in KINDS.items() if isinstance(body, type_))
     envelope = sign(kind, body, key)
-    folder = agreements.folder / "leaving"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    last = max((int(path.name.partition("-")[0]) for path in folder.glob("*.json")), default=0)
     # Told first: after a crash in between it is said again, and never kept without being told.
-    replace_file(folder / f"{last + 1:06}-{envelope.hash}.json", envelope.to_bytes())
+    leave(agreements.folder, envelope)
     keep(agreements, envelope)
     return envelope.hash
+
+
+def leave(home: Path, envelope: Envelope) -> None:
+    """Have a record wait for the registry, behind what waits already; durable on return."""
+    folder = home / "leaving"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if any(path.stem.endswith(envelope.hash) for path in folder.glob("*.json")):
+        return
+    last = max((int(path.name.partition("-")[0]) for path in folder.glob("*.json")), default=0)
+    replace_file(folder / f"{last + 1:06}-{envelope.hash}.json", envelope.to_bytes())
 
 
 def own_suspension(agreements: Agreements, agreement_hash: str) -> str:

@@ -13,7 +13,7 @@ receipt that names a later entry does (`reconciling`). The institution's adminis
 the ledger: it protects the institution from others, and proves nothing to them.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from sqlite3 import Connection
@@ -22,12 +22,15 @@ from accord_client.ledger_rows import (
     KINDS,
     append,
     count,
+    edge,
     envelope_of,
+    first_since,
     is_charged,
     rows,
     rules,
     same_entry,
     spent,
+    tally,
     tip,
 )
 from accord_client.ledger_store import Store, broken
@@ -144,6 +147,25 @@ class Ledger:
         """Return all that was charged to one population, whatever overlaps it."""
         with self._store.reading() as db:
             return spent(db, [population])
+
+    def newest(self, group: Sequence[Id], most: int) -> list[LedgerEntry]:
+        """Return the last charges to a group of populations, oldest first."""
+        return self._edge(group, most, last=True)
+
+    def first(self, group: Sequence[Id]) -> LedgerEntry | None:
+        """Return the first charge to a group, or None."""
+        return next(iter(self._edge(group, 1, last=False)), None)
+
+    def tally_before(self, group: Iterable[Id], moment: datetime) -> Tally:
+        """Return what a group had been charged before a moment, as entries tell the time."""
+        with self._store.reading() as db:
+            until = first_since(db, moment)
+        return self.tally_until(group, until)
+
+    def tally_until(self, group: Iterable[Id], sequence: int) -> Tally:
+        """Return what a group had been charged before the entry of this number."""
+        with self._store.reading() as db:
+            return sum((tally(db, one, sequence) for one in group), start=Tally.of([]))
 
     def group(self, population: Id) -> list[Id]:
         """Return a population and all that overlap it, by the steward's word."""
@@ -262,6 +284,11 @@ class Ledger:
             raise VerificationError(
                 error.code, f"{self._path}: {error.message}", hint=hint
             ) from error
+
+    def _edge(self, group: Sequence[Id], most: int, *, last: bool) -> list[LedgerEntry]:
+        with self._store.reading() as db:
+            found = edge(db, group, most, last=last)
+        return [self._decode(row[0], envelope_of(row)) for row in found]
 
     def _append(
         self, db: Connection, spend: Spend, clock: Callable[[], datetime]

@@ -2,11 +2,12 @@
 
 import sqlite3
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Literal
 
 from accord_common.envelope import Envelope, record_hash
-from accord_common.fields import Hash, Id
+from accord_common.fields import Hash, Id, parse_time
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.events import (
     LEDGER_ENTRY,
@@ -71,15 +72,16 @@ def spent(db: sqlite3.Connection, group: Iterable[Id]) -> Tally:
     return sum((tally(db, population) for population in group), start=Tally.of([]))
 
 
-def tally(db: sqlite3.Connection, population: Id) -> Tally:
-    """Sum what a population spent, over everything that is in the ledger."""
+def tally(db: sqlite3.Connection, population: Id, until: int | None = None) -> Tally:
+    """Sum what a population spent, over all that is in the ledger, or over the first `until`."""
     steps: Counter[tuple[str, str]] = Counter()
     adjacencies = set()
     non_private = 0
     rows = db.execute(
         "SELECT adjacency, noise, rate, count(*), sum(steps) FROM entries WHERE population = ? "
-        "GROUP BY adjacency, noise, rate",
-        (population,),
+        + ("" if until is None else "AND sequence < ? ")
+        + "GROUP BY adjacency, noise, rate",
+        (population,) if until is None else (population, until),
     )
     for adjacency, noise, rate, releases, count in rows:
         if noise == NO_NOISE:
@@ -88,6 +90,25 @@ def tally(db: sqlite3.Connection, population: Id) -> Tally:
         adjacencies.add(adjacency)
         steps[noise, rate] += count
     return Tally.build(steps, adjacencies, non_private)
+
+
+def edge(db: sqlite3.Connection, group: Sequence[Id], most: int, *, last: bool) -> list[Row]:
+    """Return the first rows of a group, or the last ones; oldest first."""
+    marks, order = ", ".join("?" * len(group)), "DESC" if last else "ASC"
+    query = f"SELECT {_COLUMNS} FROM entries WHERE population IN ({marks})"
+    found = db.execute(f"{query} ORDER BY sequence {order} LIMIT ?", (*group, most)).fetchall()
+    return found[::-1] if last else found
+
+
+def first_since(db: sqlite3.Connection, moment: datetime) -> int:
+    """How many entries were recorded before `moment`, by a clock that was not set back."""
+    low, high = 0, tip(db)[0]
+    while low < high:
+        middle = (low + high) // 2
+        row = db.execute("SELECT payload FROM entries WHERE sequence = ?", (middle,)).fetchone()
+        earlier = parse_time(LedgerEntry.from_bytes(row[0].encode()).recorded) < moment
+        low, high = (middle + 1, high) if earlier else (low, middle)
+    return low
 
 
 def is_charged(db: sqlite3.Connection, spend: Spend) -> bool:

@@ -43,6 +43,8 @@ Kind = Literal[
     "suspension",
     "resumption",
     "dataset-description",
+    "dataset-entry",
+    "dataset-profile",
     "consent",
     "advertisement",
     "shares",
@@ -149,6 +151,15 @@ def lines(path: Path) -> Iterator[Line]:
         yield line
 
 
+def lines_from(path: Path, start: int) -> tuple[list[Line], int]:
+    """Read lines from a byte on, where one begins; returns them, and where the next will begin."""
+    found, at = [], start
+    for raw, line, _ in _signed(path, start):
+        found.append(line)
+        at += len(raw) + 1
+    return found, at
+
+
 def verify(path: Path, keys: frozenset[str]) -> int:
     """Walk the whole chain and return how many lines it has.
 
@@ -192,12 +203,13 @@ def _decode(raw: bytes) -> tuple[Line, _Signed]:
     return Line(**signed.model_dump(exclude={"key", "signature"})), signed
 
 
-def _signed(path: Path) -> Iterator[tuple[bytes, Line, _Signed]]:
+def _signed(path: Path, start: int = 0) -> Iterator[tuple[bytes, Line, _Signed]]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
+        file.seek(start)
         for number, raw in enumerate(file, 1):
             if not raw.endswith(b"\n") or (_HOLE in raw and not file.peek(1)):
                 return  # cut short by a crash: never followed by a send

@@ -12,6 +12,7 @@ TOLD = {  # code -> the words that leave in the place of an error's own
     "budget-exceeded": "the privacy budget of this site does not cover another attempt",
     "already-charged": SILENT,
     "base-missing": SILENT,
+    "catalogue-stricter": SILENT,
     "dataset-changed": SILENT,
     "dataset-missing": SILENT,
     "disk-full": "this site's disk is too full for another attempt",

@@ -37,6 +37,7 @@ from accord_common.fields import (
     Unit,
     parse_time,
 )
+from accord_common.profiles import SMALLEST_CELL
 
 AGREEMENT = "agreement"
 WITHDRAWAL = "withdrawal"
@@ -92,10 +93,17 @@ class PrivacyTerms(Record):
     non_private: bool
 
 
+class ProfileTerms(Record):
+    """That a dataset's quality profile may be released; shares of fewer rows are withheld."""
+
+    smallest_cell: Annotated[int, Field(ge=SMALLEST_CELL, le=1000)]
+
+
 class Dataset(Record):
     """A table at one institution; `size` is a public constant, the N that updates divide by.
 
     `duo` says for what its people, or its law, let it be used; empty where nothing is said.
+    `profile` is None where no quality profile may be released.
     """
 
     id: Id
@@ -106,6 +114,7 @@ class Dataset(Record):
     size: Positive
     unit: Unit
     duo: Annotated[list[DuoCode], Field(max_length=32)] = Field(default_factory=list)
+    profile: ProfileTerms | None = None
     privacy: PrivacyTerms
 
     @model_validator(mode="after")
@@ -196,11 +205,12 @@ class Agreement(Record):
         return self
 
     def to_json(self) -> Json:
-        """Return the record as JSON values; a dataset without `duo` has no such field."""
+        """Return the record as JSON values; an empty `duo` or `profile` is left out."""
         value = self.model_dump(mode="json")
         for dataset in value["datasets"]:
-            if not dataset["duo"]:
-                del dataset["duo"]
+            for name in ("duo", "profile"):
+                if not dataset[name]:
+                    del dataset[name]
         return value
 
     @classmethod
@@ -208,7 +218,7 @@ class Agreement(Record):
         """Decode strictly; raises what `Record.from_bytes` does."""
         found = super().from_bytes(data, max_bytes=max_bytes)
         if found.to_bytes() != data:
-            raise FormatError("not-canonical", "an empty `duo` is left out of its dataset")
+            raise FormatError("not-canonical", "an empty `duo` or `profile` is left out")
         return found
 
     def purpose_conflicts(self) -> list[str]:

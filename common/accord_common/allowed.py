@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from accord_common.agreement import Agreement
 from accord_common.api.agreement_schemas import Forecast
+from accord_common.catalogue import CatalogueEntry, require_kept
 from accord_common.costs import attempts_tally
 from accord_common.errors import AccordError, NotFoundError, PolicyError
 from accord_common.fields import Dec, to_decimal
@@ -47,6 +48,7 @@ def objections(
     status: str,
     spent: Mapping[str, Tally],
     moment: datetime,
+    declared: Mapping[str, CatalogueEntry],
 ) -> tuple[list[AccordError], list[Forecast]]:
     """Say everything that speaks against a run, and what it would cost each dataset.
 
@@ -56,6 +58,7 @@ def objections(
         status: the agreement's state, as the registry has it.
         spent: earlier runs' releases by population.
         moment: now.
+        declared: the newest catalogue entry of each dataset that has one, by id.
 
     Returns:
         No error where the run would be allowed; and a forecast for each dataset that the agreement
@@ -69,6 +72,8 @@ def objections(
             dataset = agreement.dataset(site.dataset)
         except NotFoundError:
             continue  # the roster's own term says so
+        if site.dataset in declared:
+            found += _unkept(declared[site.dataset], agreement)
         terms = dataset.privacy
         rule = RdpFilter(Cap(epsilon=terms.epsilon_cap, delta=terms.delta, non_private=True))
         before = spent.get(dataset.population, Tally(terms.adjacency, ()))
@@ -106,6 +111,13 @@ def _state(agreement: Agreement, status: str, moment: datetime) -> Iterator[Acco
             agreement.check_valid_at(moment)
         except AccordError as error:
             yield error
+
+
+def _unkept(entry: CatalogueEntry, agreement: Agreement) -> Iterator[AccordError]:
+    try:
+        require_kept(entry, agreement)
+    except PolicyError as error:
+        yield error
 
 
 def _overspent(forecast: Forecast, *, private_only: bool) -> Iterator[AccordError]:

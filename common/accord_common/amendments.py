@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from accord_common.agreement import Agreement, Dataset, Party, PermittedTask
+from accord_common.agreement import Agreement, Dataset, Party, PermittedTask, ProfileTerms
 from accord_common.duo import modifiers, words
 
 Direction = Literal["wider", "narrower", "changed"]
@@ -181,6 +181,7 @@ def _dataset(name: str, old: Dataset, new: Dataset) -> Iterator[Change]:
             two.adjacency,
             "wider" if grown else "narrower",
         )
+    yield from _profile(name, old.profile, new.profile)
     for what, field in (
         ("name", "name"),
         ("owner", "owner"),
@@ -191,6 +192,19 @@ def _dataset(name: str, old: Dataset, new: Dataset) -> Iterator[Change]:
     ):
         yield from _text(f"{what} of {name}", str(getattr(old, field)), str(getattr(new, field)))
     yield from _codes(f"conditions of use of {name}", old.duo, new.duo)
+
+
+def _profile(name: str, old: ProfileTerms | None, new: ProfileTerms | None) -> Iterator[Change]:
+    """Whether it may be released at all, and how coarse it must be."""
+    shown = [
+        "refused" if terms is None else f"RELEASED, smallest cell {terms.smallest_cell}"
+        for terms in (old, new)
+    ]
+    if shown[0] != shown[1]:
+        wider = new is not None and (old is None or new.smallest_cell < old.smallest_cell)
+        yield Change(
+            f"quality profile of {name}", shown[0], shown[1], "wider" if wider else "narrower"
+        )
 
 
 def _tasks(old: Agreement, new: Agreement) -> Iterator[Change]:

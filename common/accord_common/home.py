@@ -43,6 +43,7 @@ from accord_common.fields import (
 )
 from accord_common.files import make_folder, replace_file, write_secret
 from accord_common.identity import FlowerKey, SigningKey
+from accord_common.network.settings import FILE_NAME as NETWORK_FILE
 from accord_common.network.settings import Network
 from accord_common.sealed_key import seal, unseal
 from accord_common.trust import is_stale, refresh
@@ -87,8 +88,7 @@ class Home:
             UsageError: `home-exists`, `short-passphrase`.
             FormatError: `bad-record` for a wrong name, country or contact.
         """
-        if path.exists() and any(path.iterdir()):
-            raise UsageError("home-exists", f"{path} is not empty", hint="Choose another --home.")
+        require_new(path)
         identity, node = SigningKey.generate(), SigningKey.generate()
         sealed = seal(identity, passphrase)
         flower = FlowerKey.generate() if role == "data-holder" else None
@@ -156,16 +156,43 @@ class Home:
             ) from error
 
     def identity(self, passphrase: str) -> SigningKey:
-        """Unseal the institution key; `wrong-passphrase`."""
-        return unseal((self.path / "identity.key").read_bytes(), passphrase)
+        """Unseal the institution key; `wrong-passphrase`, `no-key`."""
+        return unseal(self._key("identity.key"), passphrase)
 
     def node_key(self) -> SigningKey:
-        """The daemon's signing key."""
-        return SigningKey.from_pem((self.path / "node.pem").read_bytes())
+        """The daemon's signing key; `no-key`."""
+        return SigningKey.from_pem(self._key("node.pem"))
 
     def flower_key(self) -> FlowerKey:
         """The key for Flower's endpoint; data holders only."""
         return FlowerKey.from_pem((self.path / "flower.pem").read_bytes())
+
+    def _key(self, name: str) -> bytes:
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError as error:
+            raise UsageError(
+                "no-key",
+                f"{self.path} holds no {name}: it was made for reading (accord token create)",
+                hint="Sign from the institution's own folder; if this is it, restore a backup.",
+            ) from error
+
+    def reader(self, path: Path, token: str) -> "Home":
+        """Make another folder, with a person's token in place of this one's, and no key at all.
+
+        Raises:
+            UsageError: `home-exists`.
+        """
+        require_new(path)
+
+        def fill(folder: Path) -> None:
+            for name in ("profile.json", "ca.pem", NETWORK_FILE):
+                with suppress(FileNotFoundError):
+                    write_secret(folder / name, (self.path / name).read_bytes())
+            write_secret(folder / "token", token.encode("ascii"))
+
+        make_folder(path, fill)
+        return Home(path, self.profile)
 
     def delegation(self) -> Envelope:
         """The institution's delegation of the two keys above."""
@@ -216,7 +243,7 @@ class Home:
         """
         client = self.untried_registry()
         if is_stale(self.ca_path, now()):
-            refresh(self.ca_path, client, now())
+            refresh(self.ca_path, client, now(), tell=(self.path / "node.pem").exists())
         return client
 
     def untried_registry(self) -> RegistryClient:
@@ -253,6 +280,12 @@ class Home:
         profile = self.profile.model_copy(update={"registry_url": url})
         replace_file(self.path / "profile.json", profile.to_bytes())
         return Home(self.path, profile)
+
+
+def require_new(path: Path) -> None:
+    """Raise UsageError `home-exists` unless a folder can be made there."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UsageError("home-exists", f"{path} is there already", hint="Name a new folder.")
 
 
 def delegate(

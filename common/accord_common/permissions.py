@@ -48,7 +48,7 @@ def what_signing_allows(agreement: Agreement, party: str) -> str:
         lines += [f"  {line}" for dataset in own for line in _dataset(dataset)]
     else:
         lines += ["Your data", "  none: this institution puts no dataset in"]
-    lines += _wrapped("What leaves", _leaves(agreement, bool(own)))
+    lines += _wrapped("What leaves", _leaves(agreement, own))
     lines += _wrapped("Who gets the model", _recipients(agreement))
     lines += _wrapped(
         "Until when",
@@ -112,19 +112,33 @@ def _dataset(dataset: Dataset) -> Iterator[str]:
     )
     unit = "row" if dataset.unit == "record" else "patient, with all of that patient's rows,"
     yield f"  protected is one {unit}; the node refuses whatever would exceed this"
+    if dataset.profile is not None:
+        yield (
+            "  its steward may release quality profiles: for each column the share of cells that "
+            "are missing or wrong, and of each category or class,"
+        )
+        yield (
+            f"  rounded to steps of at least {dataset.profile.smallest_cell} rows. No epsilon "
+            "counts them: whoever knows all other rows may learn of one; they stay in the log"
+        )
     if terms.non_private:
         yield "  AND RUNS WITHOUT PRIVACY, which protect nobody and which no epsilon counts"
 
 
-def _leaves(agreement: Agreement, own: bool) -> str:
+def _leaves(agreement: Agreement, own: list[Dataset]) -> str:
     least = max(agreement.aggregation.min_cohort, agreement.aggregation.threshold)
     if not own:
         return "your signature, and nothing of any table"
     return (
         f"in each round one masked update, readable only as a sum of at least {least} institutions'"
         "; signed receipts of what was spent; names, sizes and schemas of the tables above. No "
-        "row, no count, no metric of your own rows"
+        "row, no count, no metric of your own rows" + _but(own)
     )
+
+
+def _but(own: list[Dataset]) -> str:
+    told = any(dataset.profile is not None for dataset in own)
+    return ", but for the profiles above" if told else ""
 
 
 def _recipients(agreement: Agreement) -> str:

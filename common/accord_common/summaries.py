@@ -104,7 +104,17 @@ def _dataset(agreement: Agreement, dataset: Dataset) -> str:
         f"at most {terms.max_clipping_norm}, sampling rate at most {terms.max_sampling_rate}; "
         f"{_NON_PRIVATE[terms.non_private]}; "
         f"conditions of use: {', '.join(map(words, dataset.duo)) or 'none stated'}; "
+        f"{_profile(dataset)}; "
         f"schema {dataset.schema_hash}, population {dataset.population}"
+    )
+
+
+def _profile(dataset: Dataset) -> str:
+    if dataset.profile is None:
+        return "no quality profile may be released"
+    return (
+        "its quality profile may be released to all parties, shares of fewer than "
+        f"{dataset.profile.smallest_cell} rows withheld; THAT IS NO DIFFERENTIAL PRIVACY"
     )
 
 

@@ -28,10 +28,13 @@ def is_stale(ca_path: Path, moment: datetime) -> bool:
         return False
 
 
-def refresh(ca_path: Path, registry: RegistryClient, moment: datetime) -> bool:
+def refresh(
+    ca_path: Path, registry: RegistryClient, moment: datetime, *, tell: bool = True
+) -> bool:
     """Take over what the registry offers, and tell it; True where something changed.
 
-    The client's open connections trust it at once. Nothing is raised: the next time may do.
+    A person's folder tells nothing: its party's own speaks for the party. The client's open
+    connections trust it at once. Nothing is raised: the next time may do.
     """
     try:
         trusted = ca_path.read_bytes()
@@ -42,7 +45,8 @@ def refresh(ca_path: Path, registry: RegistryClient, moment: datetime) -> bool:
             names = [fingerprint_of(c)[:16] for c in read_bundle(bundle)]
             log.info("authorities-changed", trusted=names)
         replace_file(ca_path, bundle)  # its time says when this was looked at
-        registry.tell_trust([fingerprint_of(c) for c in read_bundle(bundle)])
+        if tell:
+            registry.tell_trust([fingerprint_of(c) for c in read_bundle(bundle)])
     except AccordError as error:
         log.warning("authorities-not-refreshed", code=error.code, detail=error.message)
         return False

@@ -36,7 +36,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-EXTRAS = "node,registry,aggregator,coordinator"
+EXTRAS = "node,steward,registry,aggregator,coordinator"
 SUMS = "SHA256SUMS"
 
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install Accord from this bundle, without a network, once every file in it was verified.
-#   ./install.sh --key bundle.pub --to /opt/accord [--for registry|aggregator|node|coordinator]
+#   ./install.sh --key bundle.pub --to /opt/accord [--for registry|aggregator|node|node,steward|coordinator]
 # With --for, what one process needs and no more: the registry's machine gets no torch.
 # The public key must come to you another way than the bundle (by telephone, its SHA-256). This
 # script is in the bundle too: who must not run it unverified types the first two checks by hand;
@@ -9,7 +9,7 @@ set -eu
 umask 022
 
 refuse() { echo "bundle: refused: $1" >&2; exit 5; }
-usage() { echo "usage: $0 --key PUBLIC.pem --to NEW-FOLDER [--for registry|aggregator|node|coordinator]" >&2; exit 2; }
+usage() { echo "usage: $0 --key PUBLIC.pem --to NEW-FOLDER [--for registry|aggregator|node|node,steward|coordinator]" >&2; exit 2; }
 
 key= to= part=
 while [ $# -gt 0 ]; do
@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 [ -n "$key" ] && [ -n "$to" ] || usage
-case $part in ''|registry|aggregator|node|coordinator) ;; *) usage;; esac
+case $part in ''|registry|aggregator|node|node,steward|coordinator) ;; *) usage;; esac
 [ -r "$key" ] || { echo "bundle: cannot read the public key $key" >&2; exit 2; }
 case $key in /*) ;; *) key=$PWD/$key;; esac
 case $to in /*) ;; *) to=$PWD/$to;; esac

@@ -165,9 +165,13 @@ def make_institutions(
     rows: int = ROWS,
     delegation_days: int = 365,
     privacy: dict[str, Any] | None = None,
+    log_key: SigningKey | None = None,
 ) -> Institutions:
-    """Make a world with folders; `privacy` changes the terms of every dataset."""
-    world = make_world(n)
+    """Make a world with folders; `privacy` changes the terms of every dataset.
+
+    `log_key` is the registry's, where there is one.
+    """
+    world = make_world(n, log_key=log_key)
     until = format_time(now() + timedelta(days=delegation_days))
     acting = [*world.hospitals, world.aggregator]
     world = replace(

@@ -14,6 +14,7 @@ import pytest
 
 from accord_client import consent
 from accord_client.consent import CHECKS, DatasetFacts, Facts, decide, objections
+from accord_common.catalogue import CatalogueEntry
 from accord_common.enrolment import DELEGATION, OFFER, Offer
 from accord_common.envelope import Envelope, sign
 from accord_common.errors import PolicyError
@@ -23,6 +24,7 @@ from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.privacy.events import Spend
 from accord_common.rings import Z16, Z32, Z64, Ring, scale_for
 from accord_common.terms import required_bound
+from tests.catalogued import entry
 from tests.world import Actor, RunKeys, World, make_world
 
 
@@ -325,6 +327,12 @@ def the_coordinator_puts_in_its_own_envelope_key(case: Case) -> Facts:
 @attack("dataset_is_registered_here", "dataset-changed")
 def the_dataset_was_registered_for_another_population(case: Case) -> Facts:
     return case.facts(datasets={case.local.id: replace(case.local, population=new_id())})
+
+
+@attack("catalogue_entry_is_kept", "catalogue-stricter")
+def the_catalogue_entry_asks_for_ethics_approval(case: Case) -> Facts:
+    declared = CatalogueEntry.from_bytes(entry(case.world, case.me, duo=["DUO:0000021"]).payload)
+    return case.facts(datasets={case.local.id: replace(case.local, declared=declared)})
 
 
 @attack("rows_are_within_the_public_size", "dataset-outgrew-size")

@@ -2,14 +2,19 @@
 
 import sqlite3
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from accord_client.ledger import Ledger
 from accord_common.errors import FormatError, PolicyError, VerificationError
 from accord_common.fields import new_id
 from accord_common.identity import SigningKey
+from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.rules import CapRule, OverlapRule, Rules
 from tests.client.ledgers import WIDE, clock
@@ -47,6 +52,35 @@ def test_the_stewards_cap_holds_beside_the_agreements(ledger: Ledger) -> None:
     with pytest.raises(PolicyError) as caught:  # an agreement's tighter cap is not loosened
         ledger.charge(spend(round=3, steps=1), [tighter], clock)
     assert "the cap is 0.5" in caught.value.message
+
+
+@given(
+    agreed=st.sampled_from(("0.5", "1.5", "2.4", "3")),
+    own=st.sampled_from(("0", "0.5", "1.5", "2.4", "3", "1000")),
+    before=st.integers(0, 400),
+    steps=st.integers(1, 400),
+)
+def test_the_tightest_cap_holds_whichever_it_is(
+    agreed: str, own: str, before: int, steps: int
+) -> None:
+    """Whoever sets which: what one cap refuses stays refused, and no other refuses anything."""
+    caps = [Cap(epsilon=epsilon, delta="0.00001") for epsilon in (agreed, own)]
+    tightest = min(caps, key=lambda cap: Decimal(cap.epsilon))
+    with TemporaryDirectory() as folder:
+        with closing(Ledger.create(Path(folder) / "ledger.db", SigningKey.generate())) as ledger:
+            if before:
+                ledger.charge(spend(steps=before), [WIDE], clock)
+            ledger.rule(cap_rule(caps[1]), clock)
+            wanted = [spend(round=1, steps=steps)]
+            total = Tally.of([spend(steps=before + steps)])
+            try:
+                ledger.check(wanted, caps[:1])
+                ledger.charge(wanted[0], caps[:1], clock)
+                allowed = True
+            except PolicyError as error:
+                assert error.code == "budget-exceeded"
+                allowed = False
+            assert allowed == RdpFilter(tightest, ledger.orders).fits(total)
 
 
 def test_a_cap_below_what_is_spent_stops_everything_until_it_is_raised(ledger: Ledger) -> None:

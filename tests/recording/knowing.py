@@ -24,6 +24,7 @@ from accord_common.receipts import AGGREGATOR_RECEIPT, AggregatorReceipt
 from accord_server.demo.federation import Federation, Share
 from accord_server.demo.processes import Actor, Services
 from tests import federations
+from tests.forked import fork_verbs
 from tests.known import installing
 from tests.recording.fields import Known, field_of
 from tests.recording.reading import (
@@ -175,6 +176,7 @@ def recording(folder: Path, tables: list[str]) -> Iterator[Recorded]:
         places = zip(federation.nodes, said, strict=True)
         federation.nodes = [_kept(node, place, folder / "installed") for node, place in places]
         federation.coordinator = installing.having(federation.coordinator, folder / "installed")
+        fork_verbs(federation, of_nodes=False)  # a node's are recorded by its sitecustomize
         federation.found()
         federation.enrol_all()
         datasets = [{"owner": node.name, "name": "tumours"} for node in federation.nodes]

@@ -58,6 +58,7 @@ EXAMPLES = (
     Example("agreement-draft", "/agreements/{agreement_hash}", "steward", of="draft"),
     Example("budgets", "/budgets", "auditor"),
     Example("datasets", "/datasets", "steward"),
+    Example("dataset", "/datasets/{dataset}", "steward"),
     Example("partners", "/partners"),
     Example("audit", "/audit", "auditor"),
     Example("record", "/records/{record_hash}", "auditor"),

@@ -158,6 +158,7 @@ def _seed(stack: Stack) -> Place:
         "refused": run_id(stack, refused),
         "record_hash": done.manifest.hash,
         "agreement_hash": world.agreement_hash,
+        "dataset": first.dataset,
         "draft": draft.agreement_hash,
         "nowhere": "01976f6e-0000-7000-8000-000000000000",
     }

@@ -24,7 +24,6 @@ from accord_common.cli import (
 if TYPE_CHECKING:
     from accord_client.agreements import Agreements
     from accord_common.agreement import Agreement
-    from accord_common.api.client import RegistryClient
     from accord_common.home import Home
 
 app = verbs("Read and sign data-sharing agreements, and end or halt them.")
@@ -122,27 +121,18 @@ def sign(
     From then on the node enforces this copy, whatever the registry says.
     """
     from accord_client.agreements import Agreements
-    from accord_client.outbox import FILE_NAME, Outbox
-    from accord_common.api.finding import agreement_to_sign
-    from accord_common.canonical import sha256_hex
+    from accord_client.signing import propose, sign_proposed
     from accord_common.summaries import statement
 
     opened = open_home(home)
     own = Agreements.of(opened)
     with opened.registry() as registry:
-        proposed = agreement_to_sign(registry, agreement)
-        terms = own.read(proposed.envelope, proposed.hash)
-        _check_own_datasets(opened, terms)
-        before = _before(own, registry, terms)
-        note(statement(terms, proposed.hash, own.party, before))
+        proposed = propose(opened, own, registry, agreement)
+        terms = proposed.terms
+        note(statement(terms, proposed.hash, own.party, proposed.before))
         confirm(f"Sign {terms.title!r} for {opened.profile.name}?", yes=yes)
-        envelope = own.sign(terms, opened.identity(read_passphrase(passphrase_file)))
-        data = envelope.to_bytes()
-        outbox = Outbox(opened.path / FILE_NAME, opened.node_key())
-        outbox.append("agreement-signature", "registry", sha256_hex(data), len(data))
-        view = registry.sign_agreement(envelope)
-        if not view.missing:
-            own.complete(view.envelope)
+        key = opened.identity(read_passphrase(passphrase_file))
+        view = sign_proposed(opened, own, registry, proposed, key)
     missing = [terms.party(party).name for party in view.missing]
     emit(
         {"hash": view.hash, "title": terms.title, "status": view.status, "missing": missing},
@@ -154,6 +144,7 @@ def sign(
 
 def _look_up(home: Home, own: Agreements, text: str) -> tuple[str, Agreement, Agreement | None]:
     """An agreement, its hash, and the version before; the own copies where nobody answers."""
+    from accord_client.signing import before
     from accord_common.agreement import Agreement
     from accord_common.api.finding import find_agreement
     from accord_common.errors import AuthError, TransportError, UsageError
@@ -162,27 +153,12 @@ def _look_up(home: Home, own: Agreements, text: str) -> tuple[str, Agreement, Ag
         with home.registry() as registry:
             view = find_agreement(registry, text)
             terms = own.read(view.envelope, view.hash)
-            return view.hash, terms, _before(own, registry, terms)
+            return view.hash, terms, before(own, registry, terms)
     except (TransportError, AuthError, UsageError) as error:
         note(f"The registry does not answer ({error.code}): this is the copy that was signed here.")
     hash_, terms = own.find(text)
     kept = own.signed().get(terms.previous or "")
     return hash_, terms, None if kept is None else Agreement.from_bytes(kept.payload)
-
-
-def _before(own: Agreements, registry: RegistryClient, terms: Agreement) -> Agreement | None:
-    """The version that is replaced: the own copy, else the registry's, by its hash."""
-    from accord_common.agreement import Agreement
-    from accord_common.api.finding import version_before
-    from accord_common.errors import NotFoundError
-
-    kept = own.signed().get(terms.previous or "")
-    if kept is not None:
-        return Agreement.from_bytes(kept.payload)
-    try:
-        return version_before(registry, terms)
-    except NotFoundError:
-        return None
 
 
 def _changes(before: Agreement | None, terms: Agreement) -> list[dict[str, str]] | None:
@@ -191,22 +167,3 @@ def _changes(before: Agreement | None, terms: Agreement) -> list[dict[str, str]]
     from accord_common.amendments import changes
 
     return None if before is None else [asdict(change) for change in changes(before, terms)]
-
-
-def _check_own_datasets(home: Home, agreement: Agreement) -> None:
-    """Refuse terms about this institution's tables that its registrations do not bear out."""
-    from accord_client.datasets import Datasets
-    from accord_common.errors import PolicyError
-
-    local = {dataset.id: dataset for dataset in Datasets.of(home.path).all()}
-    for agreed in agreement.datasets:
-        if agreed.owner != home.profile.party:
-            continue
-        dataset = local.get(agreed.id)
-        found = dataset and (dataset.population, dataset.table.hash, dataset.size, dataset.unit)
-        if found != (agreed.population, agreed.schema_hash, agreed.size, agreed.unit):
-            raise PolicyError(
-                "dataset-differs",
-                f"the agreement describes {agreed.name!r} otherwise than it is registered here",
-                hint="Compare with accord-node dataset show; the coordinator must amend the draft.",
-            )

@@ -24,6 +24,7 @@ from accord_client.cli import (
     outbox,
     reconcile,
     run,
+    steward,
     support,
     trial,
 )
@@ -56,6 +57,7 @@ app.command("start", epilog=daemon.START_EXAMPLE)(daemon.start)
 app.command("status", epilog=daemon.STATUS_EXAMPLE)(daemon.status)
 app.command("approve", epilog=run.APPROVE_EXAMPLE)(run.approve)
 app.command("refuse", epilog=run.REFUSE_EXAMPLE)(run.refuse)
+app.command("steward", epilog=steward.EXAMPLE)(steward.steward)
 app.add_typer(budget.app, name="budget")
 app.command("reconcile", epilog=reconcile.EXAMPLE)(reconcile.reconcile)
 app.add_typer(log.app, name="log")

@@ -138,6 +138,10 @@ def status(home: HomeOption = DEFAULT_HOME, format_: FormatOption = Format.TEXT)
         f"registry {view['registry'] or 'not joined'}, last heard {seen}",
         *([f"limits: {_limits(view['limits'])}"] if view["limits"] else []),
         f"{view['queued']} records wait to be posted; {len(view['datasets'])} datasets",
+        *(
+            f"own cap on {one['dataset']}: epsilon {one['epsilon']} at delta {one['delta']}"
+            for one in view["own_caps"]
+        ),
         *([f"FROZEN: {view['ledger_behind']}: accord-node check"] if view["ledger_behind"] else []),
         *([f"FROZEN: {view['log_broken']}: accord-node check"] if view["log_broken"] else []),
         *(f"{one['trouble']}: {one['renew']}" for one in view["expiring"]),
@@ -194,7 +198,7 @@ def _view(stores: Stores) -> dict[str, Any]:
 
     frozen, unbelieved = behind(stores), log_trouble(stores)
     profile = stores.home.profile
-    queue = waiting(stores)
+    queue, caps = waiting(stores), stores.ledger.rules.caps
     return {
         "party": profile.party,
         "name": profile.name,
@@ -208,6 +212,11 @@ def _view(stores: Stores) -> dict[str, Any]:
         ],
         "limits": Limits.noted(stores.state),
         "datasets": [dataset.name for dataset in stores.datasets.all()],
+        "own_caps": [
+            {"dataset": dataset.name, "epsilon": cap.epsilon, "delta": cap.delta}
+            for dataset in stores.datasets.all()
+            if (cap := caps.get(dataset.population)) is not None
+        ],
         "ledger_head": stores.ledger.head,
         "ledger_behind": None if frozen is None else frozen.message,
         "log_broken": None if unbelieved is None else f"[{unbelieved.code}] {unbelieved.message}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from accord_client.cli import deidentify, opt_out, overlap
+from accord_client.cli import catalogue, deidentify, opt_out, overlap
 from accord_client.cli.deidentify import AllowOption, reasons
 from accord_client.cli.options import DEFAULT_HOME, HomeOption, open_home
 from accord_client.cli.source import (
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from accord_client.datasets import Datasets, LocalDataset
     from accord_common.errors import AccordError
 
-app = verbs("Register tables, pictures and texts, and say who and what is left out of them.")
+app = verbs("Register tables, pictures and texts, say what is in them, and who is left out.")
 
 
 class PolicyChoice(StrEnum):
@@ -53,7 +53,7 @@ ValidationOption = Annotated[
         "for accord-node compare."
     ),
 ]
-NameArgument = Annotated[str, typer.Argument(help="The dataset's name or id.")]
+NameArgument = catalogue.DatasetArgument
 
 
 @app.command(
@@ -171,6 +171,7 @@ def show(
     store = _store(home)
     dataset = store.find(name)
     view = _view(dataset) | _problem(store.problems()[dataset.name])
+    view |= {"catalogue": catalogue.shown(home, dataset.id)}
     text = "\n".join(f"{key:<12} {value}" for key, value in view.items() if key != "table")
     emit(view, format_, text)
 
@@ -205,6 +206,7 @@ def update(
         allowed=reasons(allow_column),
     )
     _warn_of_repeats(dataset)
+    catalogue.note_outdated(home, dataset)
     emit(
         _view(dataset),
         format_,
@@ -253,6 +255,9 @@ def _view(dataset: LocalDataset) -> dict[str, Any]:
 
 
 # In the order of the group's help: what comes first in a table's life stands first.
+app.command("publish", epilog=catalogue.PUBLISH_EXAMPLE)(catalogue.publish)
+app.command("profile", epilog=catalogue.PROFILE_EXAMPLE)(catalogue.profile)
+app.command("release", epilog=catalogue.RELEASE_EXAMPLE)(catalogue.release)
 app.command("report", epilog=deidentify.EXAMPLE)(deidentify.report)
 app.command("opt-out", epilog=opt_out.EXAMPLE)(opt_out.opt_out)
 app.command("overlap", epilog=overlap.EXAMPLE)(overlap.overlap)

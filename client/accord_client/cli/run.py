@@ -88,48 +88,15 @@ def refuse(
 def _decide(
     home: Path, run: str, decide: Callable[[Considered, Stores], Verdict]
 ) -> tuple[str, Verdict]:
-    from accord_client.bases import fetch_base
-    from accord_client.deciding import answer, consider
-    from accord_client.delivery import deliver
-    from accord_client.limits import Limits
-    from accord_client.queueing import require_turn
-    from accord_client.reconciling import answered_elsewhere
-    from accord_client.registry_sync import refresh
+    from accord_client.answering import look_at, settle
     from accord_client.stores import open_stores
-    from accord_common.api.finding import find_run
-    from accord_common.errors import ConflictError
-    from accord_common.fields import now
 
     opened = open_home(home)
     with open_stores(opened) as stores, opened.registry() as registry:
-        run_id = run if stores.state.run(run) else find_run(registry, run).id
-        known = stores.state.run(run_id)
-        if known is not None and known.decision != "ask":
-            raise ConflictError("already-decided", f"run {run_id} was answered: {known.decision}")
-        view = registry.run(run_id)
-        if view.state != "awaiting-consent":
-            raise ConflictError("not-awaiting-consent", f"run {run_id} is {view.state}")
-        if answered_elsewhere(stores, view):
-            raise ConflictError(
-                "answered-elsewhere",
-                f"the registry has this institution's answer to run {run_id} already",
-                hint="This folder is an older copy, or a second copy of this node runs: it takes "
-                "no part in the run.",
-            )
-        refresh(stores, registry)
-        considered = consider(stores, registry.record, view.manifest_hash, now())
-        verdict = decide(considered, stores)
-        with stores.bases.held():
-            if verdict.decision == "accept":
-                name = stores.datasets.get(considered.facts.site.dataset).name
-                most_runs = (Limits.noted(stores.state) or {}).get("most_runs")
-                require_turn(stores, run_id, name, most_runs)
-                if considered.facts.run.adaptation is not None:
-                    note("Fetching the public base, unless it is here already ...")
-                fetch_base(stores, registry, considered.facts.run)
-            answer(stores, considered, verdict, view.state, now())
-        deliver(stores, registry)
-    return run_id, verdict
+        pending = look_at(stores, registry, run)
+        verdict = decide(pending.considered, stores)
+        settle(stores, registry, pending, verdict, note)
+    return pending.view.id, verdict
 
 
 def describe(considered: Considered, spent: Tally) -> str:

@@ -18,6 +18,7 @@ from accord_common.api import agreement_schemas as a
 from accord_common.api import membership as m
 from accord_common.api import schemas as s
 from accord_common.api.budget_calls import BudgetCalls
+from accord_common.api.dataset_calls import DatasetCalls
 from accord_common.api.decoding import decode, decode_list
 from accord_common.api.http import Connection
 from accord_common.api.people_calls import PeopleCalls
@@ -33,7 +34,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _Query = Mapping[str, str | int | float | None]
 
 
-class RegistryClient(BudgetCalls, PeopleCalls, ScoreCalls):
+class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
     """Speaks to one registry as one party.
 
     Lists are complete unless a method says otherwise. Raises `AccordError` of the class, code and
@@ -156,15 +157,7 @@ class RegistryClient(BudgetCalls, PeopleCalls, ScoreCalls):
         body = s.EnvelopeRequest(envelope=envelope)
         return self._post(s.Stored, "/v1/revocations", body, again=True)
 
-    # Datasets and agreements
-
-    def register_dataset(self, draft: s.DatasetDraft) -> s.DatasetView:
-        """Register the caller's dataset; the same draft again changes nothing."""
-        return self._post(s.DatasetView, "/v1/datasets", draft, again=True)
-
-    def datasets(self) -> list[s.DatasetView]:
-        """All registered datasets, by id."""
-        return self._all(s.DatasetView, "/v1/datasets", lambda item: item.id)
+    # Agreements; datasets: see `dataset_calls`
 
     def propose(self, envelope: Envelope) -> s.AgreementView:
         """Put an agreement before its parties, signed by the caller at least."""

@@ -180,19 +180,32 @@ def _join(
         return
     verdict.checkpoints += 1
     try:
+        if head.size > newest.size:
+            raise VerificationError(
+                "log-rolled-back",
+                f"{name} is of more records than the bundle's {newest.size}: the log was set back, "
+                "unless the bundle was taken before",
+            )
         if tree is not None:
             tree.check(head, name)
-        elif head.size > newest.size:
-            raise VerificationError(
-                "log-rolled-back", f"{name} is of more records than the bundle's {newest.size}"
-            )
         elif head.size not in proofs and head.size != newest.size:
-            raise VerificationError("log-forked", f"{name} is joined to the head by no proof")
+            raise _unjoined(head, name)
         else:
             same_tree(head, newest, proofs.get(head.size, []))
     except VerificationError as error:
         code = "log-forked" if error.code == "wrong-consistency" else error.code
         verdict.fail(name, VerificationError(code, error.message))
+
+
+def _unjoined(head: Checkpoint | Head, name: str) -> VerificationError:
+    """What records name must be joined; a checkpoint that the collector did not know cannot be."""
+    if isinstance(head, Head):
+        return VerificationError("log-forked", f"{name} is joined to the head by no proof")
+    return VerificationError(
+        "unproven-checkpoint",
+        f"this bundle was not taken with {name}, so it has no proof of it: take it again, with "
+        "accord audit bundle --checkpoint FILE, or the whole log, with --all",
+    )
 
 
 def _judge(verdict: Verdict, trust: Collection[str]) -> None:

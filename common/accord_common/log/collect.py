@@ -5,7 +5,7 @@ enrolments of the agreement's parties; proofs lead to the head, the checkpoint t
 the collection began. Nothing is verified here: that is for whoever reads it (`audit`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from accord_common.agreement import (
@@ -20,6 +20,12 @@ from accord_common.agreement import (
 )
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import RecordView
+from accord_common.catalogue import (
+    DATASET_ENTRY,
+    DATASET_PROFILE,
+    CatalogueEntry,
+    ReleasedProfile,
+)
 from accord_common.enrolment import (
     DELEGATION,
     ENROLMENT,
@@ -37,10 +43,11 @@ from accord_common.log.checkpoint import Checkpoint, Proof, verify_checkpoint
 from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.receipts import CONSENT, NODE_RECEIPT, Consent, NodeReceipt
 
-_OF_AGREEMENTS: dict[str, type[Withdrawal | Suspension | Resumption]] = {
+_OF_AGREEMENTS: dict[str, type[Withdrawal | Suspension | Resumption | ReleasedProfile]] = {
     WITHDRAWAL: Withdrawal,
     SUSPENSION: Suspension,
     RESUMPTION: Resumption,
+    DATASET_PROFILE: ReleasedProfile,
 }
 
 
@@ -64,17 +71,29 @@ def collect_all(registry: RegistryClient, path: Path) -> int:
     return count
 
 
-def collect_run(registry: RegistryClient, run: str, path: Path) -> int:
-    """Write one run, by id, and all that it rests on; return the number of records."""
+def collect_run(
+    registry: RegistryClient, run: str, path: Path, kept: Collection[Checkpoint] = ()
+) -> int:
+    """Write one run, by id, and all that it rests on; return the number of records.
+
+    Args:
+        registry: where it is.
+        run: its id.
+        path: the file.
+        kept: checkpoints that somebody has, which the bundle shall join to its head too.
+    """
     gathered = _Gathered(registry)
     gathered.add_run(run)
-    return gathered.save("run", run, path)
+    return gathered.save("run", run, path, kept)
 
 
-def collect_agreement(registry: RegistryClient, agreement: str, path: Path) -> int:
+def collect_agreement(
+    registry: RegistryClient, agreement: str, path: Path, kept: Collection[Checkpoint] = ()
+) -> int:
     """Write an agreement, by hash, its runs, and all that they rest on; likewise."""
     gathered = _Gathered(registry)
     gathered.add(agreement)
+    gathered.add_entries(agreement)
     for kind, record in _OF_AGREEMENTS.items():
         for view in _listed(registry, gathered.size, kind=kind):
             if record.from_bytes(view.envelope.payload).agreement == agreement:
@@ -83,7 +102,7 @@ def collect_agreement(registry: RegistryClient, agreement: str, path: Path) -> i
         body = RunManifest.from_bytes(view.envelope.payload)
         if body.agreement == agreement:
             gathered.add_run(body.id)
-    return gathered.save("agreement", agreement, path)
+    return gathered.save("agreement", agreement, path, kept)
 
 
 class _Gathered:
@@ -107,6 +126,16 @@ class _Gathered:
             self._keep(_entry(view, proofs[view.sequence]))
         for view in views:
             self._add_named(view.envelope)
+            if view.kind == MANIFEST:
+                self.add_entries(RunManifest.from_bytes(view.envelope.payload).agreement)
+
+    def add_entries(self, agreement: str) -> None:
+        """Add what was declared of an agreement's datasets, before it was signed and after."""
+        body = Agreement.from_bytes(self._registry.record(agreement).payload)
+        named = {dataset.id for dataset in body.datasets}
+        for view in _listed(self._registry, self.size, kind=DATASET_ENTRY):
+            if CatalogueEntry.from_bytes(view.envelope.payload).dataset in named:
+                self.add(view.hash)
 
     def add(self, record_hash: str) -> None:
         """Add a record, and all that it names, directly or through others."""
@@ -124,7 +153,7 @@ class _Gathered:
             )
             waiting += self._named(envelope)
 
-    def save(self, scope: str, subject: str, path: Path) -> int:
+    def save(self, scope: str, subject: str, path: Path, kept: Collection[Checkpoint]) -> int:
         """Write the bundle; return the number of records."""
         about = About.model_validate(
             {"format": 1, "scope": scope, "subject": subject, "log": _log(self._head)}
@@ -133,7 +162,8 @@ class _Gathered:
             writer.checkpoint(self._head)
             for _, entry in sorted(self._entries.items()):
                 writer.entry(entry)
-            for size in sorted(_witnessed(self._entries.values())):
+            held = {checkpoint.size for checkpoint in kept}
+            for size in sorted(_witnessed(self._entries.values()) | held):
                 if size < self.size:
                     proof = self._registry.tree.consistency(size, self.size)
                     writer.joint(Joint(size=size, proof=proof))
@@ -170,6 +200,13 @@ class _Gathered:
             case _ if envelope.kind == RESUMPTION:
                 end = Resumption.from_bytes(envelope.payload)
                 return [end.agreement, end.suspension]
+            case _ if envelope.kind == DATASET_ENTRY:
+                entry = CatalogueEntry.from_bytes(envelope.payload)
+                return [entry.delegation] + ([] if entry.previous is None else [entry.previous])
+            case _ if envelope.kind == DATASET_PROFILE:
+                told = ReleasedProfile.from_bytes(envelope.payload)
+                named = [told.delegation, told.entry, told.agreement]
+                return named + ([] if told.previous is None else [told.previous])
             case _ if envelope.kind == AGREEMENT:
                 agreement = Agreement.from_bytes(envelope.payload)
                 earlier = [] if agreement.previous is None else [agreement.previous]

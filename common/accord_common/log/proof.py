@@ -17,6 +17,7 @@ from accord_common.agreement import (
 )
 from accord_common.api.client import RegistryClient
 from accord_common.api.wire import WireEnvelope
+from accord_common.catalogue import ReleasedProfile
 from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
 from accord_common.fields import Positive, Record
@@ -41,10 +42,11 @@ _OF_RUNS: dict[str, type[Consent | NodeReceipt | AggregatorReceipt | RunResult |
     "result": RunResult,
     "evaluation": Evaluation,
 }
-_OF_AGREEMENTS: dict[str, type[Withdrawal | Suspension | Resumption]] = {
+_OF_AGREEMENTS: dict[str, type[Withdrawal | Suspension | Resumption | ReleasedProfile]] = {
     "withdrawal": Withdrawal,
     "suspension": Suspension,
     "resumption": Resumption,
+    "dataset-profile": ReleasedProfile,
 }
 
 

@@ -23,6 +23,13 @@ from accord_common.agreement import (
     Withdrawal,
     verify_agreement,
 )
+from accord_common.catalogue import (
+    DATASET_ENTRY,
+    CatalogueEntry,
+    ReleasedProfile,
+    verify_entry,
+    verify_profile,
+)
 from accord_common.chain import VerifiedRun, fetch_run, verify_consent
 from accord_common.enrolment import (
     DELEGATION,
@@ -52,7 +59,10 @@ from accord_common.receipts import (
 
 _MOST_RUNS = 32  # verified ones at hand; a manifest of 50 sites holds about 100 KiB
 _NAMED = frozenset(
-    {SUSPENSION, RESUMPTION, AGREEMENT, DELEGATION, REVOCATION, OFFER, MANIFEST, RESULT}
+    {
+        *(SUSPENSION, RESUMPTION, AGREEMENT, DELEGATION, REVOCATION, OFFER, MANIFEST, RESULT),
+        DATASET_ENTRY,
+    }
 )
 
 
@@ -125,6 +135,8 @@ class Walk:
                 self._follow(envelope, None, "left", withdrawal.agreement, withdrawal.party)
             case "suspension" | "resumption":
                 self._of_halt(envelope)
+            case "dataset-entry" | "dataset-profile":
+                self._of_dataset(envelope)
             case "manifest":
                 run = self.run(envelope.hash)
                 self._follow(envelope, None, "id", run.manifest.id)
@@ -156,6 +168,21 @@ class Walk:
         if named is not None:
             self._lookup(named, before)
         self._follow(envelope, named, SUSPENSION, body.agreement, body.party)
+
+    def _of_dataset(self, envelope: Envelope) -> None:
+        if envelope.kind == DATASET_ENTRY:
+            entry = CatalogueEntry.from_bytes(envelope.payload)
+            verify_entry(envelope, self._delegation(entry.delegation))
+            self._follow(envelope, entry.previous, DATASET_ENTRY, entry.party, entry.dataset)
+            return
+        told = ReleasedProfile.from_bytes(envelope.payload)
+        entry = CatalogueEntry.from_bytes(self._lookup(told.entry, DATASET_ENTRY).payload)
+        agreement = Agreement.from_bytes(self._lookup(told.agreement, AGREEMENT).payload)
+        verify_profile(envelope, self._delegation(told.delegation), entry, agreement)
+        self._follow(envelope, told.previous, "profile", told.party, told.dataset, told.agreement)
+
+    def _delegation(self, record_hash: str) -> Delegation:
+        return Delegation.from_bytes(self._lookup(record_hash, DELEGATION).payload)
 
     def _of_run(self, envelope: Envelope, place: str) -> str:
         match envelope.kind:

@@ -105,6 +105,20 @@ _LOOKS: dict[str, Look] = {
     "pending": Look("wait", N_("waits for approval"), "wait"),
     "online": Look("done", N_("heard of lately"), "good"),
     "silent": Look("lost", N_("silent"), "bad"),
+    # how a node is
+    "well": Look("done", N_("all is well"), "good"),
+    "attention": Look("warning", N_("needs attention"), "wait"),
+    "frozen": Look("failed", N_("frozen: nothing is accepted until this is mended"), "bad"),
+    "lost": Look("lost", N_("out of reach"), "wait"),
+    "valid": Look("done", N_("valid"), "good"),
+    "unchanged": Look("done", N_("no change in sight"), "good"),
+    # a run against a cap, a version against the one before
+    "fits": Look("done", N_("fits"), "good"),
+    "exceeds": Look("refused", N_("does not fit"), "bad"),
+    "wider": Look("warning", N_("more than before"), "wait"),
+    "narrower": Look("done", N_("less than before"), "good"),
+    "changed": Look("replaced", N_("something else"), "off"),
+    # files
     "verifying": Look("wait", N_("being verified"), "wait"),
     "verified": Look("done", N_("verified"), "good"),
     "foreign": Look("unknown", N_("of another log"), "wait"),

@@ -44,11 +44,14 @@ def check(
         roster = make_roster(wanted, terms)
         model = model_facts(wanted, desk.schema_of(client, roster.schema_hash))
         spent = spent_before(desk.node_receipts(client))
+        declared = desk.declared(client, terms, [item.id for item in roster.datasets])
     moment = now()
     manifest = make_manifest(
         wanted, terms, view.hash, roster, model, run_id=new_id(), moment=moment
     )
-    found, datasets = objections(terms, manifest, status=view.status, spent=spent, moment=moment)
+    found, datasets = objections(
+        terms, manifest, status=view.status, spent=spent, moment=moment, declared=declared
+    )
     names = [terms.party(party).name for party in terms.release.recipients]
     reasons = [Reason(code=e.code, message=e.message, hint=e.hint) for e in found]
     answer = {

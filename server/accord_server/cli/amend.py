@@ -33,15 +33,24 @@ def amend(
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Write an agreement's terms to be edited into its next version."""
+    """Write an agreement's terms to be edited into its next version.
+
+    Of one from which a party withdrew: into a new agreement among those who remain.
+    """
     with Home.open(home.expanduser()).registry() as client:
         view = find_agreement(client, agreement)
-    write_new(output, terms_of(view.agreement, view.hash))
+    withdrawn = view.status == "withdrawn"
+    write_new(output, terms_of(view.agreement, view.hash, withdrawn=withdrawn))
+    ended = "A party withdrew: these are terms of a new agreement, without `replaces`.\n"
     emit(
-        {"file": str(output), "replaces": view.hash, "version": view.agreement.version + 1},
+        {
+            "file": str(output),
+            "replaces": None if withdrawn else view.hash,
+            "version": 1 if withdrawn else view.agreement.version + 1,
+        },
         format_,
-        f"Written to {output}. Edit it.\nNext: accord agreement draft {output} "
-        "--out agreement.json",
+        f"Written to {output}. Edit it.\n{ended if withdrawn else ''}Next: accord agreement draft "
+        f"{output} --out agreement.json",
     )
 
 

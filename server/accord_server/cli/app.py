@@ -34,11 +34,14 @@ VERBS = {
     "partner": Verb("partner:app", "Invite, list and approve partners.", "coordinator"),
     "people": Verb("people:app", "Invite persons, and say what they may do.", "coordinator"),
     "token": Verb("token:app", "Make and revoke persons' tokens for programs.", "coordinator"),
+    "dataset": Verb("dataset:app", "Search the catalogue of datasets.", "coordinator"),
     "agreement": Verb("agreement:app", "Draft, propose, show and sign agreements.", "coordinator"),
     "task": Verb("task:app", "List installed tasks, or start your own.", "coordinator"),
     "run": Verb("run:app", "Plan, start, watch, stop and compare runs.", "coordinator"),
     "budget": Verb("budget:app", "Show what runs have spent on each dataset.", "coordinator"),
-    "audit": Verb("audit:app", "Take evidence, and check it offline.", "coordinator"),
+    "audit": Verb(
+        "audit:app", "Find what does not agree; take evidence, check it offline.", "coordinator"
+    ),
     "model": Verb("model:app", "List and download trained models.", "coordinator"),
     "ca": Verb("ca:app", "Make the certificate authority and servers' certificates.", "registry"),
     "registry": Verb("registry:app", "Set up and start the registry.", "registry"),

@@ -1,4 +1,4 @@
-"""`accord audit`: take evidence from a registry, and check it without one."""
+"""`accord audit`: what does not agree; evidence from a registry, and checking it without one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import typer
 
 from accord_common.cli import Format, FormatOption, emit, verbs
 from accord_common.errors import FormatError, NotFoundError, UsageError, VerificationError
+from accord_server.cli import audit_exceptions
 from accord_server.cli.options import DEFAULT_HOME, HashArgument, HomeOption
 
 if TYPE_CHECKING:
     from accord_common.api.client import RegistryClient
     from accord_common.envelope import Envelope
 
-app = verbs("Take evidence from the registry, and check it offline.")
+app = verbs("List what does not agree, take evidence from the registry, and check it offline.")
+app.command(epilog=audit_exceptions.EXAMPLE)(audit_exceptions.exceptions)
 
 _RUN_ID, _HASH = 36, 64  # characters
 _MOST_KEPT = 100_000  # checkpoints in a file that somebody kept
@@ -69,6 +71,10 @@ def bundle(
         str | None, typer.Argument(help="A run's id or an agreement's hash, or part of it.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="The whole log.")] = False,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(help="Kept checkpoints that verify shall compare it with. May be repeated."),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
@@ -77,7 +83,9 @@ def bundle(
     Of a run, with all that it rests on; of an agreement, with its runs; or of the whole log.
     """
     from accord_common.log import collect
+    from accord_common.log.checkpoint import verify_checkpoint
 
+    kept = [verify_checkpoint(envelope) for file in checkpoint or [] for envelope in _kept(file)]
     if (subject is None) != everything:
         raise UsageError("no-subject", "name a run or an agreement, or give --all, and not both")
     with _registry(home) as client:
@@ -86,7 +94,7 @@ def bundle(
         else:
             kind, name = _subject(client, subject)
             taken = collect.collect_run if kind == "run" else collect.collect_agreement
-            count = taken(client, name, output)
+            count = taken(client, name, output, kept)
     of = "the whole log" if name is None else f"{kind} {name}"
     emit(
         {"scope": kind, "subject": name, "records": count, "file": str(output)},

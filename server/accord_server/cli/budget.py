@@ -1,4 +1,4 @@
-"""`accord budget`: what was spent, is reserved and is left, and what does not agree."""
+"""`accord budget`: what was spent, is reserved and is left."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -11,10 +11,10 @@ from accord_common.api.finding import find_run
 from accord_common.cli import Format, FormatOption, RowsFormat, RowsFormatOption, emit, table, verbs
 from accord_common.home import Home
 from accord_common.privacy import words
-from accord_server.cli import budget_exceptions, budget_rows, budget_verify
+from accord_server.cli import budget_rows, budget_verify
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
-app = verbs("Show what was spent on each dataset, what is reserved and left, and what is amiss.")
+app = verbs("Show what was spent on each dataset, what is reserved and what is left.")
 
 
 class By(StrEnum):
@@ -137,5 +137,4 @@ def total(
     )
 
 
-app.command("exceptions", epilog=budget_exceptions.EXAMPLE)(budget_exceptions.exceptions)
 app.command("verify", epilog=budget_verify.EXAMPLE)(budget_verify.verify)

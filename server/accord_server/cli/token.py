@@ -1,6 +1,7 @@
 """`accord token`: persons' tokens, for notebooks and other programs."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from accord_common.api.access_schemas import MOST_TOKEN_DAYS, TokenView
 from accord_common.api.client import RegistryClient
 from accord_common.cli import Format, FormatOption, emit, read_passphrase, table, verbs
 from accord_common.errors import AuthError, UsageError
-from accord_common.home import Home
+from accord_common.home import Home, require_new
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 from accord_server.cli.people import PASSWORD_VARIABLE, PasswordFileOption
 
@@ -38,14 +39,24 @@ def create(
     factor: Annotated[
         str, typer.Option(help="Code of the second factor; asked for where it is wanted.")
     ] = "",
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--folder",
+            help="Make a folder that reads with this token: for --home of every verb that signs "
+            "nothing. It holds no key, so the person may take it along.",
+        ),
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Make a token as the person that signs in; it is shown once.
+    """Make a token as the person that signs in; it is shown once, or put into a folder.
 
     The registry is that of the folder. A token may never more than its person.
     """
     folder = Home.open(home.expanduser())
+    if to is not None:
+        require_new(to.expanduser())
     url = folder.profile.registry_url
     if url is None:
         raise UsageError("not-enrolled", "this folder has not joined a registry")
@@ -62,8 +73,17 @@ def create(
             made = client.make_token(name, [one.value for one in scope], days)
         finally:
             client.sign_out()
-    text = f"{made.secret}\n\nUntil {made.token.expires}; may: {', '.join(made.token.scopes)}."
-    emit(made, format_, text)
+    until = f"Until {made.token.expires}; may: {', '.join(made.token.scopes)}."
+    if to is None:
+        emit(made, format_, f"{made.secret}\n\n{until}")
+        return
+    reader = folder.reader(to.expanduser(), made.secret)
+    emit(
+        {"folder": str(reader.path), "token": made.token},
+        format_,
+        f"{reader.path} reads as {login}; it holds no key. {until}\n"
+        f"Next: accord audit exceptions --home {reader.path}",
+    )
 
 
 @app.command("list", epilog="Example: accord token list")

@@ -1,7 +1,8 @@
 """From an agreement back to the terms that a person edits: what `draft` would make it of again.
 
 Guarantees: drafted unchanged, the terms make the next version of the same agreement that differs in
-its first day alone. What is the same for all datasets stands once.
+its first day alone; of one from which a party withdrew, which has no next version, the first of a
+new agreement. What is the same for all datasets stands once.
 """
 
 from typing import Any
@@ -18,21 +19,30 @@ _HEAD = """\
 # `valid_from` left out means from now on.
 
 """
+_NEW_HEAD = """\
+# What {title!r}, {hash}, said until a party withdrew, to begin a
+# new agreement with: take out who left, and every party signs it. What was spent stays spent.
+#   accord agreement draft FILE --out agreement.json
+#   accord agreement propose agreement.json
+# `valid_from` left out means from now on.
+
+"""
 
 
-def terms_of(agreement: Agreement, agreement_hash: str) -> str:
+def terms_of(agreement: Agreement, agreement_hash: str, *, withdrawn: bool = False) -> str:
     """Write the terms file of an agreement's next version.
 
     Args:
         agreement: the present version.
         agreement_hash: its hash.
+        withdrawn: it has ended for good: write the terms of a new agreement.
     """
     names = {party.id: party.name for party in agreement.parties}
     shared = _shared(agreement)
     (aggregator,) = agreement.with_role("aggregator")
     value: dict[str, Any] = {
         "title": agreement.title,
-        "replaces": agreement_hash,
+        **({} if withdrawn else {"replaces": agreement_hash}),
         "purpose": agreement.purpose,
         "legal_basis": agreement.legal_basis,
         "responsibilities": agreement.responsibilities,
@@ -50,7 +60,9 @@ def terms_of(agreement: Agreement, agreement_hash: str) -> str:
         "retention_days": agreement.retention_days,
         "valid_until": agreement.valid_until,
     }
-    head = _HEAD.format(version=agreement.version, title=agreement.title)
+    head = (_NEW_HEAD if withdrawn else _HEAD).format(
+        version=agreement.version, title=agreement.title, hash=agreement_hash
+    )
     body: str = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
     return head + body
 
@@ -69,7 +81,8 @@ def _dataset(dataset: Dataset, owner: str, shared: dict[str, Any]) -> dict[str, 
     own = {
         name: value for name, value in dataset.privacy.model_dump().items() if name not in shared
     }
-    value: dict[str, Any] = {"owner": owner, "name": dataset.name}
-    if dataset.duo:
-        value["duo"] = dataset.duo
+    # Left out, `duo` would be the catalogue's.
+    value: dict[str, Any] = {"owner": owner, "name": dataset.name, "duo": dataset.duo}
+    if dataset.profile is not None:
+        value["profile"] = dataset.profile.model_dump()
     return value | ({"privacy": own} if own else {})

@@ -5,7 +5,7 @@ verified them; a schema only if it has the hash that the agreement names. States
 receipts' sums are the registry's word, for people to read.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from accord_common import chain
@@ -13,6 +13,7 @@ from accord_common.agreement import Agreement, Dataset, verify_agreement
 from accord_common.api.client import RegistryClient
 from accord_common.api.finding import SHORTEST
 from accord_common.api.schemas import MAX_PAGE, AgreementView, RunView
+from accord_common.catalogue import DATASET_ENTRY, CatalogueEntry, verify_entry
 from accord_common.enrolment import Offer, verify_delegation
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, ConflictError, NotFoundError, VerificationError
@@ -145,6 +146,25 @@ def schema_of(client: RegistryClient, schema_hash: str) -> Schema:
         if view.table.hash == schema_hash:
             return view.table
     raise NotFoundError("unknown-schema", f"no registered dataset has schema {schema_hash[:16]}")
+
+
+def declared(
+    client: RegistryClient, agreement: Agreement, datasets: Iterable[str]
+) -> dict[str, CatalogueEntry]:
+    """Fetch the newest catalogue entry of each dataset that has one, by id.
+
+    Raises:
+        VerificationError: one was not signed under the key that the agreement names for its owner.
+    """
+    found = {}
+    for name in datasets:
+        for version in client.dataset(name).versions[:1]:
+            envelope = chain.fetch(client.record, version.hash, DATASET_ENTRY)
+            named = CatalogueEntry.from_bytes(envelope.payload).delegation
+            owner = agreement.dataset(name).owner
+            given = chain.fetch_delegation(client.record, named, agreement, owner)
+            found[name] = verify_entry(envelope, given)
+    return found
 
 
 def delegation_hashes(

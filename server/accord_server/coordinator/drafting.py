@@ -26,8 +26,9 @@ from accord_common.agreement import (
     PrivacyTerms,
     Release,
 )
+from accord_common.api.dataset_schemas import CatalogueView
 from accord_common.api.membership import Partner
-from accord_common.api.schemas import AgreementView, DatasetView
+from accord_common.api.schemas import AgreementView
 from accord_common.errors import ConflictError, NotFoundError, UsageError
 from accord_common.fields import Dec, format_time, new_id
 from accord_common.manifest import default_threshold
@@ -46,7 +47,7 @@ def draft(
     *,
     coordinator: str,
     partners: Sequence[Partner],
-    datasets: Sequence[DatasetView],
+    datasets: Sequence[CatalogueView],
     log_key: str,
     moment: datetime,
     replaced: AgreementView | None = None,
@@ -77,13 +78,11 @@ def draft(
         with problems.at("datasets", number):
             view = _dataset(entry, people, datasets)
             owners.add(view.owner)
+            for conflict in duo.conflicts(_conditions(view, entry), terms.purpose):
+                told = f"{entry.name!r} of {entry.owner!r}: {conflict}"
+                problems.add(("datasets", number), UsageError("purpose-not-allowed", told))
             if not _missing(entry, terms.privacy):
                 agreed.append(_agreed(view, entry, terms.privacy))
-        for conflict in duo.conflicts(entry.duo, terms.purpose):
-            problems.add(
-                ("datasets", number),
-                UsageError("purpose-not-allowed", f"{entry.name!r} of {entry.owner!r}: {conflict}"),
-            )
     _check_given(terms, problems)
     members = set(owners)
     with problems.at():
@@ -208,7 +207,16 @@ def _aggregator(terms: TermsFile, people: _People) -> Partner:
     return found[0]
 
 
-def _dataset(entry: DatasetEntry, people: _People, datasets: Sequence[DatasetView]) -> DatasetView:
+def _conditions(view: CatalogueView, entry: DatasetEntry) -> list[str]:
+    """As the terms say, else as the dataset's catalogue entry does."""
+    if entry.duo is not None:
+        return sorted(set(entry.duo))
+    return [] if view.entry is None else view.entry.duo
+
+
+def _dataset(
+    entry: DatasetEntry, people: _People, datasets: Sequence[CatalogueView]
+) -> CatalogueView:
     owner = people.find(entry.owner, "data-holder")
     own = [view for view in datasets if view.owner == owner.id]
     found = [view for view in own if view.name == entry.name]
@@ -267,7 +275,7 @@ def _check_given(terms: TermsFile, problems: Problems) -> None:
             )
 
 
-def _agreed(view: DatasetView, entry: DatasetEntry, common: PrivacyEntry) -> Dataset:
+def _agreed(view: CatalogueView, entry: DatasetEntry, common: PrivacyEntry) -> Dataset:
     terms = _privacy(entry, common)
     privacy = PrivacyTerms.model_validate(terms)
     if Fraction(privacy.delta) * view.size >= 1:
@@ -286,7 +294,8 @@ def _agreed(view: DatasetView, entry: DatasetEntry, common: PrivacyEntry) -> Dat
         schema_hash=view.schema_hash,
         size=view.size,
         unit=view.unit,
-        duo=sorted(set(entry.duo)),
+        duo=_conditions(view, entry),
+        profile=entry.profile,
         privacy=privacy,
     )
 
@@ -360,5 +369,11 @@ def _previous(terms: TermsFile, replaced: AgreementView | None) -> AgreementView
     if replaced is None or replaced.hash != terms.replaces:
         raise NotFoundError("unknown-agreement", f"no agreement {terms.replaces[:16]} here")
     if replaced.status not in ("active", "expired", "suspended"):
-        raise ConflictError("not-active", f"agreement {terms.replaces[:16]} is {replaced.status}")
+        raise ConflictError(
+            "not-active",
+            f"agreement {terms.replaces[:16]} is {replaced.status}",
+            hint="Amend the version that replaced it."
+            if replaced.status == "superseded"
+            else "It has no next version; without `replaces`, these are terms of a new agreement.",
+        )
     return replaced

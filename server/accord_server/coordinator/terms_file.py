@@ -16,6 +16,7 @@
 
 `non_private: true` under `privacy` permits runs without privacy too: they protect nobody's record.
 `duo` at a dataset are its own conditions of use, which the purpose must keep (`duo.conflicts`).
+`profile: {smallest_cell: 10}` there lets its steward release quality profiles to all parties.
 What may be left out has a default here or follows from the rest (`drafting`).
 """
 
@@ -30,6 +31,7 @@ from accord_common.agreement import (
     EPSILON_CAP,
     NOISE_MULTIPLIER,
     SAMPLING_RATE,
+    ProfileTerms,
 )
 from accord_common.duo import DuoCode
 from accord_common.fields import Adjacency, Hash, Name, Positive, Slug, Text
@@ -53,11 +55,15 @@ class PrivacyEntry(Document):
 
 
 class DatasetEntry(Document):
-    """A registered dataset, by its owner's name and its own; `duo` are its conditions of use."""
+    """A registered dataset, by its owner's name and its own; `duo` are its conditions of use.
+
+    Where `duo` is left out, they are those of its catalogue entry.
+    """
 
     owner: Name
     name: Name
-    duo: Annotated[list[DuoCode], Field(max_length=32)] = Field(default_factory=list)
+    duo: Annotated[list[DuoCode], Field(max_length=32)] | None = None
+    profile: ProfileTerms | None = None
     privacy: PrivacyEntry = PrivacyEntry()
 
 

@@ -40,7 +40,15 @@ from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, 
 __all__ = ["TOKEN_PREFIX", "Allow", "Caller", "digest_of", "identify", "new_secret"]
 SEEN_EVERY = timedelta(seconds=15)  # a request writes `last_seen` no more often
 _PARTY = (
-    select(TokenRow, PartnerRow, MemberRow, SuspensionRow.reason)
+    select(
+        TokenRow.hash,
+        TokenRow.last_seen,
+        PartnerRow.id,
+        PartnerRow.name,
+        PartnerRow.role,
+        MemberRow.party,
+        SuspensionRow.reason,
+    )
     .join(PartnerRow, PartnerRow.id == TokenRow.party)
     .outerjoin(MemberRow, MemberRow.party == TokenRow.party)
     .outerjoin(SuspensionRow, SuspensionRow.party == TokenRow.party)
@@ -132,19 +140,17 @@ async def identify(registry: Registry, token: str) -> Caller:
     if token.startswith(PERSON_PREFIX):
         return await by_token(registry, token)
     digest = digest_of(token)
-    async with registry.database.read() as session:
-        found = (await session.execute(_PARTY, {"digest": digest})).one_or_none()
-    if found is None or not hmac.compare_digest(found[0].hash, digest):
+    found = await registry.database.glance(_PARTY, {"digest": digest})
+    if found is None or not hmac.compare_digest(found[0], digest):
         raise bad_token("Enrol again, with a new invitation.")
-    row, partner, member, suspended = found
+    _, last_seen, party, name, role, member, suspended = found
     moment = now()
-    if moment - row.last_seen >= SEEN_EVERY:
+    if moment - last_seen >= SEEN_EVERY:
         async with registry.database.write() as session:
             await session.execute(
                 update(TokenRow).where(TokenRow.hash == digest).values(last_seen=moment)
             )
-    role = cast(Role, partner.role)
-    return Caller(partner.id, partner.name, role, member is not None, suspended, digest)
+    return Caller(party, name, cast(Role, role), member is not None, suspended, digest)
 
 
 def require_own_origin(request: Request, url: str, *, always: bool = True) -> None:

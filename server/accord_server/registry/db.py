@@ -7,18 +7,30 @@ DELETE in the database itself.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from typing import TypeVar, TypeVarTuple
 
-from sqlalchemy import text
+from sqlalchemy import Row, Select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
 from accord_server.registry import schema
+from accord_server.registry.blocking import BlockingSession
 from accord_server.registry.budgets import projections
-from accord_server.registry.engines import WRITES, Bounds, make_engine
+from accord_server.registry.engines import (
+    GLANCES,
+    WRITES,
+    Bounds,
+    make_blocking_engine,
+    make_engine,
+)
 from accord_server.registry.faults import faults
 
+_T = TypeVar("_T")
+_Columns = TypeVarTuple("_Columns")
 _WRITER_LOCK = 0x6163636F7264  # any fixed number; PostgreSQL's advisory lock of the writers
+_TAKE_TURN = text("SELECT pg_advisory_xact_lock(:lock)").bindparams(lock=_WRITER_LOCK)
 
 
 class Database:
@@ -30,6 +42,8 @@ class Database:
     def __init__(self, url: str, bounds: Bounds | None = None) -> None:
         self._where = url.partition("?")[0]
         engine = make_engine(url, bounds or Bounds())
+        self._appending = make_blocking_engine(url, bounds or Bounds())
+        self._appender = ThreadPoolExecutor(1, "accord-append")
         self.dialect = engine.dialect.name
         reading = engine
         if self.dialect == "postgresql":  # SQLite's transactions are no less by themselves
@@ -37,6 +51,9 @@ class Database:
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
         self._engine = engine
+        self._glancing = engine.execution_options(**{GLANCES: True})
+        if self.dialect == "postgresql":
+            self._glancing = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._writing = engine.execution_options(**{WRITES: True})
         self._readers = async_sessionmaker(reading, expire_on_commit=False)
         self._writers = async_sessionmaker(self._writing, expire_on_commit=False)
@@ -51,6 +68,14 @@ class Database:
                     await session.connection()
                 yield session
 
+    async def glance(
+        self, query: Select[*_Columns], asked: Mapping[str, object]
+    ) -> Row[*_Columns] | None:
+        """The row that one statement finds, if there is one; a session costs twice the time."""
+        with faults(self._where, OSError):
+            async with self._glancing.connect() as connection:
+                return (await connection.execute(query, asked)).one_or_none()
+
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncSession]:
         """A session in one transaction: kept if the block ends well, undone otherwise."""
@@ -60,16 +85,20 @@ class Database:
                     await self._wait_for_turn(await session.connection())
                 yield session
 
-    @asynccontextmanager
-    async def part(self, whole: AsyncSession) -> AsyncIterator[AsyncSession]:
-        """A session inside the transaction of another: undone by itself if the block fails."""
-        parts = AsyncSession(
-            await whole.connection(),
-            expire_on_commit=False,
-            join_transaction_mode="create_savepoint",
-        )
-        async with parts as session, session.begin():
-            yield session
+    async def append(self, work: Callable[[BlockingSession], _T]) -> _T:
+        """Do `work` in a thread and a transaction: kept if it returns, undone otherwise."""
+        async with self._turn:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._appender, self._append, work)
+
+    def _append(self, work: Callable[[BlockingSession], _T]) -> _T:
+        session = BlockingSession(self._appending)
+        with faults(self._where), session.sync_session as blocking, blocking.begin():
+            with faults(self._where, OSError):
+                connection = blocking.connection()
+                if self.dialect == "postgresql":
+                    connection.execute(_TAKE_TURN)
+            return work(session)
 
     async def look(self) -> schema.Found:
         """Say what the database holds; nothing is changed."""
@@ -91,10 +120,10 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await asyncio.to_thread(self._appender.shutdown)
+        self._appending.dispose()
         await self._engine.dispose()
 
     async def _wait_for_turn(self, connection: AsyncConnection) -> None:
         if self.dialect == "postgresql":
-            await connection.execute(
-                text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _WRITER_LOCK}
-            )
+            await connection.execute(_TAKE_TURN)

@@ -11,14 +11,16 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
-from sqlalchemy import Connection, event
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from accord_common.errors import UsageError
 
-WRITES = "accord_writes"  # execution option of sessions that may write
+# Execution options: of sessions that may write; of those that ask one thing, and need no BEGIN.
+WRITES, GLANCES = "accord_writes", "accord_glances"
 CONNECT_TIMEOUT_S = 10.0
 _SCHEMES = frozenset({"postgresql", "postgres"})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -28,8 +30,8 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 class Bounds:
     """What a process may take of its database; 0 s is without end.
 
-    `statement_s` is PostgreSQL's alone. `lock_s` bounds the wait for a connection, and for the
-    writer of another process.
+    `connections` are beside the one that appends. `statement_s` is PostgreSQL's alone. `lock_s`
+    bounds the wait for a connection, and for the writer of another process.
     """
 
     connections: int = 10
@@ -76,7 +78,20 @@ def make_engine(url: str, bounds: Bounds) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=bounds.lock_s,
     )
+    _prepare_sqlite(engine.sync_engine, bounds)
+    return engine
 
+
+def make_blocking_engine(url: str, bounds: Bounds) -> Engine:
+    """Make an engine of one connection, for a thread that appends; nothing connects yet."""
+    if not url.startswith("sqlite"):
+        return _blocking_postgresql(verified(url), bounds)
+    engine = create_engine(url, hide_parameters=True, pool_size=1, max_overflow=0)
+    _prepare_sqlite(engine, bounds)
+    return engine.execution_options(**{WRITES: True})
+
+
+def _prepare_sqlite(engine: Engine, bounds: Bounds) -> None:
     def prepare(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
         try:
             connection.isolation_level = None  # the driver begins nothing by itself: see "begin"
@@ -93,13 +108,15 @@ def make_engine(url: str, bounds: Bounds) -> AsyncEngine:
             connection.close()
             raise
 
-    event.listen(engine.sync_engine, "connect", prepare)
-    event.listen(engine.sync_engine, "begin", _begin_sqlite)
-    return engine
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "begin", _begin_sqlite)
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES, False)
+    options = connection.get_execution_options()
+    if options.get(GLANCES, False):
+        return
+    writes = options.get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
@@ -126,6 +143,35 @@ def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
         pool_size=bounds.connections,
         max_overflow=0,
         pool_timeout=bounds.lock_s,
+        pool_pre_ping=True,
+    )
+
+
+def _blocking_postgresql(url: str, bounds: Bounds) -> Engine:
+    _require_files(url)
+
+    def connect() -> psycopg.Connection:
+        connection = psycopg.connect(
+            url,
+            connect_timeout=round(CONNECT_TIMEOUT_S),
+            application_name="accord-registry",
+            # The thread waits for the socket alone: a cut network ends that after 4 such times.
+            keepalives_idle=round(CONNECT_TIMEOUT_S),
+            keepalives_interval=round(CONNECT_TIMEOUT_S),
+            keepalives_count=3,
+            tcp_user_timeout=round(4 * CONNECT_TIMEOUT_S * 1000),
+        )
+        connection.execute(f"SET statement_timeout = {round(bounds.statement_s * 1000)}")
+        connection.execute(f"SET lock_timeout = {round(bounds.lock_s * 1000)}")
+        connection.commit()
+        return connection
+
+    return create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        hide_parameters=True,
+        pool_size=1,
+        max_overflow=0,
         pool_pre_ping=True,
     )
 

@@ -79,6 +79,10 @@ COLUMNS: dict[str, dict[str, Standing]] = {
         "records",
         operational=("since",),
     ),
+    # what institutions declare of their datasets, and released
+    "dataset_entries": _evidence("hash", "dataset", "party", "version", "newest"),
+    "dataset_words": _evidence("dataset", "kind", "word"),
+    "dataset_profiles": _evidence("hash", "dataset", "party", "agreement", "entry", "newest"),
     # the registry's own: a checkpoint counts where others hold it
     "checkpoints": _operational("size", "envelope", "created"),
     "releases": _operational("revision", "release", "applied"),

@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import String, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.errors import VerificationError
+from accord_server.registry.blocking import finish
 from accord_server.registry.db import Database
 from accord_server.registry.engines import sqlite_url
 from accord_server.registry.evidence import of_evidence
@@ -26,6 +27,7 @@ from accord_server.registry.records.verify_log import Verified, verify_log
 from accord_server.registry.tables import Base, RecordRow
 
 _ROWS = 500  # at once
+_Row = tuple[Any, ...]
 
 
 async def verify_database(database: Database) -> Verified:
@@ -51,7 +53,8 @@ async def rebuilt(session: AsyncSession) -> AsyncIterator[AsyncSession]:
             await copy.migrate()
             async with copy.write() as made:
                 await _copy(session, made, RecordRow.__table__)
-                await rebuild(made)
+            await copy.append(lambda made: finish(rebuild(made)))
+            async with copy.read() as made:
                 yield made
         finally:
             await copy.close()
@@ -75,27 +78,44 @@ async def _copy(source: AsyncSession, target: AsyncSession, table: Any) -> None:
 
 
 async def _compare(stored: AsyncSession, made: AsyncSession, table: Any) -> None:
-    """Both in the order of their keys, side by side."""
+    """Both in the order of their keys, side by side; a few hundred rows of each are held."""
     names = [column.name for column in table.columns if column.name in of_evidence(table.name)]
-    query = select(*(table.columns[name] for name in names)).order_by(*table.primary_key)
     keys = [names.index(column.name) for column in table.primary_key]
-    there = [tuple(row) for row in await stored.execute(query)]
-    expecting = {_key(row, keys): tuple(row) for row in await made.execute(query)}
-    for row in there:
-        name = f"{table.name} {' '.join(str(row[at]) for at in keys)}"
-        expected = expecting.pop(_key(row, keys), None)
-        if expected is None:
-            raise _damaged(f"{name} follows from no record")
-        for column, found, wanted in zip(names, row, expected, strict=True):
-            if found != wanted:
-                raise _damaged(f"{name}: {column} is {found!r}; its records make {wanted!r}")
-    if expecting:
-        lacking = " ".join(str(part) for part in min(expecting, key=str))
-        raise _damaged(f"{table.name} {lacking}, which the records make, is not there")
+    there, expected = _rows(stored, table, names), _rows(made, table, names)
+    row, wanted = await anext(there, None), await anext(expected, None)
+    while row is not None or wanted is not None:
+        place, expecting = _key(row, keys), _key(wanted, keys)
+        if place is not None and (expecting is None or place < expecting):
+            raise _damaged(f"{_named(table, place)} follows from no record")
+        if expecting is not None and (place is None or expecting < place):
+            lacking = f"{_named(table, expecting)}, which the records make, is not there"
+            raise _damaged(lacking)
+        assert place is not None and row is not None and wanted is not None
+        for column, found, made_of in zip(names, row, wanted, strict=True):
+            if found != made_of:
+                told = f"{column} is {found!r}; its records make {made_of!r}"
+                raise _damaged(f"{_named(table, place)}: {told}")
+        row, wanted = await anext(there, None), await anext(expected, None)
 
 
-def _key(row: Any, keys: list[int]) -> tuple[Any, ...]:
-    return tuple(row[at] for at in keys)
+async def _rows(session: AsyncSession, table: Any, names: list[str]) -> AsyncIterator[_Row]:
+    """The rows in one order in every database, and in Python: strings by their code points."""
+    order = list(table.primary_key)
+    if session.get_bind().dialect.name == "postgresql":  # whose own order is its locale's
+        order = [one.collate("C") if isinstance(one.type, String) else one for one in order]
+    query = select(*(table.columns[name] for name in names)).order_by(*order)
+    found = await session.stream(query.execution_options(yield_per=_ROWS))
+    async for part in found.partitions():
+        for row in part:
+            yield tuple(row)
+
+
+def _key(row: _Row | None, keys: list[int]) -> _Row | None:
+    return None if row is None else tuple(row[at] for at in keys)
+
+
+def _named(table: Any, key: _Row) -> str:
+    return " ".join(map(str, (table.name, *key)))
 
 
 def _damaged(what: str) -> VerificationError:

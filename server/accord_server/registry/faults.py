@@ -9,12 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import asyncpg
+import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from accord_common.errors import TransportError
 
-_DRIVER = (DBAPIError, PoolTimeout, ConnectionError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_DRIVER = (
+    DBAPIError,
+    PoolTimeout,
+    ConnectionError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    psycopg.Error,
+)
 
 FULL = "registry-disk-full"
 
@@ -118,7 +126,10 @@ def _code(error: Exception) -> str | None:
         return "database-tls"
     if isinstance(cause, asyncpg.ClientConfigurationError):
         return "database-settings"
-    if isinstance(cause, OSError) or (isinstance(error, DBAPIError) and _lost(error)):
+    # libpq names a lost or refused connection in words alone.
+    if isinstance(cause, (OSError, psycopg.OperationalError)) or (
+        isinstance(error, DBAPIError) and _lost(error)
+    ):
         return "database-unreachable"
     return None
 

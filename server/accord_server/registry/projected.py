@@ -2,5 +2,6 @@
 
 from accord_server.registry import tables
 from accord_server.registry.budgets.tables import BUDGETS
+from accord_server.registry.datasets.tables import CATALOGUE
 
-PROJECTIONS: tuple[type[tables.Base], ...] = (*tables.PROJECTIONS, *BUDGETS)
+PROJECTIONS: tuple[type[tables.Base], ...] = (*tables.PROJECTIONS, *BUDGETS, *CATALOGUE)

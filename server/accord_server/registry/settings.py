@@ -141,14 +141,14 @@ class Settings(BaseSettings):
 
 
 def load(home: Path) -> Settings:
-    """Read a registry's settings.
+    """Read a registry's settings; a folder that was copied or moved is itself, not where it was.
 
     Raises:
         UsageError: `no-registry` where the folder holds none, `bad-settings` naming the field.
     """
     try:
         stored = json.loads((home / SETTINGS).read_text(encoding="utf-8"))
-        return overridden(stored)
+        return overridden(stored, home=home)
     except OSError as error:
         raise UsageError(
             "no-registry",

@@ -13,6 +13,7 @@ from accord_common.fields import now
 from accord_common.files import write_secret
 from accord_common.identity import SigningKey
 from accord_server.ca import fingerprint
+from accord_server.registry.blocking import finish
 from accord_server.registry.db import Database
 from accord_server.registry.partners.service import invite
 from accord_server.registry.records.rebuild import rebuild
@@ -76,8 +77,7 @@ async def rebuild_projections(settings: Settings) -> int:
     """Derive all projections anew; return the number of records."""
     async with using(settings.open_patiently()) as database:
         await database.check()
-        async with database.write() as session:
-            return await rebuild(session)
+        return await database.append(lambda session: finish(rebuild(session)))
 
 
 @asynccontextmanager

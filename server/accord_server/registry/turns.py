@@ -1,26 +1,25 @@
 """Appends that wait at the same time share a transaction, and so the disk's one word.
 
 Guarantees: whoever asked is answered after the commit that holds its work, or that what it was
-refused by is in; each piece of work sees the ones before it, and is undone alone where it is
-refused. Where anything but a refusal comes up, the commit included, all of it is undone and each
-piece is done again in a transaction of its own: so nobody's record is lost by its neighbour's.
+refused by is in; each piece of work sees the ones before it. Where one is refused or fails, the
+commit included, all of it is undone and each piece is done again in a transaction of its own: so
+nobody's record is lost by its neighbour's.
 
 Not covered: fairness towards other writers beyond the database's own turns.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.errors import AccordError
+from accord_server.registry.blocking import BlockingSession, finish
 from accord_server.registry.db import Database
-from accord_server.registry.faults import DatabaseFault
 
 _T = TypeVar("_T")
-_Work = Callable[[AsyncSession], Awaitable[None]]
+_Work = Callable[[AsyncSession], Coroutine[Any, Any, None]]
 _MOST = 32  # in one transaction: other writers wait no longer than for these
 
 
@@ -49,10 +48,9 @@ class Turns:
     async def _serve(self) -> None:
         while self._waiting:
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
-            outcomes = await self._together([work for work, _ in group]) if group[1:] else None
-            if outcomes is None:
-                outcomes = [await self._alone(work) for work, _ in group]
-            for (_, answer), outcome in zip(group, outcomes, strict=True):
+            done = len(group) > 1 and await self._together([work for work, _ in group])
+            for work, answer in group:
+                outcome = None if done else await self._alone(work)
                 if answer.done():  # its caller has gone
                     continue
                 if outcome is None:
@@ -60,27 +58,20 @@ class Turns:
                 else:
                     answer.set_exception(outcome)
 
-    async def _together(self, group: list[_Work]) -> list[Exception | None] | None:
-        outcomes: list[Exception | None] = []
+    async def _together(self, group: list[_Work]) -> bool:
+        def each(session: BlockingSession) -> None:
+            for work in group:
+                finish(work(session))
+
         try:
-            async with self._database.write() as session:
-                for work in group:
-                    try:
-                        async with self._database.part(session) as part:
-                            await work(part)
-                        outcomes.append(None)
-                    except DatabaseFault:
-                        raise
-                    except AccordError as refusal:
-                        outcomes.append(refusal)
+            await self._database.append(each)
         except Exception:
-            return None
-        return outcomes
+            return False
+        return True
 
     async def _alone(self, work: _Work) -> Exception | None:
         try:
-            async with self._database.write() as session:
-                await work(session)
+            await self._database.append(lambda session: finish(work(session)))
         except Exception as error:
             return error
         return None

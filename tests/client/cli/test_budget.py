@@ -57,6 +57,8 @@ def test_a_cap_is_set_shown_raised_and_removed(node: Run, three: Institutions) -
     assert told["cap"] == {"epsilon": "0.5", **agreed}
     own = [row for row in node("budget", "show").json["budgets"] if row["agreement"] is None]
     assert [(row["cap"], row["left"]) for row in own] == [("0.5", "0.5000")]
+    assert [one["epsilon"] for one in node("status").json["own_caps"]] == ["0.5"]
+    assert "own cap on tumours: epsilon 0.5 at delta 0.00001" in node("status", text=True).out
     node("budget", "cap", "tumours", "--epsilon", "0.5")  # the same again is no change
     node("budget", "cap", "tumours", "--epsilon", "2", "--delta", "1e-6")
     told = node("budget", "cap", "tumours", "--remove").json

@@ -9,6 +9,7 @@ from PIL import Image
 from accord_client.data import sources
 from accord_client.data.files import FileSource
 from accord_client.data.images import ImagesSource
+from accord_client.data.profiling import measure
 from accord_client.data.rows import open_rows
 from accord_client.datasets import Datasets, LocalDataset
 from accord_common.errors import AccordError, UsageError
@@ -153,3 +154,9 @@ def test_a_text_that_is_an_address_needs_a_reason(datasets: Datasets, tmp_path: 
     path.write_text("".join(f"{row % 2} name{row}@example.org\n" for row in range(50)))
     with pytest.raises(AccordError, match=r"direct-identifier.*'text'"):
         register(datasets, path, of_texts())
+
+
+def test_pictures_have_a_profile_of_their_labels(datasets: Datasets, folder: Path) -> None:
+    found = measure(register(datasets, folder), frozenset({"p0"}))
+    assert (found.rows, found.repeated_identifiers) == (96, 72)
+    assert found.columns[CONTRACT.target.column].levels == {"0": 48, "1": 48}

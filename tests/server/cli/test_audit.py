@@ -61,6 +61,11 @@ def test_a_checkpoint_that_was_kept_and_one_record(
     office.text("audit", "bundle", "--all", "-o", tmp_path / "all")
     arguments = ("--trust", agreement, "--checkpoint", kept)
     assert accord("audit", "verify", tmp_path / "all", *arguments).code == 0
+    office.text("audit", "bundle", run, "-o", tmp_path / "part")
+    apart = accord("audit", "verify", tmp_path / "part", *arguments)
+    assert apart.code == 5 and "[unproven-checkpoint]" in apart.err
+    office.text("audit", "bundle", run, "-o", tmp_path / "part", "--checkpoint", kept)
+    assert accord("audit", "verify", tmp_path / "part", *arguments).code == 0
     alone = accord("audit", "verify", kept)
     assert alone.code == 5 and "BUNDLE --checkpoint" in alone.err
     record = office.manifest(run).hash

@@ -8,8 +8,9 @@ import pytest
 
 from accord_common.agreement import Agreement
 from accord_common.api.client import RegistryClient
+from accord_common.api.dataset_schemas import CatalogueView
 from accord_common.api.membership import Partner
-from accord_common.api.schemas import AgreementView, DatasetView, OfferView
+from accord_common.api.schemas import AgreementView, OfferView
 from accord_common.enrolment import Offer
 from accord_common.envelope import Envelope
 from accord_common.errors import AccordError
@@ -24,7 +25,7 @@ class Lying(RegistryClient):
 
     told_partners: list[Partner] | None = None
     told_offers: list[OfferView] | None = None
-    told_datasets: list[DatasetView] | None = None
+    told_datasets: list[CatalogueView] | None = None
     told_agreements: list[AgreementView] | None = None
 
     def partners(self) -> list[Partner]:
@@ -33,7 +34,9 @@ class Lying(RegistryClient):
     def offers(self) -> list[OfferView]:
         return super().offers() if self.told_offers is None else self.told_offers
 
-    def datasets(self) -> list[DatasetView]:
+    def datasets(
+        self, duo: str | None = None, party: str | None = None, column: str | None = None
+    ) -> list[CatalogueView]:
         return super().datasets() if self.told_datasets is None else self.told_datasets
 
     def agreements(self) -> list[AgreementView]:

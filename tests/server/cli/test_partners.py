@@ -1,9 +1,12 @@
-"""Invitations, approvals and agreements at the console."""
+"""Invitations, approvals, agreements and the catalogue of datasets at the console."""
 
 from pathlib import Path
+from typing import Any
 
 from accord_common.agreement import Agreement
 from accord_common.joining import parse_invitation
+from accord_server.cli.dataset import labels
+from tests.catalogued import RESEARCH, entry
 from tests.server.cli.office import TERMS, Office, accord
 from tests.world import make_actor
 
@@ -105,3 +108,35 @@ def test_a_wrong_passphrase_signs_nothing(office: Office, tmp_path: Path) -> Non
     file = office.folder / "agreement.json"
     answer = office.run("agreement", "propose", file, "--yes", "--passphrase-file", secret)
     assert (answer.code, answer.error["code"]) == (2, "wrong-passphrase")
+
+
+def test_datasets_are_found_and_shown(office: Office) -> None:
+    first, second, _ = office.world.hospitals
+    office.client(first).post(entry(office.world, first, duo=[RESEARCH]))
+    assert [found["owner"] for found in office.ok("dataset", "list", "--duo", "GRU")] == [first.id]
+    assert len(office.ok("dataset", "list")) == 3
+    (found,) = office.ok("dataset", "list", "--owner", second.name)
+    assert found["entry"] is None and found["owner"] == second.id
+    text = office.text("dataset", "list", "--column", "radius")
+    assert "hospital-1/tumours" in text and "Breast tumours" in text and second.name not in text
+    assert "No dataset is like that." in office.text("dataset", "list", "--column", "height")
+    shown = office.text("dataset", "show", "hospital-1/tumours")
+    assert "general research use" in shown and "0 to 50" in shown and "mm" in shown
+    assert "not in the catalogue" in office.text("dataset", "show", second.dataset)
+    for arguments, code in (
+        (("list", "--duo", "XYZ"), "unknown-duo-code"),
+        (("list", "--owner", "nobody"), "unknown-party"),
+        (("show", "lungs"), "unknown-dataset"),
+        (("show", "tumours"), "ambiguous-dataset"),
+    ):
+        assert office.run("dataset", *arguments).error["code"] == code
+
+
+def test_names_are_completed_from_the_registry(office: Office) -> None:
+    class Context:
+        params: dict[str, Any] = {"home": office.home}  # noqa: RUF012
+
+    context: Any = Context()
+    assert labels(context, "hospital-2") == ["hospital-2/tumours"]
+    Context.params = {"home": office.folder / "nowhere"}
+    assert labels(context, "") == []

@@ -1,12 +1,14 @@
 """Persons and their tokens at the console, against a registry that serves."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from accord_common.api.client import RegistryClient
-from accord_common.errors import PolicyError
-from tests.server.cli.office import Office
+from accord_common.errors import PolicyError, UsageError
+from accord_common.home import Home
+from tests.server.cli.office import PASSPHRASE, Office, accord
 
 PASSWORD = "plum harbour kettle 94"
 
@@ -56,3 +58,34 @@ def test_from_an_invitation_to_a_token_that_ends(office: Office, password: Path)
     assert "invited" in office.text("people", "list")
     unknown = office.run("people", "show", "nobody")
     assert (unknown.code, unknown.error["code"]) == (1, "unknown-person")
+
+
+def test_a_person_reads_from_a_folder_without_a_key(
+    office: Office, password: Path, tmp_path: Path
+) -> None:
+    made = office.ok("people", "invite", "eve@example.org", "--name", "Eve", "--role", "auditor")
+    office.ok("people", "accept", made["code"], "--password-file", password)
+    folder = tmp_path / "reading"
+    told = office.text(
+        "token", "create", "eve@example.org", "--name", "laptop", "--scope", "read",
+        "--password-file", password, "--folder", folder,
+    )  # fmt: skip
+    secret = (folder / "token").read_text()
+    assert "holds no key" in told and secret not in told
+    assert sorted(path.name for path in folder.iterdir()) == ["ca.pem", "profile.json", "token"]
+    assert [path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir())] == 4 * [0]
+    assert accord("audit", "exceptions", "--home", folder).out == "Nothing.\n"
+    os.utime(folder / "ca.pem", (0, 0))  # a day later
+    listed = accord("people", "list", "--home", folder)
+    assert (listed.code, listed.err) == (0, "")
+    reader = Home.open(folder)
+    with pytest.raises(UsageError, match=r"\[no-key\]"):
+        reader.identity(PASSPHRASE)
+    with pytest.raises(UsageError, match=r"\[no-key\]"):
+        reader.node_key()
+    again = office.run(
+        "token", "create", "eve@example.org", "--name", "laptop", "--scope", "read",
+        "--password-file", password, "--folder", folder,
+    )  # fmt: skip
+    assert (again.code, again.error["code"]) == (2, "home-exists")
+    assert len(office.ok("token", "list")) == 1, "no token was made for nothing"

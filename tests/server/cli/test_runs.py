@@ -115,10 +115,10 @@ def test_a_run_from_plan_to_signed_metrics_and_model(
     differs = office.run("budget", "recompute", run)
     assert (differs.code, differs.error["code"]) == (5, "budget-differs")  # it says epsilon 0.5
     assert {(row["attempts"], row["told"]) for row in differs.json} == {(2, 2)}
-    assert {row["code"] for row in office.ok("budget", "exceptions", "--run", run)} == {
+    assert {row["code"] for row in office.ok("audit", "exceptions", "--run", run)} == {
         "result-differs"
     }
-    assert "epsilon 0.5" in office.text("budget", "exceptions", "--code", "result-differs")
+    assert "epsilon 0.5" in office.text("audit", "exceptions", "--code", "result-differs")
     together = office.ok("budget", "total", "--run", run)
     alone = [Decimal(one["spent"]["filter"]) for one in together["populations"]]
     assert len(alone) == 3 and all(one > 0 for one in alone)

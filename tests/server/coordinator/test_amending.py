@@ -47,3 +47,14 @@ def test_terms_drafted_unchanged_differ_in_the_first_day_alone() -> None:
     assert (made.version, made.previous) == (2, world.agreement_hash)
     wider = again(world, text.replace("retention_days: 365", "retention_days: 4000"))
     assert [change.direction for change in changes(made, wider)] == ["wider"]
+
+
+def test_terms_of_one_that_ended_for_good_begin_a_new_agreement() -> None:
+    world = make_world()
+    text = terms_of(world.agreement, world.agreement_hash, withdrawn=True)
+    made = again(world, text)
+    assert (made.version, made.previous) == (1, None) and made.id != world.agreement.id
+    assert [dataset.privacy for dataset in made.datasets] == [
+        dataset.privacy for dataset in world.agreement.datasets
+    ]
+    assert world.agreement_hash in text and "until a party withdrew" in text

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from accord_common.agreement import Agreement
+from accord_common.api.dataset_schemas import CatalogueView
 from accord_common.api.membership import Partner
-from accord_common.api.schemas import AgreementView, DatasetView
+from accord_common.api.schemas import AgreementView
 from accord_common.errors import AccordError
 from accord_common.fields import format_time, new_id
 from accord_server.coordinator.drafting import draft
@@ -58,7 +59,7 @@ def partner(actor: Actor, **changes: Any) -> Partner:
     return Partner.model_validate(value | changes)
 
 
-def dataset(actor: Actor, **changes: Any) -> DatasetView:
+def dataset(actor: Actor, **changes: Any) -> CatalogueView:
     value = {
         "id": actor.dataset,
         "name": "tumours",
@@ -69,7 +70,7 @@ def dataset(actor: Actor, **changes: Any) -> DatasetView:
         "size": 200,
         "unit": "record",
     }
-    return DatasetView.model_validate(value | changes)
+    return CatalogueView.model_validate(value | changes)
 
 
 def made(world: World, terms: dict[str, Any] | None = None, **changes: Any) -> Agreement:

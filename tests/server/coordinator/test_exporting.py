@@ -21,13 +21,20 @@ from accord_server.coordinator.exporting import (
 )
 
 
-def test_onnx_answers_what_the_model_answers(tmp_path: Path) -> None:
-    inputs, out = Words(9, 5), tmp_path / "model.onnx"  # its batch was once fixed by the trace
-    module = build("gru", {"embedding": 3, "hidden": 4}, inputs, 2).eval()
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("gru", {"embedding": 3, "hidden": 4}), ("embedding-mean", {"embedding": 3})],
+)
+def test_onnx_answers_what_the_model_answers(
+    name: str, arguments: dict[str, int], tmp_path: Path
+) -> None:
+    inputs, out = Words(9, 5), tmp_path / "model.onnx"  # gru's batch was once fixed by the trace
+    module = build(name, arguments, inputs, 2).eval()
     export_onnx(module, inputs, out, {"run": "one"})
     proto = onnx.load(out)
     assert [(item.key, item.value) for item in proto.metadata_props] == [("run", "one")]
     rows = example(inputs, 5)  # another number of rows than was traced
+    rows[0], rows[1, 1:] = 0, 0  # a text without a word, and one of a single word
     np.testing.assert_allclose(answers(proto, rows), module(rows).detach().numpy(), 1e-4, 1e-5)
 
 

@@ -12,6 +12,7 @@ from accord_common.api.score_schemas import ScoreRequest
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.oidc.provider import Provider
 from accord_server.registry.settings import Oidc
+from tests.catalogued import entry
 from tests.server.registry.persons import Browser, app_code, invite, join
 from tests.server.registry.provider import CLIENT_ID, CLIENT_SECRET, back, serving_provider
 from tests.server.registry.stack import Stack, complete, run_id
@@ -124,6 +125,14 @@ def log(stack: Stack) -> None:
     client.tree.inclusion(stack.world.agreement_hash, size)
 
 
+def datasets(stack: Stack) -> None:
+    """A dataset that is declared, and read by its id."""
+    holder = stack.world.hospitals[0]
+    client = stack.client(holder)
+    client.post(entry(stack.world, holder))
+    client.dataset(holder.dataset)
+
+
 def words(stack: Stack) -> None:
     """What people say, and take back; evidence taken along and checked."""
     office = join(stack, stack.world.coordinator, "coordinator", "seed-office")
@@ -142,4 +151,12 @@ def words(stack: Stack) -> None:
     assert office.call("GET", f"/v1/bundles?run={run.id}").is_success
 
 
-SEEDS: tuple[Callable[[Stack], None], ...] = (runs, parties, agreements, persons, log, words)
+SEEDS: tuple[Callable[[Stack], None], ...] = (
+    runs,
+    parties,
+    agreements,
+    persons,
+    log,
+    datasets,
+    words,
+)

@@ -71,9 +71,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def empty(tmp_path: Path, certificates: Path, databases: Databases) -> Iterator[Stack]:
+def empty(tmp_path: Path, certificates: Path, databases: Databases, engine: str) -> Iterator[Stack]:
     """A registry that nobody has joined."""
     with databases() as url:
+        assert bool(url) == (engine == "postgresql"), "a database of another engine"
         settings = settings_in(tmp_path / "registry", certificates, database_url=url)
         invitation = asyncio.run(initialise(settings)).text
         with opened(settings, invitation, make_world(log_key=settings.read_log_key())) as stack:
@@ -98,12 +99,13 @@ def template(
 
 @pytest.fixture
 def stack(
-    tmp_path: Path, certificates: Path, template: Stack, databases: Databases
+    tmp_path: Path, certificates: Path, template: Stack, databases: Databases, engine: str
 ) -> Iterator[Stack]:
     """A registry whose parties have joined and signed."""
     home = tmp_path / "registry"
     shutil.copytree(template.settings.home, home)
     with databases(template.settings.database_url) as url:
+        assert bool(url) == (engine == "postgresql"), "a database of another engine"
         settings = settings_in(home, certificates, database_url=url)
         settings.save()
         with opened(settings, "", template.world) as found:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import format_datetime
 from pathlib import Path
 
 import httpx
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 from accord_common.api.client import RegistryClient
 from accord_common.api.schemas import DatasetDraft
 from accord_common.envelope import Envelope
+from accord_common.fields import now
 from accord_common.joining import parse_invitation
 from accord_common.log.checkpoint import Head
 from accord_common.tls import trusting
@@ -34,7 +36,8 @@ class InProcess(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
         answer = self._http.send(request)
-        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
+        headers = {"Date": format_datetime(now(), usegmt=True), **answer.headers}  # the server's
+        return httpx.Response(answer.status_code, headers=headers, content=answer.content)
 
 
 @dataclass

@@ -152,6 +152,25 @@ def test_a_rollback_is_found_against_any_newer_checkpoint(
     assert accord("audit", "verify", whole, "--trust", trust, "--checkpoint", kept).code == 0
 
 
+def test_a_part_of_the_log_is_joined_to_the_checkpoints_it_is_taken_with(
+    audited: Stack, tmp_path: Path
+) -> None:
+    client, trust = audited.client(audited.world.coordinator), audited.world.agreement_hash
+    (run,) = client.runs()
+    kept = client.tree.checkpoint()  # of a size that no node has signed
+    audited.offer()
+    for taken in (collect_run, collect_agreement):
+        subject = run.id if taken is collect_run else trust
+        taken(client, subject, tmp_path / "part")
+        assert set(codes(tmp_path / "part", trust, kept=(kept,))) == {"unproven-checkpoint"}
+        taken(client, subject, tmp_path / "part", [verify_checkpoint(kept)])
+        assert codes(tmp_path / "part", trust, kept=(kept,)) == {}
+    forged = sign_checkpoint(
+        audited.settings.read_log_key(), verify_checkpoint(kept).size, bytes(32), format_time(now())
+    )
+    assert set(codes(tmp_path / "part", trust, kept=(forged,))) == {"log-forked"}
+
+
 def test_another_log_keys_bundle_is_not_the_agreements(audited: Stack, whole: Path) -> None:
     with whole.open("rb") as file:
         reader = Reader(file)

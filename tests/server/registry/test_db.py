@@ -4,17 +4,19 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.fields import now
+from accord_server.registry.blocking import BlockingSession, finish
 from accord_server.registry.db import Database
 from accord_server.registry.engines import sqlite_url
 from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.projected import PROJECTIONS
 from accord_server.registry.setup import rebuild_projections
 from accord_server.registry.tables import RecordRow
+from tests.catalogued import entry, profile, with_profiles
 from tests.server.registry.stack import Stack, complete, run_id
 from tests.server.registry.tables import execute, on, rows
 from tests.world import model_of
@@ -49,6 +51,11 @@ def test_rebuilding_gives_the_same_projections(stack: Stack) -> None:
     stack.client(hospital).post(world.withdrawal(hospital))
     head = world.delegations[hospital.id].hash
     stack.client(hospital).post(hospital.delegation(previous=head))
+    other = stack.world.hospitals[1]
+    stack.world = with_profiles(world)
+    stack.sign_agreement()
+    for record in (declared := entry(stack.world, other), profile(stack.world, other, declared)):
+        stack.client(other).post(record)
     before = rows(stack.settings.database, PROJECTIONS)
     runs = stack.client(hospital).runs()
     assert all(before.values()), "every projection has rows"
@@ -85,6 +92,33 @@ def test_a_reader_sees_one_state_while_others_write(empty: Stack) -> None:
             return before, within, len((await session.execute(select(RecordRow))).all())
 
     assert on(empty.settings.database, race) == (0, 0, 1)
+
+
+def test_an_append_that_waits_for_anything_but_its_session_is_undone(empty: Stack) -> None:
+    async def waits(session: AsyncSession) -> None:
+        await _add(session, 1)
+        await asyncio.sleep(0)
+
+    async def story(database: Database) -> list[str]:
+        with pytest.raises(RuntimeError, match="waits for something else"):
+            await database.append(lambda session: finish(waits(session)))
+        await database.append(lambda session: finish(_add(session, 2)))
+        async with database.read() as session:
+            return list((await session.execute(select(RecordRow.hash))).scalars())
+
+    assert on(empty.settings.database, story) == ["2"]
+
+
+def test_an_append_to_a_full_disk_is_named(tmp_path: Path) -> None:
+    def fill(session: BlockingSession) -> None:
+        session.sync_session.execute(text("PRAGMA max_page_count = 1"))  # no more than it has
+        session.sync_session.execute(text("CREATE TABLE big AS SELECT randomblob(100000)"))
+
+    async def story(database: Database) -> None:
+        with pytest.raises(DatabaseFault, match=r"\[registry-disk-full\]"):
+            await database.append(fill)
+
+    on(sqlite_url(tmp_path / "registry.db"), story)
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:

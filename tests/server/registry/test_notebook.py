@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from tests.server.registry.persons import on_sqlite
 from tests.server.registry.stack import Stack, complete, free_port, serving
 
 NOTEBOOK = Path(__file__).parents[3] / "deploy" / "notebooks" / "budgets.ipynb"
 
 
-@pytest.mark.parametrize("engine", ["sqlite"], scope="session")
+@on_sqlite
 def test_the_example_notebook_runs(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = stack.offer()
     complete(stack, keys, stack.start(keys))

@@ -12,6 +12,7 @@ import pytest
 from accord_common.api.access_schemas import PersonRole
 from accord_server.registry.access.decisions import DECISIONS
 from accord_server.registry.setup import initialise
+from tests.catalogued import RESEARCH, entry, profile, with_profiles
 from tests.server.registry.persons import Browser, join
 from tests.server.registry.stack import Stack, complete, opened, settings_in
 from tests.world import Actor, make_world
@@ -24,6 +25,7 @@ PAGES = sorted(
     and not row.public
     and path not in ("/live", "/runs/compare")
 )
+HOSTILE = "<img src=x>"
 STRANGERS = ("/sign-in", "/welcome", "/second-factor")
 HTML = {"Accept": "text/html"}
 
@@ -35,10 +37,15 @@ def stack(
     """A registry with a signed agreement, a completed run and one that waits for consents."""
     settings = settings_in(tmp_path_factory.mktemp("pages") / "registry", certificates)
     invitation = asyncio.run(initialise(settings)).text
-    with opened(settings, invitation, make_world(log_key=settings.read_log_key())) as stack:
+    world = with_profiles(make_world(log_key=settings.read_log_key()))
+    with opened(settings, invitation, world) as stack:
         stack.join_all()
         stack.register_datasets()
         stack.sign_agreement()
+        for actor in world.hospitals[:2]:
+            declared = entry(world, actor, title=f"{HOSTILE} {actor.name}", duo=[RESEARCH])
+            stack.client(actor).post(declared)
+            stack.client(actor).post(profile(world, actor, declared))
         keys = stack.offer()
         complete(stack, keys, stack.start(keys))
         stack.start(stack.offer())
@@ -77,7 +84,8 @@ def until(true: Callable[[], bool], patience_s: float = 60.0) -> None:
 def filled(stack: Stack, path: str) -> str:
     client = stack.client(stack.world.coordinator)
     run, agreement = client.runs()[0].id, client.agreements()[0].hash
-    return path.format(run=run, agreement_hash=agreement, record_hash=agreement)
+    dataset = stack.world.hospitals[0].dataset
+    return path.format(run=run, agreement_hash=agreement, record_hash=agreement, dataset=dataset)
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -157,6 +165,29 @@ def test_hostile_names_stay_text(stack: Stack, people: dict[str, Browser]) -> No
     client.log(run, "warning", "<img src=x onerror=alert(1)>")
     page = people["coordinator"].call("GET", f"/runs/{run}", headers=HTML).text
     assert "<img" not in page and "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
+def test_datasets_are_found_by_the_address_and_shown_whole(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    own, other, silent = stack.world.hospitals
+    for page, shown, hidden in (
+        (f"/datasets?duo={RESEARCH}", (own, other), (silent,)),
+        (f"/datasets?party={other.id}&column=radius&duo=", (other,), (own, silent)),
+        ("/datasets?column=nothing", (), (own, other, silent)),
+    ):
+        text = people["steward"].call("GET", page, headers=HTML).text
+        links = re.findall(r"/datasets/([0-9a-f-]{36})", text)
+        assert set(links) == {actor.dataset for actor in shown}, page
+        assert not set(links) & {actor.dataset for actor in hidden}
+    answer = people["auditor"].call("GET", f"/datasets/{other.dataset}", headers=HTML)
+    assert "<img" not in answer.text and "&lt;img" in answer.text
+    text = text_of(people["auditor"], f"/datasets/{other.dataset}")
+    assert "100-999" in text and "general research use" in text and "mm" in text
+    assert "Quality profile" in text and re.search(r"0 70 %, 1 30 %", text)
+    assert "no catalogue entry" in text_of(people["owner"], f"/datasets/{silent.dataset}")
+    wrong = people["owner"].call("GET", "/datasets?after=x", headers=HTML)
+    assert wrong.status_code == 422
 
 
 def test_a_language_is_chosen_and_kept(people: dict[str, Browser]) -> None:

@@ -57,6 +57,15 @@ def code_of(url: str, bounds: Bounds | None = None) -> tuple[str, str]:
     return "", ""
 
 
+async def appended(database: Database, statement: str = "SELECT 1") -> str:
+    """`done`, or the fault's code."""
+    try:
+        await database.append(lambda session: session.sync_session.execute(text(statement)))
+    except DatabaseFault as fault:
+        return fault.code
+    return "done"
+
+
 def test_it_goes_on_after_the_database_was_restarted(
     on_postgres: Stack, postgres: Postgres, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +106,24 @@ def test_it_goes_on_after_the_database_was_restarted(
     assert on_postgres.http.get("/readyz").status_code == 200
     shown = capfd.readouterr()
     assert "database-unreachable" in shown.out + shown.err  # with its cause, for the operator
+
+
+def test_appends_go_on_after_the_database_was_restarted(
+    on_postgres: Stack, postgres: Postgres
+) -> None:
+    database = on_postgres.settings.open_database()
+
+    async def story() -> None:
+        try:
+            assert await appended(database) == "done"
+            await asyncio.to_thread(postgres.kill)
+            assert await appended(database) == "database-unreachable"
+            await asyncio.to_thread(postgres.start)
+            assert await appended(database) == "done"
+        finally:
+            await database.close()
+
+    asyncio.run(story())
 
 
 def test_what_is_wrong_with_the_database_has_a_name(postgres: Postgres, tmp_path: Path) -> None:
@@ -180,6 +207,11 @@ def test_waiting_is_bounded(on_postgres: Stack) -> None:
                 with pytest.raises(DatabaseFault, match="database-busy"):
                     async with database.read():
                         raise AssertionError("there is one connection")
+            assert await appended(database, "SELECT pg_sleep(30)") == "database-busy"
+            with psycopg.connect(url) as another:
+                another.execute("SELECT pg_advisory_xact_lock(%s)", (0x6163636F7264,))
+                assert await appended(database) == "database-busy"
+            assert await appended(database) == "done"
         finally:
             await database.close()
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 from accord_common.api.client import RegistryClient
 from accord_common.joining import parse_invitation
+from accord_server.registry.settings import load
 
 SCRIPT = [sys.executable, "-c", "from accord_server.cli import main; main()"]
 
@@ -65,6 +67,8 @@ def test_from_init_to_a_clean_stop(tmp_path: Path, certificates: Path) -> None:
     assert [item["path"] for item in requests] == ["/readyz", "/v1/info"]
 
     assert accord("registry", "rebuild", "--home", str(home)) == (0, {"records": 0})
+    copy = shutil.copytree(home, tmp_path / "copy")
+    assert (load(home).home, load(copy).home) == (home, copy)
 
 
 def test_what_is_missing_is_named(tmp_path: Path, certificates: Path) -> None:

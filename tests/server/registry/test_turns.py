@@ -59,7 +59,7 @@ def commits(database: Database, fail: bool = False) -> Iterator[list[None]]:
         if fail and len(seen) == 1:
             raise RuntimeError("the disk is gone")
 
-    engine = database._engine.sync_engine
+    engine = database._appending
     event.listen(engine, "commit", note)
     yield seen
     event.remove(engine, "commit", note)
@@ -89,14 +89,14 @@ def places(stack: Stack, receipts: list[tuple[Actor, Envelope]]) -> list[int]:
     return [found[receipt.hash] for _, receipt in receipts]
 
 
-def test_a_refusal_undoes_itself_alone_and_one_commit_holds_the_rest(
+def test_a_refusal_undoes_itself_and_nobody_else(
     stack: Stack, receipts: list[tuple[Actor, Envelope]]
 ) -> None:
     (one, first), (two, second), _ = receipts
     forked = stack.world.node_receipt(one, manifest_of(stack), first.hash, 1, 0)
     works = [work_of(one, first), work_of(one, first), work_of(two, second)]
     answers, count = together(stack, [works[0], refused(works[2]), *works[1:]])
-    assert count == 1
+    assert count == 3  # the rest, each alone
     stored, refusal, again, other = answers
     assert isinstance(refusal, ConflictError) and refusal.code == "refused"
     assert stored == again
@@ -119,6 +119,17 @@ def refused(work: Work) -> Work:
         raise ConflictError("refused", "at the end")
 
     return then
+
+
+def test_appends_that_wait_together_share_a_commit_and_see_each_other(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]]
+) -> None:
+    works = [work_of(*each) for each in receipts]
+    answers, count = together(stack, [*works, works[0]])
+    assert count == 1
+    found = places(stack, receipts)
+    assert [one.sequence for one in answers if isinstance(one, Stored)] == [*found, found[0]]
+    assert found == list(range(found[0], found[0] + 3))
 
 
 def test_a_fault_is_its_own_callers_alone(
@@ -146,7 +157,7 @@ def test_an_append_asks_little_of_the_database(
 ) -> None:
     registry = stack.app.state.registry
     assert isinstance(registry, Registry)
-    engine = registry.database._engine.sync_engine
+    engine = registry.database._appending
     statements: list[str] = []
 
     def note(_: object, __: object, statement: str, *___: object) -> None:

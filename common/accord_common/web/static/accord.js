@@ -218,7 +218,11 @@ document.addEventListener("submit", async (event) => {
     method,
     headers: { "Content-Type": kind, "X-CSRF-Token": document.body.dataset.csrf },
     body: bodyOf(form, method, body),
-  });
+  }).catch(() => null);
+  if (answer === null) {
+    document.getElementById("disconnected").hidden = false;
+    return;
+  }
   if (!answer.ok) return problemOf(form, await answer.json());
   const told = answer.status === 204 ? {} : await answer.json();
   if (form.dataset.go !== undefined) return location.assign(told[form.dataset.go]);

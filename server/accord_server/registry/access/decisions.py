@@ -52,6 +52,7 @@ GET    /v1/trust                        -      -       all   -      -    all   -
 
 POST   /v1/datasets                     -      -       -     own    -    -     -    -    -     -    -    -    -
 GET    /v1/datasets                     -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/datasets/{dataset}           -      -       own   own    own  all   -    own  own   own  own  all  read
 POST   /v1/agreements                   -      -       own   own    own  own   -    -    -     -    -    -    -
 GET    /v1/agreements                   -      -       own   own    own  all   -    own  own   own  own  all  read
 POST   /v1/agreements/{agreement_hash}/check -      -       own   own    -    all   -    own  own   own  own  all  read
@@ -142,6 +143,7 @@ GET    /feed                            -      -       -     -      -    -     -
 GET    /audit                           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /records/{record_hash}           -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -
+GET    /datasets/{dataset}              -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /partners                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /v1/access-events                -      -       own   own    own  all   -    all  own   -    -    all  audit
 """  # noqa: E501  # a table is read by its columns

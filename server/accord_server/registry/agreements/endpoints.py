@@ -16,6 +16,7 @@ from accord_server.registry.budgets.tables import RunBudgetRow
 from accord_server.registry.budgets.tallies import sums
 from accord_server.registry.changes import party_topic
 from accord_server.registry.context import Registry, registry
+from accord_server.registry.datasets.repository import declared
 from accord_server.registry.paging import AfterHash, Limit
 from accord_server.registry.records.posting import Posting
 
@@ -86,8 +87,15 @@ async def check(
         of = RunBudgetRow.population
         before = await sums(session, [of], [of.in_(asked)], reserved=False)
         spent = {population: found.spent for (population,), found in before.items()}
+        told = await declared(session, [site.dataset for site in body.manifest.roster])
     found, datasets = await asyncio.to_thread(
-        objections, shown.agreement, body.manifest, status=shown.status, spent=spent, moment=moment
+        objections,
+        shown.agreement,
+        body.manifest,
+        status=shown.status,
+        spent=spent,
+        moment=moment,
+        declared=told,
     )
     return CheckView(
         allowed=not found,

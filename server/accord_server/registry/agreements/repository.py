@@ -54,6 +54,13 @@ async def one(
     return found[0]
 
 
+async def several(
+    session: AsyncSession, hashes: list[str], moment: datetime
+) -> list[AgreementView]:
+    """Return the agreements of these hashes, whoever asks."""
+    return await _views(session, hashes, moment)
+
+
 async def to_sign(session: AsyncSession, party: str) -> list[str]:
     """Return the agreements that lack `party`'s signature."""
     query = select(ProposalPartyRow.proposal).where(

@@ -27,6 +27,7 @@ from accord_server.registry.backup.bundle import (
 from accord_server.registry.backup.copying import copy_rows
 from accord_server.registry.backup.take import Say
 from accord_server.registry.blobs.repository import path_of
+from accord_server.registry.blocking import finish
 from accord_server.registry.db import Database
 from accord_server.registry.engines import sqlite_url
 from accord_server.registry.projected import PROJECTIONS
@@ -102,8 +103,8 @@ async def _verify(source: Database, manifest: Manifest, say: Say) -> None:
             raise damaged("its log does not end as its manifest says")
     async with source.read() as session:
         before = await _projections(session)
-    async with source.write() as session:
-        await rebuild(session)
+    await source.append(lambda session: finish(rebuild(session)))
+    async with source.read() as session:
         if await _projections(session) != before:
             raise VerificationError(
                 "damaged-projections",

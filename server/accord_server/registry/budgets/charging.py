@@ -7,7 +7,6 @@ something else.
 Not covered: spending that no receipt shows; the node's own ledger knows it.
 """
 
-import asyncio
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, bindparam, delete, or_, select
@@ -69,7 +68,8 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
         "attempt": body.attempt,
         "entry": body.ledger.sequence,
     }
-    found = (await session.execute(_SEEN, asked)).scalars()
+    with session.no_autoflush:  # spends of records before this one are written
+        found = (await session.execute(_SEEN, asked)).scalars()
     seen = sorted(found, key=lambda spend: spend.sequence)
     first = next((s for s in seen if (s.run, s.round, s.attempt) == (run, *place)), None)
     if first is None:
@@ -152,7 +152,7 @@ async def _caps(
     after = await spent_on(session, budget.population)
     for one in terms:
         rule = RdpFilter(cap_of(one))
-        epsilon = await asyncio.to_thread(rule.epsilon, after)
+        epsilon = rule.epsilon(after)
         if epsilon <= float(one.epsilon_cap):
             continue
         before = rule.epsilon(_without(after, budget))

@@ -1,5 +1,6 @@
 """What a result is compared with, computed before the writers' turn: PLD takes half a second."""
 
+import asyncio
 import contextlib
 
 from accord_common.envelope import Envelope
@@ -23,4 +24,4 @@ async def prime(registry: Registry, envelope: Envelope, party: str) -> None:
             run = await registry.runs.get(session, body.manifest)
         if run.manifest.aggregator.party == party:
             envelope.verify([run.manifest.aggregator.receipt_key])
-            await recompute(run.manifest, run.agreement, body.epsilon)
+            await asyncio.to_thread(recompute, run.manifest, run.agreement, body.epsilon)

@@ -8,7 +8,6 @@ Not covered: what shows only as time passes (`budgets.present`), and populations
 which only institutions know.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
@@ -51,12 +50,11 @@ _Project = Callable[[AsyncSession, RecordRow, Envelope, Notes], Awaitable[None]]
 
 
 async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
-    """Apply one record, after `records.projections` has."""
+    """Apply one record, after `records.projections` has; its caller flushes."""
     if (work := _BY_KIND.get(row.kind)) is not None:
         notes = Notes(row)
         await work(session, row, envelope, notes)
         session.add_all(notes.findings)
-        await session.flush()
 
 
 SINCE = "0010"  # the schema's revision that brought these tables
@@ -69,6 +67,7 @@ async def replay(session: AsyncSession) -> None:
     query = select(RecordRow).where(RecordRow.kind.in_(_BY_KIND)).order_by(RecordRow.sequence)
     for row in (await session.execute(query)).scalars():
         await project(session, row, Envelope.from_bytes(row.envelope))
+        await session.flush()
 
 
 async def _agreement(session: AsyncSession, row: RecordRow, envelope: Envelope, _: Notes) -> None:
@@ -173,7 +172,7 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
     body = RunResult.from_bytes(envelope.payload)
     manifest = RunManifest.from_bytes((await load_one(session, body.manifest)).payload)
     agreement = await load_agreement(session, manifest.agreement)
-    recomputed = await recompute(manifest, agreement, body.epsilon)
+    recomputed = recompute(manifest, agreement, body.epsilon)
     told = {one.dataset: one for one in body.epsilon}
     query = select(RunBudgetRow).where(RunBudgetRow.run == manifest.id)
     for budget in (await session.execute(query.order_by(RunBudgetRow.dataset))).scalars():
@@ -212,22 +211,17 @@ def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str) -> str:
     return ""
 
 
-async def recompute(
+def recompute(
     manifest: RunManifest, agreement: Agreement, told: Sequence[DatasetEpsilon]
 ) -> dict[str, str | None]:
     """Epsilon of as many attempts as a result tells of, by dataset; half a second, then cached."""
     counts = {one.dataset: one.attempts for one in told}
-
-    def work() -> dict[str, str | None]:
-        found = {}
-        for site in manifest.roster:
-            privacy = agreement.dataset(site.dataset).privacy
-            count = counts.get(site.dataset, 0)
-            tally = attempts_tally(manifest, site, privacy.adjacency, count)
-            found[site.dataset] = bounded_up(bounded_epsilon(tally, privacy.delta))
-        return found
-
-    return await asyncio.to_thread(work)
+    found = {}
+    for site in manifest.roster:
+        privacy = agreement.dataset(site.dataset).privacy
+        tally = attempts_tally(manifest, site, privacy.adjacency, counts.get(site.dataset, 0))
+        found[site.dataset] = bounded_up(bounded_epsilon(tally, privacy.delta))
+    return found
 
 
 _BY_KIND: dict[str, _Project] = {

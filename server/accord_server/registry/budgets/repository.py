@@ -130,7 +130,7 @@ async def spends(
         .limit(limit)
     )
     if party is not None:
-        query = query.where(RunBudgetRow.party == party)
+        query = query.where(SpendRow.party == party)
     if dataset is not None:
         query = query.where(SpendRow.dataset == dataset)
     if run is not None:

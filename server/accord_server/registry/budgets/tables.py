@@ -39,7 +39,11 @@ class RunBudgetRow(Base):
         Index(None, "dataset", "run"),
         Index(None, "party", "run"),
         Index(None, "agreement", "run"),
-        Index(None, "population"),
+        # `tallies.spent_on` reads nothing else; "population" alone would have it look up each row
+        Index(
+            "ix_run_budgets_spent",
+            *("population", "adjacency", "noise_multiplier", "sampling_rate", "attempts", "steps"),
+        ),
     )
     run: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
     dataset: Mapped[str] = mapped_column(Uuid, primary_key=True)
@@ -67,6 +71,7 @@ class SpendRow(Base):
     __table_args__ = (
         Index(None, "run", "sequence"),
         Index(None, "dataset", "sequence"),
+        Index(None, "party", "sequence"),
         Index(None, "party", "entry"),
         Index(None, "run", "party", "round", "attempt"),
     )

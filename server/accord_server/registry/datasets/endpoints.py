@@ -2,18 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
-from sqlalchemy import select
+from fastapi import APIRouter, Depends, Query
+from pydantic import StringConstraints
 
-from accord_common import schema
+from accord_common.api.dataset_schemas import CatalogueView, DatasetDetail
 from accord_common.api.schemas import DatasetDraft, DatasetView
 from accord_common.errors import ConflictError
+from accord_common.fields import Id, Name, now
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
+from accord_server.registry.datasets import repository
 from accord_server.registry.paging import AfterId, Limit
 from accord_server.registry.tables import DatasetRow
 
 router = APIRouter(tags=["datasets"])
+
+Code = Annotated[str, StringConstraints(pattern=r"^DUO:[0-9]{7}$")]
 
 
 @router.post("/v1/datasets", summary="Register a dataset")
@@ -31,7 +35,7 @@ async def register(
     async with registry.database.write() as session:
         row = await session.get(DatasetRow, body.id)
         if row is not None:
-            if view(row) != wanted:
+            if DatasetView.model_validate(repository.registered(row)) != wanted:
                 raise ConflictError(
                     "dataset-exists",
                     f"dataset {body.id} is registered with other terms",
@@ -59,26 +63,21 @@ async def page(
     registry: Annotated[Registry, Depends(registry)],
     after: AfterId = None,
     limit: Limit = 100,
-) -> list[DatasetView]:
-    """Datasets by id."""
-    query = select(DatasetRow).order_by(DatasetRow.id).limit(limit)
-    if after is not None:
-        query = query.where(DatasetRow.id > after)
+    duo: Annotated[Code | None, Query(description="a code of the entry's conditions")] = None,
+    party: Annotated[Id | None, Query(description="the owner")] = None,
+    column: Annotated[Name | None, Query(description="a column of the entry, exactly")] = None,
+) -> list[CatalogueView]:
+    """Datasets by id, each with the newest entry that its owner signed."""
     async with registry.database.read() as session:
-        return [view(row) for row in (await session.execute(query)).scalars()]
+        return await repository.page(session, after, limit, duo=duo, party=party, column=column)
 
 
-def view(row: DatasetRow) -> DatasetView:
-    """Show a dataset."""
-    return DatasetView.model_validate(
-        {
-            "id": row.id,
-            "name": row.name,
-            "owner": row.owner,
-            "population": row.population,
-            "schema_hash": row.schema_hash,
-            "table": schema.from_bytes(row.table),
-            "size": row.size,
-            "unit": row.unit,
-        }
-    )
+@router.get("/v1/datasets/{dataset}", summary="Read one dataset")
+async def one(
+    dataset: Id,
+    caller: Annotated[Caller, Depends(Allow())],
+    registry: Annotated[Registry, Depends(registry)],
+) -> DatasetDetail:
+    """Versions of its entry; agreements that name it, and profiles, where the caller is a party."""
+    async with registry.database.read() as session:
+        return await repository.detail(session, dataset, caller.sees, now())

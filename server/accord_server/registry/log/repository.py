@@ -19,6 +19,7 @@ from accord_server.registry.log.tables import CheckpointRow, LogNodeRow
 from accord_server.registry.tables import RecordRow
 
 _LAST = select(RecordRow.sequence, RecordRow.leaf).order_by(RecordRow.sequence.desc()).limit(1)
+_EDGE = "accord_edge"  # in a session: what it has read or made of the tree's right edge
 _AT_ONCE = 1000  # nodes in one query; SQLite binds at most 32,766 values
 
 
@@ -28,7 +29,14 @@ async def size_of(session: AsyncSession) -> int:
 
 
 async def edge_of(session: AsyncSession) -> Frontier:
-    """The right edge of the tree of all records; `damaged-log`."""
+    """The right edge of the tree of all records, read once in a transaction; `damaged-log`."""
+    if (known := session.info.get(_EDGE)) is None:
+        known = session.info[_EDGE] = await _read_edge(session)
+    assert isinstance(known, Frontier)
+    return known
+
+
+async def _read_edge(session: AsyncSession) -> Frontier:
     last = (await session.execute(_LAST)).one_or_none()
     if last is None:
         return Frontier()

@@ -36,6 +36,13 @@ async def page(session: AsyncSession, after: str | None, limit: int) -> list[Par
     return await views(session, list((await session.execute(query)).scalars()))
 
 
+async def holders(session: AsyncSession) -> dict[str, str]:
+    """Names of the data holders by id, in the order of names; the first 1,000."""
+    query = select(PartnerRow.id, PartnerRow.name).where(PartnerRow.role == "data-holder")
+    found = await session.execute(query.order_by(PartnerRow.name).limit(1000))
+    return {party: name for party, name in found.all()}
+
+
 async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
     """Show partners with status, delegation and when they were last heard from."""
     ids = [row.id for row in rows]

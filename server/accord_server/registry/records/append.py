@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from accord_common.agreement import AGREEMENT, RESUMPTION, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import Stored
+from accord_common.catalogue import DATASET_ENTRY, DATASET_PROFILE
 from accord_common.enrolment import DELEGATION, OFFER, REVOCATION
 from accord_common.errors import ConflictError, VerificationError
 from accord_common.log.merkle import leaf_hash
@@ -26,11 +27,11 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_server.registry.log.repository import edge_of, grow
-from accord_server.registry.records import verify_parties, verify_runs
+from accord_server.registry.records import verify_datasets, verify_parties, verify_runs
 from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.records.prefetch import prefetch
+from accord_server.registry.records.prefetch import hold, prefetch
 from accord_server.registry.records.projections import project
 from accord_server.registry.tables import RecordRow
 
@@ -42,6 +43,8 @@ _CHECKS: dict[str, Callable[[Posting], Awaitable[None]]] = {
     RESUMPTION: verify_parties.resumption,
     OFFER: verify_parties.offer,
     AGREEMENT: verify_parties.agreement,
+    DATASET_ENTRY: verify_datasets.entry,
+    DATASET_PROFILE: verify_datasets.profile,
     MANIFEST: verify_runs.manifest,
     CONSENT: verify_runs.consent,
     NODE_RECEIPT: verify_runs.node_receipt,
@@ -72,7 +75,7 @@ async def append(posting: Posting) -> tuple[Stored, bool]:
         return Stored(sequence=row.sequence, hash=row.hash), False
     if (record := _OF_RUNS.get(envelope.kind)) is not None:
         manifest = body_of(record, envelope).manifest
-        posting.held.extend(await prefetch(posting.session, manifest, posting.party))
+        await prefetch(posting.session, manifest, posting.party)
     check = _CHECKS.get(envelope.kind)
     if check is None:
         raise VerificationError("wrong-kind", f"a {envelope.kind} is not stored by this call")
@@ -95,7 +98,7 @@ async def store(posting: Posting) -> Stored:
         received=posting.moment,
     )
     session.add(row)
-    posting.held.append(row)
+    hold(session, [row])
     grow(session, edge, row.leaf)
     await project(session, row, envelope)
     return Stored(sequence=row.sequence, hash=row.hash)

@@ -1,6 +1,7 @@
 """From a hash to a stored record, and to a verified run."""
 
 from collections.abc import Iterable
+from threading import Lock
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -68,10 +69,11 @@ async def verify_run(session: AsyncSession, manifest: Envelope) -> VerifiedRun:
 
 
 class RunCache:
-    """Verified runs by manifest hash; records never change, so neither do these."""
+    """Verified runs by manifest hash, in all threads; records never change, nor do these."""
 
     def __init__(self) -> None:
         self._runs: dict[str, VerifiedRun] = {}
+        self._adding = Lock()
 
     async def get(self, session: AsyncSession, manifest_hash: str) -> VerifiedRun:
         """Return a stored manifest's verified run.
@@ -79,12 +81,14 @@ class RunCache:
         Raises:
             VerificationError: `missing-predecessor` where no such manifest is stored.
         """
-        if manifest_hash not in self._runs:
+        run = self._runs.get(manifest_hash)
+        if run is None:
             run = await verify_run(session, await load_one(session, manifest_hash))
-            while len(self._runs) >= _MOST_RUNS:
-                del self._runs[next(iter(self._runs))]
-            self._runs[manifest_hash] = run
-        return self._runs[manifest_hash]
+            with self._adding:
+                while len(self._runs) >= _MOST_RUNS:
+                    del self._runs[next(iter(self._runs))]
+                self._runs[manifest_hash] = run
+        return run
 
 
 async def run_row(session: AsyncSession, run: str) -> RunRow:

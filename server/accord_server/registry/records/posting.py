@@ -1,6 +1,6 @@
 """A record on its way in: what every check of one works with."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,7 +24,6 @@ class Posting:
     role: str
     moment: datetime
     fence: int | None = None
-    held: list[object] = field(default_factory=list)  # rows stay in the session while they are here
 
     def require_signer(self, party: str) -> None:
         """Refuse a record that another party's token brings: PolicyError `not-the-signer`."""

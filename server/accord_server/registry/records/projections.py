@@ -19,6 +19,7 @@ from accord_common.agreement import (
     Suspension,
     Withdrawal,
 )
+from accord_common.catalogue import DATASET_ENTRY, DATASET_PROFILE
 from accord_common.enrolment import (
     DELEGATION,
     ENROLMENT,
@@ -45,6 +46,7 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_server.registry.budgets import projections as budgets
+from accord_server.registry.datasets import projections as datasets
 from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import load_one, run_row
 from accord_server.registry.tables import (
@@ -65,8 +67,8 @@ _Project = Callable[[AsyncSession, RecordRow, Envelope], Awaitable[None]]
 async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
     """Apply one record."""
     await _BY_KIND[row.kind](session, row, envelope)
-    await session.flush()
     await budgets.project(session, row, envelope)
+    await session.flush()
 
 
 async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:
@@ -324,6 +326,8 @@ _BY_KIND: dict[str, _Project] = {
     SUSPENSION: _suspension,
     RESUMPTION: _resumption,
     OFFER: _offer,
+    DATASET_ENTRY: datasets.entry,
+    DATASET_PROFILE: datasets.profile,
     MANIFEST: _manifest,
     CONSENT: _consent,
     NODE_RECEIPT: _node_receipt,

@@ -1,7 +1,8 @@
 """Reading records.
 
-Guarantees: what was signed under an agreement is for its parties; how parties came, delegated, went
-and withdrew, and what aggregators offer, is for every member.
+Guarantees: what was signed under an agreement, profiles of data among it, is for its parties; how
+parties came, delegated, went and withdrew, what aggregators offer and what institutions declare of
+their datasets, is for every member.
 """
 
 from collections.abc import Collection
@@ -13,8 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT
 from accord_common.api.schemas import RecordView
+from accord_common.catalogue import DATASET_PROFILE
 from accord_common.envelope import Envelope
 from accord_common.fields import format_time
+from accord_server.registry.datasets.tables import ProfileRow
 from accord_server.registry.tables import AgreementPartyRow, RecordRow, RunRow
 
 
@@ -88,11 +91,13 @@ def _of(party: str | None) -> Select[RecordRow]:
         return query
     agreements = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == party)
     runs = select(RunRow.id).where(RunRow.agreement.in_(agreements))
+    profiles = select(ProfileRow.hash).where(ProfileRow.agreement.in_(agreements))
     return query.where(
         or_(
             RecordRow.run.in_(runs),
             and_(RecordRow.kind == AGREEMENT, RecordRow.hash.in_(agreements)),
-            and_(RecordRow.run.is_(None), RecordRow.kind != AGREEMENT),
+            and_(RecordRow.kind == DATASET_PROFILE, RecordRow.hash.in_(profiles)),
+            and_(RecordRow.run.is_(None), RecordRow.kind.not_in([AGREEMENT, DATASET_PROFILE])),
         )
     )
 

@@ -65,7 +65,8 @@ async def extend(session: AsyncSession, found: Verified, limit: int) -> bool:
 async def settle(session: AsyncSession, found: Verified) -> None:
     """Verify that there is nothing beside the records, once `extend` has found no more of them."""
     await _check_count(session, found.records)
-    for checkpoint in (await session.execute(select(CheckpointRow))).scalars():
+    checkpoints = await session.stream(select(CheckpointRow).order_by(CheckpointRow.size))
+    async for checkpoint in checkpoints.scalars():
         _check_checkpoint(checkpoint, found.tree)
     for witness in found.walk.witnesses.values():
         found.tree.check(witness.head, f"what {witness.party} signed in {witness.place}")

@@ -1,24 +1,26 @@
 """The pages' addresses. All are GET: what a page changes, it changes by the API."""
 
 import asyncio
+from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Request
-from sqlalchemy import select
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from accord_common.fields import Hash, now
+from accord_common.duo import ontology
+from accord_common.fields import Hash, Id, now
 from accord_common.log.checkpoint import Head
+from accord_common.profiles import declared_levels
 from accord_common.summaries import agreement_summary
 from accord_common.web.serving import serve
 from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.budgets import combining
 from accord_server.registry.budgets.tables import TermsRow
-from accord_server.registry.datasets.endpoints import view
+from accord_server.registry.datasets import repository as datasets
 from accord_server.registry.log.service import checkpoint
 from accord_server.registry.notices import repository as notices
 from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
-from accord_server.registry.tables import DatasetRow
 from accord_server.registry.web import audit, compare, feed, home, live, models, people, runs
 from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, pages
 
@@ -122,13 +124,45 @@ async def budgets(visit: Signed) -> Response:
 
 
 @router.get("/datasets")
-async def all_datasets(visit: Signed) -> Response:
-    """Everything public about each registered dataset."""
-    query = select(DatasetRow).order_by(DatasetRow.name, DatasetRow.id).limit(_PER_PAGE)
+async def all_datasets(
+    visit: Signed,
+    after: Annotated[Id | None, Query()] = None,
+    duo: Annotated[str, Query(max_length=20)] = "",
+    party: Annotated[str, Query(max_length=36)] = "",
+    column: Annotated[str, Query(max_length=100)] = "",
+) -> Response:
+    """The catalogue, page by page; an empty filter is none."""
+    wanted = {"duo": duo, "party": party, "column": column}
+    asked = {name: value for name, value in wanted.items() if value}
     async with visit.registry.database.read() as session:
-        found = [view(row) for row in (await session.execute(query)).scalars()]
-        named = await partners.names(session, [dataset.owner for dataset in found])
-    return visit.page("datasets.html", "/datasets", datasets=found, named=named)
+        found = await datasets.page(session, after, _PER_PAGE + 1, **asked)
+        named = await partners.holders(session)
+    more = urlencode(asked | {"after": found[_PER_PAGE - 1].id}) if found[_PER_PAGE:] else None
+    return visit.page(
+        "datasets.html",
+        "/datasets",
+        datasets=found[:_PER_PAGE],
+        named=named,
+        codes=ontology().terms.values(),
+        asked=wanted,
+        more=more,
+    )
+
+
+@router.get("/datasets/{dataset}")
+async def one_dataset(visit: Signed, dataset: Id) -> Response:
+    """One dataset: what its owner declares, and what the caller's agreements add."""
+    async with visit.registry.database.read() as session:
+        found = await datasets.detail(session, dataset, visit.who.sees, now())
+        named = await partners.names(session, [found.dataset.owner])
+    return visit.page(
+        "dataset.html",
+        "/datasets",
+        found=found,
+        named=named,
+        terms=ontology().terms,
+        levels=declared_levels(found.dataset.table),
+    )
 
 
 @router.get("/partners")

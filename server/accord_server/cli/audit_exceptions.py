@@ -1,16 +1,13 @@
-"""`accord budget exceptions`: everything that does not agree, with the records that show it."""
+"""`accord audit exceptions`: everything that does not agree, with the records that show it."""
 
 from typing import Annotated
 
 import typer
 
-from accord_common.api.budget_schemas import ExceptionRow
-from accord_common.api.finding import find_run
 from accord_common.cli import RowsFormat, RowsFormatOption, emit_rows, table
-from accord_common.home import Home
 from accord_server.cli.options import DEFAULT_HOME, HomeOption
 
-EXAMPLE = "Example: accord budget exceptions --code over-spend"
+EXAMPLE = "Example: accord audit exceptions --code over-spend"
 
 
 def exceptions(
@@ -24,6 +21,10 @@ def exceptions(
     What records show comes first, in their order; then what lasts now. An empty list says that the
     registry finds nothing: `accord budget recompute` does not take its word.
     """
+    from accord_common.api.budget_schemas import ExceptionRow
+    from accord_common.api.finding import find_run
+    from accord_common.home import Home
+
     with Home.open(home.expanduser()).registry() as client:
         wanted = None if run is None else find_run(client, run).id
         rows = client.exceptions(code=code, run=wanted)
