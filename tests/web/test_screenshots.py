@@ -43,6 +43,8 @@ def test_a_page_is_photographed(
     place.stir()
     person = sitting(example.role or "stranger", tongue)
     page = person.open(example.address(place), status=example.status)
+    while page.locator("#holds ~ .big .state.wait").count():  # the log is being verified
+        page.reload()
     page.evaluate("document.activeElement.blur()")  # a caret blinks
     taken = Image.open(io.BytesIO(page.screenshot(full_page=True, animations="disabled")))
     folder = Path(request.config.getoption("--screenshots") or tmp_path)
