@@ -139,6 +139,12 @@ def test_another_logs_checkpoint_is_foreign_and_a_newer_one_of_this_log_a_rollba
         own = sign_checkpoint(stack.world.log_key, size, b"\1" * 32, moment)
         found = sent(auditor, own.to_bytes())
         assert found["verdict"] == "broken" and found["failures"][0].startswith(f"[{code}]")
+    newest = auditor.call("GET", "/v1/log/checkpoint.jsonl").content
+    for lines in (own.to_bytes() + b"\n" + newest, newest + own.to_bytes()):
+        assert (
+            "[log-forked]" in sent(auditor, lines)["failures"][0]
+        )  # an earlier one kept is enough
+    assert sent(auditor, newest + other.to_bytes())["verdict"] == "foreign"
 
 
 def test_a_bundle_holds_what_its_reader_may_read_and_no_more(

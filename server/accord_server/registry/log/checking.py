@@ -1,7 +1,7 @@
 """Files of evidence, checked here for whoever asks: checkpoints, a record's proof, a bundle.
 
 Guarantees: the same code as `accord audit verify`; nothing is kept. What is in the file is compared
-with this log too: whether it grew from the newest checkpoint in the file.
+with this log too: whether it grew from every checkpoint in the file.
 
 Not covered: that the registry says so proves nothing about the registry: `accord audit verify` on
 the reader's own machine does.
@@ -18,7 +18,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.log.audit import audit
 from accord_common.log.checkpoint import Checkpoint, same_tree, verify_checkpoint
-from accord_common.log.proof import RecordProof
+from accord_common.log.proof import MAX_PROOF_BYTES, RecordProof
 from accord_server.registry.context import Registry
 from accord_server.registry.log import service
 
@@ -32,6 +32,7 @@ class _Found:
     records: int = 0
     trusted: bool = False
     failures: list[str] = field(default_factory=list)
+    older: list[Checkpoint] = field(default_factory=list)
 
 
 async def check(registry: Registry, data: bytes, trust: Collection[str]) -> EvidenceCheck:
@@ -48,12 +49,17 @@ async def check(registry: Registry, data: bytes, trust: Collection[str]) -> Evid
     found = await asyncio.to_thread(_read, data, trust)
     verdict: Literal["verified", "foreign", "broken"] = "broken"
     if not found.failures and found.head is not None:
-        if found.head.log != registry.log_key.public:
-            verdict = "foreign"
-        elif (error := await _grown(registry, found.head)) is not None:
-            found.failures.append(f"[{error.code}] {error.message}")
-        else:
-            verdict = "verified"
+        heads = [found.head, *found.older]
+        verdict = (
+            "foreign" if {head.log for head in heads} != {registry.log_key.public} else "verified"
+        )
+        for head in heads:
+            error = None
+            if head.log == registry.log_key.public:
+                error = await _grown(registry, head)
+            if error is not None:
+                verdict = "broken"
+                found.failures.append(f"[{error.code}] {error.message}")
     head = found.head
     return EvidenceCheck(
         kind=found.kind,
@@ -89,6 +95,8 @@ def _checkpoints(data: bytes) -> _Found:
         except AccordError as error:
             found.failures.append(f"[{error.code}] line {number}: {error.message}")
             continue
+        if found.head is not None:
+            found.older.append(min(head, found.head, key=lambda one: one.size))
         if found.head is None or head.size >= found.head.size:
             found.head = head
     return found
@@ -96,7 +104,7 @@ def _checkpoints(data: bytes) -> _Found:
 
 def _proof(data: bytes) -> _Found:
     try:
-        proof = RecordProof.from_bytes(data)
+        proof = RecordProof.from_bytes(data, max_bytes=MAX_PROOF_BYTES)
     except AccordError as error:
         raise _bad(error.message) from error
     found = _Found("proof", records=1)
