@@ -56,6 +56,8 @@ _LOOKS: dict[str, Look] = {
     "record-suspension": Look("unknown", N_("suspension"), "off"),
     "record-resumption": Look("unknown", N_("resumption"), "off"),
     "record-aggregator-offer": Look("unknown", N_("aggregator's offer"), "off"),
+    "record-dataset-entry": Look("unknown", N_("catalogue entry"), "off"),
+    "record-dataset-profile": Look("unknown", N_("released profile"), "off"),
     "record-manifest": Look("unknown", N_("run manifest"), "off"),
     "record-consent": Look("unknown", N_("consent"), "off"),
     "record-node-receipt": Look("unknown", N_("node's receipt"), "off"),

@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from accord_common.enrolment import ENROLMENT
 from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
 from accord_common.log.checkpoint import sign_checkpoint
 from accord_common.log.proof import RecordProof
+from accord_common.web.looks import look
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
 from accord_server.registry.log.watch import LogWatch, Standing
+from accord_server.registry.records.append import _CHECKS
 from accord_server.registry.setup import initialise
 from accord_server.registry.tables import RecordRow
+from accord_server.registry.web.audit import KINDS
 from tests.server.registry.persons import Browser, join
 from tests.server.registry.stack import Stack, complete, opened, settings_in
 from tests.server.registry.tables import execute
@@ -96,6 +100,11 @@ def test_a_steward_reads_no_record_of_others(stack: Stack) -> None:
     answer = steward.call("GET", f"/records/{result.hash}", headers=HTML)
     assert answer.status_code == 404 and "unknown-record" in answer.text
     assert result.hash[:12] not in text_of(steward, "/audit")
+
+
+def test_every_kind_of_record_can_be_asked_for_and_has_words() -> None:
+    assert set(KINDS) == {*_CHECKS, ENROLMENT}
+    assert not [kind for kind in KINDS if look(f"record-{kind}").words.startswith("record-")]
 
 
 def sent(browser: Browser, data: bytes, trust: str = "") -> dict[str, Any]:

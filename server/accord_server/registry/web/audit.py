@@ -35,6 +35,8 @@ KINDS = (
     "suspension",
     "resumption",
     "aggregator-offer",
+    "dataset-entry",
+    "dataset-profile",
     "manifest",
     "consent",
     "node-receipt",
