@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.schemas import Stored
 from accord_common.envelope import Envelope
-from accord_common.errors import ConflictError
+from accord_common.errors import AccordError, ConflictError
 from accord_common.fields import now
 from accord_common.receipts import NODE_RECEIPT
 from accord_server.registry.context import Registry
@@ -20,7 +20,7 @@ from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.turns import Turns
 from tests.server.registry.stack import Stack, run_id
-from tests.world import Actor
+from tests.world import INITIAL_MODEL, Actor
 
 Work = Callable[[AsyncSession], Awaitable[Stored]]
 
@@ -150,6 +150,35 @@ def test_a_commit_that_fails_answers_nobody_and_each_is_done_again(
     assert [one.sequence for one in answers if isinstance(one, Stored)] == found
     assert found == list(range(found[0], found[0] + 3))
     assert count == 4
+
+
+def test_a_run_that_was_undone_is_remembered_by_nobody(stack: Stack) -> None:
+    """A consent that waited with its manifest, whose commit failed, finds no run afterwards."""
+    manifest = stack.world.manifest(stack.offer())
+    coordinator, holder = stack.world.coordinator, stack.world.hospitals[0]
+    consent = stack.world.consent(holder, manifest)
+    stack.client(coordinator).put_blob(INITIAL_MODEL)
+    runs = RunCache()
+
+    def of(actor: Actor, record: Envelope) -> Work:
+        async def work(session: AsyncSession) -> Stored:
+            posting = Posting(session, runs, record, actor.id, actor.role, now())
+            return (await append(posting))[0]
+
+        return work
+
+    async def never(session: AsyncSession) -> Stored:
+        if tried:
+            raise RuntimeError("gone")
+        await of(coordinator, manifest)(session)
+        tried.append(None)
+        return await of(holder, consent)(session)
+
+    tried: list[None] = []
+    answers, _ = together(stack, [never, failing])
+    assert all(isinstance(one, RuntimeError) for one in answers), answers
+    (answer,), _ = together(stack, [of(holder, consent)])
+    assert isinstance(answer, AccordError) and answer.code == "missing-predecessor"
 
 
 def test_an_append_asks_little_of_the_database(

@@ -29,7 +29,7 @@ from accord_common.receipts import (
 from accord_server.registry.log.repository import edge_of, grow
 from accord_server.registry.records import verify_datasets, verify_parties, verify_runs
 from accord_server.registry.records.bodies import body_of
-from accord_server.registry.records.lookup import find
+from accord_server.registry.records.lookup import find, note_manifest
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.records.prefetch import hold, prefetch
 from accord_server.registry.records.projections import project
@@ -107,6 +107,7 @@ async def store(posting: Posting) -> Stored:
 async def _run_of(posting: Posting) -> str | None:
     envelope = posting.envelope
     if envelope.kind == MANIFEST:
+        note_manifest(posting.session, envelope.hash)
         return RunManifest.from_bytes(envelope.payload).id
     if (record := _OF_RUNS.get(envelope.kind)) is None:
         return None

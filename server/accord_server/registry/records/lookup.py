@@ -15,6 +15,7 @@ from accord_common.manifest import RunManifest
 from accord_server.registry.tables import RecordRow, RunRow
 
 _FIND = select(RecordRow).where(RecordRow.hash == bindparam("hash"))
+_NEW = "accord_new"  # in a session: manifests that its own transaction appended
 _MOST_RUNS = 32  # a verified manifest of 50 sites holds about 100 KiB
 
 
@@ -69,7 +70,10 @@ async def verify_run(session: AsyncSession, manifest: Envelope) -> VerifiedRun:
 
 
 class RunCache:
-    """Verified runs by manifest hash, in all threads; records never change, nor do these."""
+    """Verified runs by manifest hash, in all threads; records never change, nor do these.
+
+    A manifest whose own transaction asks is not kept: it may be undone yet.
+    """
 
     def __init__(self) -> None:
         self._runs: dict[str, VerifiedRun] = {}
@@ -84,11 +88,18 @@ class RunCache:
         run = self._runs.get(manifest_hash)
         if run is None:
             run = await verify_run(session, await load_one(session, manifest_hash))
+            if manifest_hash in session.info.get(_NEW, ()):
+                return run
             with self._adding:
                 while len(self._runs) >= _MOST_RUNS:
                     del self._runs[next(iter(self._runs))]
                 self._runs[manifest_hash] = run
         return run
+
+
+def note_manifest(session: AsyncSession, manifest_hash: str) -> None:
+    """Say that this transaction appended a manifest."""
+    session.info.setdefault(_NEW, set()).add(manifest_hash)
 
 
 async def run_row(session: AsyncSession, run: str) -> RunRow:
