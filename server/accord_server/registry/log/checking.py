@@ -53,10 +53,10 @@ async def check(registry: Registry, data: bytes, trust: Collection[str]) -> Evid
         verdict = (
             "foreign" if {head.log for head in heads} != {registry.log_key.public} else "verified"
         )
-        for head in heads:
+        for one in heads:
             error = None
-            if head.log == registry.log_key.public:
-                error = await _grown(registry, head)
+            if one.log == registry.log_key.public:
+                error = await _grown(registry, one)
             if error is not None:
                 verdict = "broken"
                 found.failures.append(f"[{error.code}] {error.message}")
