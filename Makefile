@@ -10,7 +10,8 @@ JOBS ?= 2
 MAKEFLAGS += --keep-going
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak mutants bench bundle lint ruff imports types pytest constraints clean
+.PHONY: help demo test soak mutants bench screenshots bundle lint ruff imports types pytest browser \
+    constraints clean
 
 help: ## say what there is
 	@echo "Accord needs Python 3.11 or 3.12; PYTHON=/path/to/python chooses one."
@@ -22,14 +23,17 @@ demo: $(INSTALLED) ## three institutions train one model here; ARGS='--format js
 
 test: lint pytest ## lint, then every test; the long ones as a sample with a fixed seed
 
-soak: $(INSTALLED) ## the long suites in full; ARGS goes to pytest
+soak: $(INSTALLED) browser ## the long suites in full; ARGS goes to pytest
 	@$(BIN)/pytest -m soak --soak $(ARGS)
 
 mutants: $(INSTALLED) ## change the code place by place, and see which tests notice; MODULE=name for one part
 	@JOBS=$(JOBS) $(BIN)/python -m tests.mutants $(MODULE)
 
-bench: $(INSTALLED) ## every benchmark, or BENCH=name: one JSON object a line on stdout
+bench: $(INSTALLED) browser ## every benchmark, or BENCH=name: one JSON object a line on stdout
 	@$(BIN)/python -m tests.benchmarks $(BENCH)
+
+screenshots: $(INSTALLED) browser ## photograph every page in every language into deploy/screenshots
+	@$(BIN)/pytest -m soak --soak --screenshots deploy/screenshots tests/web/test_screenshots.py
 
 bundle: $(INSTALLED) ## wheels, hashes, SBOM, signature for machines without a network; KEY=ed25519.pem
 	@$(BIN)/python -m deploy.bundle.build --key $(or $(KEY),$(error make bundle KEY=bundle.key; \
@@ -50,9 +54,23 @@ types: $(INSTALLED)
 # A file's tests share servers and fixtures, so a file stays with one worker; tests/conftest.py says
 # which files come first. Tests start hundreds of processes, and none should compile what changed.
 pytest: export PYTHONDONTWRITEBYTECODE =
-pytest: $(INSTALLED)
+pytest: $(INSTALLED) browser
 	@$(BIN)/python -m compileall -q common client server tests
 	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The pages' tests drive the system's browser. Where it is missing and apt can bring it, it does;
+# where it cannot, the tests that need one fail and say what helps.
+browser:
+	@exec >&2; \
+	for name in chromium chromium-browser google-chrome; do \
+	    if command -v $$name >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium for the pages' tests ..."; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core fonts-noto-cjk \
+	        || echo "apt could not install Chromium; the pages' tests will fail."; \
+	fi
 
 constraints: $(INSTALLED) ## pin again after pyproject.toml changed; ARGS='--upgrade-package x' moves one
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

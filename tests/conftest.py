@@ -30,6 +30,7 @@ LONGEST = (
     "tests/e2e/test_chaos.py",
     "tests/client/cli/test_federation.py",
     "tests/e2e/",
+    "tests/web/",
 )
 
 settings.register_profile("sample", max_examples=25, derandomize=True, deadline=None)
@@ -42,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak", action="store_true", help="run tests marked soak in full, with a fresh seed"
     )
+    parser.addoption("--screenshots", help="the folder that pictures of pages go to and stay in")
 
 
 def pytest_configure(config: pytest.Config) -> None:

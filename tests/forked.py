@@ -45,7 +45,8 @@ class ForkedActor(Actor):
             given = [word for word in command[1:] if "=" in word.partition("/")[0]]
             environment |= dict(word.split("=", 1) for word in given)
             command = command[1 + len(given) :]
-        assert Path(command[0]).name == self.script, command
+        if Path(command[0]).name != self.script:  # it runs in a place of its own
+            return Actor.run(self, *arguments)
         with tempfile.TemporaryDirectory(prefix="verb-") as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             with socket.socket(socket.AF_UNIX) as line:

@@ -4,6 +4,7 @@ Everything is really signed with fresh keys; times follow the clock, so records 
 """
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -313,8 +314,15 @@ class World:
         return sign(CONSENT, body, actor.node)
 
     def node_receipt(
-        self, actor: Actor, manifest: Envelope, previous: str, round_: int, attempt: int = 0
+        self,
+        actor: Actor,
+        manifest: Envelope,
+        previous: str,
+        round_: int,
+        attempt: int = 0,
+        entry: int | None = None,
     ) -> Envelope:
+        """Of one attempt; `entry` is its number in the node's ledger, if that is not the round."""
         run = RunManifest.from_bytes(manifest.payload)
         site = run.site(actor.id)
         spend = Spend(
@@ -334,7 +342,8 @@ class World:
             adjacency=self.agreement.dataset(actor.dataset).privacy.adjacency,
             code_version="0.1.0",
         )
-        entry = LedgerEntry(sequence=round_, previous=NO_PREDECESSOR, spend=spend, recorded=_now())
+        number = round_ if entry is None else entry
+        charge = LedgerEntry(sequence=number, previous=NO_PREDECESSOR, spend=spend, recorded=_now())
         body = NodeReceipt(
             previous=previous,
             manifest=manifest.hash,
@@ -344,7 +353,7 @@ class World:
             model=model_of(round_),
             upload=sha256_hex(b"upload %d" % round_),
             upload_bytes=100,
-            ledger=entry,
+            ledger=charge,
             created=_now(),
         )
         return sign(NODE_RECEIPT, body, actor.node)
@@ -417,14 +426,23 @@ class World:
 
 
 def make_world(
-    n: int = 3, *, log_key: SigningKey | None = None, moment: datetime | None = None
+    n: int = 3,
+    *,
+    log_key: SigningKey | None = None,
+    moment: datetime | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> World:
-    """Make n hospitals, a coordinator and an aggregator under one agreement."""
+    """Make n hospitals, a coordinator and an aggregator under one agreement; `names` renames."""
     moment = moment or now()
     log_key = log_key or SigningKey.generate()
-    hospitals = [make_actor(f"hospital-{index}", "data-holder") for index in range(1, n + 1)]
-    coordinator = make_actor("coordinator", "coordinator")
-    aggregator = make_actor("aggregator", "aggregator")
+    names = names or {}
+
+    def made(name: str, role: Role) -> Actor:
+        return make_actor(names.get(name, name), role)
+
+    hospitals = [made(f"hospital-{index}", "data-holder") for index in range(1, n + 1)]
+    coordinator = made("coordinator", "coordinator")
+    aggregator = made("aggregator", "aggregator")
     actors = [*hospitals, coordinator, aggregator]
     agreement = Agreement(
         id=new_id(),
@@ -441,7 +459,7 @@ def make_world(
                 role=actor.role,
                 identity_key=actor.identity.public,
                 jurisdiction="DE",
-                contact=f"{actor.name}@example.org",
+                contact=actor.contact,
             )
             for actor in sorted(actors, key=lambda actor: actor.id)
         ],

@@ -41,23 +41,24 @@ class Stored:
     datasets: dict[str, str]  # by party
 
 
-async def fill(database: Database, world: World, envelope: bytes) -> Stored:
+async def fill(database: Database, world: World, envelope: bytes, count: int = RUNS) -> Stored:
     """Write everything.
 
     Args:
         database: a registry's, with the world's agreement.
         world: whose parties the runs name.
         envelope: a real node receipt's, whose size the others have.
+        count: how many runs share the ledger entries.
     """
     begun = now() - timedelta(days=400)
-    runs = [new_id() for _ in range(RUNS)]
+    runs = [new_id() for _ in range(count)]
     parties = sorted(actor.id for actor in world.hospitals)
     datasets = {actor.id: actor.dataset for actor in world.hospitals}
     populations = {actor.id: actor.population for actor in world.hospitals}
     async with database.read() as session:
         edge = await frontier(session, await size_of(session))
     last = edge.size
-    each = SPENDS // RUNS // len(parties)
+    each = SPENDS // count // len(parties)
     await _write(database, RunRow, (_run(run, world, begun) for run in runs))
     await _write(
         database,
@@ -149,6 +150,13 @@ def _findings(
             "records": [receipts[index], receipts[index - 1]],
             "since": begun,
         }
+
+
+async def lengthen(database: Database, world: World, run: str, attempts: int) -> None:
+    """Give a run that has so many attempts the rows of ROUNDS."""
+    parties = sorted(actor.id for actor in world.hospitals)
+    rows = _rounds([run], parties, now() - timedelta(days=1))
+    await _write(database, RoundRow, (row for row in rows if row["number"] > attempts))
 
 
 def _run(run: str, world: World, begun: datetime) -> dict[str, Any]:

@@ -222,10 +222,10 @@ def test_flowers_state_is_lost_in_mid_round(federation: Federation) -> None:
 @pytest.mark.soak(sample=0, full=600)
 def test_the_registry_is_down(federation: Federation, size: int) -> None:
     """The run goes on without it, to its end; everybody who asks is told that it is away."""
+    order(federation.registry, step_of("registry", "a round's receipt, not committed"))
     run = start(federation, 15)
-    begun(federation, run)
-    services, node = federation.services, federation.nodes[0]
-    services.kill(federation.registry)
+    await_death(federation, federation.registry)
+    node = federation.nodes[0]
 
     def over() -> bool:
         return any(e["run"] == run for e in logged(federation, federation.aggregator, "run-ended"))
@@ -291,7 +291,7 @@ def test_a_clock_is_ten_minutes_off(federation: Federation, tmp_path: Path) -> N
     """The run fails and names site and clock; `accord-node status` and `check` say what to do."""
     node, wrong = federation.nodes[0], ahead(federation.nodes[0], 600, tmp_path)
     exchange(federation, node, wrong)
-    run = start(federation, 2, rejoin_s=10)
+    run = start(federation, 2, rejoin_s=30)
 
     def noted() -> Any:
         return at_site(federation, wrong, run)["aggregator"]

@@ -40,7 +40,7 @@ class Pages:
         words: functions that templates call by these names.
     """
 
-    def __init__(self, packages: Sequence[str], **words: Callable[..., str]) -> None:
+    def __init__(self, packages: Sequence[str], **words: Callable[..., object]) -> None:
         self.assets = Assets()
         self._words = words
         loaders = [PackageLoader(package) for package in (*packages, "accord_common.web")]

@@ -95,10 +95,9 @@ function options(figure, table) {
     animation: false,
     color: palette,
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: ink },
-    grid: { left: 8, right: 16, top: 36, bottom: 8, containLabel: true },
-    legend: { show: heads.length > 2, type: "scroll", top: 0, textStyle: { color: ink } },
+    grid: { left: 8, right: 16, top: 12, bottom: 24, containLabel: true },
     tooltip: { trigger: "axis", renderMode: "richText" }, // as HTML it would need inline styles
-    xAxis: { type: "category", data: column(table, 0), name: heads[0], ...axis },
+    xAxis: { type: "category", data: column(table, 0), name: heads[0], nameLocation: "middle", nameGap: 26, ...axis },
     yAxis: { type: "value", scale: figure.dataset.chart === "line", ...axis },
     series: heads.slice(1).map((name, index) => ({
       name,

@@ -17,7 +17,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from accord_common.api.notice_schemas import CommentView
 from accord_common.errors import AccordError, AuthError
 from accord_common.fields import now
-from accord_common.permissions import meaning
+from accord_common.permissions import guessed_right
 from accord_common.web.languages import COOKIE as LANGUAGE
 from accord_common.web.languages import Language, choose
 from accord_common.web.looks import N_
@@ -47,7 +47,7 @@ _NAV = (
 @cache
 def pages() -> Pages:
     """The registry's templates, read once."""
-    return Pages(["accord_server.registry.web"], meaning=meaning)
+    return Pages(["accord_server.registry.web"], guessed_right=guessed_right)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,38 @@
+"""One registry, one browser and a screen for each role and language, for all tests of the pages."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.web.chromium import launched
+from tests.web.place import Place, working_day
+from tests.web.screens import Person, Sitting, Tongue, sit_down
+
+expect.set_options(timeout=30_000)  # milliseconds; a busy machine is no finding
+
+
+@pytest.fixture(scope="package")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with working_day(tmp_path_factory.mktemp("place")) as place:
+        yield place
+
+
+@pytest.fixture(scope="package")
+def chromium(place: Place) -> Iterator[Browser]:
+    with launched(place.settings.certificate) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="package")
+def sitting(place: Place, chromium: Browser) -> Sitting:
+    """Whoever has a role, signed in, in one language: the same browser each time."""
+    there: dict[tuple[str, Tongue], Person] = {}
+
+    def find(role: str, tongue: Tongue) -> Person:
+        if (role, tongue) not in there:
+            cookies = place.cookies.get(role)
+            there[role, tongue] = sit_down(chromium, place.origin, tongue, cookies)
+        return there[role, tongue]
+
+    return find

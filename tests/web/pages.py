@@ -1,0 +1,78 @@
+"""Every page, and where the working day has an example of it.
+
+The application says which routes are pages; one without a row here fails a test. A route may have
+several rows: what it shows depends on who looks, and at what.
+"""
+
+from dataclasses import dataclass
+
+from accord_common.api.access_schemas import PersonRole
+from accord_server.registry.app import all_routes
+from tests.web.place import Place
+
+_NO_PAGES = {"/assets/{path:path}", "/live"}  # files, and the stream that pages listen to
+
+
+@dataclass(frozen=True)
+class Example:
+    """One page to look at.
+
+    `name` is that of its picture, `path` the route's; `asks` is what follows it. Parameters in
+    braces are filled from `Place.names`, by `of` where the name there is another.
+    """
+
+    name: str
+    path: str
+    role: PersonRole | None = "coordinator"  # None: nobody is signed in
+    of: str = ""
+    asks: str = ""
+    status: int = 200
+
+    def address(self, place: Place) -> str:
+        """Path and query at this registry."""
+        names = dict(place.names)
+        if self.of:
+            parameter = self.path.partition("{")[2].partition("}")[0]
+            names[parameter] = place.names[self.of]
+        return self.path.format(**names) + self.asks.format(**names)
+
+
+EXAMPLES = (
+    Example("sign-in", "/sign-in", None),
+    Example("welcome", "/welcome", None),
+    Example("second-factor", "/second-factor", "owner"),
+    Example("home-steward", "/", "steward"),
+    Example("home-coordinator", "/", "coordinator"),
+    Example("home-auditor", "/", "auditor"),
+    Example("runs", "/runs"),
+    Example("run-completed", "/runs/{run}", "auditor"),
+    Example("run-live", "/runs/{run}", "coordinator", of="live"),
+    Example("run-waiting", "/runs/{run}", "steward", of="waiting"),
+    Example("run-refused", "/runs/{run}", "coordinator", of="refused"),
+    Example("no-such-run", "/runs/{run}", "steward", of="nowhere", status=404),
+    Example("runs-compared", "/runs/compare", asks="?run={run}&run={doubtful}&run={live}"),
+    Example("models", "/models"),
+    Example("model", "/models/{run}"),
+    Example("agreements", "/agreements"),
+    Example("agreement", "/agreements/{agreement_hash}", "auditor"),
+    Example("agreement-draft", "/agreements/{agreement_hash}", "steward", of="draft"),
+    Example("budgets", "/budgets", "auditor"),
+    Example("datasets", "/datasets", "steward"),
+    Example("dataset", "/datasets/{dataset}", "steward"),
+    Example("partners", "/partners"),
+    Example("audit", "/audit", "auditor"),
+    Example("record", "/records/{record_hash}", "auditor"),
+    Example("activity", "/feed"),
+    Example("people", "/people", "owner"),
+    Example("people-access", "/people", "auditor"),
+    Example("account", "/account", "steward"),
+)
+
+
+def page_routes() -> set[str]:
+    """Paths of the application's routes that a person opens."""
+    return {
+        route.path
+        for route in all_routes()
+        if not route.include_in_schema and route.path not in _NO_PAGES
+    }
