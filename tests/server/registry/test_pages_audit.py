@@ -19,8 +19,8 @@ from accord_common.log.proof import RecordProof
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
 from accord_server.registry.faults import DatabaseFault
+from accord_server.registry.log.repository import kept
 from accord_server.registry.log.watch import LogWatch, Standing
-from accord_server.registry.records import verify_log
 from accord_server.registry.setup import initialise
 from accord_server.registry.tables import RecordRow
 from tests.server.registry.persons import Browser, join
@@ -197,7 +197,7 @@ def test_a_changed_record_is_a_red_break(stack: Stack, auditor: Browser) -> None
 def test_what_was_not_verified_for_a_fault_is_not_told_as_verified(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, check = stack.settings.database, verify_log.kept
+    url = stack.settings.database
     faults = [DatabaseFault("database-busy", "another has it")]
     peak = stack.client(stack.world.coordinator).records()[:2]
     whole = node_hash(*(bytes.fromhex(record.leaf) for record in peak)).hex()
@@ -206,9 +206,9 @@ def test_what_was_not_verified_for_a_fault_is_not_told_as_verified(
     async def failing(session: AsyncSession, wanted: Sequence[Node]) -> dict[Node, bytes]:
         if faults:
             raise faults.pop()
-        return await check(session, wanted)
+        return await kept(session, wanted)
 
-    monkeypatch.setattr(verify_log, "kept", failing)
+    monkeypatch.setattr("accord_server.registry.records.verify_log.kept", failing)
     execute(url, change.format("0" * 64))
     try:
         assert standing_of(url).code == "damaged-log" and faults == []
