@@ -1,4 +1,7 @@
-"""One registry, one browser and a screen for each role and language, for all tests of the pages."""
+"""One registry for all tests of the pages; a browser, and a screen for each role and language.
+
+A file has a browser of its own: while Playwright is there, nothing else can use an event loop.
+"""
 
 from collections.abc import Iterator
 
@@ -12,19 +15,19 @@ from tests.web.screens import Person, Sitting, Tongue, sit_down
 expect.set_options(timeout=30_000)  # milliseconds; a busy machine is no finding
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with working_day(tmp_path_factory.mktemp("place")) as place:
         yield place
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def chromium(place: Place) -> Iterator[Browser]:
     with launched(place.settings.certificate) as browser:
         yield browser
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def sitting(place: Place, chromium: Browser) -> Sitting:
     """Whoever has a role, signed in, in one language: the same browser each time."""
     there: dict[tuple[str, Tongue], Person] = {}

@@ -93,6 +93,12 @@ def begin(federation: Federation, *options: str, **changes: Any) -> str:
     return federation.start_run(plan(federation, **changes), *options)
 
 
+def decide_alone(federation: Federation) -> None:
+    """Have nodes decide by the checks from now on."""
+    for node in federation.nodes:
+        federation.at(node, "dataset", "update", "tumours", "--policy", "auto-within-agreement")
+
+
 def sent(federation: Federation, node: Actor, run: str) -> list[dict[str, Any]]:
     lines = federation.at(node, "outbox", "list", "--last", "0")
     return [line for line in lines if line["run"] == run]
@@ -222,8 +228,7 @@ def test_a_head_on_a_base_that_was_brought_in_words_of_16_bits(
 def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
     federation: Federation,
 ) -> None:
-    for node in federation.nodes:
-        federation.at(node, "dataset", "update", "tumours", "--policy", "auto-within-agreement")
+    decide_alone(federation)
     run = begin(federation)
     assert follow(federation, run)[-1]["state"] == "completed"
     run = begin(federation, "--anyway", rounds=900, steps=20, noise_multiplier="0.5")
@@ -239,8 +244,9 @@ def test_a_dataset_that_needs_no_steward_decides_by_the_checks_alone(
 def test_what_privacy_cost_and_whether_joining_paid_is_found_at_the_node(
     federation: Federation, tmp_path: Path
 ) -> None:
-    """Nodes take part by themselves by now; nothing is charged, and nothing leaves."""
+    """Nothing is charged, and nothing leaves."""
     node, other = federation.nodes
+    decide_alone(federation)
     federation.at(node, "dataset", "update", "tumours", "--validation", "0.3")
     short = {"rounds": 2, "steps": 20, "sampling_rate": "0.5", "spare_attempts": 0}
     private = begin(federation, noise_multiplier="4", **short)
@@ -288,6 +294,7 @@ def test_adapters_on_a_fresh_base_in_words_of_64_bits(
     federation: Federation, tmp_path: Path
 ) -> None:
     """The base is fetched by the daemon, once, and the former run's goes; nothing else moves."""
+    decide_alone(federation)
     adapt = {"freeze": ["2", "4"], "lora": {"rank": 2, "layers": ["0"]}}
     run = begin(federation, architecture=MLP, adapt=adapt, ring_bits=64, rounds=2)
     assert follow(federation, run)[-1]["state"] == "completed"
