@@ -6,6 +6,7 @@ What an institution declares of its datasets (`catalogue`) waits in the same que
     suspensions/<suspension>.json         holds until that party's resumption
     suspensions/<resumption>.over.json    that resumption
     leaving/<number>-<record>.json        its own, in order, until the registry has it
+    leaving/<number>-<record>.noted       that its outbox line is written
 
 Guarantees: a statement counts only for an agreement that was signed here, and under the key that it
 names for who speaks; one's own holds from the moment it is on disk, whether or not anybody can be
@@ -178,7 +179,7 @@ def waiting(agreements: Agreements) -> list[Path]:
 
 
 def post_waiting(agreements: Agreements, outbox: Outbox, registry: RegistryClient) -> int:
-    """Post what waits, each with its outbox line first; returns how many the registry took.
+    """Post what waits, its outbox line first, once; returns how many the registry took.
 
     What it refuses for good is dropped, and holds here all the same.
 
@@ -191,8 +192,10 @@ def post_waiting(agreements: Agreements, outbox: Outbox, registry: RegistryClien
         data = path.read_bytes()
         envelope = Envelope.from_bytes(data)
         keep(agreements, envelope)
-        kind = envelope.kind
-        outbox.append(_LINES[kind], "registry", sha256_hex(data), len(data))
+        kind, noted = envelope.kind, path.with_suffix(".noted")
+        if not noted.exists():  # a line for what leaves, not for each time it is tried
+            outbox.append(_LINES[kind], "registry", sha256_hex(data), len(data))
+            noted.touch(mode=0o600)
         try:
             registry.post(envelope)
             taken += 1
@@ -204,6 +207,7 @@ def post_waiting(agreements: Agreements, outbox: Outbox, registry: RegistryClien
             if type(error) is AccordError:  # an internal error of the registry's: it may pass
                 raise TransportError(error.code, error.message, hint=error.hint) from error
             log.warning("registry-refused-record", kind=kind, code=error.code, detail=error.message)
+        noted.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
     return taken
 

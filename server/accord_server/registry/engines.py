@@ -8,10 +8,12 @@ that died is replaced before it is used. No SQL parameter gets into an error or 
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncpg
 import psycopg
+from psycopg.rows import TupleRow
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -147,15 +149,30 @@ def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
     )
 
 
+class _Bounded(psycopg.Connection[TupleRow]):
+    """A connection that ends where its server is silent: `keepalives` find dead hosts alone."""
+
+    silent_s: float | None = None
+
+    def wait(self, *args: Any, **kwargs: Any) -> Any:
+        """As Connection's; OperationalError after `silent_s`."""
+        try:
+            return super().wait(*args, **kwargs | {"timeout": self.silent_s})
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+                self.close()  # nothing was answered: a rollback would wait as long again
+            raise
+
+
 def _blocking_postgresql(url: str, bounds: Bounds) -> Engine:
     _require_files(url)
 
     def connect() -> psycopg.Connection:
-        connection = psycopg.connect(
+        connection = _Bounded.connect(
             url,
             connect_timeout=round(CONNECT_TIMEOUT_S),
             application_name="accord-registry",
-            # The thread waits for the socket alone: a cut network ends that after 4 such times.
+            # A cut network ends the wait for the socket after 4 such times.
             keepalives_idle=round(CONNECT_TIMEOUT_S),
             keepalives_interval=round(CONNECT_TIMEOUT_S),
             keepalives_count=3,
@@ -164,6 +181,8 @@ def _blocking_postgresql(url: str, bounds: Bounds) -> Engine:
         connection.execute(f"SET statement_timeout = {round(bounds.statement_s * 1000)}")
         connection.execute(f"SET lock_timeout = {round(bounds.lock_s * 1000)}")
         connection.commit()
+        if bounds.statement_s:
+            connection.silent_s = bounds.statement_s + CONNECT_TIMEOUT_S
         return connection
 
     return create_engine(

@@ -48,9 +48,14 @@ class Turns:
     async def _serve(self) -> None:
         while self._waiting:
             group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MOST))]
-            done = len(group) > 1 and await self._together([work for work, _ in group])
+            began, fault = await self._try([work for work, _ in group])
             for work, answer in group:
-                outcome = None if done else await self._alone(work)
+                if began and fault is not None and len(group) > 1:
+                    began, outcome = await self._try([work])
+                    if not began:  # nor would it for those behind
+                        fault = outcome
+                else:
+                    outcome = fault
                 if answer.done():  # its caller has gone
                     continue
                 if outcome is None:
@@ -58,20 +63,18 @@ class Turns:
                 else:
                     answer.set_exception(outcome)
 
-    async def _together(self, group: list[_Work]) -> bool:
+    async def _try(self, group: list[_Work]) -> tuple[bool, Exception | None]:
+        """Do works in one transaction: whether it began, and what undid it."""
+        began = False
+
         def each(session: BlockingSession) -> None:
+            nonlocal began
+            began = True
             for work in group:
                 finish(work(session))
 
         try:
             await self._database.append(each)
-        except Exception:
-            return False
-        return True
-
-    async def _alone(self, work: _Work) -> Exception | None:
-        try:
-            await self._database.append(lambda session: finish(work(session)))
         except Exception as error:
-            return error
-        return None
+            return began, error
+        return began, None

@@ -20,6 +20,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pydantic import ValidationError
 
+from accord_common.fields import new_id
+from accord_server.registry.notices import outbox
 from accord_server.registry.notices.settings import Mail, Webhook
 from accord_server.registry.notices.tables import NoticedRow, NoticeRow
 from accord_server.registry.settings import Settings
@@ -210,6 +212,25 @@ def test_what_is_not_taken_is_sent_again_and_survives_a_restart(
         until(lambda: not place.waiting())
     first, second = (headers["webhook-id"] for headers, _ in receiver.taken)
     assert first == second  # so that its receiver knows it
+
+
+def test_what_was_given_up_does_not_keep_news_from_other_places(
+    place: Place,
+    receiver: Receiver,
+    tmp_path: Path,
+    certificates: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(outbox, "_MOST_WAITING", 1)
+    with place.open(
+        webhooks=(hook(tmp_path, certificates, receiver, kinds=("run-proposed",)),)
+    ) as stack:
+        until(lambda: bool(place.begun()))
+        columns = "id, place, kind, subject, attempts, error, created"
+        values = f"'{new_id()}', 'gone', 'run-ended', '-', 15, 'HTTP 500', {10**16}"
+        execute(place.settings.database, f"INSERT INTO notices ({columns}) VALUES ({values})")
+        begin(stack)
+        until(lambda: kinds(receiver) == ["run-proposed"])
 
 
 def test_no_answer_leads_elsewhere(

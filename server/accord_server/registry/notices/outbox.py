@@ -80,7 +80,8 @@ async def write(registry: Registry, moment: datetime) -> None:
         if kept is None:  # what was there before anybody wanted notices is no news
             session.add(NoticedRow(id=1, sequence=last))
             return
-        waiting = (await session.execute(select(func.count()).select_from(NoticeRow))).scalar_one()
+        count = select(func.count()).where(NoticeRow.due.is_not(None))  # not what was given up
+        waiting = (await session.execute(count)).scalar_one()
         rows = await _notable(session, kept.sequence, moment)
         if waiting >= _MOST_WAITING:
             _log.error("notices-dropped", waiting=waiting, records=len(rows))

@@ -5,6 +5,7 @@ stream ends with the session, and with the registry. A reader learns when others
 the registry, and nothing else of them.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from starlette.responses import StreamingResponse
@@ -31,7 +32,8 @@ async def _events(visit: Visit) -> AsyncIterator[bytes]:
     while not changes.closed:
         await changes.wait(EVERYTHING, seen, BEAT_S)
         try:
-            await by_session(visit.registry, cookie)
+            # Whoever leaves cancels this; a connection in the middle of a statement would be lost.
+            await asyncio.shield(by_session(visit.registry, cookie))
         except AuthError:
             return
         newest = changes.version(EVERYTHING)
