@@ -95,8 +95,8 @@ def working_day(folder: Path) -> Iterator[Place]:
     """The registry's real server, TLS and all, for the length of a block."""
     with quick_passwords():
         place = furnish(folder)
-        with serving(place.settings):
-            yield place
+    with serving(place.settings):
+        yield place
 
 
 def furnish(folder: Path) -> Place:

@@ -26,7 +26,7 @@ def again(world: World, text: str) -> Agreement:
     return draft(
         decode(text.encode(), TermsFile, "next.yaml"),
         coordinator=world.coordinator.id,
-        partners=[partner(actor, contact=f"{actor.name}@example.org") for actor in world.actors],
+        partners=[partner(actor, contact=actor.contact) for actor in world.actors],
         datasets=[dataset(actor) for actor in world.hospitals],
         log_key=world.log_key.public,
         moment=parse_time(world.agreement.valid_from) + timedelta(days=3),
