@@ -171,14 +171,11 @@ def test_two_logs_under_one_name_end_the_run_that_hears_of_both(
     assert witnesses, "a node has the evidence"
     for site in witnesses:
         assert FORKED in say(site, "status").ok()
-        evidence = Path(broken(federation, site)["evidence"])
-        found = verify(desk, tmp_path / "all", trust, evidence)
-        assert found.code == 5, found
-    assert any(
-        f"[{FORKED}]"
-        in verify(desk, tmp_path / "all", trust, Path(broken(federation, s)["evidence"])).err
-        for s in witnesses
-    )
+        told = broken(federation, site)
+        found = verify(desk, tmp_path / "all", trust, Path(told["evidence"]))
+        # Who heard its registry deny a head that it had signed may hold two heads of one log.
+        denied = told["message"].startswith("the registry: ")
+        assert (found.code == 5 and f"[{FORKED}]" in found.err) or denied, (told, found)
 
 
 def verify(actor: Actor, bundle: Path, trust: str, *checkpoints: Path) -> Any:
