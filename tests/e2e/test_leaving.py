@@ -38,6 +38,7 @@ from tests.recording.fields import (
 from tests.recording.knowing import Recorded, recording
 from tests.recording.reading import Request, body_of, envelopes, leaves
 
+FINDS_CUDA = "subprocess.Popen '/sbin/ldconfig'"  # what torch's CUDA build starts when imported
 PLAIN, CHANGED, CAPPED, NEEDED = range(4)  # runs
 BROKEN, AT_ITS_CAP, LAST = 2, 3, 1  # the site that leaves each of the later ones
 ROUNDS, MANY = 2, 5
@@ -280,7 +281,8 @@ def test_nodes_speak_to_registry_and_aggregator_alone_and_start_nothing(
     recorded: Recorded,
 ) -> None:
     for folder in recorded.said:
-        lines = [line for p in folder.glob("*.events") for line in p.read_text().splitlines()]
+        events = [line for p in folder.glob("*.events") for line in p.read_text().splitlines()]
+        lines = [line for line in events if line != FINDS_CUDA]
         assert {line.split(" ")[0] for line in lines} == {"socket.connect", "socket.getaddrinfo"}
         connected = {line for line in lines if line.startswith("socket.connect ")}
         assert len(connected) == 2, connected  # the registry, the aggregator
