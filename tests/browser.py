@@ -1,34 +1,10 @@
-"""The system's Chromium, as a person uses it; nothing that it does by itself leaves the host."""
+"""What a page in a browser said and asked for, and whether it fits."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import ConsoleMessage, Page, Request
 
-_ARGUMENTS = (
-    "--no-sandbox",  # tests may run as root, where Chromium has none
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 SIZES = ((360, 740), (1440, 900))
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Start it for the length of a block."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path is not None, "the system has no Chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_ARGUMENTS))
-        try:
-            yield browser
-        finally:
-            browser.close()
 
 
 @dataclass

@@ -11,7 +11,8 @@ from accord_client.agreements import Agreements
 from accord_common.home import Home
 from accord_server.demo.federation import Federation
 from tests import federations
-from tests.browser import SIZES, Watch, chromium, overflow
+from tests.browser import SIZES, Watch, overflow
+from tests.web.chromium import launched
 
 _LONG_MS = 120_000.0  # other work shares the machine
 
@@ -45,7 +46,7 @@ def walk(page: Page, origin: str, paths: list[str]) -> None:
 
 @pytest.mark.soak(sample=0, full=1)
 def test_a_steward_decides_on_the_nodes_own_page(size: int) -> None:
-    with federations.temporary(policy="ask") as federation, chromium() as browser:
+    with federations.temporary(policy="ask") as federation, launched() as browser:
         node, others = federation.nodes[0], federation.nodes[1:]
         home = Home.open(node.home / "accord")
         told = federation.services.start(node, "steward", "--home", home.path)

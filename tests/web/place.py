@@ -10,9 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-from argon2 import PasswordHasher
-
 from accord_common.api.access_schemas import PersonRole
 from accord_common.api.client import RegistryClient
 from accord_common.api.score_schemas import ScoreRequest
@@ -20,10 +17,9 @@ from accord_common.canonical import sha256_hex
 from accord_common.fields import now
 from accord_server.ca import create_ca
 from accord_server.certificates import issue
-from accord_server.registry.access import passwords
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import initialise
-from tests.server.registry.persons import Browser, join
+from tests.server.registry.persons import Browser, join, quick_hashes
 from tests.server.registry.stack import (
     Stack,
     free_port,
@@ -93,7 +89,7 @@ class Place:
 @contextmanager
 def working_day(folder: Path) -> Iterator[Place]:
     """The registry's real server, TLS and all, for the length of a block."""
-    with quick_passwords():
+    with quick_hashes():
         place = furnish(folder)
     with serving(place.settings):
         yield place
@@ -194,13 +190,3 @@ def _say(people: Mapping[PersonRole, Browser], run: str) -> None:
     for role, path, body in written:
         answer = people[role].call("POST", path, body)
         assert answer.status_code == 201, answer.text
-
-
-@contextmanager
-def quick_passwords() -> Iterator[None]:
-    """Argon2 with little memory: what is looked at is the page, not how long guessing takes."""
-    little = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passwords, "_hasher", little)
-        patch.setattr(passwords, "_NOBODY", little.hash("nobody has this password"))
-        yield

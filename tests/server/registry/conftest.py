@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from argon2 import PasswordHasher
 
 from accord_common.fields import now
 from accord_server.ca import create_ca
 from accord_server.certificates import issue
-from accord_server.registry.access import passwords
 from accord_server.registry.setup import initialise
 from tests.postgres import Postgres
+from tests.server.registry.persons import quick_hashes
 from tests.server.registry.stack import Stack, opened, settings_in
 from tests.world import make_world
 
@@ -114,20 +113,14 @@ def stack(
 
 
 @pytest.fixture
-def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Argon2 with little memory: what is tested is who gets in, not how long guessing takes."""
-    _hash_quickly(monkeypatch)
+def quick_passwords() -> Iterator[None]:
+    """Who gets in is tested, with hashes that cost little."""
+    with quick_hashes():
+        yield
 
 
 @pytest.fixture(scope="module")
 def quick_accounts() -> Iterator[None]:
     """The same, for all of a module's people."""
-    with pytest.MonkeyPatch.context() as patch:
-        _hash_quickly(patch)
+    with quick_hashes():
         yield
-
-
-def _hash_quickly(patch: pytest.MonkeyPatch) -> None:
-    little = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    patch.setattr(passwords, "_hasher", little)
-    patch.setattr(passwords, "_NOBODY", little.hash("nobody has this password"))

@@ -1,17 +1,21 @@
 """Persons of a test's registry: in a browser, with a token, with an app for the second factor."""
 
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from accord_common.api.access_schemas import PersonRole
 from accord_common.fields import now
+from accord_server.registry.access import passwords
 from accord_server.registry.access.credentials import CSRF_HEADER
 from tests.server.registry.stack import Stack
 from tests.world import Actor
@@ -20,6 +24,16 @@ PASSWORD = "plum harbour kettle 94"
 # No query differs. Indirect: a parameter that only shadowed the fixture would leave its databases
 # to those that ask for PostgreSQL next.
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True, scope="session")
+
+
+@contextmanager
+def quick_hashes() -> Iterator[None]:
+    """Argon2 with little memory: what is tested is not how long guessing takes."""
+    little = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_hasher", little)
+        patch.setattr(passwords, "_NOBODY", little.hash("nobody has this password"))
+        yield
 
 
 @dataclass
