@@ -17,6 +17,7 @@ from accord_server.registry.budgets.tallies import sums
 from accord_server.registry.changes import party_topic
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.datasets.repository import declared
+from accord_server.registry.notices import outbox
 from accord_server.registry.paging import AfterHash, Limit
 from accord_server.registry.records.posting import Posting
 
@@ -33,7 +34,9 @@ async def sign(
     moment = now()
     async with registry.database.write() as session:
         posting = Posting(session, registry.runs, body.envelope, caller.party, caller.role, moment)
-        await service.sign(posting, registry.log_key)
+        if await service.sign(posting, registry.log_key):
+            news = [(outbox.PROPOSAL, body.envelope.hash)]
+            await outbox.add(session, registry.settings, news, moment)
         await session.flush()
         shown = await repository.one(session, caller.party, body.envelope.hash, moment)
     await registry.changes.announce(party_topic(party.id) for party in shown.agreement.parties)

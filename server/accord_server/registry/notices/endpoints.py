@@ -33,7 +33,7 @@ async def announce(
     """On everybody's first page, and to the operator's places for notices."""
     async with registry.database.write() as session:
         made = await service.announce(session, caller, body, now())
-        outbox.add(session, registry.settings, outbox.ANNOUNCEMENT, made, now())
+        await outbox.add(session, registry.settings, [(outbox.ANNOUNCEMENT, made)], now())
         (shown,) = await repository.announcements(session, None, 1)
     await registry.changes.announce([])
     return shown
