@@ -4,6 +4,7 @@
 
 const SILENT_MS = 8000; // the server beats every 5 s; after this the page asks by itself
 const LOST_MS = 15000; // and after this it says that it may be old
+const OLD_MS = 30000; // what changes with time alone (who fell silent, what ended) no event tells
 
 // Times: UTC stands in the page; local time is added, in the page's language.
 
@@ -61,7 +62,8 @@ function refreshSoon() {
 function watch() {
   tell();
   const silent = Date.now() - Math.max(heardAt, askedAt) > SILENT_MS;
-  if (silent && document.visibilityState === "visible") refresh();
+  const old = Date.now() - askedAt > OLD_MS;
+  if ((silent || old) && document.visibilityState === "visible") refresh();
 }
 
 function listen(address) {

@@ -1,8 +1,9 @@
 """`/live`: tells an open page that something changed, so that it asks for itself again.
 
-Guarantees: what changed is not said; the page's own request decides what its reader may see. The
-stream ends with the session, and with the registry. A reader learns when others' records arrive at
-the registry, and nothing else of them.
+Guarantees: what changed is not said; the page's own request decides what its reader may see. A page
+says as of when it was made, so what changed before it listened is told too. The stream ends with
+the session, and with the registry. A reader learns when others' records arrive at the registry, and
+nothing else of them.
 """
 
 import asyncio
@@ -20,14 +21,19 @@ BEAT_S = 5.0  # the page takes three of them missing for a lost connection
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def stream(visit: Visit) -> StreamingResponse:
-    """Answer with server-sent events (WHATWG HTML, 9.2): `changed`, and `beat` in between."""
-    return StreamingResponse(_events(visit), headers=_HEADERS, media_type="text/event-stream")
+def stream(visit: Visit, seen: int) -> StreamingResponse:
+    """Answer with server-sent events (WHATWG HTML, 9.2): `changed`, and `beat` in between.
+
+    Args:
+        visit: the page that listens.
+        seen: the version of everything that it was made from.
+    """
+    events = _events(visit, seen)
+    return StreamingResponse(events, headers=_HEADERS, media_type="text/event-stream")
 
 
-async def _events(visit: Visit) -> AsyncIterator[bytes]:
+async def _events(visit: Visit, seen: int) -> AsyncIterator[bytes]:
     changes, cookie = visit.registry.changes, visit.request.cookies[COOKIE]
-    seen = changes.version(EVERYTHING)
     yield _event("beat")
     while not changes.closed:
         await changes.wait(EVERYTHING, seen, BEAT_S)

@@ -25,6 +25,7 @@ from accord_common.web.rendering import HEADERS, Pages
 from accord_server.registry.access.credentials import COOKIE, Caller, Person, csrf_of
 from accord_server.registry.access.decisions import DECISIONS
 from accord_server.registry.auth import Allow, decide
+from accord_server.registry.changes import EVERYTHING
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.runs.repository import Look
 
@@ -52,11 +53,15 @@ def pages() -> Pages:
 
 @dataclass(frozen=True)
 class Visit:
-    """A request by `caller`, or by nobody known."""
+    """A request by `caller`, or by nobody known.
+
+    `version` is that of everything, from before anything was read for the answer.
+    """
 
     request: Request
     registry: Registry
     caller: Caller | None
+    version: int
 
     @property
     def who(self) -> Caller:
@@ -136,7 +141,7 @@ class Visit:
             product="Accord",
             nav=_NAV if signed_in else (),
             here=here,
-            events="/live" if live else None,
+            events=f"/live?seen={self.version}" if live else None,
             person=self.person.name if signed_in else None,
             session=self.person.session if signed_in else None,
             csrf=csrf_of(cookie) if cookie is not None else "",
@@ -157,12 +162,16 @@ def visit(
     registry: Annotated[Registry, Depends(registry)],
 ) -> Visit:
     """A request by somebody signed in (a dependency)."""
-    return Visit(request, registry, caller)
+    return _begun(request, registry, caller)
+
+
+def _begun(request: Request, registry: Registry, caller: Caller | None) -> Visit:
+    return Visit(request, registry, caller, registry.changes.version(EVERYTHING))
 
 
 def stranger(request: Request, registry: Annotated[Registry, Depends(registry)]) -> Visit:
     """A request by anybody (a dependency)."""
-    return Visit(request, registry, None)
+    return _begun(request, registry, None)
 
 
 Signed = Annotated[Visit, Depends(visit)]
@@ -187,7 +196,7 @@ def failed(request: Request, error: AccordError, status: int) -> Response:
     elif error.code == "second-factor-required":
         way = SECOND_FACTOR
     if way is None:
-        return Visit(request, request.app.state.registry, None).page(
+        return _begun(request, request.app.state.registry, None).page(
             "problem.html", "", status=status, error=error
         )
     if "hx-request" in request.headers:  # a redirect would put that page within this one
