@@ -60,9 +60,13 @@ class Coordinator:
 
 @dataclass(frozen=True, slots=True)
 class Auditor:
-    """What does not agree, what caps have left, and what is under way."""
+    """What does not agree, what caps have left, and what is under way.
+
+    `more` is where the exceptions go on that are not here.
+    """
 
     exceptions: list[ExceptionRow]
+    more: str | None
     budgets: list[BalanceRow]
     running: list[Progress]
 
@@ -98,8 +102,10 @@ async def coordinator(session: AsyncSession, caller: Caller, look: Look) -> Coor
 async def auditor(session: AsyncSession, caller: Caller, look: Look) -> Auditor:
     """Read an auditor's first page."""
     wanted = Filter(reach=caller.sees)
+    found = await exceptions.page(session, wanted, None, _EXCEPTIONS + 1, look.moment)
     return Auditor(
-        exceptions=await exceptions.page(session, wanted, None, _EXCEPTIONS, look.moment),
+        exceptions=found[:_EXCEPTIONS],
+        more=found[_EXCEPTIONS - 1].id if len(found) > _EXCEPTIONS else None,
         budgets=await _budgets(session, caller, look.moment),
         running=await _progress(session, await _open_runs(session, caller, look), look.moment),
     )

@@ -38,11 +38,12 @@ async def people(
     async with visit.registry.database.read() as session:
         found = await repository.page(session, visit.sees("/v1/people"), after, _PER_PAGE + 1)
         made = await tokens.page(session, visit.reaching("/v1/tokens"), None, 200)
-        names = await partners.names(session, [visit.who.party])
         told = []
         if sees_events:
             reach = visit.sees("/v1/access-events")
             told = await events.newest(session, reach, happened or None, _EVENTS + 1)
+        who = {name for event in told for name in (event.person, event.actor) if name}
+        names = await partners.names(session, who) | await repository.names(session, who)
     return visit.page(
         "people.html",
         "/people",
@@ -57,7 +58,7 @@ async def people(
         tokens=made,
         told=told[:_EVENTS],
         older=told[_EVENTS - 1].sequence if len(told) > _EVENTS else None,
-        names=names | {person.id: person.name for person in found},
+        names=names,
         sees_events=sees_events,
     )
 
