@@ -56,6 +56,11 @@ EXAMPLES = (
     Example("agreements", "/agreements"),
     Example("agreement", "/agreements/{agreement_hash}", "auditor"),
     Example("agreement-draft", "/agreements/{agreement_hash}", "steward", of="draft"),
+    Example(
+        "agreement-check",
+        "/agreements/{agreement_hash}/check",
+        asks="?task=tabular-binary&architecture=mlp&noise=0.5&rate=0.2",
+    ),
     Example("budgets", "/budgets", "auditor"),
     Example("datasets", "/datasets", "steward"),
     Example("dataset", "/datasets/{dataset}", "steward"),

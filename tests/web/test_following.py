@@ -73,7 +73,9 @@ def altered(place: Place) -> Iterator[None]:
     with closing(sqlite3.connect(file, timeout=30)) as database:
         (trigger,) = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", names[:1])
         (whole,) = database.execute("SELECT envelope FROM records WHERE hash = ?", names[1:])
-        other = re.sub(rb'("sig":")(.)', lambda m: m[1] + (b"B" if m[2] == b"A" else b"A"), whole[0])
+        other = re.sub(
+            rb'("sig":")(.)', lambda m: m[1] + (b"B" if m[2] == b"A" else b"A"), whole[0]
+        )
         change = "UPDATE records SET envelope = ? WHERE hash = ?"
         try:
             database.execute("DROP TRIGGER records_no_UPDATE")

@@ -76,7 +76,7 @@ def url(path: str) -> str:
 def test_each_cell_is_what_the_registry_does(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets in without a credential; who is denied is refused before anything is read."""
 
-    async def one_beat(_: Visit) -> AsyncIterator[bytes]:  # a stream that ends can be read here
+    async def one_beat(_: Visit, seen: int) -> AsyncIterator[bytes]:  # a stream that ends can be read here
         yield b"event: beat\ndata:\n\n"
 
     monkeypatch.setattr(live, "_events", one_beat)

@@ -125,6 +125,53 @@ def test_nobody_signs_on_a_page(stack: Stack, people: dict[str, Browser]) -> Non
         assert 'method="post"' not in answer.text
 
 
+def test_agreements_are_found_with_what_lacks_signatures_and_what_changed(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    world, coordinator = stack.world, stack.client(stack.world.coordinator)
+    signed, missing = world.hospitals[0], world.hospitals[1]
+    privacy = [
+        dataset.model_copy(
+            update={"privacy": dataset.privacy.model_copy(update={"epsilon_cap": "9"})}
+        )
+        for dataset in world.agreement.datasets
+    ]
+    draft = world.next_version(title="Second year", datasets=privacy)
+    coordinator.propose(draft.partly_signed(world.coordinator, signed))
+    html = people["steward"].call("GET", "/agreements", headers=HTML).text
+    waiting, rest = html.split('aria-labelledby="signed"')
+    assert f'href="/agreements/{draft.agreement_hash}"' in waiting and missing.name in waiting
+    assert f'href="/agreements/{world.agreement_hash}"' in rest and "Second year" not in rest
+    page = text_of(people["steward"], f"/agreements/{draft.agreement_hash}")
+    assert "more than before" in page and "Second year" in page and "version 1" in page
+    assert "more than before" not in text_of(
+        people["steward"], f"/agreements/{world.agreement_hash}"
+    )
+
+
+def test_whether_a_run_would_be_allowed_is_asked_in_the_address(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    (task, *_), own = stack.world.agreement.tasks, stack.world.hospitals[0]
+    page = f"/agreements/{stack.world.agreement_hash}/check"
+    asks = f"{page}?task={task.task}&architecture={task.architectures[0]}&rounds=2&noise=4"
+    fits = text_of(people["coordinator"], asks)
+    assert "It would be allowed" in fits and own.name in fits
+    refused = text_of(people["coordinator"], f"{asks}&rate=0.9")
+    assert (
+        "sampling-rate" in refused and "speak" in refused and "It would be allowed" not in refused
+    )
+    bare = text_of(people["coordinator"], f"{asks}&protection=none")
+    assert "∞" in bare and "speak" in bare
+    costs = text_of(people["steward"], asks)
+    others = [actor.name for actor in stack.world.hospitals[1:]]
+    table = costs[costs.index("What it would cost") : costs.index("The model would go to")]
+    assert own.name in table and not [name for name in others if name in table]
+    for wrong in ("&rate=often", "&rate=0", "&noise=", f"&dataset={own.dataset}"):
+        assert "That is no run yet" in text_of(people["coordinator"], asks + wrong), wrong
+    assert people["owner"].call("GET", f"{page}?rounds=x", headers=HTML).status_code == 422
+
+
 @pytest.mark.parametrize("path", [*PAGES, *STRANGERS])
 def test_nothing_comes_from_elsewhere_and_nothing_is_inline(
     stack: Stack, people: dict[str, Browser], path: str

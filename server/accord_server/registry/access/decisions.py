@@ -133,6 +133,7 @@ GET    /runs                            -      -       -     -      -    -     -
 GET    /runs/{run}                      -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements                      -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /agreements/{agreement_hash}/check -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /runs/compare                    -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /people                          -      -       -     -      -    -     -    all  own   own  own  all  -

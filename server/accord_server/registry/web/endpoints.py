@@ -8,12 +8,10 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from accord_common.duo import ontology
-from accord_common.fields import Hash, Id, now
+from accord_common.fields import Id, now
 from accord_common.log.checkpoint import Head
 from accord_common.profiles import declared_levels
-from accord_common.summaries import agreement_summary
 from accord_common.web.serving import serve
-from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.budgets import combining
 from accord_server.registry.budgets.tables import TermsRow
 from accord_server.registry.datasets import repository as datasets
@@ -21,13 +19,24 @@ from accord_server.registry.log.service import checkpoint
 from accord_server.registry.notices import repository as notices
 from accord_server.registry.paging import equal
 from accord_server.registry.partners import repository as partners
-from accord_server.registry.web import audit, compare, feed, home, live, models, people, runs
+from accord_server.registry.web import (
+    agreements,
+    audit,
+    compare,
+    feed,
+    home,
+    live,
+    models,
+    people,
+    runs,
+)
 from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, pages
 
 router = APIRouter(include_in_schema=False)
 ROUTERS = (
     compare.router,
     runs.router,
+    agreements.router,
     audit.router,
     feed.router,
     models.router,
@@ -36,7 +45,6 @@ ROUTERS = (
 )  # every page
 
 _PER_PAGE = 50
-_COMMENTS = 100
 _ANNOUNCED = 2  # on a first page; the activity has the rest
 _HOMES = {
     "owner": home.steward,
@@ -90,26 +98,6 @@ async def first(visit: Signed) -> Response:
     template = f"home-{type(found).__name__.lower()}.html"
     return visit.page(
         template, "/", live=True, home=found, head=head, standing=standing, announced=told
-    )
-
-
-@router.get("/agreements")
-async def all_agreements(visit: Signed) -> Response:
-    """The caller's agreements."""
-    async with visit.registry.database.read() as session:
-        found = await agreements.page(session, visit.who.sees, None, _PER_PAGE, now())
-    return visit.page("agreements.html", "/agreements", live=True, agreements=found)
-
-
-@router.get("/agreements/{agreement_hash}")
-async def one_agreement(visit: Signed, agreement_hash: Hash) -> Response:
-    """One agreement, in plain words, and who has signed it."""
-    async with visit.registry.database.read() as session:
-        found = await agreements.one(session, visit.who.sees, agreement_hash, now())
-        said = await notices.comments(session, [agreement_hash], None, _COMMENTS)
-    words = agreement_summary(found.agreement, found.hash)
-    return visit.page(
-        "agreement.html", "/agreements", live=True, view=found, words=words, **visit.comments(said)
     )
 
 
