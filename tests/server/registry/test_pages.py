@@ -5,17 +5,19 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from html import unescape
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from accord_common.api.access_schemas import PersonRole
+from accord_common.enrolment import Delegation
 from accord_server.registry.access.decisions import DECISIONS
 from accord_server.registry.setup import initialise
 from tests.catalogued import RESEARCH, entry, profile, with_profiles
 from tests.server.registry.persons import Browser, join
 from tests.server.registry.stack import Stack, complete, opened, settings_in
-from tests.world import Actor, make_world
+from tests.world import Actor, make_actor, make_world
 
 PAGES = sorted(
     path
@@ -85,7 +87,13 @@ def filled(stack: Stack, path: str) -> str:
     client = stack.client(stack.world.coordinator)
     run, agreement = client.runs()[0].id, client.agreements()[0].hash
     dataset = stack.world.hospitals[0].dataset
-    return path.format(run=run, agreement_hash=agreement, record_hash=agreement, dataset=dataset)
+    return path.format(
+        run=run,
+        agreement_hash=agreement,
+        record_hash=agreement,
+        dataset=dataset,
+        party=stack.world.hospitals[0].id,
+    )
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -142,11 +150,52 @@ def test_agreements_are_found_with_what_lacks_signatures_and_what_changed(
     waiting, rest = html.split('aria-labelledby="signed"')
     assert f'href="/agreements/{draft.agreement_hash}"' in waiting and missing.name in waiting
     assert f'href="/agreements/{world.agreement_hash}"' in rest and "Second year" not in rest
+    home = text_of(people["coordinator"], "/")
+    stuck = home[home.index("What is blocked") : home.index("Active runs")]
+    assert "Second year" in stuck and missing.name in stuck and signed.name not in stuck
     page = text_of(people["steward"], f"/agreements/{draft.agreement_hash}")
     assert "more than before" in page and "Second year" in page and "version 1" in page
     assert "more than before" not in text_of(
         people["steward"], f"/agreements/{world.agreement_hash}"
     )
+
+
+def test_partners_are_shown_with_their_keys_releases_and_what_ends(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    own, release = stack.world.hospitals[0], version("accord")
+    given = Delegation.from_bytes(stack.world.delegations[own.id].payload)
+    listed = text_of(people["steward"], "/partners")
+    assert own.name in listed and release in listed and "This registry's certificates" in listed
+    page = text_of(people["steward"], f"/partners/{own.id}")
+    for shown in (own.identity.public, given.node_key, given.valid_until[:10], release):
+        assert shown in page
+    assert "Authorities that it trusts" in text_of(people["auditor"], f"/partners/{own.id}")
+    assert "Authorities that it trusts" not in page and "Shut it out" not in page
+    assert "Invite a partner" not in listed
+
+
+def test_a_coordinator_lets_in_and_shuts_out_on_a_page(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    coordinator, guest = people["coordinator"], make_actor("newcomers", "data-holder")
+    assert (
+        'data-api="POST /v1/invitations"' in coordinator.call("GET", "/partners", headers=HTML).text
+    )
+    code = stack.client(stack.world.coordinator).invite("data-holder", guest.name).code
+    stack.join(guest, code, approve=False)
+    assert f'/partners/{guest.id}' in coordinator.call("GET", "/", headers=HTML).text
+    for step, body in (
+        ("approve", None),
+        ("suspend", {"reason": "Under enquiry."}),
+        ("readmit", None),
+    ):
+        html = coordinator.call("GET", f"/partners/{guest.id}", headers=HTML).text
+        assert f'data-api="POST /v1/partners/{guest.id}/{step}"' in html
+        assert coordinator.call("POST", f"/v1/partners/{guest.id}/{step}", body).is_success
+        told = text_of(people["owner"], f"/partners/{guest.id}")
+        assert "Under enquiry" not in told and ("shut out" in told) == (step == "suspend")
+    assert "Under enquiry" not in text_of(coordinator, f"/partners/{guest.id}")
 
 
 def test_whether_a_run_would_be_allowed_is_asked_in_the_address(

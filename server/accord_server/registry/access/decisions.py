@@ -146,6 +146,7 @@ GET    /records/{record_hash}           -      -       -     -      -    -     -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /datasets/{dataset}              -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /partners                        -      -       -     -      -    -     -    all  all   all  all  all  -
+GET    /partners/{party}                -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /v1/access-events                -      -       own   own    own  all   -    all  own   -    -    all  audit
 """  # noqa: E501  # a table is read by its columns
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.membership import Partner
@@ -50,11 +50,11 @@ async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
         (await session.execute(select(MemberRow.party).where(MemberRow.party.in_(ids)))).scalars()
     )
     query = (
-        select(TokenRow.party, func.max(TokenRow.last_seen))
+        select(TokenRow.party, TokenRow.last_seen, TokenRow.software)
         .where(TokenRow.party.in_(ids))
-        .group_by(TokenRow.party)
+        .order_by(TokenRow.last_seen)  # the newest stays
     )
-    seen = {party: moment for party, moment in (await session.execute(query)).all()}
+    seen = {party: (at, release) for party, at, release in await session.execute(query)}
     heads = await load(session, [row.delegation for row in rows if row.delegation])
     query_out = select(SuspensionRow.party).where(SuspensionRow.party.in_(ids))
     out = set((await session.execute(query_out)).scalars())
@@ -80,7 +80,8 @@ async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
                 "status": status(row.id),
                 "delegation": head(row, DELEGATION),
                 "revoked": row.delegation if head(row, REVOCATION) else None,
-                "last_seen": format_time(seen[row.id]) if row.id in seen else None,
+                "last_seen": format_time(seen[row.id][0]) if row.id in seen else None,
+                "software": seen[row.id][1] if row.id in seen else None,
             }
         )
         for row in rows

@@ -18,7 +18,7 @@ from accord_server.registry.datasets import repository as datasets
 from accord_server.registry.log.service import checkpoint
 from accord_server.registry.notices import repository as notices
 from accord_server.registry.paging import equal
-from accord_server.registry.partners import repository as partners
+from accord_server.registry.partners.repository import holders, names
 from accord_server.registry.web import (
     agreements,
     audit,
@@ -27,6 +27,7 @@ from accord_server.registry.web import (
     home,
     live,
     models,
+    partners,
     people,
     runs,
 )
@@ -40,6 +41,7 @@ ROUTERS = (
     audit.router,
     feed.router,
     models.router,
+    partners.router,
     people.router,
     router,
 )  # every page
@@ -124,7 +126,7 @@ async def all_datasets(
     asked = {name: value for name, value in wanted.items() if value}
     async with visit.registry.database.read() as session:
         found = await datasets.page(session, after, _PER_PAGE + 1, **asked)
-        named = await partners.holders(session)
+        named = await holders(session)
     more = urlencode(asked | {"after": found[_PER_PAGE - 1].id}) if found[_PER_PAGE:] else None
     return visit.page(
         "datasets.html",
@@ -142,7 +144,7 @@ async def one_dataset(visit: Signed, dataset: Id) -> Response:
     """One dataset: what its owner declares, and what the caller's agreements add."""
     async with visit.registry.database.read() as session:
         found = await datasets.detail(session, dataset, visit.who.sees, now())
-        named = await partners.names(session, [found.dataset.owner])
+        named = await names(session, [found.dataset.owner])
     return visit.page(
         "dataset.html",
         "/datasets",
@@ -151,11 +153,3 @@ async def one_dataset(visit: Signed, dataset: Id) -> Response:
         terms=ontology().terms,
         levels=declared_levels(found.dataset.table),
     )
-
-
-@router.get("/partners")
-async def all_partners(visit: Signed) -> Response:
-    """Everybody who enrolled."""
-    async with visit.registry.database.read() as session:
-        found = await partners.page(session, None, 1000)
-    return visit.page("partners.html", "/partners", live=True, partners=found)

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from accord_common.api.budget_schemas import BalanceRow, ExceptionRow
 from accord_common.api.membership import Partner
 from accord_common.api.schemas import AgreementView, RunView
-from accord_common.fields import parse_time
 from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.auth import Caller
 from accord_server.registry.budgets import combining, exceptions
@@ -21,10 +20,11 @@ from accord_server.registry.partners import repository as partners
 from accord_server.registry.runs import repository as runs
 from accord_server.registry.runs.repository import Look
 from accord_server.registry.web.pace import Pace, paces
+from accord_server.registry.web.partners import Known, is_silent, known
 
 _EXCEPTIONS = 20  # on a first page; the list has the rest
-_PARTNERS = 1000
-SILENT_S = 120.0  # a node polls every 30 s at most
+_PARTNERS = 200
+_PROPOSALS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,19 @@ class Steward:
 
 @dataclass(frozen=True, slots=True)
 class Coordinator:
-    """What is under way, what stands still, and every party."""
+    """What is under way, what stands still, and every party; `more` parties are not here."""
 
     running: list[Progress]
     blocked: list[RunView]
-    partners: list[Partner]
-    silent: list[Partner]
+    unsigned: list[AgreementView]
+    pending: list[Partner]
+    sites: list[Known]
+    more: bool
+
+    @property
+    def stuck(self) -> int:
+        """How many things wait for somebody."""
+        return len(self.blocked) + len(self.unsigned) + len(self.pending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ async def steward(session: AsyncSession, caller: Caller, look: Look) -> Steward:
     wanting = await agreements.to_sign(session, caller.party)
     return Steward(
         own=own,
-        silent=_is_silent(own, look.moment),
+        silent=is_silent(own, look.moment),
         to_sign=[await agreements.one(session, caller.sees, name, look.moment) for name in wanting],
         to_decide=[run for run in found if _undecided(run, caller.party)],
         running=await _progress(session, found, look.moment),
@@ -90,12 +97,15 @@ async def steward(session: AsyncSession, caller: Caller, look: Look) -> Steward:
 async def coordinator(session: AsyncSession, caller: Caller, look: Look) -> Coordinator:
     """Read a coordinator's first page."""
     found = await _open_runs(session, caller, look)
-    everybody = await partners.page(session, None, _PARTNERS)
+    everybody = await partners.page(session, None, _PARTNERS + 1)
+    sites = [one for one in everybody[:_PARTNERS] if one.role in ("data-holder", "aggregator")]
     return Coordinator(
         running=await _progress(session, found, look.moment),
         blocked=[run for run in found if run.standing is not None],
-        partners=everybody,
-        silent=[partner for partner in everybody if _is_silent(partner, look.moment)],
+        unsigned=await agreements.proposals(session, caller.sees, _PROPOSALS, look.moment),
+        pending=[one for one in everybody if one.status == "pending"],
+        sites=[known(one, look.moment) for one in sites if one.status != "pending"],
+        more=len(everybody) > _PARTNERS,
     )
 
 
@@ -131,11 +141,3 @@ async def _progress(
 ) -> list[Progress]:
     how = await paces(session, found, moment)
     return [Progress(run, round(100 * run.round / run.rounds), how[run.id]) for run in found]
-
-
-def _is_silent(partner: Partner, moment: datetime) -> bool:
-    """Whether a machine that asks by itself has not been heard of lately."""
-    if partner.status != "approved" or partner.role not in ("data-holder", "aggregator"):
-        return False
-    heard = None if partner.last_seen is None else parse_time(partner.last_seen)
-    return heard is None or (moment - heard).total_seconds() > SILENT_S
