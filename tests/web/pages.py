@@ -118,7 +118,7 @@ EXAMPLES = (
     Example("datasets", "/datasets", "steward", words=("tumours", "Northgate Hospital")),
     Example("dataset", "/datasets/{dataset}", "steward", words=("tumours", "Tumour screening")),
     Example("partners", "/partners", words=("Computing Centre", "Test CA")),
-    Example("partner", "/partners/{party}", words=("Northgate Hospital", "accord")),
+    Example("partner", "/partners/{party}", words=("Northgate Hospital",)),
     Example("audit", "/audit", "auditor", words=("result-differs", "Computing Centre")),
     Example("record", "/records/{record_hash}", "auditor", words=("University Cancer Registry",)),
     Example(
