@@ -113,7 +113,10 @@ _LOOKS: dict[str, Look] = {
     "frozen": Look("failed", N_("frozen: nothing is accepted until this is mended"), "bad"),
     "lost": Look("lost", N_("out of reach"), "wait"),
     "valid": Look("done", N_("valid"), "good"),
+    "revoked": Look("withdrawn", N_("revoked"), "bad"),
     "unchanged": Look("done", N_("no change in sight"), "good"),
+    # a cap
+    "exhausted": Look("stopped", N_("used up"), "bad"),
     # a run against a cap, a version against the one before
     "fits": Look("done", N_("fits"), "good"),
     "exceeds": Look("refused", N_("does not fit"), "bad"),
