@@ -19,7 +19,7 @@ from accord_common.fields import now
 _CHARGES = 20
 _ANSWERED = 50
 _LINES = 50
-_NEWEST = 5  # lines of the outbox on the first page; their list has the rest
+_NEWEST = 3  # lines of the outbox on the first page; their list has the rest
 
 
 def first(visit: Visit, session: Session) -> Response:
