@@ -120,6 +120,8 @@ _LOOKS: dict[str, Look] = {
     "ending": Look("warning", N_("ends soon"), "wait"),
     "over": Look("expired", N_("over"), "bad"),
     "unchanged": Look("done", N_("no change in sight"), "good"),
+    # a cap
+    "exhausted": Look("stopped", N_("used up"), "bad"),
     # a run against a cap, a version against the one before
     "fits": Look("done", N_("fits"), "good"),
     "exceeds": Look("refused", N_("does not fit"), "bad"),

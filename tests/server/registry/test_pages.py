@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from html import unescape
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,14 @@ from pathlib import Path
 import pytest
 
 from accord_common.api.access_schemas import PersonRole
+from accord_common.api.schemas import RecordView
 from accord_common.enrolment import Delegation
+from accord_common.fields import now
+from accord_common.privacy.pace import WINDOW, Pace
 from accord_server.registry.access.decisions import DECISIONS
+from accord_server.registry.budgets import combining, outlook
+from accord_server.registry.budgets.tables import TermsRow
+from accord_server.registry.db import Database
 from accord_server.registry.setup import initialise
 from tests.catalogued import RESEARCH, entry, profile, with_profiles
 from tests.server.registry.persons import Browser, join
@@ -110,13 +117,67 @@ def test_a_steward_sees_what_waits_and_own_budgets_alone(
     stack: Stack, people: dict[str, Browser]
 ) -> None:
     own, other = stack.world.hospitals[:2]
-    home = text_of(people["steward"], "/")
+    home = " ".join(text_of(people["steward"], "/").split())
     waiting = [run.id for run in stack.client(own).runs() if run.state == "awaiting-consent"]
     assert "1 decision waits for you" in home and f"accord-node approve {waiting[0]}" in home
     assert "guesses right at most" in home  # epsilon in plain language
+    assert re.search(r"Used up by about .* \d{4}-\d\d-\d\d ", home)
     budgets = text_of(people["steward"], "/budgets")
     assert own.name in budgets and other.name not in budgets
     assert other.name in text_of(people["auditor"], "/budgets")
+
+
+def test_a_steward_sees_what_arrived_of_the_own_institution_alone(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    own = stack.world.hospitals[0]
+    page = people["steward"].call("GET", "/", headers=HTML).text
+    shown = set(re.findall(r"/records/([0-9a-f]{64})", page))
+    views = {view.hash: view for view in stack.client(own).records()}
+    kinds = {views[one].kind for one in shown}
+    assert kinds == {
+        *("node-receipt", "consent", "agreement", "dataset-entry", "dataset-profile"),
+        *("enrolment", "delegation"),
+    }
+    for one in shown:
+        signers = views[one].envelope.signers
+        assert signers & {own.identity.public, own.node.public}, views[one].kind
+    text = " ".join(text_of(people["steward"], "/").split())
+    sizes = [len(v.envelope.to_bytes()) for v in views.values() if _receipt_of(v, own)]
+    assert len(sizes) == 3  # two rounds, one of them tried twice
+    assert f"node's receipt 3 {sum(sizes) / 1024:.1f} KiB" in text
+    assert re.search(r"masked update of the model .* 3 in the outbox .* 100 B", text)
+    assert "accord-node outbox list" in text
+
+
+def test_the_last_day_is_at_the_pace_of_thirty_days(stack: Stack) -> None:
+    own = stack.world.hospitals[0]
+
+    async def look(moment: datetime) -> tuple[float, Pace]:
+        database = Database(stack.settings.database)
+        try:
+            async with database.read() as session:
+                of = [TermsRow.owner == own.id]
+                terms, spent = await combining.all_balances(session, of)
+                (row,) = combining.balances(terms, spent, moment)
+                assert row.spent is not None
+                found = await outlook.paces(session, terms, spent, moment)
+                return float(row.spent), found[row.agreement, row.dataset]
+        finally:
+            await database.close()
+
+    moment = now()
+    spent, today = asyncio.run(look(moment))
+    assert spent > 0 and today.per_day == pytest.approx(spent, rel=1e-3)  # a day, at least
+    assert today.out is not None and moment < today.out < moment + timedelta(days=30)
+    _, soon = asyncio.run(look(moment + timedelta(days=10)))
+    assert soon.per_day == pytest.approx(spent / 10, rel=1e-2)
+    _, idle = asyncio.run(look(moment + WINDOW + timedelta(hours=1)))
+    assert idle == Pace(0.0)
+
+
+def _receipt_of(view: RecordView, actor: Actor) -> bool:
+    return view.kind == "node-receipt" and actor.node.public in view.envelope.signers
 
 
 def test_an_auditor_sees_the_log_and_what_does_not_agree(people: dict[str, Browser]) -> None:
