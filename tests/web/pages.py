@@ -73,6 +73,7 @@ EXAMPLES = (
         asks="?task=tabular-binary&architecture=mlp&noise=0.5&rate=0.9",
     ),
     Example("budgets", "/budgets", "auditor"),
+    Example("budget", "/budgets/{dataset}", "steward"),
     Example("datasets", "/datasets", "steward"),
     Example("dataset", "/datasets/{dataset}", "steward"),
     Example("partners", "/partners"),

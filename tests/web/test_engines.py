@@ -39,6 +39,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {  # of each example, in any language
     "agreement-draft": ("Tumour screening, second year", "accord-node agreement sign"),
     "agreement-check": ("Northgate Hospital/tumours", "sampling-rate"),
     "budgets": ("Northgate Hospital", "Riverside Clinic"),
+    "budget": ("Screening model, pilot", "Screening model, full"),
     "datasets": ("tumours", "Northgate Hospital"),
     "dataset": ("tumours", "Tumour screening"),
     "partners": ("Computing Centre", "Test CA"),

@@ -135,6 +135,7 @@ GET    /agreements                      -      -       -     -      -    -     -
 GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements/{agreement_hash}/check -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
+GET    /budgets/{dataset}               -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /runs/compare                    -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /people                          -      -       -     -      -    -     -    all  own   own  own  all  -
 GET    /account                         -      -       -     -      -    -     -    own  own   own  own  all  -

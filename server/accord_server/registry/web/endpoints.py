@@ -1,6 +1,5 @@
 """The pages' addresses. All are GET: what a page changes, it changes by the API."""
 
-import asyncio
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -12,16 +11,14 @@ from accord_common.fields import Id, now
 from accord_common.log.checkpoint import Head
 from accord_common.profiles import declared_levels
 from accord_common.web.serving import serve
-from accord_server.registry.budgets import combining
-from accord_server.registry.budgets.tables import TermsRow
 from accord_server.registry.datasets import repository as datasets
 from accord_server.registry.log.service import checkpoint
 from accord_server.registry.notices import repository as notices
-from accord_server.registry.paging import equal
 from accord_server.registry.partners.repository import holders, names
 from accord_server.registry.web import (
     agreements,
     audit,
+    budgets,
     compare,
     feed,
     home,
@@ -39,6 +36,7 @@ ROUTERS = (
     runs.router,
     agreements.router,
     audit.router,
+    budgets.router,
     feed.router,
     models.router,
     partners.router,
@@ -101,16 +99,6 @@ async def first(visit: Signed) -> Response:
     return visit.page(
         template, "/", live=True, home=found, head=head, standing=standing, announced=told
     )
-
-
-@router.get("/budgets")
-async def budgets(visit: Signed) -> Response:
-    """What each cap has left."""
-    async with visit.registry.database.read() as session:
-        where = equal((TermsRow.owner, visit.who.sees))
-        terms, spent = await combining.all_balances(session, where, limit=_PER_PAGE)
-    found = await asyncio.to_thread(combining.balances, terms, spent, now())
-    return visit.page("budgets.html", "/budgets", live=True, balances=found)
 
 
 @router.get("/datasets")

@@ -1,21 +1,19 @@
 """The first page, by role: what a steward, a coordinator, an auditor came for."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.api.budget_schemas import BalanceRow, ExceptionRow
+from accord_common.api.budget_schemas import ExceptionRow
 from accord_common.api.membership import Partner
 from accord_common.api.schemas import AgreementView, RunView
 from accord_common.enrolment import Delegation
 from accord_common.expiry import of_delegation
-from accord_common.privacy.pace import Pace
 from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.auth import Caller
-from accord_server.registry.budgets import combining, exceptions, outlook
+from accord_server.registry.budgets import combining, exceptions
 from accord_server.registry.budgets.exceptions import Filter
 from accord_server.registry.budgets.tables import TermsRow
 from accord_server.registry.paging import equal
@@ -23,6 +21,7 @@ from accord_server.registry.partners import repository as partners
 from accord_server.registry.runs import repository as runs
 from accord_server.registry.runs.repository import Look
 from accord_server.registry.web import pace as progress
+from accord_server.registry.web.budgets import Fund, funds
 from accord_server.registry.web.partners import Known, is_silent, known
 from accord_server.registry.web.received import Received, received
 
@@ -38,15 +37,6 @@ class Progress:
     run: RunView
     percent: int
     pace: progress.Pace
-
-
-@dataclass(frozen=True, slots=True)
-class Fund:
-    """What a cap of an agreement (by its title) has left, and until when."""
-
-    row: BalanceRow
-    title: str
-    pace: Pace
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +88,7 @@ class Auditor:
 
     exceptions: list[ExceptionRow]
     more: str | None
-    budgets: list[BalanceRow]
+    budgets: list[Fund]
     running: list[Progress]
 
 
@@ -144,7 +134,7 @@ async def auditor(session: AsyncSession, caller: Caller, look: Look) -> Auditor:
     return Auditor(
         exceptions=found[:_EXCEPTIONS],
         more=found[_EXCEPTIONS - 1].id if len(found) > _EXCEPTIONS else None,
-        budgets=await _budgets(session, caller, look.moment),
+        budgets=await _funds(session, caller, look.moment),
         running=await _progress(session, await _open_runs(session, caller, look), look.moment),
     )
 
@@ -153,23 +143,11 @@ async def _open_runs(session: AsyncSession, caller: Caller, look: Look) -> list[
     return await runs.open_runs(session, caller.sees, caller.role, look)
 
 
-async def _budgets(session: AsyncSession, caller: Caller, moment: datetime) -> list[BalanceRow]:
+async def _funds(session: AsyncSession, caller: Caller, moment: datetime) -> list[Fund]:
     """Of the caps that are in force."""
     terms, spent = await combining.all_balances(session, equal((TermsRow.owner, caller.sees)))
-    found = await asyncio.to_thread(combining.balances, terms, spent, moment)
-    return [row for row in found if row.status == "active"]
-
-
-async def _funds(session: AsyncSession, caller: Caller, moment: datetime) -> list[Fund]:
-    """Of the caps that are in force, with their last days."""
-    terms, spent = await combining.all_balances(session, equal((TermsRow.owner, caller.sees)))
     standing = [one for one in terms if one.status(moment) == "active"]
-    rows = await asyncio.to_thread(combining.balances, standing, spent, moment)
-    paces = await outlook.paces(session, standing, spent, moment)
-    return [
-        Fund(row, one.terms.title, paces[one.terms.agreement, one.terms.dataset])
-        for row, one in zip(rows, standing, strict=True)
-    ]
+    return await funds(session, standing, spent, moment)
 
 
 def _undecided(run: RunView, party: str) -> bool:
