@@ -33,14 +33,15 @@ def test_kill_9_in_the_middle_of_a_signature_leaves_it_to_be_given_again(
         at, form = f"/agreements/{hash_}", {"hash": hash_, "passphrase": PASSPHRASE}
         with monkeypatch.context() as patch, own_page(place.node) as page:
             patch.setattr(service, "sign", stuck)
-            with page.client() as http:
-                with ThreadPoolExecutor(1) as other:
+            try:
+                with page.client() as http, ThreadPoolExecutor(1) as other:
                     asked = other.submit(_change, http, f"{at}/sign", form)
                     assert reached.wait(60)
                     page.process.kill()
                     with pytest.raises(httpx.TransportError):
                         asked.result()
-            killed.set()
+            finally:
+                killed.set()
         assert hash_ in Agreements.of(place.node).signed()
         with place.clients() as clients:
             coordinator = clients[place.world.coordinator.id]
