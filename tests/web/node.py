@@ -119,6 +119,11 @@ class OwnPage:
 
     origin: str
     cookies: dict[str, str]
+    process: subprocess.Popen[bytes]
+
+    def client(self) -> httpx.Client:
+        """Whoever came in, without a browser."""
+        return httpx.Client(base_url=self.origin, cookies=self.cookies, timeout=_PATIENCE_S)
 
 
 @contextmanager
@@ -138,11 +143,11 @@ def own_page(home: Home) -> Iterator[OwnPage]:
             assert process.stdout is not None
             link = json.loads(process.stdout.readline())["link"]
             origin, _, code = link.partition("/enter#")
-            with httpx.Client(base_url=origin, verify=False) as http:  # plain HTTP
+            with httpx.Client(base_url=origin, verify=False, timeout=_PATIENCE_S) as http:
                 answer = http.post("/session", json={"code": code}, headers={"Origin": origin})
                 assert answer.status_code == 200, answer.text
                 _wait(http)
-                yield OwnPage(origin, dict(http.cookies))
+                yield OwnPage(origin, dict(http.cookies), process)
         finally:
             process.terminate()
             process.wait(_PATIENCE_S)

@@ -75,7 +75,8 @@ def one_agreement(visit: Visit, session: Session) -> Response:
         if found is None:
             with stores.home.registry() as registry:
                 found = proposed_dossier(stores, registry, hash_, now())
-    return visit.page("agreement.html", "/agreements", session=session, one=found)
+    unsent = visit.node.board.found.value.lacks(hash_)
+    return visit.page("agreement.html", "/agreements", session=session, one=found, unsent=unsent)
 
 
 def budgets(visit: Visit, session: Session) -> Response:

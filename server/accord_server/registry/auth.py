@@ -45,6 +45,7 @@ _PARTY = (
     select(
         TokenRow.hash,
         TokenRow.last_seen,
+        TokenRow.software,
         PartnerRow.id,
         PartnerRow.name,
         PartnerRow.role,
@@ -153,11 +154,12 @@ async def identify(registry: Registry, token: str, agent: str) -> Caller:
     found = await registry.database.glance(_PARTY, {"digest": digest})
     if found is None or not hmac.compare_digest(found[0], digest):
         raise bad_token("Enrol again, with a new invitation.")
-    _, last_seen, party, name, role, member, suspended = found
+    _, last_seen, software, party, name, role, member, suspended = found
     moment = now()
-    if moment - last_seen >= SEEN_EVERY:
-        told = _RELEASE.fullmatch(agent)
-        values = {"last_seen": moment} | ({"software": told[1]} if told else {})
+    told = _RELEASE.fullmatch(agent)
+    release = told[1] if told else software
+    if moment - last_seen >= SEEN_EVERY or release != software:
+        values = {"last_seen": moment, "software": release}
         async with registry.database.write() as session:
             await session.execute(update(TokenRow).where(TokenRow.hash == digest).values(**values))
     return Caller(party, name, cast(Role, role), member is not None, suspended, digest)

@@ -34,13 +34,12 @@ from accord_server.registry.agreements import checking
 from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.auth import decide
 from accord_server.registry.notices import repository as notices
-from accord_server.registry.web.visit import Signed
+from accord_server.registry.web.visit import MOST_COMMENTS, Signed
 
 router = APIRouter(include_in_schema=False)
 
 _PER_PAGE = 50
 _PROPOSALS = 100
-_COMMENTS = 100
 _CHECK = "/v1/agreements/{agreement_hash}/check"
 
 
@@ -70,7 +69,7 @@ async def one_agreement(visit: Signed, agreement_hash: Hash) -> Response:
     """One agreement, in plain words: who has signed it, and what it changes."""
     async with visit.registry.database.read() as session:
         found = await agreements.one(session, visit.who.sees, agreement_hash, now())
-        said = await notices.comments(session, [agreement_hash], None, _COMMENTS)
+        said = await notices.comments(session, [agreement_hash], None, MOST_COMMENTS + 1)
         changed = await _changes(session, visit.who.sees, found.agreement)
     return visit.page(
         "agreement.html",

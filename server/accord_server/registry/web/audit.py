@@ -76,7 +76,7 @@ async def audit(
             session, visit.sees("/v1/records"), before, _PER_PAGE + 1, wanted
         )
         shown = await entries(session, found[:_PER_PAGE])
-        named = await agreements.page(session, visit.sees("/v1/agreements"), None, 200, now())
+        named = await agreements.newest(session, visit.sees("/v1/agreements"), None, 200, now())
         reach = exceptions.Filter(reach=visit.sees("/v1/exceptions"))
         differing = await exceptions.page(session, reach, odd, _ODD + 1, now())
     return visit.page(
@@ -91,7 +91,7 @@ async def audit(
         kind=kind,
         run=run,
         agreement=agreement,
-        agreements=named,
+        agreements=[view for _, view in named],
         before=before,
         older=found[_PER_PAGE - 1].sequence if len(found) > _PER_PAGE else None,
         exceptions=differing[:_ODD],
