@@ -61,7 +61,8 @@ def test_a_steward_decides_on_the_nodes_own_page(size: int) -> None:
 
         run = federation.start_run(federations.plan(federation, rounds=400))
         expect(page.get_by_text("1 decision waits for you")).to_be_visible()  # by itself
-        page.get_by_role("main").get_by_role("link").first.click()
+        waiting = page.get_by_role("region", name="What waits for your decision")
+        waiting.get_by_role("link").first.click()
         expect(page.get_by_text("Your agreement and your budget allow this run")).to_be_visible()
         for other in others:
             federation.at(other, "approve", run, "--yes")
