@@ -9,12 +9,16 @@ from sqlalchemy import QueuePool, event
 
 from accord_server.registry.app import create_app
 from accord_server.registry.context import Registry
+from accord_server.registry.web import live
 from tests.server.registry.persons import join
 from tests.server.registry.stack import Stack
 
 
 @pytest.mark.usefixtures("quick_passwords")
-def test_a_reader_who_leaves_breaks_no_connection(stack: Stack) -> None:
+def test_a_reader_who_leaves_breaks_no_connection(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "BEAT_S", 0.01)  # the session is looked at each time
     cookies = join(stack, stack.world.coordinator, "owner", "olga").cookies
     cookie = "; ".join(f"{name}={value}" for name, value in cookies.items())
     scope = {

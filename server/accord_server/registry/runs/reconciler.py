@@ -10,7 +10,7 @@ import asyncio
 from datetime import datetime
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.backoff import Told
@@ -22,7 +22,14 @@ from accord_server.registry.records.announce import party_topics, write_event
 from accord_server.registry.runs.facts import gather, up_since
 from accord_server.registry.runs.standing import Facts, Patience, ending, obstacle
 from accord_server.registry.settings import Settings
-from accord_server.registry.tables import OPEN, ClosureRow, PulseRow, RunRow, StandingRow
+from accord_server.registry.tables import (
+    OPEN,
+    ClosureRow,
+    PulseRow,
+    RecordRow,
+    RunRow,
+    StandingRow,
+)
 
 SWEEP_S = 10.0
 
@@ -33,12 +40,15 @@ async def look_after(registry: Registry, ended: asyncio.Event) -> None:
     """Sweep until `ended`; nothing that one sweep meets ends the others."""
     pause_s = min(SWEEP_S, registry.settings.patience.silent_s / 6)
     told = Told()
+    newest = None
     while not ended.is_set():
         try:
-            moment = now()
+            moment, known = now(), newest
             async with registry.database.write() as session:
                 topics = await sweep(session, registry.settings, moment)
-            await registry.changes.announce(topics)
+                newest = await session.scalar(select(func.max(RecordRow.sequence)))
+            if topics or newest != known:  # another process of this database takes records too
+                await registry.changes.announce(topics)
             if told.news(None):
                 log.info("sweeps-again")
         except Exception as error:  # a database that is away, say: told once while it is

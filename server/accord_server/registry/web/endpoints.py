@@ -28,7 +28,7 @@ from accord_server.registry.web import (
     people,
     runs,
 )
-from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, pages
+from accord_server.registry.web.visit import SECOND_FACTOR, SIGN_IN, Anybody, Signed, Words, pages
 
 router = APIRouter(include_in_schema=False)
 ROUTERS = (
@@ -105,9 +105,9 @@ async def first(visit: Signed) -> Response:
 async def all_datasets(
     visit: Signed,
     after: Annotated[Id | None, Query()] = None,
-    duo: Annotated[str, Query(max_length=20)] = "",
-    party: Annotated[str, Query(max_length=36)] = "",
-    column: Annotated[str, Query(max_length=100)] = "",
+    duo: Words = "",
+    party: Words = "",
+    column: Words = "",
 ) -> Response:
     """The catalogue, page by page; an empty filter is none."""
     wanted = {"duo": duo, "party": party, "column": column}

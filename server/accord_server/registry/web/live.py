@@ -1,23 +1,29 @@
 """`/live`: tells an open page that something changed, so that it asks for itself again.
 
 Guarantees: what changed is not said; the page's own request decides what its reader may see. A page
-says as of when it was made, so what changed before it listened is told too. The stream ends with
-the session, and with the registry. A reader learns when others' records arrive at the registry, and
-nothing else of them.
+says as of when it was made, so what changed before it listened is told too. The stream ends within
+`BEAT_S` of the session's end, and with the registry. A reader learns when others' records arrive at
+the registry, and nothing else of them. However much changes, a stream costs an event each `GAP_S`
+and a look at its session each `BEAT_S`; a person has `MOST` streams. What only time changes (a node
+that fell silent) the page asks for by itself.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 from starlette.responses import StreamingResponse
 
-from accord_common.errors import AuthError
+from accord_common.errors import AuthError, LimitError
 from accord_server.registry.access.credentials import COOKIE
 from accord_server.registry.changes import EVERYTHING
+from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.sessions.principals import by_session
 from accord_server.registry.web.visit import Visit
 
 BEAT_S = 5.0  # the page takes three of them missing for a lost connection
+GAP_S = 0.7  # a page asks no more often
+MOST = 30  # tabs in sight; a tab that is not lets go of its stream
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -27,24 +33,51 @@ def stream(visit: Visit, seen: int) -> StreamingResponse:
     Args:
         visit: the page that listens.
         seen: the version of everything that it was made from.
+
+    Raises:
+        LimitError: `too-many-streams`.
     """
-    events = _events(visit, seen)
+    if visit.registry.listening[visit.person.id] >= MOST:
+        raise LimitError(
+            "too-many-streams",
+            f"{MOST} pages of yours are kept up to date already",
+            hint="Close some tabs; this one asks by itself meanwhile.",
+            retry_s=round(6 * BEAT_S),
+        )
+    events = _counted(visit, seen)
     return StreamingResponse(events, headers=_HEADERS, media_type="text/event-stream")
+
+
+async def _counted(visit: Visit, seen: int) -> AsyncIterator[bytes]:
+    listening, person = visit.registry.listening, visit.person.id
+    listening[person] += 1
+    try:
+        async for event in _events(visit, seen):
+            yield event
+    finally:
+        listening[person] -= 1
+        if not listening[person]:
+            del listening[person]
 
 
 async def _events(visit: Visit, seen: int) -> AsyncIterator[bytes]:
     changes, cookie = visit.registry.changes, visit.request.cookies[COOKIE]
+    checked = time.monotonic()
     yield _event("beat")
     while not changes.closed:
         await changes.wait(EVERYTHING, seen, BEAT_S)
-        try:
-            # Whoever leaves cancels this; a connection in the middle of a statement would be lost.
-            await asyncio.shield(by_session(visit.registry, cookie))
-        except AuthError:
-            return
+        if time.monotonic() - checked >= BEAT_S:
+            try:
+                # Whoever leaves cancels this; a connection in mid-statement would be lost.
+                await asyncio.shield(by_session(visit.registry, cookie))
+            except (AuthError, DatabaseFault):  # a reader comes back, and is told why not
+                return
+            checked = time.monotonic()
         newest = changes.version(EVERYTHING)
         yield _event("beat" if newest == seen else "changed")
-        seen = newest
+        if newest != seen:
+            seen = newest
+            await asyncio.sleep(GAP_S)
 
 
 def _event(name: str) -> bytes:

@@ -21,7 +21,7 @@ from accord_server.registry.partners import repository as partners
 from accord_server.registry.runs import repository as runs
 from accord_server.registry.tables import RecordRow
 from accord_server.registry.web import curves, pace, story
-from accord_server.registry.web.visit import MOST_COMMENTS, Signed
+from accord_server.registry.web.visit import MOST_COMMENTS, Signed, Words
 
 router = APIRouter(include_in_schema=False)
 
@@ -43,7 +43,7 @@ class Attempt:
 async def all_runs(
     visit: Signed,
     state: Annotated[RunState | Literal[""], Query()] = "",
-    title: Annotated[str, Query(max_length=100)] = "",
+    title: Words = "",
     after: Annotated[Id | None, Query()] = None,
 ) -> Response:
     """The caller's runs, newest first, page by page."""

@@ -11,12 +11,12 @@ from functools import cache
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from accord_common.api.notice_schemas import CommentView
 from accord_common.errors import AccordError, AuthError
-from accord_common.fields import now
+from accord_common.fields import Text, now
 from accord_common.permissions import guessed_right
 from accord_common.web.languages import COOKIE as LANGUAGE
 from accord_common.web.languages import Language, choose
@@ -27,6 +27,7 @@ from accord_server.registry.access.decisions import DECISIONS
 from accord_server.registry.auth import Allow, decide
 from accord_server.registry.changes import EVERYTHING
 from accord_server.registry.context import Registry, registry
+from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.runs.repository import Look
 
 SIGN_IN, SECOND_FACTOR = "/sign-in", "/second-factor"
@@ -44,6 +45,7 @@ _NAV = (
     ("/audit", N_("Audit")),
     ("/people", N_("People")),
 )
+Words = Annotated[Text, Query(max_length=100)]  # that somebody looks for; PostgreSQL takes no NUL
 
 
 @cache
@@ -181,11 +183,11 @@ Anybody = Annotated[Visit, Depends(stranger)]
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a failure is answered with a page: on all paths that are not the API's."""
+    """Whether a failure is answered with a page: where a browser goes, the API's paths but one."""
     path = request.url.path
     return (
         request.method == "GET"
-        and not path.startswith("/v1/")
+        and (path == CALLBACK or not path.startswith("/v1/"))
         and "text/html" in (request.headers.get("accept", ""))
     )
 
@@ -193,7 +195,7 @@ def wants_page(request: Request) -> bool:
 def failed(request: Request, error: AccordError, status: int) -> Response:
     """Answer a failure on a page: by signing in, by the second factor, or in plain words."""
     way = None
-    if isinstance(error, AuthError):
+    if isinstance(error, AuthError) and request.url.path != CALLBACK:  # there it says why not
         way = SIGN_IN
     elif error.code == "second-factor-required":
         way = SECOND_FACTOR
