@@ -119,8 +119,8 @@ def test_a_profile_is_for_parties_and_auditors(stack: Stack, tmp_path: Path) -> 
         verdict = verdict_of(path, world.agreement_hash)
         assert verdict.failures == [] and verdict.authenticated
         data = path.read_bytes()
-        kinds = ("entry", "profile")
-        told = [kind for kind in kinds if f"vnd.accord.dataset-{kind}+json".encode() in data]
+        both = ("entry", "profile")
+        told = [kind for kind in both if f"vnd.accord.dataset-{kind}+json".encode() in data]
         assert told == carried
 
 

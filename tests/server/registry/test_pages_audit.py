@@ -26,7 +26,7 @@ from accord_server.registry.log import watch as watching
 from accord_server.registry.log.repository import kept
 from accord_server.registry.log.watch import LogWatch, Standing
 from accord_server.registry.records.append import _CHECKS
-from accord_server.registry.records.verify_log import Verified
+from accord_server.registry.records.verify_log import Verified, extend
 from accord_server.registry.setup import initialise
 from accord_server.registry.tables import RecordRow
 from accord_server.registry.web.audit import KINDS
@@ -250,12 +250,11 @@ def _put(url: str, name: str, envelope: bytes) -> None:
 def test_it_begins_anew_once_an_hour(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     size = stack.client(stack.world.coordinator).records()[-1].sequence
     start, begun = now(), 0
-    whole = watching.extend
 
-    async def extend(session: AsyncSession, found: Verified, limit: int) -> bool:
+    async def counted(session: AsyncSession, found: Verified, limit: int) -> bool:
         nonlocal begun
         begun += found.records == 0
-        return await whole(session, found, limit)
+        return await extend(session, found, limit)
 
     async def find() -> None:
         database = Database(stack.settings.database)
@@ -269,5 +268,5 @@ def test_it_begins_anew_once_an_hour(stack: Stack, monkeypatch: pytest.MonkeyPat
         await watch.close()
         await database.close()
 
-    monkeypatch.setattr(watching, "extend", extend)
+    monkeypatch.setattr(watching, "extend", counted)
     asyncio.run(find())
