@@ -116,7 +116,7 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
         self._http.request("PUT", "/v1/trust", json=body)
 
     def trusts(self) -> list[m.TrustView]:
-        """Which authorities each member has said that it trusts; coordinator."""
+        """Which authorities each member has said that it trusts; coordinator, auditor."""
         return self._all(m.TrustView, "/v1/trust", lambda item: item.party)
 
     def invite(self, role: Role, name: str) -> m.Invitation:
@@ -218,7 +218,7 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
         return view.envelope
 
     def offers(self) -> list[s.OfferView]:
-        """Unused offers of live aggregators, the newest 500, newest first; coordinator."""
+        """Unused offers of live aggregators, the newest 500, newest first; coordinator, auditor."""
         return self._page(s.OfferView, "/v1/offers", {})
 
     def put_blob(self, data: bytes | Body) -> str:
