@@ -63,6 +63,11 @@ def test_streams_are_few_by_person_and_end_with_the_session(
     stack.http.portal.call(registry.changes.announce, [])
     until(lambda: any(b"changed" in event for event in heard))
     assert set(heard) <= {b"", b"event: beat\ndata:\n\n", b"event: changed\ndata:\n\n"}
+    heard.clear()
+    scope["query_string"] = b"seen=1"  # as a page that was read before the change
+    monkeypatch.setattr(live, "MOST", 3)
+    streams.append(stack.http.portal.start_task_soon(listen))
+    until(lambda: any(b"changed" in event for event in heard))
     session = browser.call("GET", "/v1/sessions").json()[0]["id"]
     assert browser.call("DELETE", f"/v1/sessions/{session}").status_code == 204
     for stream in streams:
@@ -75,6 +80,7 @@ def test_a_reader_who_leaves_breaks_no_connection(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "BEAT_S", 0.01)  # the session is looked at each time
+    monkeypatch.setattr(live, "GAP_S", 0.0)
     scope = asking(join(stack, stack.world.coordinator, "owner", "olga"))
     troubles: list[dict[str, Any]] = []
 

@@ -71,9 +71,11 @@ async def second_factor(visit: Anybody) -> Response:
 
 
 @router.get("/live")
-async def changes(visit: Signed) -> Response:
+async def changes(
+    visit: Signed, seen: Annotated[int | None, Query(ge=0, lt=2**53)] = None
+) -> Response:
     """See `live`."""
-    return live.stream(visit)
+    return live.stream(visit, seen)
 
 
 @router.get("/")

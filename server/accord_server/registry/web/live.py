@@ -26,8 +26,13 @@ MOST = 30  # tabs in sight; a tab that is not lets go of its stream
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def stream(visit: Visit) -> StreamingResponse:
+def stream(visit: Visit, seen: int | None) -> StreamingResponse:
     """Answer with server-sent events (WHATWG HTML, 9.2): `changed`, and `beat` in between.
+
+    Args:
+        visit: by whom.
+        seen: the version that the page shows: what changed before it listens, or while it was cut
+            off, is told at once. None is the present one.
 
     Raises:
         LimitError: `too-many-streams`.
@@ -39,14 +44,16 @@ def stream(visit: Visit) -> StreamingResponse:
             hint="Close some tabs; this one asks by itself meanwhile.",
             retry_s=round(6 * BEAT_S),
         )
-    return StreamingResponse(_counted(visit), headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(
+        _counted(visit, seen), headers=_HEADERS, media_type="text/event-stream"
+    )
 
 
-async def _counted(visit: Visit) -> AsyncIterator[bytes]:
+async def _counted(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
     listening, person = visit.registry.listening, visit.person.id
     listening[person] += 1
     try:
-        async for event in _events(visit):
+        async for event in _events(visit, seen):
             yield event
     finally:
         listening[person] -= 1
@@ -54,9 +61,9 @@ async def _counted(visit: Visit) -> AsyncIterator[bytes]:
             del listening[person]
 
 
-async def _events(visit: Visit) -> AsyncIterator[bytes]:
+async def _events(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
     changes, cookie = visit.registry.changes, visit.request.cookies[COOKIE]
-    seen = changes.version(EVERYTHING)
+    seen = visit.seen if seen is None else seen
     checked = time.monotonic()
     yield _event("beat")
     while not changes.closed:

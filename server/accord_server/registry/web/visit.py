@@ -25,6 +25,7 @@ from accord_common.web.rendering import HEADERS, Pages
 from accord_server.registry.access.credentials import COOKIE, Caller, Person, csrf_of
 from accord_server.registry.access.decisions import DECISIONS
 from accord_server.registry.auth import Allow, decide
+from accord_server.registry.changes import EVERYTHING
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.runs.repository import Look
@@ -54,11 +55,12 @@ def pages() -> Pages:
 
 @dataclass(frozen=True)
 class Visit:
-    """A request by `caller`, or by nobody known."""
+    """A request by `caller`, or by nobody known; `seen` is what had changed when it came."""
 
     request: Request
     registry: Registry
     caller: Caller | None
+    seen: int = 0
 
     @property
     def who(self) -> Caller:
@@ -138,7 +140,7 @@ class Visit:
             product="Accord",
             nav=_NAV if signed_in else (),
             here=here,
-            events="/live" if live else None,
+            events=f"/live?seen={self.seen}" if live else None,
             person=self.person.name if signed_in else None,
             session=self.person.session if signed_in else None,
             csrf=csrf_of(cookie) if cookie is not None else "",
@@ -159,7 +161,7 @@ def visit(
     registry: Annotated[Registry, Depends(registry)],
 ) -> Visit:
     """A request by somebody signed in (a dependency)."""
-    return Visit(request, registry, caller)
+    return Visit(request, registry, caller, registry.changes.version(EVERYTHING))
 
 
 def stranger(request: Request, registry: Annotated[Registry, Depends(registry)]) -> Visit:
