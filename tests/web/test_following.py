@@ -50,19 +50,25 @@ def test_somebody_signs_in_watches_a_round_end_and_signs_out(
     person.context.close()
 
 
-def test_a_page_that_lost_its_registry_says_so(place: Place, sitting: Sitting) -> None:
+def test_a_page_that_lost_its_registry_says_so_and_catches_up(
+    place: Place, sitting: Sitting
+) -> None:
+    assert place.course is not None
     person = sitting("coordinator", "en")
     page = person.page
     page.clock.install()
-    person.open("/runs")
+    person.open(f"/runs/{place.course.run}")
     banner = page.locator("#disconnected")
     expect(banner).to_be_hidden()
     person.context.set_offline(True)
+    with place.clients() as clients:
+        place.course.play(clients)
     page.clock.run_for(16_000)
     expect(banner).to_be_visible()
     person.context.set_offline(False)
     page.clock.run_for(9_000)
     expect(banner).to_be_hidden()
+    expect(page.locator("section.lead .big")).to_contain_text(f"round {place.course.round} of 40")
 
 
 @contextmanager
@@ -117,3 +123,33 @@ def test_what_changed_between_a_page_and_its_listening_is_told(place: Place) -> 
         with client.stream("GET", place.origin + made) as answer:
             named = (line for line in answer.iter_lines() if line.startswith("event:"))
             assert [next(named), next(named)] == ["event: beat", "event: changed"]
+
+
+def test_a_tab_listens_while_it_is_in_sight_and_again_where_it_was_refused(
+    place: Place, chromium: Browser
+) -> None:
+    """A browser has six connections to a host: six tabs that listen would be all there are."""
+    person = sit_down(chromium, place.origin, "en", place.cookies["auditor"])
+    page = person.page
+    page.clock.install()
+    page.route("**/live*", lambda route: route.fulfill(status=503), times=1)
+    with page.expect_response("**/live*") as refused:
+        page.goto(f"{place.origin}/runs")
+    assert refused.value.status == 503
+    with page.expect_response("**/live*") as taken:
+        page.clock.run_for(9_000)
+    assert taken.value.status == 200
+    page.evaluate("""() => {
+        Object.defineProperty(document, "visibilityState", {get: () => window.shade ?? "visible"});
+        window.turn = shade => {
+            window.shade = shade;
+            document.dispatchEvent(new Event("visibilitychange"));
+        };
+    }""")
+    assert page.evaluate("turn('hidden'), events === null")
+    page.clock.run_for(60_000)
+    assert page.evaluate("events === null")
+    with page.expect_response(f"{place.origin}/runs"), page.expect_response("**/live*"):
+        page.evaluate("turn('visible')")
+    expect(page.locator("#disconnected")).to_be_hidden()  # nobody looked, so nothing was missed
+    person.context.close()

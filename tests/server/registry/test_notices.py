@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -316,6 +317,31 @@ def test_mail_goes_over_tls_to_whom_the_operator_named(
     text = b"".join(content(mail) for mail in mails).decode()
     assert "nobody's business" not in text and "hospital" not in text
     assert f"{place.settings.url}/runs/" in text
+
+
+def test_a_mail_server_that_says_nothing_holds_up_nobody(
+    place: Place, receiver: Receiver, tmp_path: Path, certificates: Path
+) -> None:
+    """More notices wait for it than the process has threads."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as dumb:
+        changes = {
+            "mail": mail_settings(tmp_path, certificates, dumb.getsockname()[1]),
+            "webhooks": (hook(tmp_path, certificates, receiver),),
+        }
+        values = [
+            f"('{new_id()}', 'mail', 'run-ended', '-', 0, '', 0, {10**15})" for _ in range(60)
+        ]
+        columns = "id, place, kind, subject, attempts, error, due, created"
+        into = f"INSERT INTO notices ({columns}) VALUES {', '.join(values)}"
+        execute(place.settings.database, into)
+        with place.open(**changes) as stack, dumb.accept()[0]:
+            assert stack.http.portal is not None
+            assert stack.http.portal.call(asyncio.to_thread, lambda: "served") == "served"
+            stack.join_all()
+            stack.register_datasets()
+            stack.sign_agreement()
+            until(lambda: kinds(receiver) == ["agreement-in-force"])
+            assert {row[4] for row in place.waiting()} == {0}  # still at the first
 
 
 def test_no_mail_goes_in_clear(place: Place, tmp_path: Path, certificates: Path) -> None:

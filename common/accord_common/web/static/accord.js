@@ -87,22 +87,21 @@ function listen(address) {
   });
 }
 
-function keepListening(address) {
-  const seen = document.visibilityState === "visible";
-  if (!seen) {
+function keepListening() {
+  if (document.visibilityState !== "visible") {
     events?.close();
     events = null;
   } else if (events === null || events.readyState === EventSource.CLOSED) {
-    listen(address);
+    listen(document.getElementById("live").dataset.events); // of the page that is shown now
   }
 }
 
-function turnTo(address) {
+function turn() {
   if (document.visibilityState === "visible") {
     shownAt = Date.now();
     refresh();
   }
-  keepListening(address);
+  keepListening();
 }
 
 // Charts: a figure is drawn from the table that it holds, so the two cannot differ.
@@ -296,12 +295,11 @@ document.addEventListener("DOMContentLoaded", () => {
     return true;
   };
   settle();
-  const { events: address } = document.getElementById("live").dataset;
-  if (address !== undefined) {
-    keepListening(address);
-    document.addEventListener("visibilitychange", () => turnTo(address));
+  if (document.getElementById("live").dataset.events !== undefined) {
+    keepListening();
+    document.addEventListener("visibilitychange", turn);
     setInterval(watch, 1000);
-    setInterval(() => keepListening(address), SILENT_MS);
+    setInterval(keepListening, SILENT_MS);
   }
 });
 document.addEventListener("htmx:afterSwap", settle);

@@ -55,7 +55,7 @@ async def newest(
         query = query.where(RecordRow.sequence < before)
     found = await session.execute(query.order_by(RecordRow.sequence.desc()).limit(limit))
     places = {name: place for place, name in found.all()}
-    return [(places[view.hash], view) for view in await _views(session, list(places), moment)]
+    return [(places[view.hash], view) for view in await several(session, list(places), moment)]
 
 
 async def proposals(
@@ -66,7 +66,7 @@ async def proposals(
     if party is not None:
         own = select(ProposalPartyRow.proposal).where(ProposalPartyRow.party == party)
         query = query.where(ProposalRow.hash.in_(own))
-    return await _views(session, list((await session.execute(query)).scalars()), moment)
+    return await several(session, list((await session.execute(query)).scalars()), moment)
 
 
 async def one(

@@ -79,7 +79,9 @@ async def second_factor(visit: Anybody) -> Response:
 
 
 @router.get("/live")
-async def changes(visit: Signed, seen: Annotated[int, Query(ge=0, lt=2**53)] = 0) -> Response:
+async def changes(
+    visit: Signed, seen: Annotated[int | None, Query(ge=0, lt=2**53)] = None
+) -> Response:
     """See `live`."""
     return live.stream(visit, seen)
 

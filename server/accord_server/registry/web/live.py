@@ -1,11 +1,10 @@
 """`/live`: tells an open page that something changed, so that it asks for itself again.
 
-Guarantees: what changed is not said; the page's own request decides what its reader may see. A page
-says as of when it was made, so what changed before it listened is told too. The stream ends within
-`BEAT_S` of the session's end, and with the registry. A reader learns when others' records arrive at
-the registry, and nothing else of them. However much changes, a stream costs an event each `GAP_S`
-and a look at its session each `BEAT_S`; a person has `MOST` streams. What only time changes (a node
-that fell silent) the page asks for by itself.
+Guarantees: what changed is not said; the page's own request decides what its reader may see. The
+stream ends within `BEAT_S` of the session's end, and with the registry. A reader learns when
+others' records arrive at the registry, and nothing else of them. However much changes, a stream
+costs an event each `GAP_S` and a look at its session each `BEAT_S`; a person has `MOST` streams.
+What only time changes (a node that fell silent) the page asks for by itself.
 """
 
 import asyncio
@@ -24,15 +23,17 @@ from accord_server.registry.web.visit import Visit
 BEAT_S = 5.0  # the page takes three of them missing for a lost connection
 GAP_S = 0.7  # a page asks no more often
 MOST = 30  # tabs in sight; a tab that is not lets go of its stream
+_NOTHING = "nothing"  # a topic of which nobody tells: the registry's end alone wakes who waits
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def stream(visit: Visit, seen: int) -> StreamingResponse:
+def stream(visit: Visit, seen: int | None) -> StreamingResponse:
     """Answer with server-sent events (WHATWG HTML, 9.2): `changed`, and `beat` in between.
 
     Args:
-        visit: the page that listens.
-        seen: the version of everything that it was made from.
+        visit: by whom.
+        seen: the version that the page shows: what changed before it listens, or while it was cut
+            off, is told at once. None is the present one.
 
     Raises:
         LimitError: `too-many-streams`.
@@ -44,11 +45,12 @@ def stream(visit: Visit, seen: int) -> StreamingResponse:
             hint="Close some tabs; this one asks by itself meanwhile.",
             retry_s=round(6 * BEAT_S),
         )
-    events = _counted(visit, seen)
-    return StreamingResponse(events, headers=_HEADERS, media_type="text/event-stream")
+    return StreamingResponse(
+        _counted(visit, seen), headers=_HEADERS, media_type="text/event-stream"
+    )
 
 
-async def _counted(visit: Visit, seen: int) -> AsyncIterator[bytes]:
+async def _counted(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
     listening, person = visit.registry.listening, visit.person.id
     listening[person] += 1
     try:
@@ -60,8 +62,9 @@ async def _counted(visit: Visit, seen: int) -> AsyncIterator[bytes]:
             del listening[person]
 
 
-async def _events(visit: Visit, seen: int) -> AsyncIterator[bytes]:
+async def _events(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
     changes, cookie = visit.registry.changes, visit.request.cookies[COOKIE]
+    seen = visit.seen if seen is None else seen
     checked = time.monotonic()
     yield _event("beat")
     while not changes.closed:
@@ -77,7 +80,7 @@ async def _events(visit: Visit, seen: int) -> AsyncIterator[bytes]:
         yield _event("beat" if newest == seen else "changed")
         if newest != seen:
             seen = newest
-            await asyncio.sleep(GAP_S)
+            await changes.wait(_NOTHING, changes.version(_NOTHING), GAP_S)
 
 
 def _event(name: str) -> bytes:

@@ -56,15 +56,12 @@ def pages() -> Pages:
 
 @dataclass(frozen=True)
 class Visit:
-    """A request by `caller`, or by nobody known.
-
-    `version` is that of everything, from before anything was read for the answer.
-    """
+    """A request by `caller`, or by nobody known; `seen` is what had changed when it came."""
 
     request: Request
     registry: Registry
     caller: Caller | None
-    version: int
+    seen: int = 0
 
     @property
     def who(self) -> Caller:
@@ -145,7 +142,7 @@ class Visit:
             product="Accord",
             nav=_NAV if signed_in else (),
             here=here,
-            events=f"/live?seen={self.version}" if live else None,
+            events=f"/live?seen={self.seen}" if live else None,
             person=self.person.name if signed_in else None,
             session=self.person.session if signed_in else None,
             csrf=csrf_of(cookie) if cookie is not None else "",
@@ -166,16 +163,12 @@ def visit(
     registry: Annotated[Registry, Depends(registry)],
 ) -> Visit:
     """A request by somebody signed in (a dependency)."""
-    return _begun(request, registry, caller)
-
-
-def _begun(request: Request, registry: Registry, caller: Caller | None) -> Visit:
     return Visit(request, registry, caller, registry.changes.version(EVERYTHING))
 
 
 def stranger(request: Request, registry: Annotated[Registry, Depends(registry)]) -> Visit:
     """A request by anybody (a dependency)."""
-    return _begun(request, registry, None)
+    return Visit(request, registry, None)
 
 
 Signed = Annotated[Visit, Depends(visit)]
@@ -200,7 +193,7 @@ def failed(request: Request, error: AccordError, status: int) -> Response:
     elif error.code == "second-factor-required":
         way = SECOND_FACTOR
     if way is None:
-        return _begun(request, request.app.state.registry, None).page(
+        return Visit(request, request.app.state.registry, None).page(
             "problem.html", "", status=status, error=error
         )
     if "hx-request" in request.headers:  # a redirect would put that page within this one
