@@ -177,22 +177,24 @@ def _blocking_postgresql(url: str, bounds: Bounds) -> Engine:
             keepalives_interval=round(CONNECT_TIMEOUT_S),
             keepalives_count=3,
             tcp_user_timeout=round(4 * CONNECT_TIMEOUT_S * 1000),
+            autocommit=True,  # `blocking.begin` says when a transaction begins
         )
         connection.execute(f"SET statement_timeout = {round(bounds.statement_s * 1000)}")
         connection.execute(f"SET lock_timeout = {round(bounds.lock_s * 1000)}")
-        connection.commit()
         if bounds.statement_s:
             connection.silent_s = bounds.statement_s + CONNECT_TIMEOUT_S
         return connection
 
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         creator=connect,
         hide_parameters=True,
         pool_size=1,
         max_overflow=0,
-        pool_pre_ping=True,
     )
+    # `blocking.commit` sends statements before it has the others' counts of rows.
+    engine.dialect.supports_sane_rowcount = False
+    return engine
 
 
 def verified(url: str) -> str:
