@@ -16,7 +16,7 @@ from accord_server.registry.tables import RecordRow, RunRow
 
 _FIND = select(RecordRow).where(RecordRow.hash == bindparam("hash"))
 _NEW = "accord_new"  # in a session: manifests that its own transaction appended
-_FOUND = "accord_found"  # in a session: records by hash, as its transaction has read or made them
+_FOUND = "accord_found"  # in a session: records by hash, that are not there or that it appended
 _MOST_RUNS = 32  # a verified manifest of 50 sites holds about 100 KiB
 
 
@@ -28,11 +28,9 @@ async def find(session: AsyncSession, record_hash: str) -> RecordRow | None:
     return (await session.execute(_FIND, {"hash": record_hash})).scalar_one_or_none()
 
 
-def note_lookup(session: AsyncSession, hashes: Iterable[str], rows: Iterable[RecordRow]) -> None:
-    """Say which of these records there are, while this transaction has the writers' turn."""
-    known = session.info.setdefault(_FOUND, {})
-    known.update(dict.fromkeys(hashes))
-    known.update((row.hash, row) for row in rows)
+def note_unknown(session: AsyncSession, hashes: Iterable[str]) -> None:
+    """Say that there are no such records, while this transaction has the writers' turn."""
+    session.info.setdefault(_FOUND, {}).update(dict.fromkeys(hashes))
 
 
 def note_record(session: AsyncSession, row: RecordRow) -> None:

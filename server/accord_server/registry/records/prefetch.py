@@ -1,4 +1,4 @@
-"""What checks and projections of a group of records will ask for, in a handful of queries.
+"""What checks and projections of a group of records will ask for, in four queries.
 
 Guarantees: changes nothing but how many statements there are: each row is in the session, as if
 asked for by its key; whatever is not there, its reader asks for itself.
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sqlalchemy import and_, bindparam, func, or_, select, tuple_
+from sqlalchemy import and_, bindparam, func, select, true, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.envelope import Envelope
@@ -18,20 +18,28 @@ from accord_server.registry.budgets.known import Attempt, Charge, read_ahead
 from accord_server.registry.budgets.tables import OwedReceiptRow, RunBudgetRow, TermsRow
 from accord_server.registry.log.repository import read_edge
 from accord_server.registry.records.bodies import OF_RUNS, body_of
-from accord_server.registry.records.lookup import note_lookup
+from accord_server.registry.records.lookup import note_unknown
 from accord_server.registry.tables import AgreementRow, LeaseRow, RecordRow, RunRow, SiteRow
 
 _HELD = "accord_held"
-_RECORDS = select(RecordRow).where(
-    or_(
-        RecordRow.hash.in_(bindparam("hashes", expanding=True)),
-        RecordRow.sequence == select(func.max(RecordRow.sequence)).scalar_subquery(),
-    )
+_ENTITIES = 6  # of a row of `_OF_RUNS`, before its plain columns
+_LAST = (
+    select(RecordRow.sequence, RecordRow.leaf)
+    .order_by(RecordRow.sequence.desc())
+    .limit(1)
+    .subquery("last")
+)
+_TAKEN = (
+    select(func.count())
+    .where(RecordRow.hash.in_(bindparam("hashes", expanding=True)))
+    .scalar_subquery()
 )
 _OF_RUNS = (
     select(RunRow, AgreementRow, LeaseRow, SiteRow, RunBudgetRow, TermsRow)
     .add_columns(OwedReceiptRow.round, OwedReceiptRow.attempt)
+    .add_columns(_LAST.c.sequence, _LAST.c.leaf, _TAKEN)
     .join(AgreementRow, AgreementRow.hash == RunRow.agreement)
+    .join(_LAST, true())
     .outerjoin(LeaseRow, LeaseRow.run == RunRow.id)
     .outerjoin(
         SiteRow,
@@ -83,26 +91,26 @@ class Wanted:
 
 
 async def prefetch(session: AsyncSession, group: Sequence[Wanted]) -> None:
-    """Read ahead for records that follow in this transaction."""
-    hashes = {one.hash for one in group}
-    rows = list((await session.execute(_RECORDS, {"hashes": list(hashes)})).scalars())
-    note_lookup(session, hashes, [row for row in rows if row.hash in hashes])
-    if rows:
-        last = max(rows, key=lambda row: row.sequence)
-        await read_edge(session, last.sequence, last.leaf)
-    if any(one.manifest for one in group):
-        await _of_runs(session, group)
-
-
-async def _of_runs(session: AsyncSession, group: Sequence[Wanted]) -> None:
+    """Read ahead for records that follow in this transaction: of runs, they are many."""
     receipts = [one.receipt for one in group if one.receipt is not None]
+    hashes = [one.hash for one in group]
+    manifests = {one.manifest for one in group if one.manifest is not None}
+    if not manifests:
+        return
     asked = {
-        "manifests": list({one.manifest for one in group if one.manifest is not None}),
+        "hashes": hashes,
+        "manifests": list(manifests),
         "parties": list({one.party for one in group}),
         "places": list({(receipt.round, receipt.attempt) for receipt in receipts}),
     }
     found = (await session.execute(_OF_RUNS, asked)).all()
-    _hold(session, [row for rows in found for row in rows[:-2] if row is not None])
+    if not found:
+        return
+    *_, size, leaf, taken = found[0]
+    await read_edge(session, size, leaf)
+    if not taken:
+        note_unknown(session, hashes)
+    _hold(session, [row for rows in found for row in rows[:_ENTITIES] if row is not None])
     runs = {run.manifest: run.id for run, *_ in found}
     charges = {
         Charge(
@@ -113,15 +121,16 @@ async def _of_runs(session: AsyncSession, group: Sequence[Wanted]) -> None:
         if receipt.manifest in runs
     }
     if charges:
+        each = [rows[:_ENTITIES] for rows in found]
         await read_ahead(
             session,
             charges,
-            {budget for *_, budget, _, _, _ in found if budget is not None},
-            {terms for *_, terms, _, _ in found if terms is not None},
+            {budget for *_, budget, _ in each if budget is not None},
+            {terms for *_, terms in each if terms is not None},
             {
-                Attempt(run.id, site.party, round_, attempt)
-                for run, _, _, site, _, _, round_, attempt in found
-                if round_ is not None
+                Attempt(rows[0].id, rows[3].party, *rows[_ENTITIES : _ENTITIES + 2])
+                for rows in found
+                if rows[_ENTITIES] is not None
             },
         )
 
