@@ -30,6 +30,7 @@ from accord_common.receipts import (
 )
 from accord_common.recomputing import same_epsilon
 from accord_common.terms import violations
+from accord_server.registry.budgets import known
 from accord_server.registry.budgets.charging import charge
 from accord_server.registry.budgets.notes import Notes
 from accord_server.registry.budgets.tables import (
@@ -152,7 +153,7 @@ async def _aggregator_receipt(
         SpendRow.run == row.run, SpendRow.round == body.round, SpendRow.attempt == body.attempt
     )
     posted = set((await session.execute(query)).scalars())
-    session.add_all(
+    owed = (
         OwedReceiptRow(
             run=row.run,
             party=party,
@@ -163,6 +164,7 @@ async def _aggregator_receipt(
         )
         for party in sorted(set(body.cohort) - set(body.lost) - posted)
     )
+    known.owe(session, owed)
 
 
 async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes) -> None:

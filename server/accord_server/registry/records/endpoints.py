@@ -22,7 +22,7 @@ from accord_server.registry.records import repository
 from accord_server.registry.records.announce import announce
 from accord_server.registry.records.append import append
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.tables import RecordRow
+from accord_server.registry.records.prefetch import Wanted
 
 router = APIRouter(tags=["records"])
 
@@ -61,15 +61,14 @@ async def post(
             body.fence,
         )
         exchanged = await exchanges_key(session, body.envelope)
-        stored, new = await append(posting)
-        if not new:
+        stored, row = await append(posting)
+        if row is None:
             return stored, set()
         if exchanged:
             await end_tokens(session, caller.party, but=caller.token)
-        row = await session.get(RecordRow, stored.sequence)
-        return stored, await announce(posting, row.run if row else None)
+        return stored, await announce(posting, row.run)
 
-    stored, topics = await registry.turns.do(work)
+    stored, topics = await registry.turns.do(work, Wanted.of(body.envelope, caller.party))
     await registry.changes.announce(topics)
     return stored
 
