@@ -23,8 +23,6 @@ from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import bounded_epsilon
 from accord_common.receipts import NODE_RECEIPT, NodeReceipt
 
-_SAME = 0.001
-
 
 @dataclass(frozen=True, slots=True)
 class SiteSpending:
@@ -59,16 +57,6 @@ def recompute(run: VerifiedRun, records: Iterable[Envelope]) -> list[SiteSpendin
     """
     known = list(records)
     return [_site(run, site, known) for site in run.manifest.roster]
-
-
-def same_epsilon(told: Dec | None, computed: Dec | None) -> bool:
-    """Whether two figures of the same events agree: to the last decimal and a tenth of a percent.
-
-    Another release of the accountant may discretise a little otherwise.
-    """
-    if told is None or computed is None:
-        return told == computed
-    return abs(float(told) - float(computed)) <= _SAME * (1 + float(computed))
 
 
 def _site(run: VerifiedRun, site: Site, records: list[Envelope]) -> SiteSpending:

@@ -2,21 +2,19 @@
 
 Guarantees: a receipt that `check_spend` lets pass charges what manifest and agreement say; a run's
 models form one chain from the manifest's. `check_epsilon`: a result's epsilon is that of its
-attempts, which are no fewer than the receipts of each site.
+attempts, which are no fewer than receipts show, a site's own and the aggregator's together.
 
 Not covered: what a node was charged for and never posted; its own ledger has it.
 """
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from accord_common.chain import VerifiedRun
-from accord_common.costs import spent
+from accord_common.costs import same_epsilon, spent
 from accord_common.errors import VerificationError
 from accord_common.receipts import AggregatorReceipt, DatasetEpsilon, NodeReceipt, RunResult
 
-_CLOSE = Fraction(1, 10**6)  # relative: the accountant's arithmetic may differ by release
 
 
 def check_spend(receipt: NodeReceipt, run: VerifiedRun) -> None:
@@ -56,7 +54,8 @@ class RunFacts:
         run: its id.
         agreement: hash of the agreement that it is under.
         receipts: party -> the attempts (round, attempt) that it posted a receipt for.
-        owed: party -> the completed attempts that it was in the sum of.
+        sent: party -> the attempts that the aggregator signed it was sent, so charged for.
+        owed: party -> those of them that it was in the sum of.
         rounds: completed ones.
         result: how it ended, None while it has no result; `result_place` is where it says so.
     """
@@ -64,6 +63,7 @@ class RunFacts:
     run: str
     agreement: str
     receipts: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
+    sent: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
     owed: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
     result: RunResult | None = None
     result_place: str = ""
@@ -88,10 +88,13 @@ class RunFacts:
                 f"round {receipt.round} attempt {receipt.attempt} does not start where the round "
                 "before it ended",
             )
+        place = (receipt.round, receipt.attempt)
+        for party in receipt.cohort:
+            self.sent[party].add(place)
         if receipt.model_after is not None:
             self._model, self.rounds = receipt.model_after, self.rounds + 1
             for party in receipt.cohort:
-                self.owed[party].add((receipt.round, receipt.attempt))
+                self.owed[party].add(place)
 
     def take_result(self, result: RunResult, place: str) -> None:
         """The run's end; `wrong-round-count`, `broken-model-chain`."""
@@ -110,23 +113,27 @@ class RunFacts:
         return {party: places for party, places in sorted(lacking.items()) if places}
 
     def check_epsilon(self, run: VerifiedRun) -> None:
-        """Compute the result's epsilon again, where there is one.
+        """Compute the result's epsilon again, where there is a result.
+
+        Attempts count whichever of the two signed for them: a registry that keeps a site's
+        receipts back has the aggregator's own beside it.
 
         Raises:
             VerificationError: `wrong-epsilon`.
         """
         result = self.result
-        if result is None or not (result.epsilon or result.rounds):  # nothing was charged
+        if result is None:
             return
         attempts = {row.party: row.attempts for row in result.epsilon}
         for site in run.manifest.roster:
-            counted, shown = attempts.get(site.party, 0), len(self.receipts[site.party])
-            if counted < shown:
+            shown = len(self.receipts[site.party] | self.sent[site.party])
+            if (counted := attempts.get(site.party, 0)) < shown:
                 raise VerificationError(
                     "wrong-epsilon",
-                    f"it counts {counted} attempts of {site.party}, whose own receipts show "
-                    f"{shown}",
+                    f"it counts {counted} attempts of {site.party}; receipts show {shown}",
                 )
+        if not result.epsilon:  # and nothing was charged
+            return
         computed = spent(run, attempts)
         if len(computed) != len(result.epsilon):
             raise VerificationError("wrong-epsilon", "it does not name each dataset once")
@@ -143,7 +150,4 @@ class RunFacts:
 def _equal(said: DatasetEpsilon, found: DatasetEpsilon) -> bool:
     if (said.party, said.dataset, said.delta) != (found.party, found.dataset, found.delta):
         return False
-    if said.epsilon is None or found.epsilon is None:
-        return said.epsilon == found.epsilon
-    one, other = Fraction(said.epsilon), Fraction(found.epsilon)
-    return abs(one - other) <= _CLOSE * max(one, other)
+    return same_epsilon(said.epsilon, found.epsilon)

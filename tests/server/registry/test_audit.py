@@ -206,6 +206,28 @@ def test_epsilon_that_is_not_that_of_the_events_is_named(audited: Stack, tmp_pat
     assert "counts 2 attempts" in failure.message and "3" in failure.message
 
 
+def test_attempts_that_the_aggregator_alone_has_signed_for_cost_too(
+    audited: Stack, tmp_path: Path
+) -> None:
+    """Every node's receipt is kept back, and the result says that nothing was charged."""
+    world, client = audited.world, audited.client(audited.world.coordinator)
+    keys = audited.offer()
+    manifest = audited.start(keys)
+    audited.accept(manifest)
+    run, aggregator = run_id(audited, manifest), audited.client(world.aggregator)
+    aggregator.lease(run, "aggregator-1", 60)
+    lost = world.hospitals[0].id
+    aborted = world.aggregator_receipt(keys, manifest, manifest.hash, 0, 0, (lost,))
+    aggregator.post(aborted)
+    told = {"status": "failed", "code": "too-few-nodes", "rounds": 0, "epsilon": []}
+    aggregator.post(world.result(keys, manifest, aborted.hash, None, **told))
+    collect_run(client, run, tmp_path / "run")
+    (failure,) = verdict_of(tmp_path / "run", world.agreement_hash).failures
+    assert failure.code == "wrong-epsilon" and "receipts show 1" in failure.message
+    found = client.exceptions(code="result-differs", run=run)
+    assert {row.party for row in found} == {actor.id for actor in world.hospitals[1:]}
+
+
 def test_a_proof_of_one_record(audited: Stack, tmp_path: Path) -> None:
     client, world = audited.client(audited.world.coordinator), audited.world
     for kind in ("enrolment", "agreement", "withdrawal", "manifest", "evaluation", "result"):

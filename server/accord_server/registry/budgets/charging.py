@@ -126,17 +126,29 @@ async def _within(
 async def _ended(
     session: AsyncSession, row: RecordRow, agreement: str
 ) -> tuple[datetime, str, str]:
-    """When an agreement ends or, by the records before `row`, ended; how; and by which record."""
+    """When an agreement ends or, by the records before `row`, ended; how; and by which record.
+
+    The earliest of its last day, its replacement and the first withdrawal.
+    """
     known = await session.get(AgreementRow, agreement)
     assert known is not None
+    ends = [(known.valid_until, "ran out", agreement)]
+    if known.superseded_by is not None and known.superseded_from is not None:
+        if (received := await _received(session, known.superseded_by, row)) is not None:
+            since = max(known.superseded_from, received)
+            ends.append((since, "was replaced by another version", known.superseded_by))
     if known.withdrawal is not None:
-        query = select(RecordRow.received).where(
-            RecordRow.hash == known.withdrawal, RecordRow.sequence < row.sequence
-        )
-        received = (await session.execute(query)).scalar_one_or_none()
-        if received is not None:
-            return received, "was withdrawn from", known.withdrawal
-    return known.valid_until, "ran out", agreement
+        if (received := await _received(session, known.withdrawal, row)) is not None:
+            ends.append((received, "was withdrawn from", known.withdrawal))
+    return min(ends)
+
+
+async def _received(session: AsyncSession, record: str, row: RecordRow) -> datetime | None:
+    """When a record came, if it came before `row`."""
+    query = select(RecordRow.received).where(
+        RecordRow.hash == record, RecordRow.sequence < row.sequence
+    )
+    return (await session.execute(query)).scalar_one_or_none()
 
 
 async def _caps(

@@ -11,11 +11,11 @@ which only institutions know.
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, Agreement
-from accord_common.costs import attempts_tally
+from accord_common.costs import attempts_tally, same_epsilon
 from accord_common.enrolment import DELEGATION, REVOCATION, Delegation, Revocation
 from accord_common.envelope import Envelope
 from accord_common.fields import CLOCK_TOLERANCE_S
@@ -30,7 +30,6 @@ from accord_common.receipts import (
     DatasetEpsilon,
     RunResult,
 )
-from accord_common.recomputing import same_epsilon
 from accord_common.terms import violations
 from accord_server.registry.budgets.charging import charge
 from accord_server.registry.budgets.notes import Notes
@@ -174,17 +173,23 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
     agreement = await load_agreement(session, manifest.agreement)
     recomputed = recompute(manifest, agreement, body.epsilon)
     told = {one.dataset: one for one in body.epsilon}
+    sites = [(site.party, site.dataset) for site in manifest.roster]
+    if body.epsilon and [(one.party, one.dataset) for one in body.epsilon] != sites:
+        words = "the result does not name each site's dataset once"
+        about = {"run": manifest.id, "agreement": manifest.agreement}
+        notes.add("result-differs", words, [row.hash, body.manifest], **about)
     query = select(RunBudgetRow).where(RunBudgetRow.run == manifest.id)
     for budget in (await session.execute(query.order_by(RunBudgetRow.dataset))).scalars():
         one = told.get(budget.dataset)
         delta = agreement.dataset(budget.dataset).privacy.delta
+        shown = budget.attempts + await _owed(session, budget)
         words = ""
         if one is None:
-            words = "the result says nothing of this dataset" if budget.attempts else ""
+            words = "the result says nothing of this dataset" if shown else ""
         else:
             budget.told, budget.told_epsilon = one.attempts, one.epsilon
             budget.recomputed = recomputed[budget.dataset]
-            words = _difference(budget, one, delta)
+            words = _difference(budget, one, delta, shown)
         if words:
             notes.add(
                 "result-differs",
@@ -197,10 +202,18 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
             )
 
 
-def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str) -> str:
-    """What a result says otherwise than events do; nothing where it does not."""
-    if told.attempts < budget.attempts:
-        return f"receipts show {budget.attempts} attempts, the result {told.attempts}"
+async def _owed(session: AsyncSession, budget: RunBudgetRow) -> int:
+    """Attempts that the aggregator alone has signed for as yet."""
+    query = select(func.count()).where(
+        OwedReceiptRow.run == budget.run, OwedReceiptRow.party == budget.party
+    )
+    return (await session.execute(query)).scalar_one()
+
+
+def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str, shown: int) -> str:
+    """What a result says otherwise than `shown` attempts do; nothing where it does not."""
+    if told.attempts < shown:
+        return f"receipts show {shown} attempts, the result {told.attempts}"
     if told.delta != delta:
         return f"the result speaks of delta {told.delta}, the agreement of {delta}"
     if not same_epsilon(told.epsilon, budget.recomputed):
