@@ -29,7 +29,7 @@ class SiteSpending:
     """What one site's receipts show.
 
     Attributes:
-        attempts: charged, each once.
+        attempts: charged, each entry of the ledger once.
         head: the newest record of the site's chain; None where it has not answered.
         epsilon: what counts against the cap (RDP filter); None for infinity.
         fixed_plan: as a result tells it (PLD); None for infinity.
@@ -78,14 +78,15 @@ def _site(run: VerifiedRun, site: Site, records: list[Envelope]) -> SiteSpending
         if receipt.previous in following:
             raise _broken(f"receipt {envelope.hash[:16]} follows what another one follows")
         following[receipt.previous] = envelope.hash, receipt
-    spends: dict[tuple[int, int], Spend] = {}
+    spends: dict[tuple[int, int, int], Spend] = {}  # each entry of the ledger once
     while head in following:
         head, receipt = following.pop(head)
         try:
             check_spend(receipt, run)
         except VerificationError as error:
             raise VerificationError(error.code, f"receipt {head[:16]}: {error.message}") from error
-        spends[receipt.round, receipt.attempt] = receipt.ledger.spend
+        entry = receipt.ledger
+        spends[receipt.round, receipt.attempt, entry.sequence] = entry.spend
     if following:
         stray, _ = next(iter(following.values()))
         raise _broken(f"receipt {stray[:16]} does not follow from the site's consent")

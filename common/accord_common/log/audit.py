@@ -18,7 +18,7 @@ from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.log.bundle import About, Entry, Reader
 from accord_common.log.checkpoint import Checkpoint, Head, same_tree, verify_checkpoint
 from accord_common.log.merkle import leaf_hash, verify_inclusion
-from accord_common.log.runs import RunFacts
+from accord_common.log.runs import RunFacts, repeated_entries
 from accord_common.log.tree import Grown
 from accord_common.log.walk import Walk, Witness
 
@@ -211,7 +211,11 @@ def _unjoined(head: Checkpoint | Head, name: str) -> VerificationError:
 def _judge(verdict: Verdict, trust: Collection[str]) -> None:
     """Epsilon, and on whose word everything rests."""
     walk = verdict.walk
+    for error in repeated_entries(walk.facts.values()):
+        verdict.fail("ledger", error)
     for manifest, facts in walk.facts.items():
+        for place, message in facts.repeated:
+            verdict.fail(place, VerificationError("repeated-attempt", message))
         try:
             facts.check_epsilon(walk.run(manifest))
         except AccordError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from accord_common.api.notebooks import Client
 from accord_common.chain import fetch_run
 from accord_common.costs import spent
 from accord_common.envelope import Envelope, pae, sign
@@ -21,11 +22,12 @@ from accord_common.log.collect import collect_agreement, collect_all, collect_ru
 from accord_common.log.merkle import leaf_hash
 from accord_common.log.proof import RecordProof, prove
 from accord_common.log.tree import Grown
-from accord_common.receipts import RESULT, RunResult
+from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
 from accord_server.registry.setup import initialise
 from tests.server.cli.office import accord
-from tests.server.registry.audited import finish, verdict_of
+from tests.server.registry.audited import ENTRIES, finish, verdict_of
 from tests.server.registry.stack import Stack, complete, opened, run_id, settings_in
+from tests.server.registry.test_agreements import verified
 from tests.world import make_actor, make_world
 
 
@@ -198,7 +200,7 @@ def test_epsilon_that_is_not_that_of_the_events_is_named(audited: Stack, tmp_pat
     true = spent(
         fetch_run(client.record, manifest.hash), {a.id: 2 for a in audited.world.hospitals}
     )
-    complete(audited, keys, manifest, epsilon=[row.model_dump() for row in true])
+    complete(audited, keys, manifest, None, ENTRIES, epsilon=[row.model_dump() for row in true])
     path = tmp_path / "run"
     collect_run(client, run_id(audited, manifest), path)
     (failure,) = verdict_of(path, audited.world.agreement_hash).failures
@@ -226,6 +228,52 @@ def test_attempts_that_the_aggregator_alone_has_signed_for_cost_too(
     assert failure.code == "wrong-epsilon" and "receipts show 1" in failure.message
     found = client.exceptions(code="result-differs", run=run)
     assert {row.party for row in found} == {actor.id for actor in world.hospitals[1:]}
+
+
+def test_a_node_that_signs_twice_for_an_attempt_breaks_nobodys_log(
+    audited: Stack, tmp_path: Path
+) -> None:
+    """It is named; the walk goes on behind it, as a restored registry's must."""
+    world, client = audited.world, audited.client(audited.world.coordinator)
+    keys = audited.offer()
+    manifest = audited.start(keys)
+    heads = audited.accept(manifest)
+    run, aggregator = run_id(audited, manifest), audited.client(world.aggregator)
+    aggregator.lease(run, "aggregator-1", 60)
+    hospital = world.hospitals[0]
+    head = heads[hospital.id]
+    first, second = next(ENTRIES), next(ENTRIES)
+    for entry in (first, first, second):  # re-signed, then charged anew
+        made = world.node_receipt(hospital, manifest, head, 0)
+        body = NodeReceipt.from_bytes(made.payload)
+        ledger = body.ledger.model_copy(update={"sequence": entry})
+        again = body.model_copy(update={"ledger": ledger})
+        head = audited.client(hospital).post(sign(NODE_RECEIPT, again, hospital.node)).hash
+    (charged,) = client.budgets(run=run, dataset=hospital.dataset)
+    assert charged.attempts == 2, "each entry of its ledger once"
+    assert Client(client).recompute(run)[0].attempts == 2
+    told = [row.model_dump() for row in spent(fetch_run(client.record, manifest.hash), {})]
+    aggregator.post(
+        world.result(keys, manifest, manifest.hash, None, status="failed", rounds=0, epsilon=told)
+    )
+    collect_run(client, run, tmp_path / "run")
+    failures = verdict_of(tmp_path / "run", world.agreement_hash).failures
+    assert [item.code for item in failures] == ["repeated-attempt"] * 2 + ["wrong-epsilon"]
+    assert all("node-receipt" in item.place for item in failures[:2])
+    assert "receipts show 2" in failures[2].message
+
+    other = audited.start(audited.offer())
+    heads = audited.accept(other)
+    aggregator.lease(run_id(audited, other), "aggregator-1", 60)
+    reset = world.node_receipt(hospital, other, heads[hospital.id], 0)
+    body = NodeReceipt.from_bytes(reset.payload)
+    ledger = body.ledger.model_copy(update={"sequence": second})
+    audited.client(hospital).post(
+        sign(NODE_RECEIPT, body.model_copy(update={"ledger": ledger}), hospital.node)
+    )
+    collect_all(client, tmp_path / "all")
+    assert "ledger-repeats" in codes(tmp_path / "all", world.agreement_hash)
+    assert verified(audited.settings.database) == len(client.records())
 
 
 def test_a_proof_of_one_record(audited: Stack, tmp_path: Path) -> None:

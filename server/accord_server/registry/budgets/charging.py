@@ -1,6 +1,6 @@
 """A node's receipt: the attempt that it charged, held to everything that bounds it.
 
-Guarantees: an attempt counts once, whoever repeats it. A finding names the receipt and what it
+Guarantees: an entry of a node's ledger counts once, however often it is posted. A finding names the receipt and what it
 breaks: attempts, result, dates, the population's caps, an entry of the ledger that stood for
 something else.
 
@@ -71,12 +71,13 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     with session.no_autoflush:  # spends of records before this one are written
         found = (await session.execute(_SEEN, asked)).scalars()
     seen = sorted(found, key=lambda spend: spend.sequence)
-    first = next((s for s in seen if (s.run, s.round, s.attempt) == (run, *place)), None)
+    same = [s for s in seen if (s.run, s.round, s.attempt) == (run, *place)]
+    first = next((s for s in same if s.entry == body.ledger.sequence), None)
     if first is None:
         budget.attempts += 1
-    else:
+    if same:
         words = f"round {body.round} attempt {body.attempt} has a receipt already"
-        notes.add("repeated-attempt", words, [row.hash, first.receipt], **about)
+        notes.add("repeated-attempt", words, [row.hash, same[0].receipt], **about)
     session.add(
         SpendRow(
             sequence=row.sequence,

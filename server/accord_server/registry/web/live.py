@@ -1,7 +1,7 @@
 """`/live`: tells an open page that something changed, so that it asks for itself again.
 
 Guarantees: what changed is not said; the page's own request decides what its reader may see. The
-stream ends with the session, and with the registry. A reader learns when others' records arrive at
+stream ends with the session, with what its reader may read, and with the registry. A reader learns when others' records arrive at
 the registry, and nothing else of them.
 """
 
@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 
 from starlette.responses import StreamingResponse
 
-from accord_common.errors import AuthError
+from accord_common.errors import AuthError, PolicyError
 from accord_server.registry.access.credentials import COOKIE
+from accord_server.registry.access.decisions import DECISIONS
+from accord_server.registry.auth import decide
 from accord_server.registry.changes import EVERYTHING
 from accord_server.registry.sessions.principals import by_session
 from accord_server.registry.web.visit import Visit
@@ -33,8 +35,9 @@ async def _events(visit: Visit) -> AsyncIterator[bytes]:
         await changes.wait(EVERYTHING, seen, BEAT_S)
         try:
             # Whoever leaves cancels this; a connection in the middle of a statement would be lost.
-            await asyncio.shield(by_session(visit.registry, cookie))
-        except AuthError:
+            reader = await asyncio.shield(by_session(visit.registry, cookie))
+            decide(reader, DECISIONS["GET", "/live"])  # its party may be suspended by now
+        except (AuthError, PolicyError):
             return
         newest = changes.version(EVERYTHING)
         yield _event("beat" if newest == seen else "changed")
