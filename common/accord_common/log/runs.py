@@ -17,7 +17,6 @@ from accord_common.errors import VerificationError
 from accord_common.receipts import AggregatorReceipt, DatasetEpsilon, NodeReceipt, RunResult
 
 
-
 def check_spend(receipt: NodeReceipt, run: VerifiedRun) -> None:
     """Refuse a receipt whose ledger entry does not follow from manifest and agreement.
 
@@ -64,9 +63,7 @@ class RunFacts:
 
     run: str
     agreement: str
-    receipts: dict[str, set[tuple[int, int, int]]] = field(
-        default_factory=lambda: defaultdict(set)
-    )
+    receipts: dict[str, set[tuple[int, int, int]]] = field(default_factory=lambda: defaultdict(set))
     repeated: list[tuple[str, str]] = field(default_factory=list)
     sent: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))
     owed: dict[str, set[tuple[int, int]]] = field(default_factory=lambda: defaultdict(set))

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,49 @@ def test_a_part_of_the_log_is_joined_to_the_checkpoints_it_is_taken_with(
         audited.settings.read_log_key(), verify_checkpoint(kept).size, bytes(32), format_time(now())
     )
     assert set(codes(tmp_path / "part", trust, kept=(forged,))) == {"log-forked"}
+
+
+def test_kept_checkpoints_deny_each_other_or_prove_nothing(
+    audited: Stack, whole: Path, tmp_path: Path
+) -> None:
+    """Alone, beside each other, beyond a bundle's head, and beside a proof."""
+    key, moment, trust = audited.settings.read_log_key(), now(), audited.world.agreement_hash
+    size = verify_checkpoint(audited.client(audited.world.coordinator).tree.checkpoint()).size
+
+    def kept(name: str, *told: tuple[int, bytes, int]) -> Path:
+        """A file of checkpoints: size, root, and by how many seconds later it was signed."""
+        path = tmp_path / name
+        lines = (
+            sign_checkpoint(
+                key, size_, root * 32, format_time(moment + timedelta(seconds=later_s))
+            ).to_bytes()
+            for size_, root, later_s in told
+        )
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        return path
+
+    def code(path: Path, *more: Path) -> str:
+        beside = [word for one in more for word in ("--checkpoint", one)]
+        answer = accord("audit", "verify", path, "--trust", trust, *beside, "--format", "json")
+        return "" if answer.code == 0 else str(answer.error["code"])
+
+    more, other = kept("more", (size + 9, b"a", 0)), kept("other", (size + 9, b"b", 0))
+    assert code(more) == code(kept("two", (3, b"a", 0), (9, b"b", 1))) == "not-authenticated"
+    assert code(more, other) == "log-forked"
+    assert code(kept("late", (9, b"a", 0), (3, b"b", 600))) == "log-rolled-back"
+    assert code(kept("clock", (9, b"a", 0), (3, b"b", 200))) == "not-authenticated"
+    assert code(whole, more) == "log-rolled-back"
+    envelopes = tuple(Envelope.from_bytes(one.read_bytes().strip()) for one in (more, other))
+    assert set(codes(whole, trust, kept=envelopes)) == {"log-rolled-back", "log-forked"}
+
+    client = audited.client(audited.world.coordinator)
+    found = prove(client, client.records(kind="result")[0].hash)
+    path, own = tmp_path / "proof", tmp_path / "own"
+    path.write_bytes(found.to_bytes())
+    own.write_bytes(found.checkpoint.to_bytes() + b"\n")
+    assert code(path, own) == ""
+    assert code(path, more) == "unproven-checkpoint"
+    assert code(path, kept("fork", (size, b"a", 0))) == "log-forked"
 
 
 def test_another_log_keys_bundle_is_not_the_agreements(audited: Stack, whole: Path) -> None:

@@ -1,8 +1,8 @@
 """A node's receipt: the attempt that it charged, held to everything that bounds it.
 
-Guarantees: an entry of a node's ledger counts once, however often it is posted. A finding names the receipt and what it
-breaks: attempts, result, dates, the population's caps, an entry of the ledger that stood for
-something else.
+Guarantees: an entry of a node's ledger counts once, however often it is posted. A finding
+names the receipt and what it breaks: attempts, result, dates, the population's caps, an entry of
+the ledger that stood for something else.
 
 Not covered: spending that no receipt shows; the node's own ledger knows it.
 """

@@ -66,7 +66,7 @@ async def inclusion(
     sequence: Place = None,
     size: Size | None = None,
 ) -> Inclusion:
-    """Of one record, by hash where the caller may read it, or by sequence, in the tree of `size`."""
+    """Of one record, by sequence, or by hash where the caller may read it; in a tree of `size`."""
     async with registry.database.read() as session:
         return await service.inclusion(session, caller.sees, record, sequence, size)
 

@@ -156,7 +156,8 @@ async def check_version(posting: Posting, body: Agreement) -> None:
         query = select(AgreementRow.hash).where(AgreementRow.id == body.id).limit(1)
         if (known := (await posting.session.execute(query)).scalar_one_or_none()) is not None:
             raise ConflictError(
-                "forked-chain", f"agreement {known[:16]} has the id {body.id}; a new one has its own"
+                "forked-chain",
+                f"agreement {known[:16]} has the id {body.id}; a new one has its own",
             )
         return
     before = await posting.session.get(AgreementRow, body.previous)

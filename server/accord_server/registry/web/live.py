@@ -1,8 +1,8 @@
 """`/live`: tells an open page that something changed, so that it asks for itself again.
 
 Guarantees: what changed is not said; the page's own request decides what its reader may see. The
-stream ends with the session, with what its reader may read, and with the registry. A reader learns when others' records arrive at
-the registry, and nothing else of them.
+stream ends with the session, with what its reader may read, and with the registry. A
+reader learns when others' records arrive at the registry, and nothing else of them.
 """
 
 import asyncio
