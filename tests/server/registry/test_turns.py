@@ -13,6 +13,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, ConflictError
 from accord_common.fields import now
 from accord_common.receipts import NODE_RECEIPT
+from accord_server.registry.changes import EVERYTHING, run_topic
 from accord_server.registry.context import Registry
 from accord_server.registry.db import Database
 from accord_server.registry.records.append import append
@@ -150,6 +151,31 @@ def test_a_commit_that_fails_answers_nobody_and_each_is_done_again(
     assert [one.sequence for one in answers if isinstance(one, Stored)] == found
     assert found == list(range(found[0], found[0] + 3))
     assert count == 4
+
+
+def test_a_commit_whose_answer_was_lost_wakes_who_waits(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same record again is no news, so nobody would hear of it."""
+    registry: Registry = stack.app.state.registry
+    append_whole = registry.database.append
+
+    async def lost(work: Callable[..., None]) -> None:
+        await append_whole(work)
+        raise RuntimeError("the connection is gone")
+
+    actor, receipt = receipts[0]
+    (run,) = stack.client(stack.world.coordinator).runs()
+    topics = [run_topic(run.id), EVERYTHING]
+    before = [registry.changes.version(topic) for topic in topics]
+    with monkeypatch.context() as cut:
+        cut.setattr(registry.database, "append", lost)
+        with pytest.raises(AccordError):
+            stack.client(actor).post(receipt)
+    after = [registry.changes.version(topic) for topic in topics]
+    assert all(new > old for new, old in zip(after, before, strict=True))
+    assert stack.client(actor).post(receipt).hash == receipt.hash  # it was kept
+    assert registry.changes.version(topics[0]) == after[0]
 
 
 def test_a_run_that_was_undone_is_remembered_by_nobody(stack: Stack) -> None:

@@ -50,7 +50,10 @@ async def post(
         )
     await prime(registry, body.envelope, caller.party)
 
-    async def work(session: AsyncSession) -> tuple[Stored, set[str]]:
+    topics: set[str] | None = None  # of a new record
+
+    async def work(session: AsyncSession) -> Stored:
+        nonlocal topics
         posting = Posting(
             session,
             registry.runs,
@@ -63,15 +66,19 @@ async def post(
         exchanged = await exchanges_key(session, body.envelope)
         stored, new = await append(posting)
         if not new:
-            return stored, set()
+            return stored
         if exchanged:
             await end_tokens(session, caller.party, but=caller.token)
         row = await session.get(RecordRow, stored.sequence)
-        return stored, await announce(posting, row.run if row else None)
+        topics = await announce(posting, row.run if row else None)
+        return stored
 
-    stored, topics = await registry.turns.do(work)
-    await registry.changes.announce(topics)
-    return stored
+    try:
+        return await registry.turns.do(work)
+    finally:
+        # Also where the answer to the commit was lost: who looks in vain has lost nothing.
+        if topics is not None:
+            await registry.changes.announce(topics)
 
 
 @router.get("/v1/records", summary="Read records in order")
