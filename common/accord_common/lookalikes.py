@@ -16,7 +16,11 @@ from itertools import combinations
 _SCRIPTS = ("LATIN", "CYRILLIC", "GREEK")  # whose letters look alike
 # Lower case letters whose capital, or they themselves, look like the Latin one.
 _ALIKE = str.maketrans(
-    "авекмнорстухіјѕαβεζηικμνορτυχ01",
+    # Cyrillic a to ha, then i, je, dze; Greek alpha to chi; digits
+    "\u0430\u0432\u0435\u043a\u043c\u043d\u043e\u0440"
+    "\u0441\u0442\u0443\u0445\u0456\u0458\u0455"
+    "\u03b1\u03b2\u03b5\u03b6\u03b7\u03b9\u03ba\u03bc\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7"
+    "01",
     "abekmhopctyxijsabezhikmnoptyxol",
 )
 

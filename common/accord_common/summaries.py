@@ -1,7 +1,8 @@
 """What a record means, in words that a person signs by.
 
 Guarantees: every term of the agreement that a node enforces appears, and nothing that is not in the
-record. Pure; the same text at coordinator, auditor and node. The record, not the summary, binds.
+record but a warning of names that look alike. Pure; the same text at coordinator, auditor and node.
+The record, not the summary, binds.
 """
 
 from collections.abc import Sequence
@@ -93,9 +94,8 @@ def _look_twice(agreement: Agreement) -> list[str]:
     """Where a name may be taken for another; nothing where none may."""
     names = [agreement.title, *(party.name for party in agreement.parties)]
     told = lookalikes.warnings([*names, *(dataset.name for dataset in agreement.datasets)])
-    return _section("LOOK TWICE: the keys say who is who", [f"- {one}" for one in told]) * bool(
-        told
-    )
+    lines = [f"- {one}" for one in told]
+    return _section("LOOK TWICE: the keys say who is who", lines) if lines else []
 
 
 def _party(party: Party) -> str:

@@ -78,11 +78,8 @@ def test_names_that_may_be_taken_for_others_are_told(
 
 
 def test_names_in_any_language_are_no_suspects(world: World) -> None:
-    names = [
-        "\u0413\u043e\u0440\u043e\u0434 1",
-        "\u0391\u03b8\u03ae\u03bd\u03b1 B2",
-        "\u5317\u4eacA\u533b\u9662",
-    ]
+    russian, greek = "\u0413\u043e\u0440\u043e\u0434 1", "\u0391\u03b8\u03ae\u03bd\u03b1 B2"
+    names = [russian, greek, "\u5317\u4eacA\u533b\u9662"]
     parties = [party.model_dump() for party in world.agreement.parties]
     for party, name in zip(parties, names, strict=False):
         party["name"] = name
