@@ -32,6 +32,7 @@ def contradictions(heads: Iterable[Checkpoint]) -> Iterator[VerificationError]:
                 "log-forked",
                 f"the holder of log key {head.log} signed two different logs of {head.size} "
                 "records",
+                hint="Keep the file: it convicts. Show it to the other parties.",
             )
     for sizes in by_log.values():
         for fewer, more in pairwise(sizes[size] for size in sorted(sizes)):
@@ -40,4 +41,5 @@ def contradictions(heads: Iterable[Checkpoint]) -> Iterator[VerificationError]:
                     "log-rolled-back",
                     f"{fewer.size} records were signed at {fewer.created}, after {more.size} at "
                     f"{more.created}: the log was set back, or the registry's clock",
+                    hint="Ask its operator: was it restored from a backup, or its clock set right?",
                 )

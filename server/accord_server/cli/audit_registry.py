@@ -33,7 +33,12 @@ def verify_folder(path: Path, trust: list[str], kept: list[Envelope], format_: F
     verdict = Verdict(about, records=found.records, walk=found.walk)
     judge(verdict, trust)
     for failure in verdict.failures:
-        raise VerificationError(failure.code, f"{failure.place}: {failure.message}")
+        hint = "Name the folder of the registry that the agreement names."
+        raise VerificationError(
+            failure.code,
+            f"{failure.place}: {failure.message}",
+            hint=hint if failure.code == "wrong-log-key" else "",
+        )
     root = found.tree.root(found.records)
     word = "authenticated" if verdict.authenticated else "consistent, not authenticated"
     emit(
@@ -53,7 +58,8 @@ def verify_folder(path: Path, trust: list[str], kept: list[Envelope], format_: F
         f"are of this log\nevery row that is evidence follows from the records\n\n{word}",
     )
     if not verdict.authenticated:
-        raise not_authenticated(verdict.untrusted if trust else ())
+        unnamed = verdict.untrusted - set(trust) or found.walk.agreements
+        raise not_authenticated(unnamed if trust else ())
 
 
 async def _verify(settings: Settings) -> Verified:
