@@ -42,6 +42,7 @@ COLUMNS: dict[str, dict[str, Standing]] = {
     "agreement_parties": _evidence(
         "agreement", "party", "withdrawn", "suspended", "suspension_head"
     ),
+    "agreement_halts": _evidence("hash", "agreement"),
     "offers": _evidence("hash", "sequence", "party", "manifest"),
     "runs": _evidence(
         *("id", "manifest", "agreement", "aggregator", "title", "state", "cause", "code"),

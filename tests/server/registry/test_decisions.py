@@ -173,7 +173,9 @@ def test_an_auditor_reads_everything_and_changes_nothing() -> None:
 def test_nobody_elses_budget_drafts_or_runs_are_a_stewards() -> None:
     asked = [(key, row) for key, row in DECISIONS.items() if not row.public]
     assert {key for key, row in asked if row.cells["stew"] == "all"} == {
-        *(key for key in DECISIONS if key[1].startswith("/v1/log/")),  # hashes and proofs
+        *(("GET", f"/v1/log/{name}") for name in ("checkpoint", "checkpoint.jsonl")),
+        *(("GET", f"/v1/log/{name}") for name in ("checkpoints", "consistency")),
+        ("POST", "/v1/log/check"),
         ("GET", "/partners"),
         ("GET", "/partners/{party}"),
         ("GET", "/datasets"),

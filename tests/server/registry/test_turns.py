@@ -1,6 +1,7 @@
 """Appends that wait together: one commit, each its own answer, nobody undone by a neighbour."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
@@ -14,14 +15,17 @@ from accord_common.errors import AccordError, ConflictError
 from accord_common.fields import now
 from accord_common.receipts import NODE_RECEIPT
 from accord_server.registry.budgets.tables import OwedReceiptRow
+from accord_server.registry.changes import EVERYTHING, run_topic
 from accord_server.registry.context import Registry
 from accord_server.registry.db import Database
 from accord_server.registry.evidence_check import compare, rebuilt
+from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.records.append import append
 from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.records.posting import Posting
 from accord_server.registry.records.prefetch import Wanted
 from accord_server.registry.turns import Turns
+from tests.server.registry.persons import on_sqlite
 from tests.server.registry.stack import Stack, run_id
 from tests.server.registry.tables import rows
 from tests.server.registry.test_budgets import WEAK
@@ -155,6 +159,37 @@ def test_a_commit_that_fails_answers_nobody_and_each_is_done_again(
     assert [one.sequence for one in answers if isinstance(one, Stored)] == found
     assert found == list(range(found[0], found[0] + 3))
     assert count == 4
+
+
+@on_sqlite
+def test_a_commit_whose_answer_was_lost_wakes_who_waits(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same record again is no news, so nobody would hear of it."""
+    registry: Registry = stack.app.state.registry
+    append_whole = registry.database.append
+
+    async def lost(work: Callable[..., None]) -> None:
+        await append_whole(work)
+        raise DatabaseFault("database-unreachable", "the connection is gone")
+
+    actor, receipt = receipts[0]
+    (run,) = stack.client(stack.world.coordinator).runs()
+    topics = [run_topic(run.id), EVERYTHING]
+    before = [registry.changes.version(topic) for topic in topics]
+    with monkeypatch.context() as cut:
+        cut.setattr(registry.database, "append", lost)
+        # Not the client's post, which tries again for as long as it takes.
+        told = stack.http.post(
+            "/v1/records",
+            json={"envelope": json.loads(receipt.to_bytes())},
+            headers={"Authorization": f"Bearer {stack.tokens[actor.id]}"},
+        )
+        assert told.json()["code"] == "database-unreachable"
+    after = [registry.changes.version(topic) for topic in topics]
+    assert all(new > old for new, old in zip(after, before, strict=True))
+    assert stack.client(actor).post(receipt).hash == receipt.hash  # it was kept
+    assert registry.changes.version(topics[0]) == after[0]
 
 
 def test_a_run_that_was_undone_is_remembered_by_nobody(stack: Stack) -> None:

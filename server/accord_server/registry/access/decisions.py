@@ -64,8 +64,8 @@ GET    /v1/records/{record_hash}/proof  -      -       all   own    own  all   -
 GET    /v1/log/checkpoint.jsonl         -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/log/checkpoint               -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/log/checkpoints              -      -       all   all    all  all   -    all  all   all  all  all  read
-GET    /v1/log/inclusion                -      -       all   all    all  all   -    all  all   all  all  all  read
-GET    /v1/log/proofs                   -      -       all   all    all  all   -    all  all   all  all  all  read
+GET    /v1/log/inclusion                -      -       all   own    own  all   -    all  own   all  own  all  read
+GET    /v1/log/proofs                   -      -       all   own    own  all   -    all  own   all  own  all  read
 GET    /v1/log/consistency              -      -       all   all    all  all   -    all  all   all  all  all  read
 POST   /v1/log/check                    -      -       all   all    all  all   -    all  all   all  all  all  read
 GET    /v1/bundles                      -      -       all   own    own  all   -    all  own   all  own  all  read

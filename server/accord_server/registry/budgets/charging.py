@@ -1,8 +1,8 @@
 """A node's receipt: the attempt that it charged, held to everything that bounds it.
 
-Guarantees: an attempt counts once, whoever repeats it. A finding names the receipt and what it
-breaks: attempts, result, dates, the population's caps, an entry of the ledger that stood for
-something else.
+Guarantees: an entry of a node's ledger counts once, however often it is posted. A finding
+names the receipt and what it breaks: attempts, result, dates, the population's caps, an entry of
+the ledger that stood for something else.
 
 Not covered: spending that no receipt shows; the node's own ledger knows it.
 """
@@ -40,10 +40,11 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     about["agreement"] = budget.agreement
     asked = Charge(Attempt(run, body.party, *place), body.ledger.sequence)
     seen = await known.seen(session, asked)
-    first = next((s for s in seen if (s.run, s.round, s.attempt) == (run, *place)), None)
-    if first is not None:
+    same = [s for s in seen if (s.run, s.round, s.attempt) == (run, *place)]
+    first = next((s for s in same if s.entry == body.ledger.sequence), None)
+    if same:
         words = f"round {body.round} attempt {body.attempt} has a receipt already"
-        notes.add("repeated-attempt", words, [row.hash, first.receipt], **about)
+        notes.add("repeated-attempt", words, [row.hash, same[0].receipt], **about)
     spend_row = SpendRow(
         sequence=row.sequence,
         receipt=row.hash,
@@ -92,17 +93,29 @@ async def _within(
 async def _ended(
     session: AsyncSession, row: RecordRow, agreement: str
 ) -> tuple[datetime, str, str]:
-    """When an agreement ends or, by the records before `row`, ended; how; and by which record."""
+    """When an agreement ends or, by the records before `row`, ended; how; and by which record.
+
+    The earliest of its last day, its replacement and the first withdrawal.
+    """
     agreed = await session.get(AgreementRow, agreement)
     assert agreed is not None
+    ends = [(agreed.valid_until, "ran out", agreement)]
+    if agreed.superseded_by is not None and agreed.superseded_from is not None:
+        if (received := await _received(session, agreed.superseded_by, row)) is not None:
+            since = max(agreed.superseded_from, received)
+            ends.append((since, "was replaced by another version", agreed.superseded_by))
     if agreed.withdrawal is not None:
-        query = select(RecordRow.received).where(
-            RecordRow.hash == agreed.withdrawal, RecordRow.sequence < row.sequence
-        )
-        received = (await session.execute(query)).scalar_one_or_none()
-        if received is not None:
-            return received, "was withdrawn from", agreed.withdrawal
-    return agreed.valid_until, "ran out", agreement
+        if (received := await _received(session, agreed.withdrawal, row)) is not None:
+            ends.append((received, "was withdrawn from", agreed.withdrawal))
+    return min(ends)
+
+
+async def _received(session: AsyncSession, record: str, row: RecordRow) -> datetime | None:
+    """When a record came, if it came before `row`."""
+    query = select(RecordRow.received).where(
+        RecordRow.hash == record, RecordRow.sequence < row.sequence
+    )
+    return (await session.execute(query)).scalar_one_or_none()
 
 
 async def _caps(

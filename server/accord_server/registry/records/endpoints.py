@@ -50,7 +50,10 @@ async def post(
         )
     await prime(registry, body.envelope, caller.party)
 
-    async def work(session: AsyncSession) -> tuple[Stored, set[str]]:
+    topics: set[str] | None = None  # of a new record
+
+    async def work(session: AsyncSession) -> Stored:
+        nonlocal topics
         posting = Posting(
             session,
             registry.runs,
@@ -63,14 +66,18 @@ async def post(
         exchanged = await exchanges_key(session, body.envelope)
         stored, row = await append(posting)
         if row is None:
-            return stored, set()
+            return stored
         if exchanged:
             await end_tokens(session, caller.party, but=caller.token)
-        return stored, await announce(posting, row.run)
+        topics = await announce(posting, row.run)
+        return stored
 
-    stored, topics = await registry.turns.do(work, Wanted.of(body.envelope, caller.party))
-    await registry.changes.announce(topics)
-    return stored
+    try:
+        return await registry.turns.do(work, Wanted.of(body.envelope, caller.party))
+    finally:
+        # Also where the answer to the commit was lost: who looks in vain has lost nothing.
+        if topics is not None:
+            await registry.changes.announce(topics)
 
 
 @router.get("/v1/records", summary="Read records in order")
