@@ -6,17 +6,24 @@ from starlette.responses import Response
 
 from accord_common.api.schemas import Problem
 from accord_common.errors import AccordError
+from accord_common.web.languages import title
 
 
-def problem(error: AccordError, status: HTTPStatus) -> Response:
-    """Write an error as a problem."""
+def problem(error: AccordError, status: HTTPStatus, accepted: str | None) -> Response:
+    """Write an error as a problem, titled in the page's language (Accept-Language)."""
+    titled, language = title(error, status, accepted)
     body = Problem(
         type=f"urn:accord:problem:{error.code}",
-        title=status.phrase,
+        title=titled,
         status=status,
         detail=error.message,
         code=error.code,
         hint=error.hint,
         error=type(error).__name__,
     )
-    return Response(body.model_dump_json(), status, media_type="application/problem+json")
+    return Response(
+        body.model_dump_json(),
+        status,
+        {"Content-Language": language.tag},
+        media_type="application/problem+json",
+    )

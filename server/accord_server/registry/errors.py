@@ -21,6 +21,7 @@ from accord_common.errors import (
     UsageError,
 )
 from accord_common.room import NO_SPACE
+from accord_common.web.languages import title
 from accord_server.registry.faults import FULL, DatabaseFault, full
 from accord_server.registry.web.visit import failed, wants_page
 
@@ -59,9 +60,9 @@ def install(app: FastAPI) -> None:
         if error.code != FULL:
             if wants_page(request):
                 return failed(request, error, error.status)
-            return problem(error, error.status)
+            return problem(request, error, error.status)
         _log.error("disk-full", path=request.url.path, why=str(error.__cause__))
-        return problem(error, HTTPStatus.INSUFFICIENT_STORAGE)
+        return problem(request, error, HTTPStatus.INSUFFICIENT_STORAGE)
 
     async def database(request: Request, error: Exception) -> Response:
         assert isinstance(error, DatabaseFault)
@@ -69,10 +70,11 @@ def install(app: FastAPI) -> None:
             _log.error("database", path=request.url.path, code=error.code, cause=error.message)
         return await accord(request, error.told)
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code, kind = _CODES.get(error.status_code, ("bad-request", UsageError))
-        return problem(kind(code, str(error.detail)), HTTPStatus(error.status_code), error.headers)
+        refused = kind(code, str(error.detail))
+        return problem(request, refused, HTTPStatus(error.status_code), error.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -81,7 +83,7 @@ def install(app: FastAPI) -> None:
         shown = UsageError("bad-request", f"{where}: {first['msg']}")  # never the value: a secret?
         if wants_page(request):
             return failed(request, shown, HTTPStatus.UNPROCESSABLE_ENTITY)
-        return problem(shown, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return problem(request, shown, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def storing(request: Request, error: Exception) -> Response:
         assert isinstance(error, OSError)
@@ -94,7 +96,7 @@ def install(app: FastAPI) -> None:
         shown = AccordError("internal-error", "the registry failed", hint="See its log.")
         if wants_page(request):
             return failed(request, shown, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return problem(shown, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return problem(request, shown, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     app.add_exception_handler(AccordError, accord)
     app.add_exception_handler(DatabaseFault, database)
@@ -104,18 +106,23 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unexpected)
 
 
-def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> Response:
-    """Write an error as a problem."""
+def problem(
+    request: Request, error: AccordError, status: HTTPStatus, headers: object = None
+) -> Response:
+    """Write an error as a problem; its title is in the language that the request accepts."""
+    titled, language = title(error, status, request.headers.get("accept-language"))
     body = Problem(
         type=f"urn:accord:problem:{error.code}",
-        title=status.phrase,
+        title=titled,
         status=status,
         detail=error.message,
         code=error.code,
         hint=error.hint,
         error=type(error).__name__,
     )
-    extra = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
+    extra = {"Content-Language": language.tag}
+    if status is HTTPStatus.UNAUTHORIZED:
+        extra["WWW-Authenticate"] = "Bearer"
     if isinstance(error, LimitError):
         extra["Retry-After"] = str(error.retry_s)
     return Response(

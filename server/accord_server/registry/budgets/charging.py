@@ -18,6 +18,7 @@ from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.events import NO_NOISE
 from accord_common.privacy.filter import RdpFilter
 from accord_common.receipts import NodeReceipt
+from accord_common.sentences import Sentence, say
 from accord_server.registry.budgets.notes import Notes
 from accord_server.registry.budgets.tables import (
     OwedReceiptRow,
@@ -75,7 +76,7 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     if first is None:
         budget.attempts += 1
     else:
-        words = f"round {body.round} attempt {body.attempt} has a receipt already"
+        words = say(Sentence.REPEATED, round=body.round, attempt=body.attempt)
         notes.add("repeated-attempt", words, [row.hash, first.receipt], **about)
     session.add(
         SpendRow(
@@ -92,7 +93,7 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     )
     other = next((s for s in seen if (s.run, s.round, s.attempt) != (run, *place)), None)
     if other is not None:
-        words = f"ledger entry {body.ledger.sequence} stands for two attempts: a ledger was reset"
+        words = say(Sentence.RESET, entry=body.ledger.sequence)
         notes.add("ledger-repeats", words, [row.hash, other.receipt], **about)
     await session.execute(_POSTED, asked)
     if first is None:
@@ -111,21 +112,21 @@ async def _within(
     run = await session.get(RunRow, budget.run)
     assert run is not None
     if budget.attempts == budget.most + 1:
-        words = f"attempt {budget.attempts} of the {budget.most} that the manifest allows"
+        words = say(Sentence.TOO_MANY, attempt=budget.attempts, most=budget.most)
         notes.add("too-many-attempts", words, [row.hash, run.manifest], **about)
     if run.result is not None and budget.told is not None and budget.attempts == budget.told + 1:
-        words = f"receipts show {budget.attempts} attempts, the result {budget.told}"
+        words = say(Sentence.COUNTS_DIFFER, count=budget.attempts, most=budget.told)
         notes.add("result-differs", words, [row.hash, run.result], **about)
     ended = await _ended(session, row, budget.agreement)
     if parse_time(body.ledger.recorded) > ended[0] + _TOLERANCE:
-        words = f"spent at {body.ledger.recorded}, after the agreement {ended[1]}"
+        words = say(ended[1], time=body.ledger.recorded)
         notes.add("after-end", words, [row.hash, ended[2]], **about)
     await _caps(session, row, budget, about, notes)
 
 
 async def _ended(
     session: AsyncSession, row: RecordRow, agreement: str
-) -> tuple[datetime, str, str]:
+) -> tuple[datetime, Sentence, str]:
     """When an agreement ends or, by the records before `row`, ended; how; and by which record."""
     known = await session.get(AgreementRow, agreement)
     assert known is not None
@@ -135,8 +136,8 @@ async def _ended(
         )
         received = (await session.execute(query)).scalar_one_or_none()
         if received is not None:
-            return received, "was withdrawn from", known.withdrawal
-    return known.valid_until, "ran out", agreement
+            return received, Sentence.AFTER_WITHDRAWAL, known.withdrawal
+    return known.valid_until, Sentence.AFTER_LAST_DAY, agreement
 
 
 async def _caps(
@@ -157,9 +158,12 @@ async def _caps(
             continue
         before = rule.epsilon(_without(after, budget))
         if before <= float(one.epsilon_cap) or budget.attempts == 1:
-            words = (
-                f"epsilon {bounded_up(epsilon) or 'infinity'} spent of {one.epsilon_cap} that "
-                f"{one.name!r} may at delta {one.delta}"
+            words = say(
+                Sentence.OVERSPENT,
+                epsilon=bounded_up(epsilon) or "infinity",
+                cap=one.epsilon_cap,
+                name=repr(one.name),
+                delta=one.delta,
             )
             notes.add("over-spend", words, [row.hash, budget.agreement], **about)
 

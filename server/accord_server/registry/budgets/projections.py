@@ -31,6 +31,7 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_common.recomputing import same_epsilon
+from accord_common.sentences import Said, Sentence, joined, say
 from accord_common.terms import violations
 from accord_server.registry.budgets.charging import charge
 from accord_server.registry.budgets.notes import Notes
@@ -100,9 +101,9 @@ async def _delegation(
         key = Delegation.from_bytes(before.payload).node_key
         if key == body.node_key:
             return  # renewed
-        words = f"node key {body.node_key[:16]} in place of {key[:16]}"
+        words = say(Sentence.KEY_CHANGED, new=body.node_key[:16], old=key[:16])
     else:
-        words = f"node key {body.node_key[:16]} after a revocation"
+        words = say(Sentence.KEY_RENEWED, new=body.node_key[:16])
     notes.add("key-changed", words, [row.hash, body.previous], party=body.party)
 
 
@@ -110,7 +111,7 @@ async def _revocation(
     session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes
 ) -> None:
     body = Revocation.from_bytes(envelope.payload)
-    words = f"took its node key back: {body.reason}"
+    words = say(Sentence.KEY_TAKEN_BACK, reason=body.reason)
     notes.add("key-revoked", words, [row.hash, body.previous], party=body.party)
 
 
@@ -139,7 +140,7 @@ async def _manifest(
     for broken in violations(agreement, body):
         notes.add(
             "outside-terms",
-            f"[{broken.code}] {broken.message}",
+            say(Sentence.OUTSIDE, code=broken.code, cause=broken.message),
             [row.hash, body.agreement],
             run=body.id,
             agreement=body.agreement,
@@ -178,9 +179,9 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
     for budget in (await session.execute(query.order_by(RunBudgetRow.dataset))).scalars():
         one = told.get(budget.dataset)
         delta = agreement.dataset(budget.dataset).privacy.delta
-        words = ""
+        words = None
         if one is None:
-            words = "the result says nothing of this dataset" if budget.attempts else ""
+            words = say(Sentence.NOT_TOLD) if budget.attempts else None
         else:
             budget.told, budget.told_epsilon = one.attempts, one.epsilon
             budget.recomputed = recomputed[budget.dataset]
@@ -197,18 +198,19 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
             )
 
 
-def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str) -> str:
-    """What a result says otherwise than events do; nothing where it does not."""
+def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str) -> Said | None:
+    """What a result says otherwise than events do; None where it does not."""
     if told.attempts < budget.attempts:
-        return f"receipts show {budget.attempts} attempts, the result {told.attempts}"
+        return say(Sentence.COUNTS_DIFFER, count=budget.attempts, most=told.attempts)
     if told.delta != delta:
-        return f"the result speaks of delta {told.delta}, the agreement of {delta}"
+        return say(Sentence.DELTA_DIFFERS, delta=told.delta, agreed=delta)
     if not same_epsilon(told.epsilon, budget.recomputed):
-        return (
-            f"the result says epsilon {told.epsilon or 'infinity'}; "
-            f"{told.attempts} attempts cost {budget.recomputed or 'infinity'}"
+        cost = budget.recomputed or "infinity"
+        return joined(
+            say(Sentence.EPSILON_DIFFERS, epsilon=told.epsilon or "infinity"),
+            say(Sentence.EPSILON_COSTS, count=told.attempts, epsilon=cost),
         )
-    return ""
+    return None
 
 
 def recompute(
