@@ -65,15 +65,18 @@ def codes() -> list[str]:
     """Each code, once."""
     modules = [_read(path) for source in _SOURCES for path in sorted((ROOT / source).rglob("*.py"))]
     constants: dict[str, str] = {}
-    takers: dict[str, int] = {}
+    classes: dict[str, int] = {}
+    methods: dict[str, int] = {}
     for module in modules:
         constants |= module.constants
-        takers |= dict(_classes(module)) | module.methods
+        classes |= dict(_classes(module))
+        methods |= module.methods
     found = set(_TABLED)
     for module in modules:
         if not module.path.startswith(_CONSOLE):
             known = constants | module.constants
-            found |= set(_given(module, takers | module.functions, known))
+            takers = classes | module.functions
+            found |= set(_given(module, takers, classes | methods, known))
     return sorted(found)
 
 
@@ -124,7 +127,9 @@ def _classes(module: _Module) -> Iterator[tuple[str, int]]:
                     yield node.name, names.index("code") - 1
 
 
-def _given(module: _Module, takers: dict[str, int], constants: dict[str, str]) -> Iterator[str]:
+def _given(
+    module: _Module, takers: dict[str, int], methods: dict[str, int], constants: dict[str, str]
+) -> Iterator[str]:
     for node in ast.walk(module.tree):
         match node:
             case ast.Assign(targets=[ast.Name(id="code")], value=value):
@@ -135,9 +140,12 @@ def _given(module: _Module, takers: dict[str, int], constants: dict[str, str]) -
             if keyword.arg == "code":
                 yield from _values(module, keyword.value, constants)
         called = node.func
-        name = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
-        if name in takers and len(node.args) > takers[name]:
-            yield from _values(module, node.args[takers[name]], constants)
+        if isinstance(called, ast.Name):
+            place = takers.get(called.id)
+        else:
+            place = methods.get(getattr(called, "attr", ""))
+        if place is not None and len(node.args) > place:
+            yield from _values(module, node.args[place], constants)
 
 
 def _values(module: _Module, node: ast.expr, constants: dict[str, str]) -> Iterator[str]:

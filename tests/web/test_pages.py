@@ -6,8 +6,9 @@ Each page is looked at once in `make test`, in a language and a light that turn 
 
 import pytest
 
+from tests.english import COMMANDS, english_in
 from tests.web.pages import EXAMPLES, Example, page_routes
-from tests.web.place import Place
+from tests.web.place import NAMES, Place
 from tests.web.screens import (
     LIGHTS,
     TONGUES,
@@ -19,6 +20,12 @@ from tests.web.screens import (
     require_fit,
 )
 
+WRITTEN = (  # by people; and by translators, who keep commands
+    *("Screening model, pilot", "Screening model, repeated", "Screening model, full"),
+    *("Screening model, wider clipping", "Screening model with age"),
+    *("Tumour screening, second year", "Tumour screening"),
+    *(*NAMES.values(), *COMMANDS),
+)
 COMBINATIONS = [(tongue, light) for tongue in TONGUES for light in LIGHTS]
 TURNS = [(example, *COMBINATIONS[turn % 4]) for turn, example in enumerate(EXAMPLES)]
 OTHERS = [
@@ -58,6 +65,8 @@ def look(place: Place, sitting: Sitting, example: Example, tongue: Tongue, light
     person = sitting(example.role or "stranger", tongue)
     page = person.open(example.address(place), light, example.status)
     assert page.locator("html").get_attribute("lang") == tongue
+    if tongue == "zh-Hans":
+        assert english_in(page.content(), *WRITTEN) == []
     require_accessible(page)
     for width in WIDTHS:
         require_fit(page, width)
