@@ -12,6 +12,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -61,9 +62,10 @@ class _Module:
     methods: dict[str, int] = field(default_factory=dict)
 
 
-def codes() -> list[str]:
+@cache
+def codes(root: Path = ROOT) -> tuple[str, ...]:
     """Each code, once."""
-    modules = [_read(path) for source in _SOURCES for path in sorted((ROOT / source).rglob("*.py"))]
+    modules = list(_modules(root))
     constants: dict[str, str] = {}
     classes: dict[str, int] = {}
     methods: dict[str, int] = {}
@@ -73,15 +75,22 @@ def codes() -> list[str]:
         methods |= module.methods
     found = set(_TABLED)
     for module in modules:
-        if not module.path.startswith(_CONSOLE):
-            known = constants | module.constants
-            takers = classes | module.functions
-            found |= set(_given(module, takers, classes | methods, known))
-    return sorted(found)
+        known = constants | module.constants
+        takers = classes | module.functions
+        found |= set(_given(module, takers, classes | methods, known))
+    return tuple(sorted(found))
 
 
-def _read(path: Path) -> _Module:
-    module = _Module(path.relative_to(ROOT).as_posix(), ast.parse(path.read_bytes()))
+def _modules(root: Path) -> Iterator[_Module]:
+    for source in _SOURCES:
+        for path in sorted((root / source).rglob("*.py")):
+            name = path.relative_to(root).as_posix()
+            if not name.startswith(_CONSOLE):
+                yield _read(name, path.read_bytes())
+
+
+def _read(name: str, source: bytes) -> _Module:
+    module = _Module(name, ast.parse(source))
     for statement in module.tree.body:
         if isinstance(statement, ast.Assign):
             module.constants |= dict(_constants(statement))

@@ -147,12 +147,11 @@ def joined(*parts: Said | None) -> Said:
 @lru_cache(maxsize=_KEPT)
 def hear(text: str) -> tuple[tuple[Sentence, Mapping[str, str]], ...]:
     """What sentences a text is, in order; none where any part of it is in other words."""
-    if (whole := _one(text)) is not None:
-        return (whole,)
     before, _, last = text.rpartition(AND)
     if before and (end := _one(last)) is not None and (rest := hear(before)):
         return (*rest, end)
-    return ()
+    whole = _one(text)
+    return () if whole is None else (whole,)
 
 
 def _one(text: str) -> tuple[Sentence, Mapping[str, str]] | None:
