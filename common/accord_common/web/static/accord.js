@@ -23,6 +23,8 @@ function localTimes(root) {
 
 function showTime(element, text) {
   delete element.dataset.local;
+  element.removeAttribute("datetime");
+  if (text === null) return;
   element.dateTime = text;
   element.textContent = `${text.slice(0, 16).replace("T", " ")} UTC`;
   localTimes(element.parentElement);
