@@ -12,15 +12,7 @@ from accord_common.web.languages import title
 def problem(error: AccordError, status: HTTPStatus, accepted: str | None) -> Response:
     """Write an error as a problem, titled in the page's language (Accept-Language)."""
     titled, language = title(error, status, accepted)
-    body = Problem(
-        type=f"urn:accord:problem:{error.code}",
-        title=titled,
-        status=status,
-        detail=error.message,
-        code=error.code,
-        hint=error.hint,
-        error=type(error).__name__,
-    )
+    body = Problem.of(error, status, titled)
     return Response(
         body.model_dump_json(),
         status,

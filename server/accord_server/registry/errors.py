@@ -111,15 +111,7 @@ def problem(
 ) -> Response:
     """Write an error as a problem; its title is in the language that the request accepts."""
     titled, language = title(error, status, request.headers.get("accept-language"))
-    body = Problem(
-        type=f"urn:accord:problem:{error.code}",
-        title=titled,
-        status=status,
-        detail=error.message,
-        code=error.code,
-        hint=error.hint,
-        error=type(error).__name__,
-    )
+    body = Problem.of(error, status, titled)
     extra = {"Content-Language": language.tag}
     if status is HTTPStatus.UNAUTHORIZED:
         extra["WWW-Authenticate"] = "Bearer"

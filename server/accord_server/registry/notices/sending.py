@@ -84,11 +84,11 @@ async def _go_on(registry: Registry) -> None:
         await registry.changes.wait(EVERYTHING, seen, _LOOK_S)
 
 
-async def send_due(registry: Registry, moment: datetime) -> int:
-    """Send what is due; return how many were taken."""
+async def send_due(registry: Registry, moment: datetime) -> None:
+    """Send what is due."""
     async with registry.database.read() as session:
         if not await _due(session, moment):
-            return 0
+            return
     async with registry.database.write() as session:
         rows = await _due(session, moment)
         claimed = update(NoticeRow).where(NoticeRow.id.in_([row.id for row in rows]))
@@ -97,7 +97,6 @@ async def send_due(registry: Registry, moment: datetime) -> int:
     async with registry.database.write() as session:
         for row, error in zip(rows, answers, strict=True):
             await _settle(session, row, error, now())
-    return sum(error is None for error in answers)
 
 
 async def _due(session: AsyncSession, moment: datetime) -> list[NoticeRow]:
