@@ -1,7 +1,9 @@
 """Bring the pages' catalogues up to date: `python -m deploy.catalogues`.
 
-Guarantees: each catalogue holds exactly the words of today's templates and looks; a translation of
-words that stay is kept, new words come untranslated (which the tests refuse), others go.
+Guarantees: each catalogue holds exactly the words of today's templates, looks and sentences, and
+the codes that pages may show (`codes`), each in the context of codes, where a translation is a
+whole sentence; a translation of words that stay is kept, new ones come untranslated (which the
+tests refuse), others go.
 """
 
 import sys
@@ -10,8 +12,12 @@ from io import BytesIO
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
-from babel.messages.extract import extract_from_dir
+from babel.messages.extract import extract_from_dir, extract_from_file
 from babel.messages.pofile import read_po, write_po
+
+from accord_common.duo import ontology
+from accord_common.web.languages import CODE
+from deploy.codes import codes
 
 ROOT = Path(__file__).parent.parent
 CATALOGUES = ROOT / "common/accord_common/web/catalogues"
@@ -19,17 +25,25 @@ SOURCES = (
     ROOT / "common/accord_common/web",
     ROOT / "server/accord_server/registry/web",
     ROOT / "client/accord_client/steward",
+    ROOT / "common/accord_common/sentences.py",
 )
+_DUO = [("common/accord_common/duo.json", 1)]
 _METHODS = [("**.html", "jinja2"), ("**.py", "python")]
 _JINJA = {"trimmed": "true", "trim_blocks": "true", "lstrip_blocks": "true"}
 
 
 def extracted() -> Catalog:
-    """Every word that pages say, with where it stands."""
+    """Every word and every code that pages say, with where it stands."""
     found = Catalog(project="Accord", charset="utf-8", fuzzy=False)
-    for source in filter(Path.is_dir, SOURCES):
+    for code in codes():
+        found.add(code, context=CODE)
+    for term in ontology().terms.values():
+        found.add(term.label, locations=_DUO)
+        found.add(term.meaning, locations=_DUO)
+    for source in SOURCES:
         for name, line, words, comments, context in _from(source):
-            place = (source / name).relative_to(ROOT).as_posix()
+            folder = source.parent if source.is_file() else source
+            place = (folder / name).relative_to(ROOT).as_posix()
             found.add(words, None, [(place, line)], auto_comments=comments, context=context)
     return found
 
@@ -68,6 +82,10 @@ def _from(source: Path) -> Iterator[tuple[str, int, str | tuple[str, ...], list[
         "ngettext": (1, 2),
         "pgettext": ((1, "c"), 2),
     }
+    if source.is_file():
+        for line, words, comments, context in extract_from_file("python", source, keywords):
+            yield source.name, line, words, comments, context
+        return
     yield from extract_from_dir(source, _METHODS, options, keywords)
 
 

@@ -17,6 +17,7 @@ from accord_common.authorities import read_bundle
 from accord_common.enrolment import Delegation
 from accord_common.errors import AccordError
 from accord_common.fields import format_time, parse_time
+from accord_common.sentences import Sentence, say
 
 WARN_DAYS = 30
 _TELL_EVERY = timedelta(days=1)
@@ -88,12 +89,12 @@ def tell(term: Term, moment: datetime) -> None:
 
 def of_delegation(delegation: Delegation, whose: str, renew: str) -> Term:
     """A delegation's term."""
-    return Term(f"the delegation of {whose}", parse_time(delegation.valid_until), renew)
+    return Term(say(Sentence.DELEGATION, name=whose), parse_time(delegation.valid_until), renew)
 
 
-def of_certificates(path: Path, what: str, renew: str) -> list[Term]:
+def of_certificates(path: Path, what: Sentence, renew: str) -> list[Term]:
     """The terms of the certificates in a PEM file; of the first alone where it is a server's."""
     found = read_bundle(path.read_bytes())
     authorities = [one for one in found if one.issuer == one.subject]
     shown = authorities or found[:1]
-    return [Term(f"{what} {path}", one.not_valid_after_utc, renew) for one in shown]
+    return [Term(say(what, path=path), one.not_valid_after_utc, renew) for one in shown]

@@ -46,6 +46,7 @@ from accord_common.identity import FlowerKey, SigningKey
 from accord_common.network.settings import FILE_NAME as NETWORK_FILE
 from accord_common.network.settings import Network
 from accord_common.sealed_key import seal, unseal
+from accord_common.sentences import Sentence
 from accord_common.trust import is_stale, refresh
 
 DELEGATION_DAYS = 365
@@ -221,7 +222,7 @@ class Home:
         body = Delegation.from_bytes(self.delegation().payload)
         found = [of_delegation(body, self.profile.name, renew)]
         if self.ca_path.exists():
-            found += of_certificates(self.ca_path, "the authority in", ROTATE_CA)
+            found += of_certificates(self.ca_path, Sentence.AUTHORITY, ROTATE_CA)
         return found
 
     def revocation(self) -> Envelope | None:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from accord_common.enrolment import Delegation
 from accord_common.errors import FormatError
 from accord_common.expiry import Daily, Term, of_certificates, of_delegation
+from accord_common.sentences import Sentence
 from accord_server.ca import create_ca
 from accord_server.certificates import issue
 from accord_server.rotation import rotate_ca
@@ -56,12 +57,12 @@ def test_the_terms_of_certificates_and_delegations(tmp_path: Path) -> None:
     create_ca(tmp_path, "Test CA", START)
     issue(tmp_path, ["a.example"], tmp_path / "s.pem", tmp_path / "s.key", START)
     rotate_ca(tmp_path, START + timedelta(days=1))
-    authorities = of_certificates(tmp_path / "ca.pem", "the authority in", "x")
+    authorities = of_certificates(tmp_path / "ca.pem", Sentence.AUTHORITY, "x")
     assert [one.until for one in authorities] == [
         START + timedelta(days=3650),
         START + timedelta(days=3651),
     ]
-    (server,) = of_certificates(tmp_path / "s.pem", "the certificate", "x")
+    (server,) = of_certificates(tmp_path / "s.pem", Sentence.CERTIFICATE, "x")
     assert server.until == START + timedelta(days=397)
     actor = make_actor("Hospital", "data-holder")
     body = Delegation.from_bytes(actor.delegation(valid_until="2030-01-01T00:00:00Z").payload)

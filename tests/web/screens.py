@@ -1,6 +1,7 @@
 """Pages on a screen: who looks, in which language and light, and what must hold of each page."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,18 @@ HEIGHT = 900
 _LOCALES: dict[Tongue, str] = {"en": "en-GB", "zh-Hans": "zh-CN"}
 _GRAVE = ("serious", "critical")
 _CLIPPED = (Path(__file__).parent / "clipped.js").read_text()
+_TIMES = """() => {
+  const shown = [...document.querySelectorAll("time[datetime]")].map((one) => one.textContent);
+  const rest = document.body.cloneNode(true);
+  const apart = "time, pre, code, bdi, .said, .prose, script";
+  rest.querySelectorAll(apart).forEach((one) => one.remove());
+  return [shown, rest.textContent];
+}"""
+_UTC = r" \([0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9]{2}:[0-9]{2})? UTC\)"
+_LOCAL = {
+    "en": re.compile(rf"[A-Z][a-z]{{2}} [0-9]{{1,2}}, [0-9]{{4}}(, [0-9:]+\s[AP]M)?{_UTC}"),
+    "zh-Hans": re.compile(rf"[0-9]{{4}}年[0-9]{{1,2}}月[0-9]{{1,2}}日( [0-9:]+)?{_UTC}"),
+}
 _DRAWN = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
@@ -100,6 +113,15 @@ def require_accessible(page: Page) -> None:
     ]
     assert not grave, f"{page.url}: {json.dumps(grave, indent=1, ensure_ascii=False)}"
     assert told["passes"], "axe found nothing to look at"
+
+
+def require_times(page: Page, tongue: Tongue) -> None:
+    """Each time is local, as its language writes it, with UTC beside it; no other is there."""
+    shown, rest = page.evaluate(_TIMES)
+    for text in shown:
+        assert _LOCAL[tongue].fullmatch(text), f"{page.url}: {text}"
+    bare = re.findall(r".{0,30}[0-9]{4}-[0-9]{2}-[0-9]{2}.{0,30}", rest)
+    assert not bare, f"{page.url}: {bare}"
 
 
 def require_fit(page: Page, width: int) -> None:

@@ -6,9 +6,16 @@ from starlette.responses import Response
 
 from accord_common.api.schemas import Problem
 from accord_common.errors import AccordError
+from accord_common.web.languages import title
 
 
-def problem(error: AccordError, status: HTTPStatus) -> Response:
-    """Write an error as a problem."""
-    body = Problem.of(error, status)
-    return Response(body.model_dump_json(), status, media_type="application/problem+json")
+def problem(error: AccordError, status: HTTPStatus, accepted: str | None) -> Response:
+    """Write an error as a problem, titled in the page's language (Accept-Language)."""
+    titled, language = title(error, status, accepted)
+    body = Problem.of(error, status, titled)
+    return Response(
+        body.model_dump_json(),
+        status,
+        {"Content-Language": language.tag},
+        media_type="application/problem+json",
+    )

@@ -60,7 +60,8 @@ class Guard:
         error = self._refused(scope)
         if error is None:
             return await self._app(scope, receive, answer)
-        return await problem(error, HTTPStatus(error.status))(scope, receive, answer)
+        accepted = Headers(scope=scope).get("accept-language")
+        return await problem(error, HTTPStatus(error.status), accepted)(scope, receive, answer)
 
     def _refused(self, scope: Scope) -> AccordError | None:
         peer, here = scope["client"], scope["server"]

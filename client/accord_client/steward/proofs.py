@@ -20,6 +20,7 @@ class Proof:
     count: int = 0
     trouble: str = ""
     hint: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ def walk(home: Home) -> Proofs:
             stores.ledger.verify(stores.keys)
             ledger = Proof(stores.ledger.length)
         except AccordError as error:
-            ledger = Proof(trouble=error.message, hint=error.hint)
+            ledger = Proof(trouble=error.message, hint=error.hint, code=error.code)
         try:
             sent = Proof(outbox.verify(stores.outbox.path, stores.keys))
         except AccordError as error:
-            sent = Proof(trouble=error.message, hint=error.hint)
+            sent = Proof(trouble=error.message, hint=error.hint, code=error.code)
     return Proofs(ledger, sent)

@@ -121,7 +121,7 @@ def failed(request: Request, error: AccordError) -> Response:
     within = "hx-request" in request.headers  # a page asks for itself again
     reads = within or "text/html" in request.headers.get("accept", "")
     if request.method != "GET" or not reads:
-        return problem(error, error.status)
+        return problem(error, error.status, request.headers.get("accept-language"))
     if isinstance(error, AuthError):
         if within:  # a redirect would put that page within this one
             return Response(status_code=204, headers={"HX-Redirect": ENTER})

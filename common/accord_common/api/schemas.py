@@ -69,11 +69,11 @@ class Problem(View):
     error: str
 
     @classmethod
-    def of(cls, error: AccordError, status: HTTPStatus) -> Self:
-        """Show an error."""
+    def of(cls, error: AccordError, status: HTTPStatus, title: str) -> Self:
+        """Show an error; its title is for people, in their language."""
         return cls(
             type=f"urn:accord:problem:{error.code}",
-            title=status.phrase,
+            title=title,
             status=status,
             detail=error.message,
             code=error.code,

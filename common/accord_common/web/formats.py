@@ -75,6 +75,13 @@ class Formats:
             utc.isoformat(timespec="seconds"), utc.strftime("%Y-%m-%d %H:%M UTC")
         )
 
+    def day(self, value: datetime) -> Markup:
+        """A day: what is forecast has no hour."""
+        shown = value.astimezone(UTC).strftime("%Y-%m-%d")
+        return Markup('<time datetime="{}" data-day>{} UTC</time>').format(
+            value.astimezone(UTC).isoformat(timespec="seconds"), shown
+        )
+
     def time(self, text: str | None) -> Markup:
         """A time as records write it (RFC 3339)."""
         return self.moment(None if text is None else parse_time(text))

@@ -14,6 +14,7 @@ from accord_common.web.assets import Assets
 from accord_common.web.formats import Formats
 from accord_common.web.languages import LANGUAGES, Language
 from accord_common.web.looks import look
+from accord_common.web.telling import Telling
 
 # No script, style, picture or connection but the host's own, none inline; in no frame.
 HEADERS: Mapping[str, str] = {
@@ -29,7 +30,18 @@ HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-_FILTERS = ("number", "epsilon", "remaining", "share", "size", "span", "moment", "time", "short")
+_FILTERS = (
+    "number",
+    "epsilon",
+    "remaining",
+    "share",
+    "size",
+    "span",
+    "moment",
+    "day",
+    "time",
+    "short",
+)
 
 
 class Pages:
@@ -72,7 +84,11 @@ class Pages:
         for name in _FILTERS:
             environment.filters[name] = getattr(formats, name)
         environment.filters["look"] = look
+        telling = Telling(language)
+        environment.filters["failure"] = telling.failure
         environment.globals |= {
+            "tell": telling.tell,
+            "reason": telling.reason,
             "asset": self.assets.url,
             "language": language,
             "languages": LANGUAGES.values(),

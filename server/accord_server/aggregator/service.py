@@ -32,6 +32,7 @@ from accord_common.fields import now
 from accord_common.home import Home
 from accord_common.manifest import RunManifest
 from accord_common.protocols import require_protocol
+from accord_common.sentences import Said, Sentence, say
 from accord_common.trust import REFRESH_EVERY, refresh
 from accord_server.aggregator.checkpoints import space
 from accord_server.aggregator.conclusion import plain, warm_up
@@ -158,7 +159,7 @@ class Service:
         """What ends here by a date."""
         found = self.home.terms("accord aggregator renew")
         if self.certificate is not None:
-            found += of_certificates(self.certificate, "the certificate", f"{RENEW} FILE")
+            found += of_certificates(self.certificate, Sentence.CERTIFICATE, f"{RENEW} FILE")
         return found
 
     def _receive(self, inbox: Inbox) -> None:
@@ -174,7 +175,7 @@ class Service:
                 manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
                 keys = self._offers.claim(manifest.aggregator.offer, view.manifest_hash)
                 if keys is None and manifest.aggregator.party == self.home.profile.party:
-                    self._tell(view.id, "the aggregator has no keys for the offer of this run")
+                    self._tell(view.id, say(Sentence.NO_KEYS))
                 self._keys[view.manifest_hash] = keys
         self._runs = {view.id: view for view in inbox.runs}
         if self._mail.empty():
@@ -210,16 +211,16 @@ class Service:
                 self._over.add(view.id)
             except (TransportError, ConflictError) as error:
                 if error.code == "aggregator-moved":
-                    self._tell(view.id, f"the aggregator waits: {error.message} [{error.code}]")
+                    self._tell(view.id, _why(Sentence.AGGREGATOR_WAITS, error))
                 elif self._told.get(view.id) != error.code:
                     self._told[view.id] = error.code
                     log.warning("run-waits", run=view.id, code=error.code, why=error.message)
                 continue  # the next inbox, 20 s from now at most, tries again
             except OSError as error:
-                self._tell(view.id, f"the aggregator's disk: {error.strerror or error}")
+                self._tell(view.id, say(Sentence.AGGREGATOR_DISK, cause=error.strerror or error))
                 continue  # likewise: the journal stands where it stood
             except AccordError as error:  # this run's files do not hold; the others' do
-                self._tell(view.id, f"the aggregator cannot go on: {error.message} [{error.code}]")
+                self._tell(view.id, _why(Sentence.AGGREGATOR_STUCK, error))
                 self._over.add(view.id)
             except Interrupted:
                 log.info("run-interrupted", run=view.id)
@@ -343,7 +344,7 @@ class Service:
             manifest = RunManifest.from_bytes(self.client.record(view.manifest_hash).payload)
             end_unverified(manifest, view.manifest_hash, keys, journal, how)
 
-    def _tell(self, run: str, message: str) -> None:
+    def _tell(self, run: str, message: Said) -> None:
         """Say what is wrong with a run here and to those who watch it; once, while it lasts."""
         if self._told.get(run) == message:
             return
@@ -351,3 +352,7 @@ class Service:
         with suppress(AccordError):
             self.client.log(run, "error", plain(message))
             self._told[run] = message
+
+
+def _why(sentence: Sentence, error: AccordError) -> Said:
+    return say(sentence, cause=error.message, code=error.code)

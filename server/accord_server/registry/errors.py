@@ -21,6 +21,7 @@ from accord_common.errors import (
     UsageError,
 )
 from accord_common.room import NO_SPACE
+from accord_common.web.languages import title
 from accord_server.registry.faults import FULL, DatabaseFault, full
 from accord_server.registry.web.visit import failed, wants_page
 
@@ -109,13 +110,18 @@ def told(
     status = error.status if status is None else status
     if wants_page(request):
         return failed(request, error, status)
-    return problem(error, status, headers)
+    return problem(request, error, status, headers)
 
 
-def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> Response:
-    """Write an error as a problem."""
-    body = Problem.of(error, status)
-    extra = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
+def problem(
+    request: Request, error: AccordError, status: HTTPStatus, headers: object = None
+) -> Response:
+    """Write an error as a problem; its title is in the language that the request accepts."""
+    titled, language = title(error, status, request.headers.get("accept-language"))
+    body = Problem.of(error, status, titled)
+    extra = {"Content-Language": language.tag}
+    if status is HTTPStatus.UNAUTHORIZED:
+        extra["WWW-Authenticate"] = "Bearer"
     if isinstance(error, LimitError):
         extra["Retry-After"] = str(error.retry_s)
     return Response(

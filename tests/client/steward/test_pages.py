@@ -32,6 +32,7 @@ from accord_common.permissions import guessed_right
 from accord_common.privacy.pace import WINDOW
 from tests.client.institutions import PASSPHRASE, Institutions
 from tests.client.steward.conftest import Site, Visitor, served
+from tests.english import english_in
 
 
 def text_of(page: str) -> str:
@@ -82,6 +83,9 @@ def test_each_page_is_shown_in_each_language(
     chinese = visitor.read(filled(three, path), "zh-CN")
     assert "Skip to the content" in english and "跳到正文" in chinese
     assert '<html lang="zh-Hans">' in chinese
+    assert english_in(chinese) == []
+    rest = re.sub(r"<(time|pre|code)\b.*?</\1>", "", chinese, flags=re.DOTALL)
+    assert not re.search(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", rest)  # a script makes others local
     for address in re.findall(r"(?:src|href|action|hx-get)=\"([^\"]*)\"", english):
         assert address.startswith(("/", "#", "?")) or address == "", address
         assert not address.startswith("//"), address

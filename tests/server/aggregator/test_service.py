@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from accord_client.secagg import NodeSecAgg
 from accord_common import wire
@@ -59,7 +60,8 @@ class Line(httpx.BaseTransport):
         if self.failing and (request.method, request.url.path) == ("POST", "/v1/records"):
             if b"aggregator-receipt" in request.read():
                 self.failing -= 1
-                failure = problem(self.errors[self.failing % 2], _FAILED)
+                asked = Request({"type": "http", "headers": []})
+                failure = problem(asked, self.errors[self.failing % 2], _FAILED)
                 return httpx.Response(500, content=bytes(failure.body), request=request)
         with self._counted():
             return self.inner.handle_request(request)

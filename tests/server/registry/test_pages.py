@@ -22,6 +22,7 @@ from accord_server.registry.budgets.tables import TermsRow
 from accord_server.registry.db import Database
 from accord_server.registry.setup import initialise
 from tests.catalogued import RESEARCH, entry, profile, with_profiles
+from tests.english import COMMANDS, english_in
 from tests.server.registry.persons import Browser, join
 from tests.server.registry.stack import Stack, complete, opened, settings_in
 from tests.world import Actor, make_actor, make_world
@@ -74,12 +75,16 @@ def people(stack: Stack) -> dict[str, Browser]:
     return {role: join(stack, actor, role, f"{role}-here") for role, actor in places.items()}
 
 
-def text_of(browser: Browser, path: str, language: str = "en") -> str:
-    """A page's text, without its markup."""
+def page_of(browser: Browser, path: str, language: str = "en") -> str:
     answer = browser.call("GET", path, headers={**HTML, "Accept-Language": language})
     assert answer.status_code == 200, (path, answer.text[:500])
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    return unescape(re.sub(r"<[^>]+>", " ", answer.text))
+    return answer.text
+
+
+def text_of(browser: Browser, path: str, language: str = "en") -> str:
+    """A page's text, without its markup."""
+    return unescape(re.sub(r"<[^>]+>", " ", page_of(browser, path, language)))
 
 
 def until(true: Callable[[], bool], patience_s: float = 60.0) -> None:
@@ -107,12 +112,14 @@ def filled(stack: Stack, path: str) -> str:
 def test_each_page_is_shown_to_each_role_in_each_language(
     stack: Stack, people: dict[str, Browser], path: str
 ) -> None:
+    names = [actor.name for actor in stack.world.actors]
     for role, browser in people.items():
         if (role, path) == ("owner", "/budgets/{dataset}"):
             continue  # another institution's
         english = text_of(browser, filled(stack, path))
-        chinese = text_of(browser, filled(stack, path), "zh-CN")
+        chinese = page_of(browser, filled(stack, path), "zh-CN")
         assert "Skip to the content" in english and "跳到正文" in chinese
+        assert english_in(chinese, *COMMANDS, *names) == []
 
 
 def test_a_steward_sees_what_waits_and_own_budgets_alone(

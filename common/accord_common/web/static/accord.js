@@ -2,6 +2,7 @@
 // Everything shown is in the page that the server sent; this file only keeps it fresh and draws it.
 "use strict";
 
+const tongue = document.documentElement.lang;
 const SILENT_MS = 8000; // the server beats every 5 s; after this the page asks by itself
 const LOST_MS = 15000; // and after this it says that it may be old
 const OLD_MS = 30000; // what changes with time alone (who fell silent, what ended) no event tells
@@ -9,15 +10,25 @@ const OLD_MS = 30000; // what changes with time alone (who fell silent, what end
 // Times: UTC stands in the page; local time is added, in the page's language.
 
 function localTimes(root) {
-  const format = new Intl.DateTimeFormat(document.documentElement.lang, {
-    dateStyle: "medium",
-    timeStyle: "short",
-  });
+  const moment = new Intl.DateTimeFormat(tongue, { dateStyle: "medium", timeStyle: "short" });
+  const day = new Intl.DateTimeFormat(tongue, { dateStyle: "medium" });
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    const format = element.dataset.day === undefined ? moment : day;
     element.dataset.local = "";
     element.title = element.textContent; // UTC, as the server wrote it
     element.textContent = `${format.format(new Date(element.dateTime))} (${element.title})`;
   }
+}
+
+// A time that a script learned: UTC first, as the server would write it.
+
+function showTime(element, text) {
+  delete element.dataset.local;
+  element.removeAttribute("datetime");
+  if (text === null) return;
+  element.dateTime = text;
+  element.textContent = `${text.slice(0, 16).replace("T", " ")} UTC`;
+  localTimes(element.parentElement);
 }
 
 // Freshness, and the banner that admits when there is none.
@@ -180,7 +191,14 @@ document.addEventListener("click", async (event) => {
 function problemOf(form, problem) {
   const shown = form.querySelector(".problem");
   const words = shown.dataset[problem.code.replace(/-(.)/g, (_, letter) => letter.toUpperCase())];
-  shown.textContent = words ?? `${problem.detail} ${problem.hint} [${problem.code}]`;
+  const english = `${problem.detail} ${problem.hint} [${problem.code}]`;
+  if (words !== undefined || tongue === "en") {
+    shown.textContent = words ?? english;
+  } else {
+    const original = Object.assign(document.createElement("span"), { className: "original", lang: "en" });
+    original.textContent = english;
+    shown.replaceChildren(problem.title, " ", original);
+  }
   shown.hidden = false;
 }
 
@@ -220,6 +238,7 @@ function show(form, told) {
   for (const place of form.querySelectorAll("[data-told]")) {
     const value = told[place.dataset.told];
     place.textContent = Array.isArray(value) ? value.join("\n") : value;
+    if (place.nodeName === "TIME") showTime(place, value);
     place.hidden = Array.isArray(value) && value.length === 0;
     const within = place.hidden ? null : place.closest("[hidden]");
     if (within !== null) {
@@ -249,7 +268,11 @@ document.addEventListener("submit", async (event) => {
   const kind = form.dataset.raw === undefined ? "application/json" : "application/octet-stream";
   const answer = await fetch(address + query, {
     method,
-    headers: { "Content-Type": kind, "X-CSRF-Token": document.body.dataset.csrf },
+    headers: {
+      "Accept-Language": tongue, // the title of a problem is for the reader of this page
+      "Content-Type": kind,
+      "X-CSRF-Token": document.body.dataset.csrf,
+    },
     body: bodyOf(form, method, body),
   }).catch(() => null);
   delete form.dataset.asking;

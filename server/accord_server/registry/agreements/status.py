@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from accord_common.api.schemas import AgreementStatus
 from accord_common.errors import PolicyError, VerificationError
 from accord_common.fields import CLOCK_TOLERANCE_S, format_time
+from accord_common.sentences import Said, Sentence, say
 from accord_server.registry.tables import AgreementPartyRow, AgreementRow
 
 _TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_S)
@@ -20,7 +21,7 @@ class Ended:
     """An agreement that time ended, for every run under it: since when, and why."""
 
     since: datetime
-    why: str
+    why: Said
 
 
 def status_of(row: AgreementRow, moment: datetime, *, suspended: bool) -> AgreementStatus:
@@ -51,10 +52,10 @@ async def ended(session: AsyncSession, hashes: Iterable[str], moment: datetime) 
     for row in (await session.execute(query)).scalars():
         status = status_of(row, moment, suspended=False)
         if status == "superseded" and row.superseded_from is not None:
-            why = f"version {row.version + 1} of the agreement has replaced this one"
+            why = say(Sentence.REPLACED, version=row.version + 1)
             found[row.hash] = Ended(row.superseded_from, why)
         elif status == "expired":
-            why = f"the agreement ended at {format_time(row.valid_until)}"
+            why = say(Sentence.AGREEMENT_OVER, time=format_time(row.valid_until))
             found[row.hash] = Ended(row.valid_until + _TOLERANCE, why)
     return found
 

@@ -18,6 +18,7 @@ from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.events import NO_NOISE
 from accord_common.privacy.filter import RdpFilter
 from accord_common.receipts import NodeReceipt
+from accord_common.sentences import Sentence, say
 from accord_server.registry.budgets import known
 from accord_server.registry.budgets.known import Attempt, Charge
 from accord_server.registry.budgets.notes import Notes
@@ -43,7 +44,7 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     same = [s for s in seen if (s.run, s.round, s.attempt) == (run, *place)]
     first = next((s for s in same if s.entry == body.ledger.sequence), None)
     if same:
-        words = f"round {body.round} attempt {body.attempt} has a receipt already"
+        words = say(Sentence.REPEATED, round=body.round, attempt=body.attempt)
         notes.add("repeated-attempt", words, [row.hash, same[0].receipt], **about)
     spend_row = SpendRow(
         sequence=row.sequence,
@@ -59,7 +60,7 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     known.add(session, spend_row, budget, new=first is None)
     other = next((s for s in seen if (s.run, s.round, s.attempt) != (run, *place)), None)
     if other is not None:
-        words = f"ledger entry {body.ledger.sequence} stands for two attempts: a ledger was reset"
+        words = say(Sentence.RESET, entry=body.ledger.sequence)
         notes.add("ledger-repeats", words, [row.hash, other.receipt], **about)
     await known.settle(session, asked)
     if first is None:
@@ -78,35 +79,35 @@ async def _within(
     run = await session.get(RunRow, budget.run)
     assert run is not None
     if budget.attempts == budget.most + 1:
-        words = f"attempt {budget.attempts} of the {budget.most} that the manifest allows"
+        words = say(Sentence.TOO_MANY, attempt=budget.attempts, most=budget.most)
         notes.add("too-many-attempts", words, [row.hash, run.manifest], **about)
     if run.result is not None and budget.told is not None and budget.attempts == budget.told + 1:
-        words = f"receipts show {budget.attempts} attempts, the result {budget.told}"
+        words = say(Sentence.COUNTS_DIFFER, count=budget.attempts, most=budget.told)
         notes.add("result-differs", words, [row.hash, run.result], **about)
     ended = await _ended(session, row, budget.agreement)
     if parse_time(body.ledger.recorded) > ended[0] + _TOLERANCE:
-        words = f"spent at {body.ledger.recorded}, after the agreement {ended[1]}"
+        words = say(ended[1], time=body.ledger.recorded)
         notes.add("after-end", words, [row.hash, ended[2]], **about)
     await _caps(session, row, budget, about, notes)
 
 
 async def _ended(
     session: AsyncSession, row: RecordRow, agreement: str
-) -> tuple[datetime, str, str]:
+) -> tuple[datetime, Sentence, str]:
     """When an agreement ends or, by the records before `row`, ended; how; and by which record.
 
     The earliest of its last day, its replacement and the first withdrawal.
     """
     agreed = await session.get(AgreementRow, agreement)
     assert agreed is not None
-    ends = [(agreed.valid_until, "ran out", agreement)]
+    ends = [(agreed.valid_until, Sentence.AFTER_LAST_DAY, agreement)]
     if agreed.superseded_by is not None and agreed.superseded_from is not None:
         if (received := await _received(session, agreed.superseded_by, row)) is not None:
             since = max(agreed.superseded_from, received)
-            ends.append((since, "was replaced by another version", agreed.superseded_by))
+            ends.append((since, Sentence.AFTER_REPLACEMENT, agreed.superseded_by))
     if agreed.withdrawal is not None:
         if (received := await _received(session, agreed.withdrawal, row)) is not None:
-            ends.append((received, "was withdrawn from", agreed.withdrawal))
+            ends.append((received, Sentence.AFTER_WITHDRAWAL, agreed.withdrawal))
     return min(ends)
 
 
@@ -134,9 +135,12 @@ async def _caps(
             continue
         before = rule.epsilon(_without(after, budget))
         if before <= float(one.epsilon_cap) or budget.attempts == 1:
-            words = (
-                f"epsilon {bounded_up(epsilon) or 'infinity'} spent of {one.epsilon_cap} that "
-                f"{one.name!r} may at delta {one.delta}"
+            words = say(
+                Sentence.OVERSPENT,
+                epsilon=bounded_up(epsilon) or "infinity",
+                cap=one.epsilon_cap,
+                name=repr(one.name),
+                delta=one.delta,
             )
             notes.add("over-spend", words, [row.hash, budget.agreement], **about)
 

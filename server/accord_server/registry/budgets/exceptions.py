@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.budget_schemas import ExceptionRow
 from accord_common.fields import format_time
+from accord_common.sentences import Said, Sentence, joined, say
 from accord_server.registry.budgets.tables import FindingRow, OwedReceiptRow
 from accord_server.registry.paging import bad_cursor, equal
 from accord_server.registry.runs.facts import up_since
@@ -135,8 +136,10 @@ async def _missing(
         ExceptionRow(
             id=f"missing-{row.run}-{row.party}-{row.round:08d}-{row.attempt:08d}",
             code=MISSING,
-            message=f"the aggregator signed for an upload of {name} in round {row.round} attempt "
-            f"{row.attempt}; its receipt has not come",
+            message=joined(
+                say(Sentence.RECEIPT_OWED, name=name, round=row.round, attempt=row.attempt),
+                say(Sentence.NOT_COME),
+            ),
             since=format_time(row.since),
             party=row.party,
             institution=name,
@@ -187,8 +190,7 @@ async def _silent(
         ExceptionRow(
             id=f"silent-{site.run}-{site.party}",
             code=SILENT,
-            message=f"{name} {'takes part in an open run' if site.decision else 'owes an answer'}, "
-            f"and was heard last: {'never' if seen is None else format_time(seen)}",
+            message=_mute(name, seen, decided=site.decision is not None),
             since=format_time(seen or run.created),
             party=site.party,
             institution=name,
@@ -199,6 +201,13 @@ async def _silent(
         )
         for site, run, name, seen in await _heard(session, query)
     ]
+
+
+def _mute(name: str, seen: datetime | None, *, decided: bool) -> Said:
+    if seen is None:
+        return say(Sentence.MUTE_NODE if decided else Sentence.MUTE_DEBTOR, name=name)
+    sentence = Sentence.SILENT_NODE if decided else Sentence.SILENT_DEBTOR
+    return say(sentence, name=name, time=format_time(seen))
 
 
 async def _heard(

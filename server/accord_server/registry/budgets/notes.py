@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from accord_common.sentences import Said
 from accord_server.registry.budgets.tables import FindingRow
 from accord_server.registry.tables import RecordRow
 
@@ -15,7 +16,7 @@ class Notes:
         self._row = row
         self.findings: list[FindingRow] = []
 
-    def add(self, code: str, message: str, records: Sequence[str], **about: str) -> None:
+    def add(self, code: str, message: Said, records: Sequence[str], **about: str) -> None:
         """Note a finding.
 
         Args:

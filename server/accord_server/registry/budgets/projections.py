@@ -28,6 +28,7 @@ from accord_common.receipts import (
     DatasetEpsilon,
     RunResult,
 )
+from accord_common.sentences import Said, Sentence, joined, say
 from accord_common.terms import violations
 from accord_server.registry.budgets import known
 from accord_server.registry.budgets.charging import charge
@@ -97,9 +98,9 @@ async def _delegation(
         key = Delegation.from_bytes(before.payload).node_key
         if key == body.node_key:
             return  # renewed
-        words = f"node key {body.node_key[:16]} in place of {key[:16]}"
+        words = say(Sentence.KEY_CHANGED, new=body.node_key[:16], old=key[:16])
     else:
-        words = f"node key {body.node_key[:16]} after a revocation"
+        words = say(Sentence.KEY_RENEWED, new=body.node_key[:16])
     notes.add("key-changed", words, [row.hash, body.previous], party=body.party)
 
 
@@ -107,7 +108,7 @@ async def _revocation(
     session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes
 ) -> None:
     body = Revocation.from_bytes(envelope.payload)
-    words = f"took its node key back: {body.reason}"
+    words = say(Sentence.KEY_TAKEN_BACK, reason=body.reason)
     notes.add("key-revoked", words, [row.hash, body.previous], party=body.party)
 
 
@@ -136,7 +137,7 @@ async def _manifest(
     for broken in violations(agreement, body):
         notes.add(
             "outside-terms",
-            f"[{broken.code}] {broken.message}",
+            say(Sentence.OUTSIDE, code=broken.code, cause=broken.message),
             [row.hash, body.agreement],
             run=body.id,
             agreement=body.agreement,
@@ -174,17 +175,17 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
     told = {one.dataset: one for one in body.epsilon}
     sites = [(site.party, site.dataset) for site in manifest.roster]
     if body.epsilon and [(one.party, one.dataset) for one in body.epsilon] != sites:
-        words = "the result does not name each site's dataset once"
         about = {"run": manifest.id, "agreement": manifest.agreement}
-        notes.add("result-differs", words, [row.hash, body.manifest], **about)
+        which = [row.hash, body.manifest]
+        notes.add("result-differs", say(Sentence.SITES_DIFFER), which, **about)
     query = select(RunBudgetRow).where(RunBudgetRow.run == manifest.id)
     for budget in (await session.execute(query.order_by(RunBudgetRow.dataset))).scalars():
         one = told.get(budget.dataset)
         delta = agreement.dataset(budget.dataset).privacy.delta
         shown = budget.attempts + await _owed(session, budget)
-        words = ""
+        words = None
         if one is None:
-            words = "the result says nothing of this dataset" if shown else ""
+            words = say(Sentence.NOT_TOLD) if shown else None
         else:
             budget.told, budget.told_epsilon = one.attempts, one.epsilon
             budget.recomputed = recomputed[budget.dataset]
@@ -209,18 +210,19 @@ async def _owed(session: AsyncSession, budget: RunBudgetRow) -> int:
     return (await session.execute(query)).scalar_one()
 
 
-def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str, shown: int) -> str:
-    """What a result says otherwise than `shown` attempts do; nothing where it does not."""
+def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str, shown: int) -> Said | None:
+    """What a result says otherwise than `shown` attempts do; None where it does not."""
     if told.attempts < shown:
-        return f"receipts show {shown} attempts, the result {told.attempts}"
+        return say(Sentence.COUNTS_DIFFER, count=shown, most=told.attempts)
     if told.delta != delta:
-        return f"the result speaks of delta {told.delta}, the agreement of {delta}"
+        return say(Sentence.DELTA_DIFFERS, delta=told.delta, agreed=delta)
     if not same_epsilon(told.epsilon, budget.recomputed):
-        return (
-            f"the result says epsilon {told.epsilon or 'infinity'}; "
-            f"{told.attempts} attempts cost {budget.recomputed or 'infinity'}"
+        cost = budget.recomputed or "infinity"
+        return joined(
+            say(Sentence.EPSILON_DIFFERS, epsilon=told.epsilon or "infinity"),
+            say(Sentence.EPSILON_COSTS, count=told.attempts, epsilon=cost),
         )
-    return ""
+    return None
 
 
 def recompute(

@@ -7,6 +7,7 @@ from starlette.responses import FileResponse, Response
 
 from accord_common.api.log_schemas import CheckpointView, Consistency, EvidenceCheck, Inclusion
 from accord_common.fields import Hash, Id
+from accord_common.web.languages import choose, explained
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.log import bundling, checking, repository, service
@@ -114,7 +115,10 @@ async def check(
     trust: Annotated[list[Hash] | None, Query(max_length=8)] = None,
 ) -> EvidenceCheck:
     """Checkpoints, a record's proof, or a bundle, with the code of `accord audit verify`."""
-    return await checking.check(registry, await request.body(), trust or [])
+    found = await checking.check(registry, await request.body(), trust or [])
+    language = choose(None, request.headers.get("accept-language"))
+    failures = [explained(line, language) for line in found.failures]
+    return found.model_copy(update={"failures": failures})
 
 
 @router.get(

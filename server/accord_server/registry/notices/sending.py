@@ -34,7 +34,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.errors import AccordError
 from accord_common.fields import format_time, now
+from accord_common.sentences import Sentence, say
 from accord_common.tls import trusting
+from accord_common.web.languages import LANGUAGES
+from accord_common.web.looks import look
 from accord_server.registry.changes import EVERYTHING
 from accord_server.registry.context import Registry
 from accord_server.registry.notices import outbox
@@ -56,18 +59,6 @@ _PATHS = {
     "agreement": "/agreements/",
     "announcement": "/feed#",
     "key": "/records/",
-}
-_SUBJECTS = {
-    "announcement": ("an announcement", "公告"),
-    "agreement-proposed": ("an agreement waits for signatures", "协议等待各方签署"),
-    "agreement-in-force": ("an agreement is in force", "协议已生效"),
-    "agreement-withdrawn": ("a party has withdrawn from an agreement", "有一方退出协议"),
-    "agreement-suspended": ("a party has suspended an agreement", "有一方暂停协议"),
-    "agreement-resumed": ("a party goes on with an agreement", "有一方恢复协议"),
-    "key-revoked": ("a key was revoked", "密钥已撤销"),
-    "run-proposed": ("a run waits for consents", "训练等待各方同意"),
-    "run-refused": ("an institution has refused a run", "有机构拒绝训练"),
-    "run-ended": ("a run has ended", "训练已结束"),
 }
 
 
@@ -170,13 +161,13 @@ async def _try(registry: Registry, row: NoticeRow) -> str | None:
     async with asyncio.timeout(_TRY_S + 5):
         if row.place == outbox.MAIL:
             if settings.mail is None:
-                return "no mail server is configured any more"
+                return say(Sentence.NO_MAIL)
             loop = asyncio.get_running_loop()
             await loop.run_in_executor(_mailers, _mail, settings.mail, row, link)
             return None
         hook = next((one for one in settings.webhooks if one.name == row.place), None)
         if hook is None:
-            return "the webhook is not configured any more"
+            return say(Sentence.NO_WEBHOOK)
         return await _post(hook, row, link)
 
 
@@ -233,12 +224,13 @@ def _secret(path: Path) -> bytes:
 
 def _mail(mail: Mail, row: NoticeRow, link: str) -> None:
     message = EmailMessage()
-    english, chinese = _SUBJECTS[row.kind]
+    words = look(f"notice-{row.kind}").words
+    subject = " / ".join(one.translations.ugettext(words) for one in LANGUAGES.values())
     message["From"], message["To"] = mail.sender, ", ".join(mail.recipients)
-    message["Subject"] = f"Accord: {english} / {chinese}"
+    message["Subject"] = f"Accord: {subject}"
     message["Message-ID"] = f"<{row.id}@accord>"
     message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday answer
-    message.set_content(f"{english} / {chinese}\n\n{link}\n")
+    message.set_content(f"{subject}\n\n{link}\n")
     context = _context(mail.ca)
     if mail.security == "tls":
         with smtplib.SMTP_SSL(mail.host, mail.port, timeout=_TRY_S, context=context) as server:

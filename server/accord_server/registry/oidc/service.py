@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.errors import AuthError, ConflictError, NotFoundError
 from accord_common.fields import now
+from accord_common.sentences import Sentence, say
 from accord_server.registry.access.credentials import digest_of, new_secret
 from accord_server.registry.access.events import tell
 from accord_server.registry.access.tables import (
@@ -96,7 +97,12 @@ async def finish(
             ready = identity.several or not wanted
             cookie = await renewed(session, person, request, moment, ready=ready)
             await tell(
-                session, "signed-in", moment, person=person, address=address, detail="provider"
+                session,
+                "signed-in",
+                moment,
+                person=person,
+                address=address,
+                detail=say(Sentence.BY_PROVIDER),
             )
             return person, cookie
         await tell(session, "sign-in-failed", moment, person=person, address=address)

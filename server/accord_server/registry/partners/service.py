@@ -21,10 +21,11 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AuthError, ConflictError, PolicyError, VerificationError
 from accord_common.fields import format_time
 from accord_common.joining import InvitationText, format_invitation
+from accord_common.sentences import Sentence
 from accord_server.registry.access.credentials import TOKEN_PREFIX, digest_of, new_secret
 from accord_server.registry.context import Registry
 from accord_server.registry.partners.repository import partner_row
-from accord_server.registry.records.announce import LEFT_OUT, announce, tell_of_barred
+from accord_server.registry.records.announce import announce, tell_of_barred
 from accord_server.registry.records.append import append, store
 from accord_server.registry.records.lookup import find
 from accord_server.registry.records.posting import Posting
@@ -170,7 +171,7 @@ async def suspend(
     found.reason = reason
     await session.flush()
     _audit.info("suspended", party=party, name=row.name, coordinator=coordinator, reason=reason)
-    return await tell_of_barred(session, party, LEFT_OUT, moment)
+    return await tell_of_barred(session, party, Sentence.LEFT_OUT, moment)
 
 
 async def readmit(
@@ -182,7 +183,7 @@ async def readmit(
         NotFoundError: `unknown-party`.
     """
     row = await partner_row(session, party)
-    topics = await tell_of_barred(session, party, "was readmitted, after", moment)
+    topics = await tell_of_barred(session, party, Sentence.READMITTED, moment)
     await session.execute(delete(SuspensionRow).where(SuspensionRow.party == party))
     _audit.info("readmitted", party=party, name=row.name, coordinator=coordinator)
     return topics

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from accord_common.api.access_schemas import PersonInvitation, PersonRequest, PersonRole
 from accord_common.errors import AuthError, ConflictError, PolicyError
 from accord_common.fields import format_time, new_id
+from accord_common.sentences import Sentence, say
 from accord_server.registry.access import lockout
 from accord_server.registry.access.credentials import Caller, digest_of, new_secret
 from accord_server.registry.access.events import tell
@@ -69,7 +70,7 @@ async def invite(
     )
     session.add(row)
     await session.flush()
-    detail = f"as {request.role}"
+    detail = say(Sentence.INVITED_AS, role=request.role)
     await tell(session, "person-invited", moment, person=row, actor=caller.actor, detail=detail)
     return await _code(session, url, row, moment)
 
@@ -81,7 +82,7 @@ async def change_role(
     row = await _other(session, caller, person)
     _require_role(caller, role)
     if row.role != role:
-        detail = f"from {row.role} to {role}"
+        detail = say(Sentence.ROLE_CHANGED, role=row.role, instead=role)
         row.role = role
         await end_all(session, row.id)
         await tell(session, "role-changed", moment, person=row, actor=caller.actor, detail=detail)
@@ -124,7 +125,7 @@ async def reset(
     if second_factor:
         await drop_factor(session, row)
     await end_all(session, row.id)
-    detail = "the second factor too" if second_factor else ""
+    detail = say(Sentence.FACTOR_TOO) if second_factor else ""
     await tell(session, "password-reset", moment, person=row, actor=caller.actor, detail=detail)
     return await _code(session, url, row, moment)
 

@@ -32,6 +32,7 @@ from accord_common.receipts import (
     Consent,
     RunResult,
 )
+from accord_common.sentences import Said, Sentence, say
 from accord_server.registry.changes import party_topic, run_topic
 from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import run_row
@@ -46,7 +47,6 @@ from accord_server.registry.tables import (
     SiteRow,
 )
 
-LEFT_OUT = "is left out from now on"
 _HALTS: dict[str, type[Withdrawal | Suspension | Resumption]] = {
     WITHDRAWAL: Withdrawal,
     SUSPENSION: Suspension,
@@ -64,7 +64,7 @@ async def announce(posting: Posting, run: str | None) -> set[str]:
     if envelope.kind in _HALTS:
         return await _halt(posting, _HALTS[envelope.kind])
     if envelope.kind in (DELEGATION, REVOCATION):
-        return await tell_of_barred(session, posting.party, LEFT_OUT, posting.moment)
+        return await tell_of_barred(session, posting.party, Sentence.LEFT_OUT, posting.moment)
     if run is None:
         return set()
     row = await run_row(session, run)
@@ -81,7 +81,7 @@ def write_event(
     session: AsyncSession,
     run: str,
     level: Level,
-    message: str,
+    message: Said,
     moment: datetime,
     party: str | None = None,
 ) -> EventRow:
@@ -98,7 +98,7 @@ async def party_topics(session: AsyncSession, agreement: str) -> set[str]:
 
 
 async def tell_of_barred(
-    session: AsyncSession, party: str, words: str, moment: datetime
+    session: AsyncSession, party: str, sentence: Sentence, moment: datetime
 ) -> set[str]:
     """Write a line into open runs of which this party is shut out; return the topics to wake."""
     of_sites = select(SiteRow.run).where(SiteRow.party == party)
@@ -113,7 +113,7 @@ async def tell_of_barred(
     topics: set[str] = set()
     for row in rows.values():
         if (code := barred.get((row.id, party))) is not None:
-            write_event(session, row.id, "warning", f"{name} {words} [{code}]", moment)
+            write_event(session, row.id, "warning", say(sentence, name=name, code=code), moment)
             topics |= {run_topic(row.id)} | await party_topics(session, row.agreement)
     return topics
 
@@ -126,44 +126,47 @@ async def _halt(posting: Posting, kind: type[Withdrawal | Suspension | Resumptio
         return topics
     query = select(RunRow).where(RunRow.agreement == body.agreement, RunRow.state.in_(OPEN))
     for row in (await session.execute(query)).scalars():
-        write_event(session, row.id, "warning", row.withdrawn or "", posting.moment)
+        write_event(session, row.id, "warning", Said(row.withdrawn or ""), posting.moment)
         topics.add(run_topic(row.id))
     return topics
 
 
-async def _line(session: AsyncSession, envelope: Envelope, row: RunRow) -> tuple[Level, str] | None:
+async def _line(
+    session: AsyncSession, envelope: Envelope, row: RunRow
+) -> tuple[Level, Said] | None:
     match envelope.kind:
         case "manifest":
-            return "info", f"run {row.title!r} of {row.rounds} rounds waits for consents"
+            return "info", say(Sentence.PROPOSED, title=repr(row.title), rounds=row.rounds)
         case "consent":
             return await _consent(session, Consent.from_bytes(envelope.payload), row)
         case "aggregator-receipt":
             return await _receipt(session, body_of(AggregatorReceipt, envelope))
         case "result":
             body = RunResult.from_bytes(envelope.payload)
-            cause = f": {body.cause}" if body.cause else ""
-            return "info" if body.status == "completed" else "error", f"run {body.status}{cause}"
+            level: Level = "info" if body.status == "completed" else "error"
+            sentence = Sentence.ENDED_WHY if body.cause else Sentence.ENDED
+            return level, say(sentence, state=body.status, cause=body.cause)
         case "evaluation":
-            return "info", ", ".join(f"{name} {value}" for name, value in row.metrics.items())
+            said = ", ".join(f"{name} {value}" for name, value in row.metrics.items())
+            return "info", Said(said)
         case _:
             return None
 
 
-async def _consent(session: AsyncSession, body: Consent, row: RunRow) -> tuple[Level, str]:
+async def _consent(session: AsyncSession, body: Consent, row: RunRow) -> tuple[Level, Said]:
     (name,) = await _names(session, [body.party])
     if body.decision == "refuse":
-        return "error", f"{name} refused [{body.code}]: {body.reason}"
-    return "info", f"{name} accepted" + ("; all have" if row.state == "ready" else "")
+        return "error", say(Sentence.REFUSED, name=name, code=body.code, reason=body.reason)
+    accepted = Sentence.ALL_ACCEPTED if row.state == "ready" else Sentence.ACCEPTED
+    return "info", say(accepted, name=name)
 
 
-async def _receipt(session: AsyncSession, body: AggregatorReceipt) -> tuple[Level, str]:
+async def _receipt(session: AsyncSession, body: AggregatorReceipt) -> tuple[Level, Said]:
     if body.outcome == "completed":
-        return "info", f"round {body.round + 1} completed by {len(body.cohort)} nodes"
+        return "info", say(Sentence.ROUND_DONE, round=body.round + 1, count=len(body.cohort))
     lost = ", ".join(await _names(session, body.lost))
-    return (
-        "warning",
-        f"round {body.round + 1}, attempt {body.attempt + 1} aborted, lost: {lost or 'none'}",
-    )
+    sentence = Sentence.ROUND_IN_VAIN if lost else Sentence.NOBODY_LOST
+    return "warning", say(sentence, round=body.round + 1, attempt=body.attempt + 1, names=lost)
 
 
 async def _names(session: AsyncSession, parties: Iterable[str]) -> list[str]:

@@ -45,6 +45,7 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_common.sentences import Said, Sentence, say
 from accord_server.registry.agreements.tables import HaltRow
 from accord_server.registry.budgets import projections as budgets
 from accord_server.registry.datasets import projections as datasets
@@ -99,7 +100,7 @@ async def _revocation(session: AsyncSession, row: RecordRow, envelope: Envelope)
     who = await session.get(PartnerRow, body.party)
     assert who is not None
     who.delegation = row.hash
-    reason = f"{who.name} has revoked its aggregator's key"
+    reason = say(Sentence.KEY_REVOKED, name=who.name)
     await _stop_runs(session, row, RunRow.aggregator == body.party, reason)
 
 
@@ -140,7 +141,7 @@ async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope)
     agreement.withdrawal = agreement.withdrawal or row.hash
     party.withdrawn = True
     session.add(HaltRow(hash=row.hash, agreement=body.agreement))
-    await _halt_runs(session, row, body, "withdrew from the agreement")
+    await _halt_runs(session, row, body, Sentence.WITHDREW)
 
 
 async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
@@ -149,7 +150,7 @@ async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope)
     assert party is not None
     party.suspended, party.suspension_head = True, row.hash
     session.add(HaltRow(hash=row.hash, agreement=body.agreement))
-    await _halt_runs(session, row, body, "suspended the agreement")
+    await _halt_runs(session, row, body, Sentence.SUSPENDED)
 
 
 async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
@@ -161,18 +162,17 @@ async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope)
 
 
 async def _halt_runs(
-    session: AsyncSession, row: RecordRow, body: Withdrawal | Suspension, did: str
+    session: AsyncSession, row: RecordRow, body: Withdrawal | Suspension, did: Sentence
 ) -> None:
     """Mark the runs that are open now; it stays when a suspension is taken back."""
     who = await session.get(PartnerRow, body.party)
     name = who.name if who else body.party
-    await _stop_runs(
-        session, row, RunRow.agreement == body.agreement, f"{name} {did}: {body.reason}"
-    )
+    why = say(did, name=name, reason=body.reason)
+    await _stop_runs(session, row, RunRow.agreement == body.agreement, why)
 
 
 async def _stop_runs(
-    session: AsyncSession, row: RecordRow, which: ColumnElement[bool], reason: str
+    session: AsyncSession, row: RecordRow, which: ColumnElement[bool], reason: Said
 ) -> None:
     """Have open runs end: nodes leave them, and the registry closes those that nobody ends."""
     query = select(RunRow).where(which, RunRow.state.in_(OPEN), RunRow.withdrawn.is_(None))

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.enrolment import REVOCATION
 from accord_common.errors import PolicyError
+from accord_common.sentences import Sentence, say
 from accord_server.registry.tables import PartnerRow, RecordRow, SiteRow, SuspensionRow
 
 REVOKED, SUSPENDED = "key-revoked", "party-suspended"
@@ -42,9 +43,9 @@ async def aggregator_bars(
         .where((RecordRow.kind == REVOCATION) | SuspensionRow.party.is_not(None))
     )
     return {
-        party: (SUSPENDED, f"the coordinator has suspended {name}, which runs the aggregator")
+        party: (SUSPENDED, say(Sentence.AGGREGATOR_BARRED, name=name))
         if suspended
-        else (REVOKED, f"{name} has revoked its aggregator's key")
+        else (REVOKED, say(Sentence.KEY_REVOKED, name=name))
         for party, name, suspended in (await session.execute(query)).all()
     }
 

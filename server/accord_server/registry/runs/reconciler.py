@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.backoff import Told
 from accord_common.fields import now
+from accord_common.sentences import Sentence, say
 from accord_server.registry.changes import run_topic
 from accord_server.registry.context import Registry
 from accord_server.registry.notices import outbox
@@ -82,7 +83,7 @@ async def sweep(session: AsyncSession, settings: Settings, moment: datetime) -> 
                 )
             )
             await outbox.add(session, settings, [(outbox.RUN_ENDED, facts.run.id)], moment)
-            words = f"the registry ends the run: {end.state}: {end.cause} [{end.code}]"
+            words = say(Sentence.CLOSED, state=end.state, cause=end.cause, code=end.code)
             write_event(session, facts.run.id, "error", words, moment)
             await session.execute(delete(StandingRow).where(StandingRow.run == facts.run.id))
             topics |= await party_topics(session, facts.run.agreement)
@@ -106,7 +107,7 @@ async def _tell(session: AsyncSession, facts: Facts, patience: Patience, moment:
         await session.merge(StandingRow(run=facts.run.id, code=code))
         log.warning("run-stands", run=facts.run.id, code=code)
     else:
-        write_event(session, facts.run.id, "info", "the run goes on", moment)
+        write_event(session, facts.run.id, "info", say(Sentence.GOES_ON), moment)
         await session.delete(told)
     await session.flush()
     return True

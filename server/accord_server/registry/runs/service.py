@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from accord_common.api.schemas import EventRequest, Lease, LeaseRequest
 from accord_common.errors import ConflictError, PolicyError
 from accord_common.fields import format_time
+from accord_common.sentences import Said, Sentence, say
 from accord_server.registry.auth import Caller
 from accord_server.registry.records.announce import write_event
 from accord_server.registry.records.verify_runs import require_fence
@@ -47,13 +48,12 @@ async def lease(
     if held is None:
         held = LeaseRow(run=run, holder=request.holder, fence=0, expires=moment, renewed=moment)
         session.add(held)
-        write_event(session, run, "info", "the aggregator has started the run", moment)
+        write_event(session, run, "info", say(Sentence.STARTED), moment)
     if request.fence is not None:
         require_fence(held, request.fence)
     elif held.holder == request.holder or held.expires <= moment:
         if held.holder != request.holder:
-            words = "another aggregator process goes on"
-            write_event(session, run, "warning", words, moment)
+            write_event(session, run, "warning", say(Sentence.TAKEN_OVER), moment)
         held.holder, held.fence = request.holder, held.fence + 1
     else:
         raise ConflictError(
@@ -83,7 +83,7 @@ async def stop(
     await require_open(session, row)
     if await session.get(StopRow, run) is None:
         session.add(StopRow(run=run, party=caller.party, reason=reason, created=moment))
-        message = f"{caller.name} asks to stop: {reason}"
+        message = say(Sentence.STOP_ASKED, name=caller.name, reason=reason)
         write_event(session, run, "warning", message, moment, caller.party)
         await session.flush()
     return row
@@ -94,7 +94,8 @@ async def log(
 ) -> EventRow:
     """Add the caller's line."""
     await require(session, run, caller.party)
-    row = write_event(session, run, request.level, request.message, moment, caller.party)
+    told = Said(request.message)  # the caller's: the line names them
+    row = write_event(session, run, request.level, told, moment, caller.party)
     await session.flush()
     return row
 

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from accord_common.fields import format_time
+from accord_common.sentences import Said, Sentence, joined, say
 from accord_server.registry.tables import LeaseRow, RunRow
 
 _ANSWER_AFTER_OUTAGE = timedelta(hours=1)  # sites get it, however little of their time was left
@@ -72,7 +73,7 @@ class Trouble:
     """What a run waits for: a code for programs, words for people, and since when."""
 
     code: str
-    message: str
+    message: Said
     since: datetime
 
 
@@ -91,7 +92,7 @@ def trouble(facts: Facts, patience: Patience, moment: datetime) -> Trouble | Non
     found = obstacle(facts, patience, moment)
     if facts.asked is None:
         return found
-    words = "the run was asked to stop" + (f"; {found.message}" if found else "")
+    words = joined(say(Sentence.STOPPING), found.message if found else None)
     return Trouble("stopping", words, facts.asked)
 
 
@@ -108,18 +109,18 @@ def obstacle(facts: Facts, patience: Patience, moment: datetime) -> Trouble | No
     run, silent = facts.run, timedelta(seconds=patience.silent_s)
     if run.state == "awaiting-consent":
         names = _listed(facts.unanswered)
-        words = f"no answer from {names}{_until(facts, patience)}"
+        words = joined(say(Sentence.NO_ANSWER, names=names), _until(facts, patience))
         return Trouble("awaiting-consent", words, run.created)
     if facts.lease is not None:
         return _of_lease(facts, facts.lease, patience, moment)
     since = run.timed_from
     if facts.busy:
-        return Trouble("queued", "the aggregator drives another run first", since)
+        return Trouble("queued", say(Sentence.BUSY), since)
     if (heard := facts.seen or run.created) + silent < moment > facts.up_since + silent:
-        words = f"no word from the aggregator{_until(facts, patience)}"
+        words = joined(say(Sentence.SILENT), _until(facts, patience))
         return Trouble("aggregator-missing", words, heard)
     if _free(facts) + silent < moment:
-        words = f"the aggregator is there and has not begun: see its log{_until(facts, patience)}"
+        words = joined(say(Sentence.IDLE), _until(facts, patience))
         return Trouble("aggregator-idle", words, _free(facts))
     return None
 
@@ -130,18 +131,16 @@ def _of_lease(
     silent = timedelta(seconds=patience.silent_s)
     settled = moment > facts.up_since + silent  # before that, nobody could be heard
     if settled and lease.expires <= moment:
-        words = f"no aggregator; the run goes on once it is started again{_until(facts, patience)}"
+        none, again = say(Sentence.NO_AGGREGATOR), say(Sentence.ON_RESTART)
+        words = joined(none, again, _until(facts, patience))
         return Trouble("stalled", words, lease.renewed)
     if settled and lease.renewed + silent < moment:
-        words = (
-            "no word from the aggregator; it and the nodes may go on without the registry until "
-            f"{format_time(lease.expires)}"
-        )
+        alone = say(Sentence.WITHOUT_REGISTRY, time=format_time(lease.expires))
+        words = joined(say(Sentence.SILENT), alone)
         return Trouble("aggregator-silent", words, lease.renewed)
     if lease.waiting is not None:
-        return Trouble(
-            "waiting-for-nodes", f"waits for {lease.waiting}", lease.waiting_since or lease.renewed
-        )
+        words = say(Sentence.WAITS_FOR, names=lease.waiting)
+        return Trouble("waiting-for-nodes", words, lease.waiting_since or lease.renewed)
     return None
 
 
@@ -157,23 +156,31 @@ def _endings(facts: Facts, patience: Patience) -> Iterator[Ending]:
         yield Ending(
             "failed",
             "consent-timeout",
-            f"no answer from {_listed(facts.unanswered)} within {_span(patience.consents_s)}",
+            say(
+                Sentence.UNANSWERED,
+                names=_listed(facts.unanswered),
+                span=_span(patience.consents_s),
+            ),
             max(run.created + asked_for, up + _ANSWER_AFTER_OUTAGE),
         )
     elif lease is not None:
         yield Ending(
             "failed",
             "aggregator-gone",
-            f"no word from the aggregator since {format_time(lease.renewed)}; "
-            f"{run.round} of {run.rounds} rounds are complete",
+            joined(
+                say(Sentence.SILENT_SINCE, time=format_time(lease.renewed)),
+                say(Sentence.SO_FAR, count=run.round, rounds=run.rounds),
+            ),
             max(max(lease.renewed, up) + abandoned, lease.expires),
         )
     elif not facts.busy:
-        last = "never" if facts.seen is None else format_time(facts.seen)
+        last = say(Sentence.NEVER_HEARD)
+        if facts.seen is not None:
+            last = say(Sentence.HEARD_LAST, time=format_time(facts.seen))
         yield Ending(
             "failed",
             "aggregator-missing",
-            f"no aggregator began the run within {_span(patience.abandoned_s)}; last heard: {last}",
+            joined(say(Sentence.NOT_BEGUN, span=_span(patience.abandoned_s)), last),
             _free(facts) + abandoned,
         )
 
@@ -183,9 +190,9 @@ def _free(facts: Facts) -> datetime:
     return max(facts.run.timed_from, facts.up_since, facts.free_since or facts.up_since)
 
 
-def _until(facts: Facts, patience: Patience) -> str:
+def _until(facts: Facts, patience: Patience) -> Said | None:
     end = ending(facts, patience)
-    return "" if end is None else f"; otherwise it ends at {format_time(end.due)}"
+    return None if end is None else say(Sentence.OTHERWISE, time=format_time(end.due))
 
 
 def _listed(names: tuple[str, ...]) -> str:

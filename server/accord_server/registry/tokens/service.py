@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from accord_common.api.access_schemas import NewToken, TokenRequest, TokenView
 from accord_common.errors import ConflictError, NotFoundError
 from accord_common.fields import format_time, new_id
+from accord_common.sentences import Sentence, say
 from accord_server.registry.access.credentials import (
     PERSON_PREFIX,
     Caller,
@@ -43,7 +44,7 @@ async def make(
         last_used=None,
     )
     session.add(row)
-    detail = f"{row.name}: {', '.join(row.scopes)}, {request.days} days"
+    detail = say(Sentence.TOKEN_OF, name=row.name, scopes=", ".join(row.scopes), days=request.days)
     await tell(session, "token-made", moment, person=person, detail=detail)
     return NewToken(token=_view(row, person.login), secret=secret)
 

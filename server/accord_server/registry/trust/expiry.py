@@ -12,6 +12,7 @@ from accord_common.enrolment import DELEGATION, Delegation
 from accord_common.errors import AccordError
 from accord_common.expiry import ROTATE_CA, Daily, Term, of_certificates, of_delegation, tell
 from accord_common.fields import now
+from accord_common.sentences import Sentence
 from accord_server.certificates import RENEW
 from accord_server.registry.context import Registry
 from accord_server.registry.records.lookup import load
@@ -27,8 +28,8 @@ log = structlog.get_logger(__name__)
 async def terms(registry: Registry) -> list[Term]:
     """Everything that ends; of delegations those that somebody relies on."""
     settings = registry.settings
-    found = of_certificates(settings.certificate, "the certificate", f"{RENEW} FILE")
-    found += of_certificates(settings.ca, "the authority in", ROTATE_CA)
+    found = of_certificates(settings.certificate, Sentence.CERTIFICATE, f"{RENEW} FILE")
+    found += of_certificates(settings.ca, Sentence.AUTHORITY, ROTATE_CA)
     query = (
         select(PartnerRow)
         .join(MemberRow, MemberRow.party == PartnerRow.id)
