@@ -303,6 +303,7 @@ def test_what_is_read_ahead_for_a_group_shows_what_each_alone_would(stack: Stack
         ("over-spend", hashes[1]),
         ("ledger-repeats", hashes[2]),
         ("repeated-attempt", hashes[3]),
+        ("too-many-attempts", hashes[4]),
     ]
-    assert [one.number for one in client.spends(dataset=one.dataset)] == [1, 2, 3, 3, 4]
+    assert [one.number for one in client.spends(dataset=one.dataset)] == [1, 2, 3, 4, 5]
     assert rows(stack.settings.database, [OwedReceiptRow]) == {"owed_receipts": []}
