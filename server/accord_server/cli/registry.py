@@ -34,6 +34,7 @@ from accord_server.cli.registry_options import (
     KeyOption,
 )
 from accord_server.logs import log_as_json
+from accord_server.open_files import allow_open_files
 from accord_server.registry import settings as stored
 from accord_server.registry.server import Server, listen
 from accord_server.registry.settings import Settings
@@ -128,6 +129,7 @@ def start(
 
     check_dates(settings.certificate, now())
     asyncio.run(check(settings))
+    allow_open_files()
     with listen(settings) as bound:
         server = Server(settings, listening)
         on_hangup(server.reload)
