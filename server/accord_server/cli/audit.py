@@ -87,7 +87,11 @@ def bundle(
 
     kept = [verify_checkpoint(envelope) for file in checkpoint or [] for envelope in _kept(file)]
     if (subject is None) != everything:
-        raise UsageError("no-subject", "name a run or an agreement, or give --all, and not both")
+        raise UsageError(
+            "no-subject",
+            "name a run or an agreement, or give --all, and not both",
+            hint="accord run list and accord agreement list show them.",
+        )
     with _registry(home) as client:
         if subject is None:
             kind, name, count = "all", None, collect.collect_all(client, output)
@@ -115,7 +119,11 @@ def proof(
     from accord_common.log.proof import prove
 
     if len(record) != _HASH:
-        raise UsageError("hash-incomplete", f"give all {_HASH} digits of the record's hash")
+        raise UsageError(
+            "hash-incomplete",
+            f"give all {_HASH} digits of the record's hash",
+            hint="accord audit exceptions and the registry's page Audit name records.",
+        )
     with _registry(home) as client:
         found = prove(client, record)
     output.write_bytes(found.to_bytes())
@@ -237,6 +245,7 @@ def _verify_checkpoints(kept: list[Envelope], format_: Format) -> None:
         raise VerificationError(
             "log-forked",
             f"the holder of log key {two.log} signed two different logs of {two.size} records",
+            hint="Keep the file: it convicts. Show it to the other parties.",
         )
     raise VerificationError(
         "not-authenticated",
@@ -292,7 +301,9 @@ def _subject(client: RegistryClient, text: str) -> tuple[str, str]:
 def _whole(name: str) -> str:
     if len(name) != _HASH or set(name) - set("0123456789abcdef"):
         raise UsageError(
-            "hash-incomplete", f"--trust {name} is no whole hash, {_HASH} lower-case hex digits"
+            "hash-incomplete",
+            f"--trust {name} is no whole hash, {_HASH} lower-case hex digits",
+            hint="Take the agreement's from a party that signed it: accord-node agreement list.",
         )
     return name
 
@@ -316,5 +327,9 @@ def _kept(path: Path) -> list[Envelope]:
             if len(found) > _MOST_KEPT:
                 raise FormatError("too-large", f"{path} has over {_MOST_KEPT} checkpoints")
     if not found:
-        raise UsageError("no-checkpoint", f"{path} holds no checkpoint")
+        raise UsageError(
+            "no-checkpoint",
+            f"{path} holds no checkpoint",
+            hint="accord audit checkpoint -o and accord-node log export write them.",
+        )
     return found

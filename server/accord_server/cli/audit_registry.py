@@ -35,7 +35,11 @@ def verify_folder(path: Path, trust: list[str], kept: list[Envelope], format_: F
     trusted = {name for name in trust if name in found.walk.agreements}
     for name in trusted:
         if found.walk.agreements[name].log_key != log:
-            raise VerificationError("wrong-log-key", f"agreement {name[:16]} names another")
+            raise VerificationError(
+                "wrong-log-key",
+                f"agreement {name[:16]} names another log key than {log[:16]}, this folder's",
+                hint="Name the folder of the registry that the agreement names.",
+            )
     root = found.tree.root(found.records)
     word = "authenticated" if trusted else "consistent, not authenticated"
     emit(
@@ -54,7 +58,7 @@ def verify_folder(path: Path, trust: list[str], kept: list[Envelope], format_: F
         f"are of this log\nevery row that is evidence follows from the records\n\n{word}",
     )
     if not trusted:
-        raise not_authenticated(())
+        raise not_authenticated(found.walk.agreements if trust else ())
 
 
 async def _verify(settings: Settings) -> Verified:

@@ -24,20 +24,17 @@ from accord_server.registry.access.credentials import (
     COOKIE,
     CSRF_HEADER,
     PERSON_PREFIX,
-    TOKEN_PREFIX,
-    Caller,
     bad_token,
     csrf_of,
     digest_of,
-    new_secret,
 )
+from accord_server.registry.access.credentials import Caller as Caller  # routes take both from here
 from accord_server.registry.access.decisions import DECISIONS, Row
 from accord_server.registry.access.rates import network_of
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.sessions.principals import by_session, by_token
 from accord_server.registry.tables import MemberRow, PartnerRow, SuspensionRow, TokenRow
 
-__all__ = ["TOKEN_PREFIX", "Allow", "Caller", "digest_of", "identify", "new_secret"]
 SEEN_EVERY = timedelta(seconds=15)  # a request writes `last_seen` no more often
 _PARTY = (
     select(

@@ -115,15 +115,7 @@ def told(
 
 def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> Response:
     """Write an error as a problem."""
-    body = Problem(
-        type=f"urn:accord:problem:{error.code}",
-        title=status.phrase,
-        status=status,
-        detail=error.message,
-        code=error.code,
-        hint=error.hint,
-        error=type(error).__name__,
-    )
+    body = Problem.of(error, status)
     extra = {"WWW-Authenticate": "Bearer"} if status is HTTPStatus.UNAUTHORIZED else {}
     if isinstance(error, LimitError):
         extra["Retry-After"] = str(error.retry_s)

@@ -145,7 +145,6 @@ TWISTS: dict[str, Callable[[Claims], Claims]] = {
 }
 
 
-@pytest.mark.usefixtures("provider")
 def test_what_a_token_says_is_checked(stack: Stack, provider: OpenIdProvider) -> None:
     linked(stack, provider)
     for name, twist in TWISTS.items():

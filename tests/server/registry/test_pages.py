@@ -123,6 +123,9 @@ def test_nobody_signs_on_a_page(stack: Stack, people: dict[str, Browser]) -> Non
     for browser in people.values():
         answer = browser.call("GET", f"/agreements/{agreement.hash}", headers=HTML)
         assert 'method="post"' not in answer.text
+        asked = re.findall(r'data-api="([A-Z]+ /v1/[^"]*)"', answer.text)
+        taking = ("POST /v1/agreements", "POST /v1/records")  # what takes a signature
+        assert not [call for call in asked if call.startswith(taking) and "comments" not in call]
 
 
 @pytest.mark.parametrize("path", [*PAGES, *STRANGERS])

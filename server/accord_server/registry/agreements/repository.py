@@ -39,26 +39,19 @@ async def page(
     if after is not None:
         query = query.where(both.c[0] > after)
     hashes = list((await session.execute(query)).scalars())
-    return await _views(session, hashes, moment)
+    return await several(session, hashes, moment)
 
 
 async def one(
     session: AsyncSession, party: str | None, agreement_hash: str, moment: datetime
 ) -> AgreementView:
     """Return one agreement; NotFoundError `unknown-agreement` where it does not name `party`."""
-    found = await _views(session, [agreement_hash], moment)
+    found = await several(session, [agreement_hash], moment)
     if not found or party not in {None, *(item.id for item in found[0].agreement.parties)}:
         raise NotFoundError(
             "unknown-agreement", f"there is no agreement {agreement_hash[:16]} of yours"
         )
     return found[0]
-
-
-async def several(
-    session: AsyncSession, hashes: list[str], moment: datetime
-) -> list[AgreementView]:
-    """Return the agreements of these hashes, whoever asks."""
-    return await _views(session, hashes, moment)
 
 
 async def to_sign(session: AsyncSession, party: str) -> list[str]:
@@ -69,7 +62,10 @@ async def to_sign(session: AsyncSession, party: str) -> list[str]:
     return sorted((await session.execute(query)).scalars())
 
 
-async def _views(session: AsyncSession, hashes: list[str], moment: datetime) -> list[AgreementView]:
+async def several(
+    session: AsyncSession, hashes: list[str], moment: datetime
+) -> list[AgreementView]:
+    """Return the agreements of these hashes, whoever asks."""
     rows = {
         row.hash: row
         for row in (

@@ -4,12 +4,11 @@ Guarantees: as `records.projections`: a function of the records alone. A finding
 record arrives that shows it, and names every record that it follows from; nothing is refused here
 that was not refused before.
 
-Not covered: what shows only as time passes (`budgets.present`), and populations that overlap, of
+Not covered: what shows only as time passes (`budgets.exceptions`), and populations that overlap, of
 which only institutions know.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,7 +17,6 @@ from accord_common.agreement import AGREEMENT, Agreement
 from accord_common.costs import attempts_tally
 from accord_common.enrolment import DELEGATION, REVOCATION, Delegation, Revocation
 from accord_common.envelope import Envelope
-from accord_common.fields import CLOCK_TOLERANCE_S
 from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.privacy.accounting import bounded_up
 from accord_common.privacy.report import bounded_epsilon
@@ -45,7 +43,6 @@ from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import load_agreement, load_one
 from accord_server.registry.tables import RecordRow
 
-_TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_S)
 _Project = Callable[[AsyncSession, RecordRow, Envelope, Notes], Awaitable[None]]
 
 

@@ -3,6 +3,7 @@
 Guarantees: nothing is in it that the caller may not read by itself.
 """
 
+from accord_common.agreement import AGREEMENT
 from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError
 from accord_common.log.checkpoint import verify_checkpoint
@@ -27,7 +28,7 @@ async def prove(registry: Registry, sees: str | None, record_hash: str) -> Recor
         record = Envelope.from_bytes(row.envelope)
         under: Envelope | None = record
         manifest = None
-        while under is not None and under.kind != "agreement":
+        while under is not None and under.kind != AGREEMENT:
             name = above(under)
             manifest = under if under.kind == MANIFEST and under is not record else manifest
             # A withdrawal is every member's to read, its agreement the parties'.

@@ -21,7 +21,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AuthError, ConflictError, PolicyError, VerificationError
 from accord_common.fields import format_time
 from accord_common.joining import InvitationText, format_invitation
-from accord_server.registry.auth import TOKEN_PREFIX, digest_of, new_secret
+from accord_server.registry.access.credentials import TOKEN_PREFIX, digest_of, new_secret
 from accord_server.registry.context import Registry
 from accord_server.registry.partners.repository import partner_row
 from accord_server.registry.records.announce import LEFT_OUT, announce, tell_of_barred

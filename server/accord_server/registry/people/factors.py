@@ -23,9 +23,7 @@ async def begin(session: AsyncSession, registry: Registry, caller: Caller) -> Fa
     """Make a secret; ConflictError `has-second-factor` where one is in force."""
     row = await own_row(session, caller)
     if row.totp_on:
-        raise ConflictError(
-            "has-second-factor", "a second factor is in force", hint="Take it away first."
-        )
+        raise _has()
     secret = factor.new_secret()
     row.totp = factor.seal(secret, row.id, registry.log_key)
     name = registry.settings.url.removeprefix("https://")
@@ -46,7 +44,7 @@ async def finish(
     async with registry.database.read() as session:
         row = await own_row(session, caller)
         if row.totp_on:
-            raise ConflictError("has-second-factor", "a second factor is in force")
+            raise _has()
     await check(registry, row, code, request)
     codes = factor.recovery_codes()
     async with registry.database.write() as session:
@@ -148,6 +146,12 @@ def wrong() -> AuthError:
         "wrong-factor",
         "this is no code of now, or it was used",
         hint="Wait for the next code; check the device's clock; or give a recovery code.",
+    )
+
+
+def _has() -> ConflictError:
+    return ConflictError(
+        "has-second-factor", "a second factor is in force", hint="Take it away first."
     )
 
 

@@ -45,7 +45,8 @@ class Item:
     """One thing that happened.
 
     Attributes:
-        kind: `comment`, or a record's kind.
+        kind: `comment`, or `record-` and a record's kind.
+        time: when the registry had it.
         who: in words.
         words: of a comment.
         link: where it is read.

@@ -4,7 +4,7 @@ Guarantees: a reading of what the API shows the caller; every change is one of t
 session's CSRF token; a secret is shown once, in the page that asked for it.
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -23,7 +23,6 @@ router = APIRouter(include_in_schema=False)
 
 _PER_PAGE = 50
 _EVENTS = 30
-SCOPES: tuple[Scope, ...] = ("read", "audit", "runs", "partners", "people")
 
 
 @router.get("/people")
@@ -75,7 +74,7 @@ async def account(visit: Signed) -> Response:
         account=person,
         sessions=await own_sessions(visit.who, visit.registry),
         tokens=[token for token in made if token.person == person.id],
-        scopes=[scope for scope in SCOPES if _usable(visit, scope)],
+        scopes=[scope for scope in get_args(Scope) if _usable(visit, scope)],
         most_days=MOST_TOKEN_DAYS,
     )
 
