@@ -48,7 +48,9 @@ def test_streams_are_few_by_person_and_end_with_the_session(
         asked = [{"type": "http.request", "body": b""}]
 
         async def receive() -> dict[str, Any]:
-            return asked.pop() if asked else await asyncio.Event().wait() or {}
+            if not asked:
+                await asyncio.Event().wait()
+            return asked.pop()
 
         async def send(message: Any) -> None:
             heard.append(message.get("body", b""))

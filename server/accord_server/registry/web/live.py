@@ -79,7 +79,7 @@ async def _events(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
         yield _event("beat" if newest == seen else "changed")
         if newest != seen:
             seen = newest
-            await asyncio.sleep(GAP_S)
+            await changes.pause(GAP_S)
 
 
 def _event(name: str) -> bytes:
