@@ -45,7 +45,7 @@ def test_streams_are_few_by_person_and_end_with_the_session(
     heard: list[bytes] = []
 
     async def listen() -> None:
-        asked = [{"type": "http.request", "body": b""}]
+        asked: list[dict[str, Any]] = [{"type": "http.request", "body": b""}]
 
         async def receive() -> dict[str, Any]:
             if not asked:

@@ -241,6 +241,8 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.dataset.api === undefined) return;
   event.preventDefault();
+  if (form.dataset.asking !== undefined) return; // an impatient finger asks once
+  form.dataset.asking = "";
   clear(form);
   const [method, address] = form.dataset.api.split(" ");
   const { body, query } = fieldsOf(form);
@@ -250,6 +252,7 @@ document.addEventListener("submit", async (event) => {
     headers: { "Content-Type": kind, "X-CSRF-Token": document.body.dataset.csrf },
     body: bodyOf(form, method, body),
   }).catch(() => null);
+  delete form.dataset.asking;
   if (answer === null) {
     document.getElementById("disconnected").hidden = false;
     return;

@@ -59,12 +59,14 @@ _PATHS = {
 }
 _SUBJECTS = {
     "announcement": ("an announcement", "公告"),
+    "agreement-proposed": ("an agreement waits for signatures", "协议等待各方签署"),
     "agreement-in-force": ("an agreement is in force", "协议已生效"),
     "agreement-withdrawn": ("a party has withdrawn from an agreement", "有一方退出协议"),
     "agreement-suspended": ("a party has suspended an agreement", "有一方暂停协议"),
     "agreement-resumed": ("a party goes on with an agreement", "有一方恢复协议"),
     "key-revoked": ("a key was revoked", "密钥已撤销"),
     "run-proposed": ("a run waits for consents", "训练等待各方同意"),
+    "run-refused": ("an institution has refused a run", "有机构拒绝训练"),
     "run-ended": ("a run has ended", "训练已结束"),
 }
 

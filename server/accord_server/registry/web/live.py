@@ -1,10 +1,11 @@
 """`/live`: tells an open page that something changed, so that it asks for itself again.
 
 Guarantees: what changed is not said; the page's own request decides what its reader may see. The
-stream ends within `BEAT_S` of the session's end, and with the registry. A reader learns when
-others' records arrive at the registry, and nothing else of them. However much changes, a stream
-costs an event each `GAP_S` and a look at its session each `BEAT_S`; a person has `MOST` streams.
-What only time changes (a node that fell silent) the page asks for by itself.
+stream ends within `BEAT_S` of the session's end or of its reader's right to read, and with the
+registry. A reader learns when others' records arrive at the registry, and nothing else of them.
+However much changes, a stream costs an event each `GAP_S` and a look at its session each `BEAT_S`;
+a person has `MOST` streams. What only time changes (a node that fell silent) the page asks for by
+itself.
 """
 
 import asyncio
@@ -13,8 +14,10 @@ from collections.abc import AsyncIterator
 
 from starlette.responses import StreamingResponse
 
-from accord_common.errors import AuthError, LimitError
+from accord_common.errors import AuthError, LimitError, PolicyError
 from accord_server.registry.access.credentials import COOKIE
+from accord_server.registry.access.decisions import DECISIONS
+from accord_server.registry.auth import decide
 from accord_server.registry.changes import EVERYTHING
 from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.sessions.principals import by_session
@@ -71,9 +74,10 @@ async def _events(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
         if time.monotonic() - checked >= BEAT_S:
             try:
                 # Whoever leaves cancels this; a connection in mid-statement would be lost.
-                await asyncio.shield(by_session(visit.registry, cookie))
-            except (AuthError, DatabaseFault):  # a reader comes back, and is told why not
-                return
+                reader = await asyncio.shield(by_session(visit.registry, cookie))
+                decide(reader, DECISIONS["GET", "/live"])  # its party may be suspended by now
+            except (AuthError, PolicyError, DatabaseFault):
+                return  # a reader comes back, and is told why not
             checked = time.monotonic()
         newest = changes.version(EVERYTHING)
         yield _event("beat" if newest == seen else "changed")

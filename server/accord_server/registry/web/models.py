@@ -125,6 +125,8 @@ async def model(visit: Signed, run: Id) -> Response:
         model=row.model,
         size=None if blob is None else blob.size,
         entitled=entitled and blob is not None,
+        records=records,
+        most_records=_MOST_RECORDS,
         card=card,
         broken=broken,
         kept=kept,

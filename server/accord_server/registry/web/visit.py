@@ -31,6 +31,7 @@ from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.runs.repository import Look
 
 SIGN_IN, SECOND_FACTOR = "/sign-in", "/second-factor"
+MOST_COMMENTS = 100  # on one page
 _YEAR_S = 365 * 86_400
 _NAV = (
     ("/", N_("Home")),
@@ -104,9 +105,10 @@ class Visit:
         return choose(wanted, self.request.headers.get("accept-language"))
 
     def comments(self, found: Sequence[tuple[str, CommentView]]) -> dict[str, Any]:
-        """What a page with comments shows of them."""
+        """What a page shows of comments; `found` is one more than that where there are older."""
         return {
-            "comments": [view for _, view in found],
+            "comments": [view for _, view in found[:MOST_COMMENTS]],
+            "older_comments": len(found) > MOST_COMMENTS,
             "own": self.person.id,
             "says": self.may("POST", "/v1/runs/{run}/comments"),
         }
