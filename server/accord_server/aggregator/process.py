@@ -7,7 +7,6 @@ accept; whatever was opened is closed; memory that a round needed is the system'
 import ctypes
 import os
 import re
-import resource
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,6 +27,7 @@ from accord_server.aggregator.service import Service
 from accord_server.aggregator.transport import Transport
 from accord_server.ca import spki_hash
 from accord_server.certificates import check_dates, issued_under
+from accord_server.open_files import allow_open_files
 
 _PLACE = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5})")
 _MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of glibc's malloc.h
@@ -57,7 +57,7 @@ def open_service(
     """
     require_place(metrics)
     _return_large_blocks()
-    _allow_open_files()
+    allow_open_files()
     place = _PLACE.fullmatch(listen)
     if place is None or int(place["port"]) > 65535:
         raise UsageError("bad-listen", f"{listen!r} is not HOST:PORT")
@@ -124,12 +124,6 @@ def _return_large_blocks() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, _LARGE_BLOCK)
-
-
-def _allow_open_files() -> None:
-    """Raise the soft limit, often 1024, to the hard one: every connection and answer takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _check_certificate(certificate: Path, ca: Path) -> str:

@@ -34,6 +34,7 @@ from accord_server.cli.registry_options import (
     KeyOption,
 )
 from accord_server.logs import log_as_json
+from accord_server.open_files import allow_open_files
 from accord_server.registry import settings as stored
 from accord_server.registry.server import Server, listen
 from accord_server.registry.settings import Settings
@@ -131,6 +132,7 @@ def start(
     settling: list[asyncio.Task[None]] = []  # the loop holds none of its tasks, and cancels all
     check_dates(settings.certificate, now())
     asyncio.run(check(settings))
+    allow_open_files()
     with listen(settings) as bound:
         asyncio.run(settle(settings))  # who connects meanwhile waits
         server = Server(settings, listening)

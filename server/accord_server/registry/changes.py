@@ -19,12 +19,12 @@ class Changes:
         self._start = self._latest = time.time_ns() // 1000
         self._versions: dict[str, int] = {}
         self._changed = asyncio.Condition()
-        self._closed = False
+        self._ended = asyncio.Event()
 
     @property
     def closed(self) -> bool:
         """Whether the registry stops, so that nobody waits any more."""
-        return self._closed
+        return self._ended.is_set()
 
     def version(self, topic: str) -> int:
         """Return the topic's version: positive, below 2^53."""
@@ -42,16 +42,22 @@ class Changes:
         async with self._changed:
             try:
                 async with asyncio.timeout(timeout_s):
-                    await self._changed.wait_for(
-                        lambda: self._closed or self.version(topic) != seen
-                    )
+                    await self._changed.wait_for(lambda: self.closed or self.version(topic) != seen)
             except TimeoutError:
                 return
+
+    async def pause(self, seconds: float) -> None:
+        """Return after so long, or once nobody waits any more."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            return
 
     async def close(self) -> None:
         """Let everybody go who waits, now and later."""
         async with self._changed:
-            self._closed = True
+            self._ended.set()
             self._changed.notify_all()
 
 

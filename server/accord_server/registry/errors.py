@@ -34,6 +34,7 @@ _CODES: dict[int, tuple[str, type[AccordError]]] = {
     403: ("forbidden", PolicyError),
     404: ("no-such-path", NotFoundError),
     405: ("no-such-method", UsageError),
+    408: ("too-slow", UsageError),
     409: ("conflict", ConflictError),
     413: ("too-large", FormatError),
     416: ("bad-range", UsageError),

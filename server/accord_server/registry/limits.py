@@ -1,9 +1,9 @@
 """What every request and answer passes: body limits, security headers, a count, one log line.
 
-Guarantees: no body over its limit reaches a handler, whatever length it claims; no header, query or
-body is logged, so no token is. However many people look at pages, only `PAGES_AT_ONCE` are made at
-a time, so that a node's or a program's request waits for those and never for all of them; a slow
-reader holds no place, for it is free once the answer begins.
+Guarantees: no body over its limit reaches a handler, whatever length it claims, and none that comes
+drop by drop; no header, query or body is logged, so no token is. However many people look at pages,
+only `PAGES_AT_ONCE` are made at a time, so that a node's or a program's request waits for those and
+never for all of them; a slow reader holds no place, for it is free once the answer begins.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from accord_server.registry.errors import told
 from accord_server.registry.metrics import Metrics
 
 PAGES_AT_ONCE = 3  # each has the loop for some 10 ms at a stretch
+BODY_S = 60.0  # for a body, and as much more as it takes
+SLOWEST = 2048  # bytes a second: a modem's
 PATIENCE_S = 20.0  # whoever waits longer is told to come back
 _BLOBS = "/v1/blobs/"
 _NO_PAGES = ("/v1/", "/assets/", "/live", "/readyz")  # `/live` and `/livez`
@@ -110,13 +112,21 @@ async def _busy(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _limited(scope: Scope, receive: Receive, limit: int) -> Receive:
     claimed = dict(scope["headers"]).get(b"content-length", b"0")
-    received = 0
+    received, whole, start = 0, False, time.monotonic()
 
     async def counted() -> Message:
-        nonlocal received
+        nonlocal received, whole
         if not claimed.isdigit() or int(claimed) > limit:
             raise _too_large(limit)
-        message = await receive()
+        patience_s = BODY_S + received / SLOWEST - (time.monotonic() - start)
+        try:
+            async with asyncio.timeout(None if whole else patience_s):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(
+                408, f"the body came slower than {SLOWEST} bytes a second"
+            ) from error
+        whole = not message.get("more_body", False)
         received += len(message.get("body", b""))
         if received > limit:
             raise _too_large(limit)

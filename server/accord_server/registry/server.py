@@ -14,6 +14,7 @@ from accord_server.certificates import reload_certificate
 from accord_server.registry.app import create_app
 from accord_server.registry.context import Registry
 from accord_server.registry.figures import Figures
+from accord_server.registry.prompt import PROTOCOL
 from accord_server.registry.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            http=PROTOCOL,
             ws="none",
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_DRAIN_S,

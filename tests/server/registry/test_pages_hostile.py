@@ -1,15 +1,19 @@
 """Pages under odd addresses, odd hosts and crowds: an answer in words each time, and soon."""
 
 import asyncio
+import socket
+import ssl
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from accord_server.registry import limits
+from accord_common.tls import trusting
+from accord_server.registry import limits, prompt
 from accord_server.registry.metrics import Metrics
-from tests.server.registry.persons import Browser, join
-from tests.server.registry.stack import URL, Stack, run_id
+from tests.server.registry.persons import Browser, join, on_sqlite
+from tests.server.registry.stack import URL, Stack, free_port, run_id, serving
 from tests.server.registry.test_pages import HTML, PAGES
 
 ODD = ("%00", "9007199254740991", "%0d%0aSet-Cookie:x=1")
@@ -96,3 +100,35 @@ def test_who_looks_at_pages_leaves_the_api_free(monkeypatch: pytest.MonkeyPatch)
             await story()
 
     asyncio.run(bounded())
+
+
+@on_sqlite
+def test_who_says_nothing_or_too_slowly_is_hung_up_on(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TLS: no head, half a head after a whole request, half a body."""
+    monkeypatch.setattr(prompt, "HEAD_S", 0.5)
+    monkeypatch.setattr(limits, "BODY_S", 0.5)
+    settings = stack.settings.model_copy(update={"port": free_port()})
+    context = trusting(settings.ca.read_bytes())
+    post = b"POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    whole = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    settings = settings.model_copy(update={"url": f"https://127.0.0.1:{settings.port}"})
+    with serving(settings), ExitStack() as held:
+
+        def say(words: bytes) -> ssl.SSLSocket:
+            raw = socket.create_connection(("127.0.0.1", settings.port), 30)
+            made = held.enter_context(context.wrap_socket(raw, server_hostname="127.0.0.1"))
+            made.sendall(words)
+            return made
+
+        silent, half, slow = say(b""), say(whole), say(post)
+        told = b""
+        while b'"ok"' not in told:
+            told += half.recv(9999)
+            assert told.startswith(b"HTTP/1.1 200"), told
+        half.sendall(b"GET /runs HTT")
+        assert b" 408 " in slow.recv(9999)
+        for one in (silent, half):
+            with suppress(ConnectionResetError):
+                assert one.recv(9) == b""

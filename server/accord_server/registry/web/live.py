@@ -26,7 +26,6 @@ from accord_server.registry.web.visit import Visit
 BEAT_S = 5.0  # the page takes three of them missing for a lost connection
 GAP_S = 0.7  # a page asks no more often
 MOST = 30  # tabs in sight; a tab that is not lets go of its stream
-_NOTHING = "nothing"  # a topic of which nobody tells: the registry's end alone wakes who waits
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
@@ -84,7 +83,7 @@ async def _events(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
         yield _event("beat" if newest == seen else "changed")
         if newest != seen:
             seen = newest
-            await changes.wait(_NOTHING, changes.version(_NOTHING), GAP_S)
+            await changes.pause(GAP_S)
 
 
 def _event(name: str) -> bytes:
