@@ -105,6 +105,10 @@ _LOOKS: dict[str, Look] = {
     "this-browser": Look("info", N_("this browser"), "busy"),
     "approved": Look("done", N_("approved"), "good"),
     "pending": Look("wait", N_("waits for approval"), "wait"),
+    "shut-out": Look("stopped", N_("shut out for now"), "bad"),
+    "revoked": Look("withdrawn", N_("revoked"), "bad"),
+    "in-use": Look("done", N_("in use here"), "good"),
+    "other-authority": Look("unknown", N_("not in use here"), "wait"),
     "online": Look("done", N_("heard of lately"), "good"),
     "silent": Look("lost", N_("silent"), "bad"),
     # who got in, and who did not
@@ -127,6 +131,7 @@ _LOOKS: dict[str, Look] = {
     "access-token-revoked": Look("stopped", N_("token revoked"), "off"),
     # notices by webhook and mail
     "notice-announcement": Look("info", N_("an announcement"), "off"),
+    "notice-agreement-proposed": Look("wait", N_("an agreement waits for signatures"), "wait"),
     "notice-agreement-in-force": Look("done", N_("an agreement is in force"), "good"),
     "notice-agreement-withdrawn": Look(
         "withdrawn", N_("a party has withdrawn from an agreement"), "off"
@@ -135,6 +140,7 @@ _LOOKS: dict[str, Look] = {
     "notice-agreement-resumed": Look("run", N_("a party goes on with an agreement"), "good"),
     "notice-key-revoked": Look("warning", N_("a key was revoked"), "wait"),
     "notice-run-proposed": Look("wait", N_("a run waits for consents"), "wait"),
+    "notice-run-refused": Look("refused", N_("an institution has refused a run"), "bad"),
     "notice-run-ended": Look("done", N_("a run has ended"), "off"),
     # types of columns
     "type-number": Look("unknown", N_("number"), "off"),
@@ -146,7 +152,11 @@ _LOOKS: dict[str, Look] = {
     "frozen": Look("failed", N_("frozen: nothing is accepted until this is mended"), "bad"),
     "lost": Look("lost", N_("out of reach"), "wait"),
     "valid": Look("done", N_("valid"), "good"),
+    "ending": Look("warning", N_("ends soon"), "wait"),
+    "over": Look("expired", N_("over"), "bad"),
     "unchanged": Look("done", N_("no change in sight"), "good"),
+    # a cap
+    "exhausted": Look("stopped", N_("used up"), "bad"),
     # a run against a cap, a version against the one before
     "fits": Look("done", N_("fits"), "good"),
     "exceeds": Look("refused", N_("does not fit"), "bad"),

@@ -216,6 +216,10 @@ def test_a_role_that_must_have_one_gets_no_further_without(stack: Stack) -> None
     for method, path in (("GET", "/v1/runs"), ("POST", "/v1/tokens"), ("PUT", "/v1/me/password")):
         assert owner.call(method, path, {}).json()["code"] == "second-factor-required"
     began = owner.call("POST", "/v1/me/second-factor").json()
+    # Whoever knows the password alone must not pass by a factor that nobody will be asked for.
+    code = {"factor": app_code(began["secret"])}
+    unnoticed = owner.call("POST", "/v1/sessions/second-factor", code)
+    assert unnoticed.json()["code"] == "no-second-factor"
     before = owner.cookies[COOKIE]
     done = owner.call("PUT", "/v1/me/second-factor", {"factor": app_code(began["secret"])})
     assert done.status_code == 200 and owner.cookies[COOKIE] != before

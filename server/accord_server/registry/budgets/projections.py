@@ -10,11 +10,11 @@ which only institutions know.
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, Agreement
-from accord_common.costs import attempts_tally
+from accord_common.costs import attempts_tally, same_epsilon
 from accord_common.enrolment import DELEGATION, REVOCATION, Delegation, Revocation
 from accord_common.envelope import Envelope
 from accord_common.manifest import MANIFEST, RunManifest
@@ -28,9 +28,9 @@ from accord_common.receipts import (
     DatasetEpsilon,
     RunResult,
 )
-from accord_common.recomputing import same_epsilon
 from accord_common.sentences import Said, Sentence, joined, say
 from accord_common.terms import violations
+from accord_server.registry.budgets import known
 from accord_server.registry.budgets.charging import charge
 from accord_server.registry.budgets.notes import Notes
 from accord_server.registry.budgets.tables import (
@@ -55,11 +55,11 @@ async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> 
         session.add_all(notes.findings)
 
 
-SINCE = "0010"  # the schema's revision that brought these tables
+SINCE = "0015"  # the schema's revision since which rows are what they are now
 
 
 async def replay(session: AsyncSession) -> None:
-    """Derive these projections anew; for a database of a release that lacked them."""
+    """Derive these projections anew; for a database of a release that lacked them, or said less."""
     for table in reversed(BUDGETS):
         await session.execute(delete(table))
     query = select(RecordRow).where(RecordRow.kind.in_(_BY_KIND)).order_by(RecordRow.sequence)
@@ -153,7 +153,7 @@ async def _aggregator_receipt(
         SpendRow.run == row.run, SpendRow.round == body.round, SpendRow.attempt == body.attempt
     )
     posted = set((await session.execute(query)).scalars())
-    session.add_all(
+    owed = (
         OwedReceiptRow(
             run=row.run,
             party=party,
@@ -164,6 +164,7 @@ async def _aggregator_receipt(
         )
         for party in sorted(set(body.cohort) - set(body.lost) - posted)
     )
+    known.owe(session, owed)
 
 
 async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes) -> None:
@@ -172,21 +173,27 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
     agreement = await load_agreement(session, manifest.agreement)
     recomputed = recompute(manifest, agreement, body.epsilon)
     told = {one.dataset: one for one in body.epsilon}
+    sites = [(site.party, site.dataset) for site in manifest.roster]
+    if body.epsilon and [(one.party, one.dataset) for one in body.epsilon] != sites:
+        words = say(Sentence.NOT_EACH_ONCE)
+        about = {"run": manifest.id, "agreement": manifest.agreement}
+        notes.add("result-differs", words, [row.hash, body.manifest], **about)
     query = select(RunBudgetRow).where(RunBudgetRow.run == manifest.id)
     for budget in (await session.execute(query.order_by(RunBudgetRow.dataset))).scalars():
         one = told.get(budget.dataset)
         delta = agreement.dataset(budget.dataset).privacy.delta
-        words = None
+        shown = budget.attempts + await _owed(session, budget)
+        difference = None
         if one is None:
-            words = say(Sentence.NOT_TOLD) if budget.attempts else None
+            difference = say(Sentence.NOT_TOLD) if shown else None
         else:
             budget.told, budget.told_epsilon = one.attempts, one.epsilon
             budget.recomputed = recomputed[budget.dataset]
-            words = _difference(budget, one, delta)
-        if words:
+            difference = _difference(budget, one, delta, shown)
+        if difference:
             notes.add(
                 "result-differs",
-                words,
+                difference,
                 [row.hash, body.manifest],
                 party=budget.party,
                 run=manifest.id,
@@ -195,10 +202,18 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
             )
 
 
-def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str) -> Said | None:
-    """What a result says otherwise than events do; None where it does not."""
-    if told.attempts < budget.attempts:
-        return say(Sentence.COUNTS_DIFFER, count=budget.attempts, most=told.attempts)
+async def _owed(session: AsyncSession, budget: RunBudgetRow) -> int:
+    """Attempts that the aggregator alone has signed for as yet."""
+    query = select(func.count()).where(
+        OwedReceiptRow.run == budget.run, OwedReceiptRow.party == budget.party
+    )
+    return (await session.execute(query)).scalar_one()
+
+
+def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str, shown: int) -> Said | None:
+    """What a result says otherwise than `shown` attempts do; None where it does not."""
+    if told.attempts < shown:
+        return say(Sentence.COUNTS_DIFFER, count=shown, most=told.attempts)
     if told.delta != delta:
         return say(Sentence.DELTA_DIFFERS, delta=told.delta, agreed=delta)
     if not same_epsilon(told.epsilon, budget.recomputed):

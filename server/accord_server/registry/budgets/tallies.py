@@ -1,7 +1,7 @@
 """Sums of what was spent and what is reserved, in the database, as the accountant wants them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from accord_common.privacy.filter import Cap
 from accord_server.registry.budgets.tables import RunBudgetRow, TermsRow
 from accord_server.registry.tables import OPEN, ClosureRow, RunRow, SiteRow
 
-_MECHANISM = (
+MECHANISM = (
     RunBudgetRow.adjacency,
     RunBudgetRow.noise_multiplier,
     RunBudgetRow.sampling_rate,
@@ -89,43 +89,46 @@ async def sums(
     query = (
         select(
             *by,
-            *_MECHANISM,
+            *MECHANISM,
             func.sum(RunBudgetRow.attempts).label("attempts"),
             func.sum(RunBudgetRow.attempts * RunBudgetRow.steps).label("steps"),
             func.sum(rest).label("ahead"),
             func.sum(rest * RunBudgetRow.steps).label("steps_ahead"),
         )
         .where(*where)
-        .group_by(*by, *_MECHANISM)
+        .group_by(*by, *MECHANISM)
     )
     found: dict[tuple[str, ...], Sums] = {}
     for row in (await session.execute(query)).mappings():
         key = tuple(row[column.key] for column in by)
         numbers = {name: int(row[name]) for name in ("attempts", "steps", "ahead", "steps_ahead")}
-        adjacency, noise, rate = (row[column.key] for column in _MECHANISM)
+        adjacency, noise, rate = (row[column.key] for column in MECHANISM)
         found.setdefault(key, Sums()).add(adjacency, noise, rate, numbers)
     return found
 
 
 _SPENT_ON = (
     select(
-        *_MECHANISM,
+        RunBudgetRow.population,
+        *MECHANISM,
         func.sum(RunBudgetRow.attempts).label("attempts"),
         func.sum(RunBudgetRow.attempts * RunBudgetRow.steps).label("steps"),
     )
-    .where(RunBudgetRow.population == bindparam("population"))
-    .group_by(*_MECHANISM)
+    .where(RunBudgetRow.population.in_(bindparam("populations", expanding=True)))
+    .group_by(RunBudgetRow.population, *MECHANISM)
 )
 
 
-async def spent_on(session: AsyncSession, population: str) -> Tally:
-    """What receipts show of a population; each new one asks, so the query is built beforehand."""
-    found = Sums()
-    for row in (await session.execute(_SPENT_ON, {"population": population})).mappings():
+async def spent_on(session: AsyncSession, populations: Collection[str]) -> dict[str, Sums]:
+    """What receipts show of populations; appends ask it, so the query is built beforehand."""
+    found = {population: Sums() for population in populations}
+    asked = {"populations": list(populations)}
+    for row in (await session.execute(_SPENT_ON, asked)).mappings():
         numbers = {"attempts": int(row["attempts"]), "steps": int(row["steps"])}
-        adjacency, noise, rate = (row[column.key] for column in _MECHANISM)
-        found.add(adjacency, noise, rate, numbers | {"ahead": 0, "steps_ahead": 0})
-    return found.spent
+        adjacency, noise, rate = (row[column.key] for column in MECHANISM)
+        nothing = {"ahead": 0, "steps_ahead": 0}
+        found[row["population"]].add(adjacency, noise, rate, numbers | nothing)
+    return found
 
 
 def cap_of(terms: TermsRow) -> Cap:

@@ -71,8 +71,7 @@ async def drop(registry: Registry, caller: Caller, code: str, request: Request) 
     """
     async with registry.database.read() as session:
         row = await own_row(session, caller)
-    if not row.totp_on:
-        raise _none()
+    require_in_force(row)
     if row.role in registry.settings.second_factor:
         raise PolicyError(
             "second-factor-required",
@@ -108,6 +107,12 @@ async def check(registry: Registry, row: PersonRow, code: str, request: Request)
             await tell(session, "wrong-factor", moment, person=found, address=address)
     if not right:
         raise wrong()
+
+
+def require_in_force(row: PersonRow) -> None:
+    """Raise ConflictError `no-second-factor` where none was put in force."""
+    if not row.totp_on:
+        raise _none()
 
 
 async def own_row(session: AsyncSession, caller: Caller) -> PersonRow:

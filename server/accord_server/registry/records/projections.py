@@ -46,6 +46,7 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_common.sentences import Said, Sentence, say
+from accord_server.registry.agreements.tables import HaltRow
 from accord_server.registry.budgets import projections as budgets
 from accord_server.registry.datasets import projections as datasets
 from accord_server.registry.records.bodies import body_of
@@ -66,10 +67,9 @@ _Project = Callable[[AsyncSession, RecordRow, Envelope], Awaitable[None]]
 
 
 async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
-    """Apply one record."""
+    """Apply one record; its caller flushes."""
     await _BY_KIND[row.kind](session, row, envelope)
     await budgets.project(session, row, envelope)
-    await session.flush()
 
 
 async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:
@@ -140,6 +140,7 @@ async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope)
     assert agreement is not None and party is not None
     agreement.withdrawal = agreement.withdrawal or row.hash
     party.withdrawn = True
+    session.add(HaltRow(hash=row.hash, agreement=body.agreement))
     await _halt_runs(session, row, body, Sentence.WITHDREW)
 
 
@@ -148,6 +149,7 @@ async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope)
     party = await session.get(AgreementPartyRow, (body.agreement, body.party))
     assert party is not None
     party.suspended, party.suspension_head = True, row.hash
+    session.add(HaltRow(hash=row.hash, agreement=body.agreement))
     await _halt_runs(session, row, body, Sentence.SUSPENDED)
 
 
@@ -156,6 +158,7 @@ async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope)
     party = await session.get(AgreementPartyRow, (body.agreement, body.party))
     assert party is not None
     party.suspended, party.suspension_head = False, row.hash
+    session.add(HaltRow(hash=row.hash, agreement=body.agreement))
 
 
 async def _halt_runs(

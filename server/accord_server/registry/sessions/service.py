@@ -88,9 +88,17 @@ async def require_password(
 async def second_factor(
     registry: Registry, caller: Caller, code: str, request: Request
 ) -> tuple[PersonRow, str]:
-    """Make a session whole that waits for the second factor; returns its new cookie."""
+    """Make a session whole that waits for the second factor; returns its new cookie.
+
+    Raises:
+        ConflictError: `no-second-factor` where none is in force: one that was begun counts for
+            nothing yet, or whoever has the password alone could pass without anybody noticing.
+        AuthError: `wrong-factor`.
+        LimitError: `locked`.
+    """
     async with registry.database.read() as session:
         row = await factors.own_row(session, caller)
+    factors.require_in_force(row)
     await factors.check(registry, row, code, request)
     async with registry.database.write() as session:
         cookie = await renewed(session, row, request, now(), ready=True)
