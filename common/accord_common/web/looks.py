@@ -131,6 +131,7 @@ _LOOKS: dict[str, Look] = {
     "access-token-revoked": Look("stopped", N_("token revoked"), "off"),
     # notices by webhook and mail
     "notice-announcement": Look("info", N_("an announcement"), "off"),
+    "notice-agreement-proposed": Look("wait", N_("an agreement waits for signatures"), "wait"),
     "notice-agreement-in-force": Look("done", N_("an agreement is in force"), "good"),
     "notice-agreement-withdrawn": Look(
         "withdrawn", N_("a party has withdrawn from an agreement"), "off"
@@ -139,6 +140,7 @@ _LOOKS: dict[str, Look] = {
     "notice-agreement-resumed": Look("run", N_("a party goes on with an agreement"), "good"),
     "notice-key-revoked": Look("warning", N_("a key was revoked"), "wait"),
     "notice-run-proposed": Look("wait", N_("a run waits for consents"), "wait"),
+    "notice-run-refused": Look("refused", N_("an institution has refused a run"), "bad"),
     "notice-run-ended": Look("done", N_("a run has ended"), "off"),
     # types of columns
     "type-number": Look("unknown", N_("number"), "off"),

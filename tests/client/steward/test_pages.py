@@ -105,7 +105,7 @@ def test_home_says_what_waits_runs_is_left_and_went(
     assert balance.spent > 0 and balance.reserved > 0
     assert f"at most {guessed_right(balance.spent)} times in 100" in home
     assert f"at most {guessed_right(3.0)} times" in home  # at the cap
-    assert re.search(r"Used up by about .* \d{4}-\d\d-\d\d in ", home)
+    assert re.search(r"Used up by about .* \d{4}-\d\d-\d\d UTC in ", home)
     assert "masked update of the model" in home and "2.0 KiB" in home
     assert sha256_hex(b"update") in page  # of the newest that left
     assert "accord-node start --home" in home  # no daemon holds the folder

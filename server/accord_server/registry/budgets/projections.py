@@ -177,23 +177,23 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
     if body.epsilon and [(one.party, one.dataset) for one in body.epsilon] != sites:
         about = {"run": manifest.id, "agreement": manifest.agreement}
         which = [row.hash, body.manifest]
-        notes.add("result-differs", say(Sentence.SITES_DIFFER), which, **about)
+        notes.add("result-differs", say(Sentence.NOT_EACH_ONCE), which, **about)
     query = select(RunBudgetRow).where(RunBudgetRow.run == manifest.id)
     for budget in (await session.execute(query.order_by(RunBudgetRow.dataset))).scalars():
         one = told.get(budget.dataset)
         delta = agreement.dataset(budget.dataset).privacy.delta
         shown = budget.attempts + await _owed(session, budget)
-        words = None
+        difference = None
         if one is None:
-            words = say(Sentence.NOT_TOLD) if shown else None
+            difference = say(Sentence.NOT_TOLD) if shown else None
         else:
             budget.told, budget.told_epsilon = one.attempts, one.epsilon
             budget.recomputed = recomputed[budget.dataset]
-            words = _difference(budget, one, delta, shown)
-        if words:
+            difference = _difference(budget, one, delta, shown)
+        if difference:
             notes.add(
                 "result-differs",
-                words,
+                difference,
                 [row.hash, body.manifest],
                 party=budget.party,
                 run=manifest.id,
