@@ -11,7 +11,8 @@ signed, and that allows it; what leaves was checked as every reader checks it. A
 dataset that leave have one smallest cell: where one shows a share of the same rows and another
 withholds it, the two cells hem its number in.
 
-Not covered: an entry that another copy of this folder signed, until the registry shows it.
+Not covered: what another copy of this folder signed, until the registry shows it: before each
+consent, or whenever the node looks from the beginning (`registry_sync`).
 """
 
 import secrets
@@ -121,12 +122,18 @@ class Catalogue:
     def catch_up(self, dataset: LocalDataset, registry: RegistryClient) -> None:
         """Take over entries that another copy of this folder signed; say again what is lost there.
 
+        Of profiles that such a copy released, the coarsest: those to come go by its cell.
+
         Raises:
             ConflictError: `catalogue-forked` where registry and folder have one version each.
-            VerificationError: an entry there was not signed by a key of this node's.
+            VerificationError: what is there was not signed by a key of this node's.
         """
-        shown = registry.dataset(dataset.id).versions
-        there = {view.version: view.hash for view in shown}
+        detail = registry.dataset(dataset.id)
+        for view in detail.profiles:
+            if view.profile.smallest_cell > self._released_cell(dataset):
+                envelope = self._own_profile(dataset, registry, view.hash, view.agreement)
+                self._write(f"{dataset.id}.released", envelope.to_bytes())
+        there = {view.version: view.hash for view in detail.versions}
         own = {version: _read(path) for version, path in self._paths(dataset.id).items()}
         for version, envelope in sorted(own.items()):
             if version > max(there, default=0):
@@ -145,13 +152,43 @@ class Catalogue:
                 body = CatalogueEntry.from_bytes(envelope.payload)
                 if (body.dataset, body.version) != (dataset.id, version):
                     raise VerificationError("wrong-record", f"{name[:16]} is another entry")
-                (signer,) = envelope.signers
-                envelope.verify([signer])
-                if signer not in self.home.node_keys():
-                    raise VerificationError(
-                        "wrong-signer", f"entry {name[:16]} was not signed by this node"
-                    )
+                self._require_own(envelope)
                 self.keep(envelope)
+
+    def newest_released(
+        self, dataset: LocalDataset, agreement_hash: str, registry: RegistryClient
+    ) -> str | None:
+        """The profile under an agreement that the next one follows, by hash; None for the first.
+
+        The registry says which; that it is this node's own is checked, and of the one that left
+        here last, that the registry has it: what is signed next names it for good.
+
+        Raises:
+            ConflictError: `profile-forked`.
+            VerificationError: what it names is no such profile of this node's.
+        """
+        shown = registry.dataset(dataset.id).profiles
+        named = next((view.hash for view in shown if view.agreement == agreement_hash), None)
+        if named is not None:
+            self._own_profile(dataset, registry, named, agreement_hash)
+        kept = self._released(dataset)
+        if kept is None or kept.hash == named:
+            return named
+        last = ReleasedProfile.from_bytes(kept.payload)
+        if last.agreement != agreement_hash:
+            return named
+        if last.previous == named:  # the registry lost it
+            leave(self.home.path, kept)
+            return kept.hash
+        if named is not None and self._leads_to(registry, named, kept.hash):
+            return named
+        raise ConflictError(
+            "profile-forked",
+            f"the profile of {dataset.name!r} that left here last is not before the one that the "
+            "registry shows",
+            hint="Two copies of this node's folder sign, or the registry lies; stop one copy and "
+            "compare: accord audit proof.",
+        )
 
     def profile(self, dataset: LocalDataset, smallest_cell: int = SMALLEST_CELL) -> Profile:
         """Make a profile and keep it here.
@@ -178,7 +215,7 @@ class Catalogue:
             dataset: the registration.
             agreement_hash: of the agreement.
             agreement: the own copy, complete and in force (`deciding.own_agreement`).
-            previous: the newest profile of the dataset under it that the registry has.
+            previous: what it follows (`newest_released`).
             now: the node's clock.
 
         Raises:
@@ -237,10 +274,9 @@ class Catalogue:
 
     def _smallest_cell(self, dataset: LocalDataset, agreed: int) -> int:
         """That of the profile that left before, which may be coarser than agreed, never finer."""
-        path = self.home.path / FOLDER / f"{dataset.id}.released.json"
-        if not path.exists():
+        before = self._released_cell(dataset)
+        if not before:
             return agreed
-        before = ReleasedProfile.from_bytes(_read(path).payload).profile.smallest_cell
         if before < agreed:
             raise PolicyError(
                 "profile-cell-differs",
@@ -249,6 +285,45 @@ class Catalogue:
                 hint=f"Amend the agreement with `profile: {{smallest_cell: {before}}}`.",
             )
         return before
+
+    def _released(self, dataset: LocalDataset) -> Envelope | None:
+        path = self.home.path / FOLDER / f"{dataset.id}.released.json"
+        return _read(path) if path.exists() else None
+
+    def _released_cell(self, dataset: LocalDataset) -> int:
+        """0 where none has left."""
+        kept = self._released(dataset)
+        if kept is None:
+            return 0
+        return ReleasedProfile.from_bytes(kept.payload).profile.smallest_cell
+
+    def _own_profile(
+        self, dataset: LocalDataset, registry: RegistryClient, name: str, agreement: str
+    ) -> Envelope:
+        envelope = registry.record(name)
+        if envelope.kind == DATASET_PROFILE:
+            body = ReleasedProfile.from_bytes(envelope.payload)
+            if (body.dataset, body.agreement) == (dataset.id, agreement):
+                self._require_own(envelope)
+                return envelope
+        raise VerificationError("wrong-record", f"{name[:16]} is another record")
+
+    def _leads_to(self, registry: RegistryClient, name: str, wanted: str) -> bool:
+        """Whether the chain of profiles that ends at `name` has `wanted` in it."""
+        following: str | None = name
+        while following not in (None, wanted):
+            assert following is not None
+            body = ReleasedProfile.from_bytes(registry.record(following).payload)
+            following = body.previous
+        return following == wanted
+
+    def _require_own(self, envelope: Envelope) -> None:
+        (signer,) = envelope.signers
+        envelope.verify([signer])
+        if signer not in self.home.node_keys():
+            raise VerificationError(
+                "wrong-signer", f"record {envelope.hash[:16]} was not signed by this node"
+            )
 
     def _measured(self, dataset: LocalDataset) -> profiles.Measured:
         return measure(dataset, Datasets.of(self.home.path).opt_outs(dataset).read())

@@ -6,15 +6,15 @@
 Guarantees: a dataset is registered only after every row of its source (`data.sources`) met the
 declared schema; what changed since is not used until it has been checked again.
 
-What is registered here is registered again only under a population that somebody named: a fresh one
-would forget what its people have spent.
+What is registered here, or was and has been charged for, is registered again only under a
+population that somebody named: a fresh one would forget what its people have spent.
 
 Not covered: a copy that differs in a byte and lies elsewhere: whether two sources describe the same
 people, only the steward knows. Size, schema and population are public; place, rows and hash never
 leave the node.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -118,6 +118,7 @@ class Datasets:
         population: str | None,
         validation: str = "0",
         allowed: Mapping[str, str] = MappingProxyType({}),
+        charged: Collection[Id] = (),
     ) -> LocalDataset:
         """Check a source and describe it; stores nothing.
 
@@ -131,12 +132,14 @@ class Datasets:
             population: an id, NEW_POPULATION, or None: a new one, for a source not seen before.
             validation: the fraction of patients that no training sees.
             allowed: columns that look like direct identifiers, with the steward's reasons.
+            charged: populations that the ledger was charged for.
 
         Raises:
             DataError: a row breaks the schema, or `dataset-outgrew-size`.
             PolicyError: `direct-identifier`.
-            UsageError: `dataset-exists`; `file-registered` where no population is named for a file
-                that another dataset has; `no-identifier` where a patient may have several rows.
+            UsageError: `dataset-exists`; where no population is named, `file-registered` for a file
+                that another dataset has, `population-unclaimed` where a registration is gone whose
+                people were charged for; `no-identifier` where a patient may have several rows.
             FormatError: `bad-record`.
         """
         if any(known.name == name for known in self.all()):
@@ -157,6 +160,7 @@ class Datasets:
         _refuse_outgrown(name, mark.training, size)
         if population is None:
             self._refuse_registered(source, mark)
+            self._refuse_unclaimed(charged)
         if population in (None, NEW_POPULATION):
             population = new_id()
         return LocalDataset.from_json(
@@ -239,6 +243,18 @@ class Datasets:
                     f"they spent counts), or --population {NEW_POPULATION} (nobody in it is in "
                     f"{known.name!r}: their budget starts at zero).",
                 )
+
+    def _refuse_unclaimed(self, charged: Collection[Id]) -> None:
+        """A registration may have been removed, to be made again."""
+        claimed = {known.population for known in self.all()}
+        for population in sorted(set(charged) - claimed):
+            raise UsageError(
+                "population-unclaimed",
+                f"the ledger was charged for population {population}, which no dataset here "
+                "describes any more",
+                hint=f"Say whose this is: --population {population} (the same people: what they "
+                f"spent counts), or --population {NEW_POPULATION} (none of them is in it).",
+            )
 
     def _path(self, dataset: LocalDataset) -> Path:
         return self.folder / f"{dataset.id}.json"

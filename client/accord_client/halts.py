@@ -7,15 +7,18 @@ What an institution declares of its datasets (`catalogue`) waits in the same que
     suspensions/<resumption>.over.json    that resumption
     leaving/<number>-<record>.json        its own, in order, until the registry has it
     leaving/<number>-<record>.noted       that its outbox line is written
+    leaving/<record>.refused              one that the registry refused for good
 
 Guarantees: a statement counts only for an agreement that was signed here, and under the key that it
 names for who speaks; one's own holds from the moment it is on disk, whether or not anybody can be
-reached, for running rounds too; it waits on disk until the registry has taken it. A suspension that
-was undone does not count again, whoever shows it.
+reached, for running rounds too; it waits on disk until the registry has taken it, and is said again
+to a registry that shows it no more. A suspension that was undone does not count again, whoever
+shows it.
 
 Not covered: a registry that hides what others said.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
@@ -178,10 +181,38 @@ def waiting(agreements: Agreements) -> list[Path]:
     return sorted((agreements.folder / "leaving").glob("*.json"))
 
 
+def say_again(agreements: Agreements, shown: Collection[str]) -> int:
+    """Leave the institution's own statements that a registry shows no more, for it to get again.
+
+    It was restored from an older backup, say. What it refused for good is not said again.
+
+    Args:
+        agreements: the node's.
+        shown: hashes of all statements that the registry shows this node.
+
+    Returns:
+        How many there are.
+    """
+    folder = agreements.folder
+    lost: dict[str, tuple[Envelope, str | None]] = {}
+    for path in (*folder.glob("withdrawals/*.json"), *folder.glob("suspensions/*.json")):
+        envelope = Envelope.from_bytes(path.read_bytes())
+        body = KINDS[envelope.kind].from_bytes(envelope.payload)
+        if body.party != agreements.party or envelope.hash in shown:
+            continue
+        if not _refused(folder, envelope).exists():
+            lost[envelope.hash] = envelope, _predecessor(body)
+    again = len(lost)
+    while lost:  # each behind the one that it follows
+        for name in sorted(name for name, (_, before) in lost.items() if before not in lost):
+            leave(folder, lost.pop(name)[0])
+    return again
+
+
 def post_waiting(agreements: Agreements, outbox: Outbox, registry: RegistryClient) -> int:
     """Post what waits, its outbox line first, once; returns how many the registry took.
 
-    What it refuses for good is dropped, and holds here all the same.
+    What it refuses for good is dropped and marked, and holds here all the same.
 
     Raises:
         TransportError: the registry cannot be reached; what is left waits on.
@@ -207,9 +238,24 @@ def post_waiting(agreements: Agreements, outbox: Outbox, registry: RegistryClien
             if type(error) is AccordError:  # an internal error of the registry's: it may pass
                 raise TransportError(error.code, error.message, hint=error.hint) from error
             log.warning("registry-refused-record", kind=kind, code=error.code, detail=error.message)
+            _refused(agreements.folder, envelope).touch(mode=0o600)
         noted.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
     return taken
+
+
+def _refused(folder: Path, envelope: Envelope) -> Path:
+    return folder / "leaving" / f"{envelope.hash}.refused"
+
+
+def _predecessor(body: Withdrawal | Suspension | Resumption) -> str | None:
+    match body:
+        case Withdrawal():
+            return None
+        case Suspension():
+            return body.previous
+        case Resumption():
+            return body.suspension
 
 
 def _place(folder: Path, envelope: Envelope, body: Withdrawal | Suspension | Resumption) -> Path:

@@ -21,6 +21,7 @@ from sqlite3 import Connection
 from accord_client.ledger_rows import (
     KINDS,
     append,
+    charged,
     count,
     edge,
     envelope_of,
@@ -147,6 +148,11 @@ class Ledger:
         """Return all that was charged to one population, whatever overlaps it."""
         with self._store.reading() as db:
             return spent(db, [population])
+
+    def populations(self) -> list[Id]:
+        """Return every population that was ever charged, by id."""
+        with self._store.reading() as db:
+            return charged(db)
 
     def newest(self, group: Sequence[Id], most: int) -> list[LedgerEntry]:
         """Return the last charges to a group of populations, oldest first."""

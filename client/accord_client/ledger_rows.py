@@ -92,6 +92,11 @@ def tally(db: sqlite3.Connection, population: Id, until: int | None = None) -> T
     return Tally.build(steps, adjacencies, non_private)
 
 
+def charged(db: sqlite3.Connection) -> list[Id]:
+    """Return every population that has an entry, by id."""
+    return [row[0] for row in db.execute("SELECT DISTINCT population FROM entries ORDER BY 1")]
+
+
 def edge(db: sqlite3.Connection, group: Sequence[Id], most: int, *, last: bool) -> list[Row]:
     """Return the first rows of a group, or the last ones; oldest first."""
     marks, order = ", ".join("?" * len(group)), "DESC" if last else "ASC"

@@ -7,13 +7,20 @@ without privacy costs infinity, which a record holds as null (`privacy.words`).
 """
 
 from collections.abc import Mapping
+from fractions import Fraction
 
 from accord_common.chain import VerifiedRun
-from accord_common.fields import Adjacency
+from accord_common.fields import Adjacency, Dec
 from accord_common.manifest import RunManifest, Site
 from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.report import bounded_epsilon
 from accord_common.receipts import DatasetEpsilon
+
+# What the same attempts may come to elsewhere: a step of the last decimal, to which figures are
+# rounded up, and what another release of the accountant may discretise otherwise. Attempts are
+# counted exactly, so nobody hides one in it.
+_LAST_DECIMAL = Fraction(1, 10**4)
+_RELEASES = Fraction(1, 1000)  # of the figure
 
 
 def spent(run: VerifiedRun, attempts: Mapping[str, int]) -> list[DatasetEpsilon]:
@@ -42,3 +49,11 @@ def attempts_tally(manifest: RunManifest, site: Site, adjacency: Adjacency, coun
         return Tally(adjacency, (), count)
     steps = {(site.noise_multiplier, site.sampling_rate): count * manifest.local.steps}
     return Tally.build(steps if count else {}, [adjacency])
+
+
+def same_epsilon(told: Dec | None, computed: Dec | None) -> bool:
+    """Whether two figures of the same attempts agree; null, infinity, with null alone."""
+    if told is None or computed is None:
+        return told == computed
+    one, other = Fraction(told), Fraction(computed)
+    return abs(one - other) <= _LAST_DECIMAL + _RELEASES * other

@@ -23,15 +23,13 @@ from accord_common.privacy.filter import Cap, RdpFilter
 from accord_common.privacy.report import bounded_epsilon
 from accord_common.receipts import NODE_RECEIPT, NodeReceipt
 
-_SAME = 0.001
-
 
 @dataclass(frozen=True, slots=True)
 class SiteSpending:
     """What one site's receipts show.
 
     Attributes:
-        attempts: charged, each once.
+        attempts: charged, each entry of the ledger once.
         head: the newest record of the site's chain; None where it has not answered.
         epsilon: what counts against the cap (RDP filter); None for infinity.
         fixed_plan: as a result tells it (PLD); None for infinity.
@@ -61,16 +59,6 @@ def recompute(run: VerifiedRun, records: Iterable[Envelope]) -> list[SiteSpendin
     return [_site(run, site, known) for site in run.manifest.roster]
 
 
-def same_epsilon(told: Dec | None, computed: Dec | None) -> bool:
-    """Whether two figures of the same events agree: to the last decimal and a tenth of a percent.
-
-    Another release of the accountant may discretise a little otherwise.
-    """
-    if told is None or computed is None:
-        return told == computed
-    return abs(float(told) - float(computed)) <= _SAME * (1 + float(computed))
-
-
 def _site(run: VerifiedRun, site: Site, records: list[Envelope]) -> SiteSpending:
     key = run.delegations[site.party].node_key
     own = [one for one in records if one.signers == {key}]
@@ -90,14 +78,15 @@ def _site(run: VerifiedRun, site: Site, records: list[Envelope]) -> SiteSpending
         if receipt.previous in following:
             raise _broken(f"receipt {envelope.hash[:16]} follows what another one follows")
         following[receipt.previous] = envelope.hash, receipt
-    spends: dict[tuple[int, int], Spend] = {}
+    spends: dict[tuple[int, int, int], Spend] = {}  # each entry of the ledger once
     while head in following:
         head, receipt = following.pop(head)
         try:
             check_spend(receipt, run)
         except VerificationError as error:
             raise VerificationError(error.code, f"receipt {head[:16]}: {error.message}") from error
-        spends[receipt.round, receipt.attempt] = receipt.ledger.spend
+        entry = receipt.ledger
+        spends[receipt.round, receipt.attempt, entry.sequence] = entry.spend
     if following:
         stray, _ = next(iter(following.values()))
         raise _broken(f"receipt {stray[:16]} does not follow from the site's consent")

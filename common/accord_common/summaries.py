@@ -1,11 +1,13 @@
 """What a record means, in words that a person signs by.
 
 Guarantees: every term of the agreement that a node enforces appears, and nothing that is not in the
-record. Pure; the same text at coordinator, auditor and node. The record, not the summary, binds.
+record but a warning of names that look alike. Pure; the same text at coordinator, auditor and node.
+The record, not the summary, binds.
 """
 
 from collections.abc import Sequence
 
+from accord_common import lookalikes
 from accord_common.agreement import Agreement, Dataset, Party
 from accord_common.amendments import diff_text
 from accord_common.duo import words
@@ -40,6 +42,7 @@ def agreement_summary(agreement: Agreement, agreement_hash: str) -> str:
             *_replaces(agreement),
             "",
             *_section("Who", [_party(party) for party in agreement.parties]),
+            *_look_twice(agreement),
             *_section("On which data", [_dataset(agreement, item) for item in agreement.datasets]),
             *_section("To train what", _tasks(agreement)),
             *_section("How updates are joined", _aggregation(agreement)),
@@ -85,6 +88,14 @@ def _replaces(agreement: Agreement) -> list[str]:
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines), ""]
+
+
+def _look_twice(agreement: Agreement) -> list[str]:
+    """Where a name may be taken for another; nothing where none may."""
+    names = [agreement.title, *(party.name for party in agreement.parties)]
+    told = lookalikes.warnings([*names, *(dataset.name for dataset in agreement.datasets)])
+    lines = [f"- {one}" for one in told]
+    return _section("LOOK TWICE: the keys say who is who", lines) if lines else []
 
 
 def _party(party: Party) -> str:

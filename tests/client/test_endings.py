@@ -332,7 +332,11 @@ class _Registry:
 
     def __init__(self, bench: Bench, *lies: list[Any]) -> None:
         own = bench.three.world.withdrawal(bench.three.world.hospitals[0])
-        self.lies, self.truth = list(lies), SimpleNamespace(sequence=41, envelope=own)
+        self.lies = list(lies)
+        self.truth = SimpleNamespace(sequence=41, hash=own.hash, envelope=own)
+
+    def dataset(self, dataset: str) -> Any:
+        return SimpleNamespace(versions=[], profiles=[])
 
     def records(self, after: int, kind: str) -> list[Any]:
         if kind != "withdrawal":
@@ -345,7 +349,8 @@ class _Registry:
 def test_a_false_sequence_number_hides_no_withdrawal_from_the_next_start(bench: Bench) -> None:
     world, agreements = make_world(3), bench.stores.agreements
     known = bench.three.world.agreement_hash
-    lie = SimpleNamespace(sequence=2**53 - 1, envelope=world.withdrawal(world.hospitals[0]))
+    said = world.withdrawal(world.hospitals[0])
+    lie = SimpleNamespace(sequence=2**53 - 1, hash=said.hash, envelope=said)
     registry = _Registry(bench, [lie], [])
     seen = refresh(bench.stores, cast(RegistryClient, registry))
     assert seen == {"withdrawal": lie.sequence, "suspension": 0, "resumption": 0}

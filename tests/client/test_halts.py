@@ -88,7 +88,9 @@ def test_a_withdrawal_from_what_not_all_have_signed_waits_for_them(bench: Bench)
     twice = Registry(ConflictError("already-withdrawn", "before"))
     assert halts.post_waiting(bench.stores.agreements, bench.stores.outbox, client(twice)) == 0
     assert told(bench) == ["withdrawal"] and halts.waiting(bench.stores.agreements) == []
-    assert list((bench.stores.home.path / "leaving").iterdir()) == []
+    left = [path.suffix for path in (bench.stores.home.path / "leaving").iterdir()]
+    assert left == [".refused"]  # for good: it is not said again
+    assert halts.say_again(bench.stores.agreements, ()) == 0
 
 
 def test_a_suspension_halts_until_who_said_it_resumes(bench: Bench) -> None:
@@ -135,8 +137,15 @@ def test_ones_own_suspensions_are_a_chain(bench: Bench, tmp_path: Path) -> None:
         previous = halts.say(own, body(bench, Resumption, suspension=said), key)
     registry = Registry()
     deliver(bench.stores, client(registry))
-    kinds = [envelope.kind for envelope in registry.took]
-    assert kinds[:4] == ["suspension", "resumption", "suspension", "resumption"]
+    chain = ["suspension", "resumption", "suspension", "resumption"]
+    assert [envelope.kind for envelope in registry.took][:4] == chain
+    # A registry that was restored shows the first two alone; a record of another's is not ours.
+    halts.keep(own, bench.three.world.suspension(bench.three.actor(bench.three.parties[0])))
+    assert halts.say_again(own, {envelope.hash for envelope in registry.took[:2]}) == 2
+    again = Registry()
+    deliver(bench.stores, client(again))
+    assert again.took == registry.took[2:4]
+    assert halts.say_again(own, {envelope.hash for envelope in registry.took}) == 0
 
 
 def test_strangers_and_other_agreements_halt_nothing(bench: Bench) -> None:

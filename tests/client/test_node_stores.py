@@ -120,6 +120,7 @@ def test_a_file_that_is_registered_gets_a_new_budget_only_where_somebody_says_so
     path = write_table(tmp_path / "t.csv")
     prepare(datasets, path)
     first = datasets.find("t").population
+    charged: list[str] = []
 
     def again(file: Path, population: str | None) -> str:
         return datasets.prepare(
@@ -130,6 +131,7 @@ def test_a_file_that_is_registered_gets_a_new_budget_only_where_somebody_says_so
             unit="record",
             policy="ask",
             population=population,
+            charged=charged,
         ).population
 
     copy = tmp_path / "copy.csv"
@@ -142,7 +144,16 @@ def test_a_file_that_is_registered_gets_a_new_budget_only_where_somebody_says_so
         assert caught.value.code == "file-registered" and first in caught.value.hint
         assert again(file, first) == first
         assert again(file, "new") not in (first, "new")
-    assert again(write_table(tmp_path / "other.csv", seed=2), None) != first
+    other = write_table(tmp_path / "other.csv", seed=2)
+    assert again(other, None) != first
+    charged.append(first)
+    assert again(other, None) != first
+    # The ledger knows who was charged for, whatever became of the registration.
+    datasets.forget(datasets.find("t"))
+    with pytest.raises(UsageError, match=r"\[population-unclaimed\]") as caught:
+        again(path, None)
+    assert f"--population {first}" in caught.value.hint
+    assert again(path, first) == first and again(path, "new") != first
 
 
 def test_a_patient_is_protected_only_where_each_has_one_row(

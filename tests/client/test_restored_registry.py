@@ -121,6 +121,8 @@ def test_a_registry_of_another_protocol_is_asked_for_nothing_else(
     monkeypatch.setattr(scene.fake, "info", info)
     monkeypatch.setattr(scene.fake, "inbox", inbox)
     monkeypatch.setattr(scene.fake, "records", lambda *_, **__: [])  # withdrawals
+    nothing = SimpleNamespace(versions=[], profiles=[])
+    monkeypatch.setattr(scene.fake, "dataset", lambda _: nothing, raising=False)
     monkeypatch.setattr(Node, "_serve", lambda *_: None)
     monkeypatch.setattr(node, "follow", lambda *_: None)  # the log is the other tests'
     with scene.open() as stores:

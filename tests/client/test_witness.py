@@ -151,7 +151,7 @@ def test_peers_that_saw_another_log_end_the_run_before_anything_is_masked(
     assert found is not None
     answer = accord("audit", "verify", found["evidence"], "--format", "json")
     assert answer.code == 5 and answer.error["code"] == "log-forked"
-    assert answer.json["log_key"] == three.world.log_key.public
+    assert answer.json["log_keys"] == [three.world.log_key.public]
 
 
 def test_heads_of_one_log_are_joined_and_the_round_goes_on(three: Institutions, log: Log) -> None:

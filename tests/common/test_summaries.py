@@ -56,3 +56,31 @@ def test_the_next_version_names_the_one_it_replaces(world: World) -> None:
     later = world.next_version()
     text = agreement_summary(later.agreement, later.agreement_hash)
     assert "version 2" in text and f"replaces {world.agreement_hash}" in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ("St. Mary", "St. M\u0430ry", "U+0430 CYRILLIC SMALL LETTER A"),
+        ("\u041c\u0410\u0423\u041e", "mayo", "look alike"),  # all of it Cyrillic
+        ("Caf\u00e9", "Cafe\u0301", "look alike"),  # composed, and not
+        ("Ward 10", "Ward lO", "look alike"),
+        ("\uff21lpha", "alpha", "look alike"),  # full width
+    ],
+)
+def test_names_that_may_be_taken_for_others_are_told(
+    world: World, first: str, second: str, said: str
+) -> None:
+    parties = [party.model_dump() for party in world.agreement.parties]
+    parties[0]["name"], parties[1]["name"] = first, second
+    text = agreement_summary(world.amended(parties=parties).agreement, "0" * 64)
+    assert "LOOK TWICE" in text and said in text
+
+
+def test_names_in_any_language_are_no_suspects(world: World) -> None:
+    russian, greek = "\u0413\u043e\u0440\u043e\u0434 1", "\u0391\u03b8\u03ae\u03bd\u03b1 B2"
+    names = [russian, greek, "\u5317\u4eacA\u533b\u9662"]
+    parties = [party.model_dump() for party in world.agreement.parties]
+    for party, name in zip(parties, names, strict=False):
+        party["name"] = name
+    assert "LOOK" not in agreement_summary(world.amended(parties=parties).agreement, "0" * 64)

@@ -309,6 +309,7 @@ ENDPOINTS: dict[str, frozenset[str]] = {
     "PUT /v1/trust": frozenset({"ca"}),
     "POST /v1/enrolments": frozenset({"code", "enrolment", "delegation", "signature"}),
     "POST /v1/datasets": frozenset({"id", "name", "population", "table", "size", "unit"}),
+    "GET /v1/datasets/#": frozenset(),
     "GET /v1/agreements/#": frozenset(),
     "POST /v1/agreements": frozenset({"agreement", "signature"}),
     "GET /v1/inbox": frozenset(),

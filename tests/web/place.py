@@ -97,19 +97,19 @@ class Place:
 
 
 @contextmanager
-def working_day(folder: Path) -> Iterator[Place]:
-    """The registry's real server, TLS and all, for the length of a block."""
+def working_day(folder: Path, database_url: str = "") -> Iterator[Place]:
+    """The registry's real server, TLS and all, for the length of a block; on SQLite by default."""
     with quick_hashes():
-        place = furnish(folder)
+        place = furnish(folder, database_url)
     with serving(place.settings):
         yield place
 
 
-def furnish(folder: Path) -> Place:
+def furnish(folder: Path, database_url: str = "") -> Place:
     """Make the registry, and leave it as it was at the end of a day."""
     create_ca(folder, "Test CA", now())
     issue(folder, ["127.0.0.1"], folder / "server.pem", folder / "server.key", now())
-    settings = settings_in(folder / "registry", folder, free_port())
+    settings = settings_in(folder / "registry", folder, free_port(), database_url)
     invitation = asyncio.run(initialise(settings)).text
     world = make_world(log_key=settings.read_log_key(), names=NAMES)
     with opened(settings, invitation, world) as stack:
@@ -166,6 +166,7 @@ def _seed(folder: Path, stack: Stack) -> Place:
         "record_hash": done.manifest.hash,
         "agreement_hash": world.agreement_hash,
         "dataset": first.dataset,
+        "party": first.id,
         "draft": draft.agreement_hash,
         "nowhere": "01976f6e-0000-7000-8000-000000000000",
     }

@@ -138,8 +138,9 @@ def release(
     hash_, terms = _allowing(Agreements.of(opened), dataset, agreement)
     with opened.registry() as registry:
         _post(opened, registry)
-        shown = registry.dataset(dataset.id).profiles
-        before = next((view.hash for view in shown if view.agreement == hash_), None)
+        own.catch_up(dataset, registry)
+        _post(opened, registry)
+        before = own.newest_released(dataset, hash_, registry)
         made = own.release(dataset, hash_, terms, before, now())
         note(profile_text(made.profile, dataset.table))
         others = [party.name for party in terms.parties if party.id != made.party]

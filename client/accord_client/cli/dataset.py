@@ -24,6 +24,7 @@ from accord_common.cli import Format, FormatOption, emit, note, table, verbs
 if TYPE_CHECKING:
     from accord_client.datasets import Datasets, LocalDataset
     from accord_common.errors import AccordError
+    from accord_common.home import Home
 
 app = verbs("Register tables, pictures and texts, say what is in them, and who is left out.")
 
@@ -121,6 +122,7 @@ def add(
         population=population,
         validation=validation or "0",
         allowed=reasons(allow_column),
+        charged=_charged(opened) if population is None else (),
     )
     draft = DatasetDraft(
         id=dataset.id,
@@ -212,6 +214,18 @@ def update(
         format_,
         f"{dataset.name}: {_counts(dataset)} meet the schema; runs: {dataset.policy}",
     )
+
+
+def _charged(home: Home) -> list[str]:
+    """The populations that this node's ledger was ever charged for."""
+    from accord_client.ledger import Ledger
+    from accord_client.stores import LEDGER_FILE
+
+    ledger = Ledger.open(home.path / LEDGER_FILE, home.node_key())
+    try:
+        return ledger.populations()
+    finally:
+        ledger.close()
 
 
 def _store(home: Path) -> Datasets:

@@ -10,13 +10,5 @@ from accord_common.errors import AccordError
 
 def problem(error: AccordError, status: HTTPStatus) -> Response:
     """Write an error as a problem."""
-    body = Problem(
-        type=f"urn:accord:problem:{error.code}",
-        title=status.phrase,
-        status=status,
-        detail=error.message,
-        code=error.code,
-        hint=error.hint,
-        error=type(error).__name__,
-    )
+    body = Problem.of(error, status)
     return Response(body.model_dump_json(), status, media_type="application/problem+json")

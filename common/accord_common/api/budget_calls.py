@@ -1,33 +1,11 @@
 """The client's calls about budgets and exceptions."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TypeVar
-
-from pydantic import BaseModel
-
 from accord_common.api import budget_schemas as b
-
-_Model = TypeVar("_Model", bound=BaseModel)
-_Query = Mapping[str, str | int | float | None]
+from accord_common.api.calls import Calls
 
 
-class BudgetCalls(ABC):
+class BudgetCalls(Calls):
     """Part of `RegistryClient`; lists are complete."""
-
-    @abstractmethod
-    def _all(
-        self,
-        model: type[_Model],
-        path: str,
-        key: Callable[[_Model], str],
-        query: _Query | None = None,
-    ) -> list[_Model]: ...
-
-    @abstractmethod
-    def _page(
-        self, model: type[_Model], path: str, query: _Query, *, wait_s: float = 0.0
-    ) -> list[_Model]: ...
 
     def budgets(
         self,

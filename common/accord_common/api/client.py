@@ -1,25 +1,25 @@
-"""The registry's client: one method for each call of SPEC.md's table, typed, synchronous.
+"""The registry's client: a method for each call of SPEC.md's table, but those of pages alone.
 
 Guarantees: what `put_blob` and `get_blob` carry has the hash it is named by. Everything else that
 comes back is the registry's word: verify envelopes before deciding by them.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Self, TypeVar
+from typing import Self
 
 import httpx
-from pydantic import BaseModel
 
 from accord_common.agreement import Role
 from accord_common.api import agreement_schemas as a
 from accord_common.api import membership as m
 from accord_common.api import schemas as s
 from accord_common.api.budget_calls import BudgetCalls
+from accord_common.api.calls import Query
 from accord_common.api.dataset_calls import DatasetCalls
-from accord_common.api.decoding import decode, decode_list
+from accord_common.api.decoding import decode
 from accord_common.api.http import Connection
 from accord_common.api.people_calls import PeopleCalls
 from accord_common.api.score_calls import ScoreCalls
@@ -29,9 +29,6 @@ from accord_common.envelope import Envelope
 from accord_common.errors import FormatError, TransportError, UsageError, VerificationError
 from accord_common.manifest import RunManifest
 from accord_common.network.settings import Network, NetworkFile
-
-_Model = TypeVar("_Model", bound=BaseModel)
-_Query = Mapping[str, str | int | float | None]
 
 
 class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
@@ -59,13 +56,15 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
         timeout_s: float = 30.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._http = Connection(
-            url,
-            ca_pem,
-            token,
-            network=Network.made(NetworkFile()) if network is None else network,
-            timeout_s=timeout_s,
-            transport=transport,
+        super().__init__(
+            Connection(
+                url,
+                ca_pem,
+                token,
+                network=Network.made(NetworkFile()) if network is None else network,
+                timeout_s=timeout_s,
+                transport=transport,
+            )
         )
 
     @property
@@ -117,7 +116,7 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
         self._http.request("PUT", "/v1/trust", json=body)
 
     def trusts(self) -> list[m.TrustView]:
-        """Which authorities each member has said that it trusts; coordinator."""
+        """Which authorities each member has said that it trusts; coordinator, auditor."""
         return self._all(m.TrustView, "/v1/trust", lambda item: item.party)
 
     def invite(self, role: Role, name: str) -> m.Invitation:
@@ -209,7 +208,7 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
         limit: int = s.MAX_PAGE,
     ) -> list[s.RecordView]:
         """One page of records behind sequence `after`, in the registry's order."""
-        query: _Query = {"kind": kind, "run": run, "after": after, "limit": limit}
+        query: Query = {"kind": kind, "run": run, "after": after, "limit": limit}
         return self._page(s.RecordView, "/v1/records", query)
 
     def record(self, record_hash: str) -> Envelope:
@@ -219,7 +218,7 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
         return view.envelope
 
     def offers(self) -> list[s.OfferView]:
-        """Unused offers of live aggregators, the newest 500, newest first; coordinator."""
+        """Unused offers of live aggregators, the newest 500, newest first; coordinator, auditor."""
         return self._page(s.OfferView, "/v1/offers", {})
 
     def put_blob(self, data: bytes | Body) -> str:
@@ -268,7 +267,7 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
 
     def rounds(self, run: str) -> list[s.RoundView]:
         """Every attempt at every round so far, in order."""
-        return self._counted(s.RoundView, f"/v1/runs/{run}/rounds", {})
+        return self._counted(s.RoundView, f"/v1/runs/{run}/rounds", len)
 
     def stop(self, run: str, reason: str) -> s.RunView:
         """Ask that a run end; an unsigned request that the aggregator heeds. Coordinator."""
@@ -300,7 +299,7 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
 
     def events(self, run: str, after: int = 0, wait_s: float = 0.0) -> list[s.EventView]:
         """One page of lines behind sequence `after`; waits up to `wait_s` (30 s) for the first."""
-        query: _Query = {"after": after, "wait": wait_s}
+        query: Query = {"after": after, "wait": wait_s}
         return self._page(s.EventView, f"/v1/runs/{run}/events", query, wait_s=wait_s)
 
     def inbox(self, after: int = 0, wait_s: float = 0.0) -> s.Inbox:
@@ -309,55 +308,6 @@ class RegistryClient(BudgetCalls, DatasetCalls, PeopleCalls, ScoreCalls):
             "GET", "/v1/inbox", params={"after": after, "wait": wait_s}, wait_s=wait_s, again=True
         )
         return decode(s.Inbox, response)
-
-    def _get(self, model: type[_Model], path: str) -> _Model:
-        return decode(model, self._http.request("GET", path, again=True))
-
-    def _post(
-        self, model: type[_Model], path: str, body: BaseModel | None, *, again: bool = False
-    ) -> _Model:
-        json = None if body is None else body.model_dump(mode="json")
-        return decode(model, self._http.request("POST", path, json=json, again=again))
-
-    def _page(
-        self,
-        model: type[_Model],
-        path: str,
-        query: _Query,
-        *,
-        wait_s: float = 0.0,
-    ) -> list[_Model]:
-        params = {"limit": s.MAX_PAGE, **query}
-        response = self._http.request("GET", path, params=params, wait_s=wait_s, again=True)
-        return decode_list(model, response)
-
-    def _counted(self, model: type[_Model], path: str, query: _Query) -> list[_Model]:
-        """All pages of a list whose `after` counts the items of the pages before."""
-        found: list[_Model] = []
-        while True:
-            page = self._page(model, path, {**query, "after": len(found)})
-            found += page
-            if len(page) < s.MAX_PAGE:
-                return found
-
-    def _all(
-        self,
-        model: type[_Model],
-        path: str,
-        key: Callable[[_Model], str],
-        query: _Query | None = None,
-    ) -> list[_Model]:
-        found: list[_Model] = []
-        after: str | None = None
-        while True:
-            page = self._page(model, path, {**(query or {}), "after": after})
-            found += page
-            if len(page) < s.MAX_PAGE:
-                return found
-            last = key(page[-1])
-            if after is not None and last <= after:
-                raise FormatError("bad-answer", f"{path} lists out of order: {last} after {after}")
-            after = last
 
 
 def _same(wanted: str, found: str) -> None:

@@ -1,37 +1,12 @@
 """The client's calls about datasets and their catalogue."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TypeVar
-
-from pydantic import BaseModel
-
 from accord_common.api import dataset_schemas as d
 from accord_common.api import schemas as s
-
-_Model = TypeVar("_Model", bound=BaseModel)
-_Query = Mapping[str, str | int | float | None]
+from accord_common.api.calls import Calls
 
 
-class DatasetCalls(ABC):
+class DatasetCalls(Calls):
     """Part of `RegistryClient`; lists are complete."""
-
-    @abstractmethod
-    def _get(self, model: type[_Model], path: str) -> _Model: ...
-
-    @abstractmethod
-    def _post(
-        self, model: type[_Model], path: str, body: BaseModel | None, *, again: bool = False
-    ) -> _Model: ...
-
-    @abstractmethod
-    def _all(
-        self,
-        model: type[_Model],
-        path: str,
-        key: Callable[[_Model], str],
-        query: _Query | None = None,
-    ) -> list[_Model]: ...
 
     def register_dataset(self, draft: s.DatasetDraft) -> s.DatasetView:
         """Register the caller's dataset; the same draft again changes nothing."""

@@ -37,7 +37,8 @@ class EvidenceCheck(View):
     Attributes:
         kind: of the file.
         verdict: `verified` where all holds and this log grew from it; `foreign` where it holds,
-            of another log; `broken` where something does not hold, or this log did not$
+            of another log; `broken` where something does not hold, or this log did not
+            grow from it.
         size: of the newest checkpoint in it.
         created: of that checkpoint.
         log: its key.

@@ -28,11 +28,12 @@ from accord_common.api.client import RegistryClient
 from accord_common.api.rows import to_csv, to_rows
 from accord_common.api.schemas import MAX_PAGE, RunView
 from accord_common.api.tracing import records_of, trace
+from accord_common.costs import same_epsilon
 from accord_common.envelope import Envelope
 from accord_common.fields import Dec, Hash, Id
 from accord_common.lineage import Lineage
 from accord_common.receipts import CONSENT, NODE_RECEIPT
-from accord_common.recomputing import SiteSpending, recompute, same_epsilon
+from accord_common.recomputing import SiteSpending, recompute
 
 _Row = TypeVar("_Row", bound=BaseModel)
 

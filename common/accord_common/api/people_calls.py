@@ -1,45 +1,13 @@
 """The client's calls about persons, their tokens, and who got in."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import TypeVar
-
-from pydantic import BaseModel
-
 from accord_common.api import access_schemas as a
-from accord_common.api.http import Connection
+from accord_common.api.calls import Calls
 
-_Model = TypeVar("_Model", bound=BaseModel)
-_Query = Mapping[str, str | int | float | None]
 _CSRF_HEADER = "X-CSRF-Token"
 
 
-class PeopleCalls(ABC):
+class PeopleCalls(Calls):
     """Part of `RegistryClient`; lists are complete unless a method says otherwise."""
-
-    _http: Connection
-
-    @abstractmethod
-    def _get(self, model: type[_Model], path: str) -> _Model: ...
-
-    @abstractmethod
-    def _post(
-        self, model: type[_Model], path: str, body: BaseModel | None, *, again: bool = False
-    ) -> _Model: ...
-
-    @abstractmethod
-    def _page(
-        self, model: type[_Model], path: str, query: _Query, *, wait_s: float = 0.0
-    ) -> list[_Model]: ...
-
-    @abstractmethod
-    def _all(
-        self,
-        model: type[_Model],
-        path: str,
-        key: Callable[[_Model], str],
-        query: _Query | None = None,
-    ) -> list[_Model]: ...
 
     def me(self) -> a.Me:
         """Who this client is: a party's machine, or a person of it."""

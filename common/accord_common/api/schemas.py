@@ -5,6 +5,7 @@ and disagrees with it is refused. A view is the registry's word: whoever decides
 envelope's signatures first.
 """
 
+from http import HTTPStatus
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,7 +14,7 @@ from accord_common.agreement import Agreement
 from accord_common.api.wire import WireEnvelope
 from accord_common.enrolment import Offer
 from accord_common.envelope import Envelope
-from accord_common.errors import VerificationError
+from accord_common.errors import AccordError, VerificationError
 from accord_common.fields import (
     Count,
     Dec,
@@ -66,6 +67,19 @@ class Problem(View):
     code: str
     hint: str
     error: str
+
+    @classmethod
+    def of(cls, error: AccordError, status: HTTPStatus) -> Self:
+        """Show an error."""
+        return cls(
+            type=f"urn:accord:problem:{error.code}",
+            title=status.phrase,
+            status=status,
+            detail=error.message,
+            code=error.code,
+            hint=error.hint,
+            error=type(error).__name__,
+        )
 
 
 class Info(View):

@@ -17,8 +17,9 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, FormatError, VerificationError
 from accord_common.log.bundle import About, Entry, Reader
 from accord_common.log.checkpoint import Checkpoint, Head, same_tree, verify_checkpoint
+from accord_common.log.kept import contradictions
 from accord_common.log.merkle import leaf_hash, verify_inclusion
-from accord_common.log.runs import RunFacts
+from accord_common.log.runs import RunFacts, repeated_entries
 from accord_common.log.tree import Grown
 from accord_common.log.walk import Walk, Witness
 
@@ -112,7 +113,16 @@ def audit(source: IO[bytes], trust: Collection[str], kept: Sequence[Envelope] = 
     heads += [(each.head, _witnessed(each)) for each in verdict.walk.witnesses.values()]
     for head, name in sorted(heads, key=lambda found: found[0].size):
         _join(verdict, tree, proofs, head, name)
-    _judge(verdict, trust)
+    newest = verdict.head
+    beyond = [  # which nothing in the bundle joins; they may deny each other
+        body
+        for same_size in known.values()
+        for body, _ in same_size
+        if newest is None or body.size > newest.size
+    ]
+    for error in contradictions(beyond):
+        verdict.fail("kept checkpoints", error)
+    judge(verdict, trust)
     return verdict
 
 
@@ -208,10 +218,14 @@ def _unjoined(head: Checkpoint | Head, name: str) -> VerificationError:
     )
 
 
-def _judge(verdict: Verdict, trust: Collection[str]) -> None:
-    """Epsilon, and on whose word everything rests."""
+def judge(verdict: Verdict, trust: Collection[str]) -> None:
+    """What a verdict's walk says together: charges, epsilon, and on whose word everything rests."""
     walk = verdict.walk
+    for error in repeated_entries(walk.facts.values()):
+        verdict.fail("ledger", error)
     for manifest, facts in walk.facts.items():
+        for place, message in facts.repeated:
+            verdict.fail(place, VerificationError("repeated-attempt", message))
         try:
             facts.check_epsilon(walk.run(manifest))
         except AccordError as error:

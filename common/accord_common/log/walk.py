@@ -200,7 +200,7 @@ class Walk:
                 chain = ("site", receipt.manifest, receipt.party)
                 self._follow(envelope, receipt.previous, *chain)
                 self._witness(receipt.log, run, receipt.party, place)
-                self.facts[receipt.manifest].take_receipt(receipt)
+                self.facts[receipt.manifest].take_receipt(receipt, place)
             case "aggregator-receipt":
                 said = AggregatorReceipt.from_bytes(envelope.payload)
                 run = self._of_aggregator(envelope, said.manifest, said.previous)

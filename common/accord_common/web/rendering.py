@@ -69,17 +69,7 @@ class Pages:
             catalogue.ugettext, catalogue.ungettext, newstyle=True, pgettext=catalogue.upgettext
         )
         formats = Formats(language)
-        for name in (
-            "number",
-            "epsilon",
-            "remaining",
-            "share",
-            "size",
-            "span",
-            "moment",
-            "time",
-            "short",
-        ):
+        for name in _FILTERS:
             environment.filters[name] = getattr(formats, name)
         environment.filters["look"] = look
         environment.globals |= {

@@ -128,8 +128,6 @@ def start(
     The file is rotated by size; SIGHUP opens it anew, and reads the certificate
     again, after `accord ca renew`.
     """
-    import os
-
     from accord_server.logs import log_as_json
 
     log_as_json(LogFile.given(log_file, log_mib, log_backups), debug=debug)

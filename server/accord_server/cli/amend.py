@@ -65,6 +65,7 @@ def diff(
         raise UsageError(
             "other-agreement",
             f"{before.title!r} and {after.title!r} are not versions of one agreement",
+            hint="accord agreement list shows titles and versions.",
         )
     emit(
         {
@@ -87,7 +88,11 @@ def read_file(file: Path) -> Agreement:
     try:
         data = file.expanduser().read_bytes()
     except OSError as error:
-        raise UsageError("unreadable-file", f"{file}: {error.strerror}") from error
+        raise UsageError(
+            "unreadable-file",
+            f"{file}: {error.strerror}",
+            hint="Name the file that `accord agreement draft --out` wrote.",
+        ) from error
     return Agreement.from_bytes(data.rstrip(b"\n"), max_bytes=MAX_RECORD_BYTES)
 
 

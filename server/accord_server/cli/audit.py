@@ -87,7 +87,11 @@ def bundle(
 
     kept = [verify_checkpoint(envelope) for file in checkpoint or [] for envelope in _kept(file)]
     if (subject is None) != everything:
-        raise UsageError("no-subject", "name a run or an agreement, or give --all, and not both")
+        raise UsageError(
+            "no-subject",
+            "name a run or an agreement, or give --all, and not both",
+            hint="accord run list and accord agreement list show them.",
+        )
     with _registry(home) as client:
         if subject is None:
             kind, name, count = "all", None, collect.collect_all(client, output)
@@ -115,7 +119,11 @@ def proof(
     from accord_common.log.proof import prove
 
     if len(record) != _HASH:
-        raise UsageError("hash-incomplete", f"give all {_HASH} digits of the record's hash")
+        raise UsageError(
+            "hash-incomplete",
+            f"give all {_HASH} digits of the record's hash",
+            hint="accord audit exceptions and the registry's page Audit name records.",
+        )
     with _registry(home) as client:
         found = prove(client, record)
     output.write_bytes(found.to_bytes())
@@ -152,9 +160,9 @@ def verify(
 
         verify_folder(path, trusted, kept, format_)
     elif (beginning := _beginning(path)).startswith(b'{"payload"'):
-        _verify_checkpoints(_kept(path), format_)
+        _verify_checkpoints([*_kept(path), *kept], format_)
     elif beginning.startswith(b"{"):
-        _verify_proof(path, trusted, format_)
+        _verify_proof(path, trusted, kept, format_)
     else:
         _verify_bundle(path, trusted, kept, format_)
 
@@ -171,16 +179,27 @@ def _verify_bundle(path: Path, trust: list[str], kept: list[Envelope], format_: 
         more = f"; {len(verdict.failures)} in all" if len(verdict.failures) > 1 else ""
         raise VerificationError(first.code, f"{first.place}: {first.message}{more}")
     if not verdict.authenticated:
-        raise not_authenticated(verdict.untrusted if trust else ())
+        raise not_authenticated(verdict.untrusted - set(trust) if trust else ())
 
 
-def _verify_proof(path: Path, trust: list[str], format_: Format) -> None:
+def _verify_proof(path: Path, trust: list[str], kept: list[Envelope], format_: Format) -> None:
+    from accord_common.log.checkpoint import verify_checkpoint
+    from accord_common.log.kept import contradictions
     from accord_common.log.proof import MAX_PROOF_BYTES, RecordProof
 
     if path.stat().st_size > MAX_PROOF_BYTES:
         raise FormatError("too-large", f"{path} exceeds {MAX_PROOF_BYTES} bytes")
     found = RecordProof.from_bytes(path.read_bytes(), max_bytes=MAX_PROOF_BYTES)
     head, agreement = found.check()
+    others = [verify_checkpoint(envelope, head.log) for envelope in kept]
+    for error in contradictions([head, *others]):
+        raise error
+    if apart := [other for other in others if other.size != head.size]:
+        raise VerificationError(
+            "unproven-checkpoint",
+            f"this proof leads to a tree of {head.size} records, and to none of {apart[0].size}",
+            hint="Take the whole log, or the run with accord audit bundle --checkpoint FILE.",
+        )
     known = found.agreement is not None and found.agreement.hash in trust
     parties = () if agreement is None else agreement.parties
     names = {party.identity_key: party.name for party in parties}
@@ -214,33 +233,28 @@ def _verify_proof(path: Path, trust: list[str], format_: Format) -> None:
 
 
 def _verify_checkpoints(kept: list[Envelope], format_: Format) -> None:
-    """Look for two trees of one size under one log key: that alone convicts its holder."""
+    """Say what checkpoints deny of each other; that they do not, proves nothing."""
     from accord_common.log.checkpoint import verify_checkpoint
+    from accord_common.log.kept import contradictions
 
     found = [verify_checkpoint(envelope) for envelope in kept]
-    roots: dict[tuple[str, int], str] = {}
-    two = next(
-        (head for head in found if roots.setdefault((head.log, head.size), head.root) != head.root),
-        None,
-    )
+    denied = list(contradictions(found))
     lines = [
         f"{head.size} records at {head.created}, root {head.root[:16]}, log key {head.log[:16]}"
         for head in found
     ]
     answer = {
-        "log_key": found[0].log,
+        "log_keys": sorted({head.log for head in found}),
         "checkpoints": [head.to_json() for head in found],
-        "forked": two is not None,
+        "failures": [{"code": error.code, "message": error.message} for error in denied],
     }
     emit(answer, format_, "\n".join(lines))
-    if two is not None:
-        raise VerificationError(
-            "log-forked",
-            f"the holder of log key {two.log} signed two different logs of {two.size} records",
-        )
+    for error in denied:
+        raise error
     raise VerificationError(
         "not-authenticated",
-        "these checkpoints are signed; whether they are of one log they do not tell alone",
+        "these checkpoints are signed, and none denies another; whether each grew from the one "
+        "before, they cannot tell without proofs",
         hint="Compare them with a bundle: accord audit verify BUNDLE --checkpoint FILE",
     )
 
@@ -292,7 +306,9 @@ def _subject(client: RegistryClient, text: str) -> tuple[str, str]:
 def _whole(name: str) -> str:
     if len(name) != _HASH or set(name) - set("0123456789abcdef"):
         raise UsageError(
-            "hash-incomplete", f"--trust {name} is no whole hash, {_HASH} lower-case hex digits"
+            "hash-incomplete",
+            f"--trust {name} is no whole hash, {_HASH} lower-case hex digits",
+            hint="Take the agreement's from a party that signed it: accord-node agreement list.",
         )
     return name
 
@@ -316,5 +332,9 @@ def _kept(path: Path) -> list[Envelope]:
             if len(found) > _MOST_KEPT:
                 raise FormatError("too-large", f"{path} has over {_MOST_KEPT} checkpoints")
     if not found:
-        raise UsageError("no-checkpoint", f"{path} holds no checkpoint")
+        raise UsageError(
+            "no-checkpoint",
+            f"{path} holds no checkpoint",
+            hint="accord audit checkpoint -o and accord-node log export write them.",
+        )
     return found

@@ -6,6 +6,8 @@ from pathlib import Path
 from accord_common.cli import Format, emit
 from accord_common.envelope import Envelope
 from accord_common.errors import VerificationError
+from accord_common.log.audit import Verdict, judge
+from accord_common.log.bundle import About
 from accord_common.log.checkpoint import verify_checkpoint
 from accord_server.cli.audit import not_authenticated
 from accord_server.registry import settings as stored
@@ -27,24 +29,26 @@ def verify_folder(path: Path, trust: list[str], kept: list[Envelope], format_: F
     for envelope in kept:
         body = verify_checkpoint(envelope, log)
         found.tree.check(body, f"the kept checkpoint of {body.size} records, {body.created}")
-    for manifest, facts in found.walk.facts.items():
-        try:
-            facts.check_epsilon(found.walk.run(manifest))
-        except VerificationError as error:
-            raise VerificationError(error.code, f"{facts.result_place}: {error.message}") from error
-    trusted = {name for name in trust if name in found.walk.agreements}
-    for name in trusted:
-        if found.walk.agreements[name].log_key != log:
-            raise VerificationError("wrong-log-key", f"agreement {name[:16]} names another")
+    about = About(format=1, scope="all", subject=None, log=log)
+    verdict = Verdict(about, records=found.records, walk=found.walk)
+    judge(verdict, trust)
+    for failure in verdict.failures:
+        hint = "Name the folder of the registry that the agreement names."
+        raise VerificationError(
+            failure.code,
+            f"{failure.place}: {failure.message}",
+            hint=hint if failure.code == "wrong-log-key" else "",
+        )
     root = found.tree.root(found.records)
-    word = "authenticated" if trusted else "consistent, not authenticated"
+    word = "authenticated" if verdict.authenticated else "consistent, not authenticated"
     emit(
         {
             "verdict": word,
             "records": found.records,
             "root": root,
             "log_key": log,
-            "trusted": sorted(trusted),
+            "trusted": sorted(verdict.trusted),
+            "untrusted": sorted(verdict.untrusted),
             "checkpoints": len(kept),
             "heads": len(found.walk.witnesses),
         },
@@ -53,8 +57,9 @@ def verify_folder(path: Path, trust: list[str], kept: list[Envelope], format_: F
         f"{len(kept)} kept checkpoints and {len(found.walk.witnesses)} heads that nodes signed "
         f"are of this log\nevery row that is evidence follows from the records\n\n{word}",
     )
-    if not trusted:
-        raise not_authenticated(())
+    if not verdict.authenticated:
+        unnamed = verdict.untrusted - set(trust) or found.walk.agreements
+        raise not_authenticated(unnamed if trust else ())
 
 
 async def _verify(settings: Settings) -> Verified:

@@ -93,5 +93,9 @@ def _delta(text: str) -> str:
     except (InvalidOperation, ValueError):
         delta = "0"
     if not 0 < Decimal(delta) < 1:
-        raise UsageError("bad-delta", f"--delta {text} does not lie between 0 and 1")
+        raise UsageError(
+            "bad-delta",
+            f"--delta {text} does not lie between 0 and 1",
+            hint="Give the delta that the agreement names for the dataset, such as 0.00001.",
+        )
     return delta

@@ -1,5 +1,7 @@
 """`accord agreement withdraw`, `suspend` and `resume`, for all but data holders."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,7 +37,12 @@ WITHDRAW_EXAMPLE = "Example: accord agreement withdraw 3f9a0c21 --reason 'study 
 SUSPEND_EXAMPLE = "Example: accord agreement suspend 3f9a0c21 --reason 'an audit'"
 RESUME_EXAMPLE = "Example: accord agreement resume 3f9a0c21"
 
+_KINDS = {Withdrawal: WITHDRAWAL, Suspension: SUSPENSION, Resumption: RESUMPTION}
+
 Reason = Annotated[str, typer.Option(help="Every party will read it.")]
+
+
+Body = Withdrawal | Suspension | Resumption
 
 
 def withdraw(
@@ -47,20 +54,12 @@ def withdraw(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """End your part in an agreement for good: runs in flight stop, none can start."""
-    opened = Home.open(home.expanduser())
-    with opened.registry() as client:
-        view = find_agreement(client, agreement)
-        confirm(f"Withdraw from {view.agreement.title!r} for good?", yes=yes)
-        key = opened.identity(read_passphrase(passphrase_file))
-        body = Withdrawal(
-            agreement=view.hash,
-            party=opened.profile.party,
-            reason=reason,
-            created=format_time(now()),
-        )
-        client.post(sign(WITHDRAWAL, body, key))
-        view = client.agreement(view.hash)
-    emit(brief(view), format_, signatures(view))
+
+    def body(_: RegistryClient, view: AgreementView, party: str) -> Body:
+        moment = format_time(now())
+        return Withdrawal(agreement=view.hash, party=party, reason=reason, created=moment)
+
+    _say(agreement, "Withdraw from {!r} for good?", body, home, passphrase_file, yes, format_)
 
 
 def suspend(
@@ -72,21 +71,17 @@ def suspend(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Halt an agreement for now: runs in flight stop, and none starts until you resume it."""
-    opened = Home.open(home.expanduser())
-    with opened.registry() as client:
-        view = find_agreement(client, agreement)
-        confirm(f"Suspend {view.agreement.title!r} for now?", yes=yes)
-        key = opened.identity(read_passphrase(passphrase_file))
-        body = Suspension(
+
+    def body(client: RegistryClient, view: AgreementView, party: str) -> Body:
+        return Suspension(
             agreement=view.hash,
-            party=opened.profile.party,
-            previous=_newest_resumption(client, view.hash, opened.profile.party),
+            party=party,
+            previous=_newest_resumption(client, view.hash, party),
             reason=reason,
             created=format_time(now()),
         )
-        client.post(sign(SUSPENSION, body, key))
-        view = client.agreement(view.hash)
-    emit(brief(view), format_, signatures(view))
+
+    _say(agreement, "Suspend {!r} for now?", body, home, passphrase_file, yes, format_)
 
 
 def resume(
@@ -97,19 +92,31 @@ def resume(
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Take your own suspension back; runs may start again once nobody suspends it."""
+
+    def body(_: RegistryClient, view: AgreementView, party: str) -> Body:
+        suspension, moment = _own_suspension(view, party), format_time(now())
+        return Resumption(agreement=view.hash, party=party, suspension=suspension, created=moment)
+
+    _say(agreement, "Resume {!r}?", body, home, passphrase_file, yes, format_)
+
+
+def _say(
+    agreement: str,
+    question: str,
+    body: Callable[[RegistryClient, AgreementView, str], Body],
+    home: Path,
+    passphrase_file: Path | None,
+    yes: bool,
+    format_: Format,
+) -> None:
+    """Find the agreement, ask, sign what `body` says of it, and post that."""
     opened = Home.open(home.expanduser())
     with opened.registry() as client:
         view = find_agreement(client, agreement)
-        suspension = _own_suspension(view, opened.profile.party)
-        confirm(f"Resume {view.agreement.title!r}?", yes=yes)
+        said = body(client, view, opened.profile.party)
+        confirm(question.format(view.agreement.title), yes=yes)
         key = opened.identity(read_passphrase(passphrase_file))
-        body = Resumption(
-            agreement=view.hash,
-            party=opened.profile.party,
-            suspension=suspension,
-            created=format_time(now()),
-        )
-        client.post(sign(RESUMPTION, body, key))
+        client.post(sign(_KINDS[type(said)], said, key))
         view = client.agreement(view.hash)
     emit(brief(view), format_, signatures(view))
 

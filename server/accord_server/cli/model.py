@@ -120,7 +120,11 @@ def download(
     It goes to the recipients that the agreement names.
     """
     if out.suffix != ".safetensors" or out.exists():
-        raise UsageError("bad-output", f"{out} exists, or does not end in .safetensors")
+        raise UsageError(
+            "bad-output",
+            f"{out} exists, or does not end in .safetensors",
+            hint="Name a new file: -o model.safetensors.",
+        )
     model, weights, header, _ = _fetched(home, run)
     name = sha256_hex(weights)
     model.export(weights, out, header)
@@ -193,8 +197,16 @@ def _released(
     verified = desk.verified_run(client, find_run(client, text))
     result = desk.verified_result(client, verified)
     if result is None:
-        raise NotFoundError("no-result", f"run {verified.manifest.id} has no result yet")
+        raise NotFoundError(
+            "no-result",
+            f"run {verified.manifest.id} has no result yet",
+            hint=f"accord run watch {verified.manifest.id}",
+        )
     if result.result.model is None:
-        raise ConflictError("no-model", f"run {verified.manifest.id} left no model")
+        raise ConflictError(
+            "no-model",
+            f"run {verified.manifest.id} left no model",
+            hint=f"accord run show {verified.manifest.id} says why; accord model list has others.",
+        )
     require_recipient(verified, party)
     return verified, result, result.result.model

@@ -64,7 +64,11 @@ def restore(
     try:
         signer = SigningKey.from_pem(log_key.read_bytes())
     except OSError as error:
-        raise UsageError("no-file", f"{log_key}: {error.strerror}") from error
+        raise UsageError(
+            "no-file",
+            f"{log_key}: {error.strerror}",
+            hint="Name the copy of log.pem that was kept apart from the backups.",
+        ) from error
     manifest = read_manifest(file, signer)
     settings = stored.overridden(
         {"url": manifest.url, "host": manifest.host, "port": manifest.port},

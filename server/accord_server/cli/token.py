@@ -59,7 +59,9 @@ def create(
         require_new(to.expanduser())
     url = folder.profile.registry_url
     if url is None:
-        raise UsageError("not-enrolled", "this folder has not joined a registry")
+        raise UsageError(
+            "not-enrolled", "this folder has not joined a registry", hint="accord enroll INVITATION"
+        )
     password = read_passphrase(password_file, variable=PASSWORD_VARIABLE, of="account")
     with RegistryClient(url, folder.ca_path.read_bytes(), network=folder.network()) as client:
         try:

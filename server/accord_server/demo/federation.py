@@ -107,6 +107,19 @@ class Federation:
         nodes = [partial(self._enrol_node, index) for index in range(len(self.nodes))]
         self._each(lambda enrol: enrol(), [self._enrol_aggregator, *nodes])
 
+    def publish(self, duo: str) -> None:
+        """Let every institution say in the catalogue what its table is, and for what it may serve.
+
+        Args:
+            duo: the condition of use, as data stewards call it.
+        """
+
+        def say(node: Actor) -> None:
+            self.at(node, "dataset", "publish", self.dataset, "--duo", duo, "--yes")
+
+        self._each(say, self.nodes)
+        self.report(f"every hospital has published its table, for {duo} use")
+
     def agree(self, terms: dict[str, Any]) -> str:
         """Draft an agreement over all datasets, and let every party read and sign it."""
         home = self.coordinator.home

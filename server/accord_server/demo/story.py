@@ -79,6 +79,7 @@ def demonstration(
         )
         federation.found()
         federation.enrol_all()
+        federation.publish("HMB")  # medical research, which covers the run's purpose
         datasets = [{"owner": node.name, "name": scenario.dataset} for node in federation.nodes]
         federation.agree({**scenario.terms, "datasets": datasets})
         holdout = federation.coordinator.home / "holdout.csv"

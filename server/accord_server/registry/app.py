@@ -31,7 +31,7 @@ from accord_server.registry.datasets.endpoints import router as datasets
 from accord_server.registry.limits import Limits
 from accord_server.registry.log.endpoints import router as log
 from accord_server.registry.log.watch import LogWatch
-from accord_server.registry.notices.endpoints import router as told
+from accord_server.registry.notices.endpoints import router as said
 from accord_server.registry.notices.sending import notices
 from accord_server.registry.offers.endpoints import router as offers
 from accord_server.registry.oidc.endpoints import CALLBACK
@@ -92,7 +92,7 @@ ROUTERS = (
     blobs,
     runs,
     scores,
-    told,
+    said,
     inbox,
     budgets,
     trust,
@@ -148,6 +148,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
         openapi_url=OPENAPI,
+        redirect_slashes=False,  # it would send people to whatever host the request names
         lifespan=lifespan,
         responses={
             "default": {

@@ -42,6 +42,7 @@ COLUMNS: dict[str, dict[str, Standing]] = {
     "agreement_parties": _evidence(
         "agreement", "party", "withdrawn", "suspended", "suspension_head"
     ),
+    "agreement_halts": _evidence("hash", "agreement"),
     "offers": _evidence("hash", "sequence", "party", "manifest"),
     "runs": _evidence(
         *("id", "manifest", "agreement", "aggregator", "title", "state", "cause", "code"),
@@ -92,7 +93,7 @@ COLUMNS: dict[str, dict[str, Standing]] = {
         *("code", "role", "name", "inviter", "created", "expires", "party", "used")
     ),
     "members": _operational("party", "approver", "approved"),
-    "tokens": _operational("hash", "party", "created", "last_seen"),
+    "tokens": _operational("hash", "party", "created", "last_seen", "software"),
     "suspensions": _operational("party", "reason", "coordinator", "created"),
     "trusts": _operational("party", "ca", "told"),
     # persons: what they may do at the registry; no record is theirs

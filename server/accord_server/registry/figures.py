@@ -30,6 +30,7 @@ from accord_common.privacy.filter import RdpFilter
 from accord_server.registry.budgets.repository import Line, lines
 from accord_server.registry.budgets.tallies import cap_of
 from accord_server.registry.context import Registry
+from accord_server.registry.partners.repository import heard
 from accord_server.registry.tables import (
     OPEN,
     DatasetRow,
@@ -38,7 +39,6 @@ from accord_server.registry.tables import (
     PulseRow,
     RecordRow,
     RunRow,
-    TokenRow,
 )
 
 LAST_BACKUP = "last-backup"  # its file's time is when a backup was last complete
@@ -124,16 +124,14 @@ async def look(session: AsyncSession) -> Found:
     ]  # fmt: skip
     running = sum(state == "running" for _, state, _ in runs)
     states |= {"running": running, "ready": states.get("ready", 0) - running}
-    seen = await session.execute(
-        select(TokenRow.party, func.max(TokenRow.last_seen)).group_by(TokenRow.party)
-    )
-    last = {party: moment for party, moment in seen.all()}
     heads = select(PartnerRow, RecordRow.kind, RecordRow.envelope).outerjoin(
         RecordRow, RecordRow.hash == PartnerRow.delegation
     )
+    partners = (await session.execute(heads)).all()
+    last = await heard(session, [partner.id for partner, _, _ in partners])
     parties = [
         (partner, last.get(partner.id), _ends(kind, envelope))
-        for partner, kind, envelope in (await session.execute(heads)).all()
+        for partner, kind, envelope in partners
     ]
     names = await session.execute(select(DatasetRow.id, DatasetRow.name))
     return Found(

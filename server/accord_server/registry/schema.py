@@ -19,14 +19,19 @@ from accord_common.errors import UsageError
 from accord_common.fields import now
 from accord_server.registry import tables
 from accord_server.registry.access import tables as access_tables
+from accord_server.registry.agreements import tables as agreement_tables
 from accord_server.registry.budgets import tables as budget_tables
+from accord_server.registry.datasets import tables as dataset_tables
 from accord_server.registry.log import tables as log_tables
 from accord_server.registry.notices import tables as notice_tables
 from accord_server.registry.scores import tables as score_tables
 from accord_server.registry.tables import ReleaseRow
 
 # Every module of tables, so that `Base.metadata` is whole.
-TABLES = (tables, access_tables, budget_tables, log_tables, notice_tables, score_tables)
+TABLES = (
+    *(tables, access_tables, agreement_tables, budget_tables, dataset_tables),
+    *(log_tables, notice_tables, score_tables),
+)
 
 _APPEND_ONLY = {
     "sqlite": (

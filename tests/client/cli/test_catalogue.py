@@ -5,20 +5,21 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from accord_client import outbox
+from accord_client import halts, outbox
 from accord_client.agreements import Agreements
 from accord_client.catalogue import Catalogue, Declared
 from accord_client.datasets import Datasets
 from accord_client.deciding import consider
 from accord_client.delivery import deliver, waits
+from accord_client.registry_sync import refresh
 from accord_common.api.client import RegistryClient
 from accord_common.catalogue import CatalogueEntry, ReleasedProfile
 from accord_common.envelope import Envelope
-from accord_common.errors import PolicyError, TransportError
+from accord_common.errors import PolicyError, TransportError, VerificationError
 from accord_common.fields import now
 from accord_common.files import write_secret
 from accord_common.home import Home
@@ -171,6 +172,86 @@ def test_a_folder_and_a_registry_that_were_set_back_find_each_other(
     path.unlink()
     Catalogue(home).publish(body.model_copy(update={"title": "another"}))
     assert node("dataset", "publish", "tumours", "--yes").code == "catalogue-forked"
+
+
+def test_a_folder_that_was_set_back_holds_to_what_it_declared_since(
+    node: Run, stack: Stack, three: Institutions, me: Actor
+) -> None:
+    """Before it answers another run; and it gives a registry back what that has lost."""
+    home, manifest = three.homes[me.id], three.manifest()
+    node("dataset", "publish", "tumours", "--duo", ETHICS, "--yes")
+    (path,) = (home.path / "catalogue").glob("*.1.json")
+    path.unlink()
+    node("agreement", "suspend", three.world.agreement_hash, "--reason", "a leak", "--yes")
+    resumed = node("agreement", "resume", three.world.agreement_hash, "--yes").json
+    registry = stack.client(me)
+    with three.open(me.id) as stores:
+        assert consider(stores, three.lookup(manifest), manifest.hash, now()).verdict.decision == (
+            "accept"
+        )
+        seen = refresh(stores, registry)
+        verdict = consider(stores, three.lookup(manifest), manifest.hash, now()).verdict
+        assert verdict.code == "catalogue-stricter"
+        assert not waits(stores) and refresh(stores, registry, seen) == seen
+
+        class Older(RegistryClient):
+            """Shows nothing that was said of agreements."""
+
+            def records(self, *_: Any, **__: Any) -> Any:
+                return []
+
+        older = cast(Older, registry)
+        older.__class__ = Older
+        refresh(stores, older)
+        left = [Envelope.from_bytes(one.read_bytes()) for one in halts.waiting(stores.agreements)]
+        assert [one.kind for one in left] == ["suspension", "resumption"]
+        assert resumed["state"] == "resumed" and deliver(stores, older) == 2  # it has them
+        assert not waits(stores)
+
+
+def test_a_profile_follows_none_but_this_nodes_own(
+    node: Run, stack: Stack, three: Institutions, me: Actor
+) -> None:
+    """Whatever the registry says is the newest: its hash would stand in what is signed."""
+    hash_ = agree_on_profiles(stack, three)
+    node("dataset", "publish", "tumours", "--yes")
+    first = node("dataset", "release", "tumours", "--yes").json["hash"]
+    home = three.homes[me.id]
+    own, dataset = Catalogue(home), Datasets.of(home.path).find("tumours")
+    (kept,) = (home.path / "catalogue").glob("*.released.json")
+    data = kept.read_bytes()
+
+    class Lying(RegistryClient):
+        """Shows another profile than the newest, or none."""
+
+        named: str | None = None
+
+        def dataset(self, dataset_id: str) -> Any:
+            honest = super().dataset(dataset_id)
+            shown = [view.model_copy(update={"hash": self.named}) for view in honest.profiles]
+            return honest.model_copy(update={"profiles": shown if self.named else []})
+
+    liar = cast(Lying, stack.client(me))
+    assert own.newest_released(dataset, hash_, liar) == first
+    liar.__class__ = Lying
+    entry = own.newest(dataset.id)
+    assert entry is not None
+    for liar.named in (entry.hash, stack.world.agreement_hash):
+        with pytest.raises(VerificationError, match=r"\[wrong-record\]"):
+            own.newest_released(dataset, hash_, liar)
+    liar.named = None  # it lost the first one: it gets that again, and the next one follows it
+    assert own.newest_released(dataset, hash_, liar) == first
+    second = node("dataset", "release", "tumours", "--yes").json["hash"]
+    liar.named = first
+    assert own.newest_released(dataset, hash_, liar) == second
+    assert ReleasedProfile.from_bytes(Envelope.from_bytes(kept.read_bytes()).payload).previous == (
+        first
+    )
+    kept.write_bytes(data)  # a folder of before: the second one left from another copy
+    assert own.newest_released(dataset, hash_, stack.client(me)) == second
+    kept.unlink()
+    own.catch_up(dataset, stack.client(me))
+    assert Envelope.from_bytes(kept.read_bytes()).hash == second
 
 
 def test_a_profile_stays_here_until_an_agreement_lets_it_out(

@@ -81,3 +81,5 @@ def test_a_registrys_folder_on_its_machine(office: Office, run: str) -> None:
     assert (answer.code, answer.err) == (0, ""), answer.err
     assert answer.json["verdict"] == "authenticated"
     assert accord("audit", "verify", folder).code == 5
+    foreign = accord("audit", "verify", folder, "--trust", "ab" * 32)
+    assert foreign.code == 5 and "no --trust names or leads to" in foreign.err

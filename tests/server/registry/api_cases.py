@@ -9,10 +9,11 @@ import json
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 
+from accord_common.api.access_schemas import Scope
 from accord_server.registry.access.rates import Rates
 from accord_server.registry.access.tables import PersonRow, PersonTokenRow, SessionRow
 from accord_server.registry.tables import Base, SuspensionRow, TokenRow
@@ -21,7 +22,7 @@ from tests.server.registry.stack import Stack
 from tests.server.registry.tables import execute, on, rows
 from tests.world import make_actor
 
-SCOPES = ["read", "audit", "runs", "partners", "people"]
+SCOPES = list(get_args(Scope))
 _LOST: tuple[type[Base], ...] = (TokenRow, SuspensionRow, SessionRow, PersonTokenRow, PersonRow)
 _KEYS = ("id", "hash", "sequence")
 _MOST_IDS = 50  # of one name

@@ -1,5 +1,6 @@
 """A registry with a completed run whose figures are true, and what an auditor takes from it."""
 
+from itertools import count
 from pathlib import Path
 
 from accord_common.chain import fetch_run
@@ -9,6 +10,8 @@ from accord_common.log.audit import Verdict, audit
 from accord_common.log.checkpoint import Head
 from tests.server.registry.stack import Stack, complete, run_id
 
+ENTRIES = count()  # of every ledger: none stands for two attempts
+
 
 def finish(stack: Stack, head: Head | None = None) -> Envelope:
     """A run of two rounds, in three attempts; each consent carries `head`. Returns the manifest."""
@@ -17,7 +20,7 @@ def finish(stack: Stack, head: Head | None = None) -> Envelope:
     client = stack.client(stack.world.coordinator)
     run = fetch_run(client.record, manifest.hash)
     epsilon = [row.model_dump() for row in spent(run, {a.id: 3 for a in stack.world.hospitals})]
-    complete(stack, keys, manifest, head, epsilon=epsilon)
+    complete(stack, keys, manifest, head, ENTRIES, epsilon=epsilon)
     return manifest
 
 

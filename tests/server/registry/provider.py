@@ -52,7 +52,7 @@ class OpenIdProvider:
     def token(self, form: dict[str, str], authorization: str) -> tuple[int, Claims]:
         """Answer the token endpoint as RFC 6749, 4.1.3 and RFC 7636, 4.6 say."""
         login = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        if authorization not in {f"Basic {login}"}:
+        if authorization != f"Basic {login}":
             return 401, {"error": "invalid_client"}
         challenge, nonce, subject = self.codes.pop(form["code"], ("", "", ""))
         digest = hashlib.sha256(form.get("code_verifier", "").encode()).digest()

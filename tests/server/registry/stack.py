@@ -119,12 +119,13 @@ def complete(
     keys: RunKeys,
     manifest: Envelope,
     log: Head | None = None,
+    entries: Iterator[int] | None = None,
     **told: object,
 ) -> Envelope:
     """Drive a run of two rounds to its result; round 0 loses a node at first.
 
     Consents carry `log`; `told` replaces what the result says, whose epsilon is not that of the
-    attempts.
+    attempts. Receipts name the ledger's `entries`; without, both attempts of round 0 the first.
     """
     world, aggregator = stack.world, stack.client(stack.world.aggregator)
     heads = stack.accept(manifest, log)
@@ -133,7 +134,8 @@ def complete(
     lost = (world.hospitals[0].id,)
     for round_, attempt, missing in ((0, 0, lost), (0, 1, ()), (1, 0, ())):
         for actor in world.hospitals:
-            receipt = world.node_receipt(actor, manifest, heads[actor.id], round_, attempt)
+            entry = None if entries is None else next(entries)
+            receipt = world.node_receipt(actor, manifest, heads[actor.id], round_, attempt, entry)
             heads[actor.id] = stack.client(actor).post(receipt).hash
         receipt = world.aggregator_receipt(keys, manifest, head, round_, attempt, missing)
         head = aggregator.post(receipt).hash

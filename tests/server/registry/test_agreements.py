@@ -98,6 +98,8 @@ def test_a_new_version_replaces_the_old_one_only_when_all_have_signed(stack: Sta
     world = stack.world
     second = world.next_version(title="Second version")
     coordinator = stack.client(world.coordinator)
+    poison = world.amended(title="Another first version")  # a log with it would not verify
+    refuse(stack, poison, "forked-chain")
     view = coordinator.propose(second.partly_signed(world.coordinator, world.hospitals[0]))
     assert view.status == "proposed"
     assert coordinator.agreement(world.agreement_hash).status == "active"
@@ -139,6 +141,15 @@ def test_a_withdrawal_stops_runs_in_flight_and_lets_none_start(stack: Stack) -> 
     with pytest.raises(ConflictError) as again:
         stack.client(leaver).post(world.withdrawal(leaver, "again"))
     assert again.value.code == "already-withdrawn"
+    # Those who remain begin anew: no chain leads over a party's last word, with it or without.
+    terms = world.agreement
+    without = {
+        "parties": [party for party in terms.parties if party.id != leaver.id],
+        "datasets": [dataset for dataset in terms.datasets if dataset.owner != leaver.id],
+        "release": terms.release.model_copy(update={"recipients": []}),
+    }
+    for next_ in (world.next_version(), world.next_version(**without)):
+        refuse(stack, next_, "agreement-withdrawn")
 
     stopped = world.result(
         keys, manifest, manifest.hash, None, status="stopped", code="withdrawn", rounds=0
@@ -161,7 +172,14 @@ def test_datasets_are_registered_once_with_one_meaning(empty: Stack) -> None:
     with pytest.raises(ConflictError) as error:
         client.register_dataset(wanted.model_copy(update={"size": 201}))
     assert error.value.code == "dataset-exists"
-    (listed,) = coordinator.datasets()
+    # A neighbour's balance would show what is spent on a population of the same name.
+    neighbour = world.hospitals[1]
+    empty.join(neighbour, coordinator.invite("data-holder", neighbour.name).code)
+    taken = draft(neighbour).model_copy(update={"population": hospital.population})
+    refused(lambda: empty.client(neighbour).register_dataset(taken), "population-of-another")
+    second = wanted.model_copy(update={"id": neighbour.dataset})  # of the own people, though
+    assert client.register_dataset(second).population == view.population
+    listed = next(found for found in coordinator.datasets() if found.id == view.id)
     assert (listed.model_dump(exclude={"entry"}), listed.entry) == (view.model_dump(), None)
 
 

@@ -4,10 +4,12 @@ import asyncio
 import io
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from accord_common.api.notebooks import Client
 from accord_common.chain import fetch_run
 from accord_common.costs import spent
 from accord_common.envelope import Envelope, pae, sign
@@ -21,11 +23,12 @@ from accord_common.log.collect import collect_agreement, collect_all, collect_ru
 from accord_common.log.merkle import leaf_hash
 from accord_common.log.proof import RecordProof, prove
 from accord_common.log.tree import Grown
-from accord_common.receipts import RESULT, RunResult
+from accord_common.receipts import NODE_RECEIPT, RESULT, NodeReceipt, RunResult
 from accord_server.registry.setup import initialise
 from tests.server.cli.office import accord
-from tests.server.registry.audited import finish, verdict_of
+from tests.server.registry.audited import ENTRIES, finish, verdict_of
 from tests.server.registry.stack import Stack, complete, opened, run_id, settings_in
+from tests.server.registry.test_agreements import verified
 from tests.world import make_actor, make_world
 
 
@@ -123,16 +126,16 @@ def rewritten(path: Path, change: Callable[[list[Entry]], list[Entry]], log: Sig
 def test_a_registry_that_rewrote_everything_is_caught_by_what_nodes_signed(
     audited: Stack, whole: Path
 ) -> None:
-    """It holds the log key, drops a record that nothing names, and signs all anew."""
+    """It holds the log key, lets two records change places, and signs all anew."""
     log = audited.settings.read_log_key()
     unchanged = rewritten(whole, lambda entries: entries, log)
     trust = audited.world.agreement_hash
     assert verdict_of(unchanged, trust).authenticated
 
-    def without_an_enrolment_and_in_another_order(entries: list[Entry]) -> list[Entry]:
+    def in_another_order(entries: list[Entry]) -> list[Entry]:
         return [entries[1], entries[0], *entries[2:]]
 
-    forked = verdict_of(rewritten(whole, without_an_enrolment_and_in_another_order, log), trust)
+    forked = verdict_of(rewritten(whole, in_another_order, log), trust)
     assert {item.code for item in forked.failures} == {"log-forked"}
     (failure,) = forked.failures
     assert "hospital-" in failure.place and "consent" in failure.place
@@ -173,6 +176,49 @@ def test_a_part_of_the_log_is_joined_to_the_checkpoints_it_is_taken_with(
     assert set(codes(tmp_path / "part", trust, kept=(forged,))) == {"log-forked"}
 
 
+def test_kept_checkpoints_deny_each_other_or_prove_nothing(
+    audited: Stack, whole: Path, tmp_path: Path
+) -> None:
+    """Alone, beside each other, beyond a bundle's head, and beside a proof."""
+    key, moment, trust = audited.settings.read_log_key(), now(), audited.world.agreement_hash
+    size = verify_checkpoint(audited.client(audited.world.coordinator).tree.checkpoint()).size
+
+    def kept(name: str, *told: tuple[int, bytes, int]) -> Path:
+        """A file of checkpoints: size, root, and by how many seconds later it was signed."""
+        path = tmp_path / name
+        lines = (
+            sign_checkpoint(
+                key, size_, root * 32, format_time(moment + timedelta(seconds=later_s))
+            ).to_bytes()
+            for size_, root, later_s in told
+        )
+        path.write_bytes(b"\n".join(lines) + b"\n")
+        return path
+
+    def code(path: Path, *more: Path) -> str:
+        beside = [word for one in more for word in ("--checkpoint", one)]
+        answer = accord("audit", "verify", path, "--trust", trust, *beside, "--format", "json")
+        return "" if answer.code == 0 else str(answer.error["code"])
+
+    more, other = kept("more", (size + 9, b"a", 0)), kept("other", (size + 9, b"b", 0))
+    assert code(more) == code(kept("two", (3, b"a", 0), (9, b"b", 1))) == "not-authenticated"
+    assert code(more, other) == "log-forked"
+    assert code(kept("late", (9, b"a", 0), (3, b"b", 600))) == "log-rolled-back"
+    assert code(kept("clock", (9, b"a", 0), (3, b"b", 200))) == "not-authenticated"
+    assert code(whole, more) == "log-rolled-back"
+    envelopes = tuple(Envelope.from_bytes(one.read_bytes().strip()) for one in (more, other))
+    assert set(codes(whole, trust, kept=envelopes)) == {"log-rolled-back", "log-forked"}
+
+    client = audited.client(audited.world.coordinator)
+    found = prove(client, client.records(kind="result")[0].hash)
+    path, own = tmp_path / "proof", tmp_path / "own"
+    path.write_bytes(found.to_bytes())
+    own.write_bytes(found.checkpoint.to_bytes() + b"\n")
+    assert code(path, own) == ""
+    assert code(path, more) == "unproven-checkpoint"
+    assert code(path, kept("fork", (size, b"a", 0))) == "log-forked"
+
+
 def test_another_log_keys_bundle_is_not_the_agreements(audited: Stack, whole: Path) -> None:
     with whole.open("rb") as file:
         reader = Reader(file)
@@ -198,7 +244,7 @@ def test_epsilon_that_is_not_that_of_the_events_is_named(audited: Stack, tmp_pat
     true = spent(
         fetch_run(client.record, manifest.hash), {a.id: 2 for a in audited.world.hospitals}
     )
-    complete(audited, keys, manifest, epsilon=[row.model_dump() for row in true])
+    complete(audited, keys, manifest, None, ENTRIES, epsilon=[row.model_dump() for row in true])
     path = tmp_path / "run"
     collect_run(client, run_id(audited, manifest), path)
     (failure,) = verdict_of(path, audited.world.agreement_hash).failures
@@ -206,16 +252,85 @@ def test_epsilon_that_is_not_that_of_the_events_is_named(audited: Stack, tmp_pat
     assert "counts 2 attempts" in failure.message and "3" in failure.message
 
 
+def test_attempts_that_the_aggregator_alone_has_signed_for_cost_too(
+    audited: Stack, tmp_path: Path
+) -> None:
+    """Every node's receipt is kept back, and the result says that nothing was charged."""
+    world, client = audited.world, audited.client(audited.world.coordinator)
+    keys = audited.offer()
+    manifest = audited.start(keys)
+    audited.accept(manifest)
+    run, aggregator = run_id(audited, manifest), audited.client(world.aggregator)
+    aggregator.lease(run, "aggregator-1", 60)
+    lost = world.hospitals[0].id
+    aborted = world.aggregator_receipt(keys, manifest, manifest.hash, 0, 0, (lost,))
+    aggregator.post(aborted)
+    told = {"status": "failed", "code": "too-few-nodes", "rounds": 0, "epsilon": []}
+    aggregator.post(world.result(keys, manifest, aborted.hash, None, **told))
+    collect_run(client, run, tmp_path / "run")
+    (failure,) = verdict_of(tmp_path / "run", world.agreement_hash).failures
+    assert failure.code == "wrong-epsilon" and "receipts show 1" in failure.message
+    found = client.exceptions(code="result-differs", run=run)
+    assert {row.party for row in found} == {actor.id for actor in world.hospitals[1:]}
+
+
+def test_a_node_that_signs_twice_for_an_attempt_breaks_nobodys_log(
+    audited: Stack, tmp_path: Path
+) -> None:
+    """It is named; the walk goes on behind it, as a restored registry's must."""
+    world, client = audited.world, audited.client(audited.world.coordinator)
+    keys = audited.offer()
+    manifest = audited.start(keys)
+    heads = audited.accept(manifest)
+    run, aggregator = run_id(audited, manifest), audited.client(world.aggregator)
+    aggregator.lease(run, "aggregator-1", 60)
+    hospital = world.hospitals[0]
+    head = heads[hospital.id]
+    first, second = next(ENTRIES), next(ENTRIES)
+    for entry in (first, first, second):  # re-signed, then charged anew
+        made = world.node_receipt(hospital, manifest, head, 0)
+        body = NodeReceipt.from_bytes(made.payload)
+        ledger = body.ledger.model_copy(update={"sequence": entry})
+        again = body.model_copy(update={"ledger": ledger})
+        head = audited.client(hospital).post(sign(NODE_RECEIPT, again, hospital.node)).hash
+    (charged,) = client.budgets(run=run, dataset=hospital.dataset)
+    assert charged.attempts == 2, "each entry of its ledger once"
+    assert Client(client).recompute(run)[0].attempts == 2
+    told = [row.model_dump() for row in spent(fetch_run(client.record, manifest.hash), {})]
+    aggregator.post(
+        world.result(keys, manifest, manifest.hash, None, status="failed", rounds=0, epsilon=told)
+    )
+    collect_run(client, run, tmp_path / "run")
+    failures = verdict_of(tmp_path / "run", world.agreement_hash).failures
+    assert [item.code for item in failures] == ["repeated-attempt"] * 2 + ["wrong-epsilon"]
+    assert all("node-receipt" in item.place for item in failures[:2])
+    assert "receipts show 2" in failures[2].message
+
+    other = audited.start(audited.offer())
+    heads = audited.accept(other)
+    aggregator.lease(run_id(audited, other), "aggregator-1", 60)
+    reset = world.node_receipt(hospital, other, heads[hospital.id], 0)
+    body = NodeReceipt.from_bytes(reset.payload)
+    ledger = body.ledger.model_copy(update={"sequence": second})
+    audited.client(hospital).post(
+        sign(NODE_RECEIPT, body.model_copy(update={"ledger": ledger}), hospital.node)
+    )
+    collect_all(client, tmp_path / "all")
+    assert "ledger-repeats" in codes(tmp_path / "all", world.agreement_hash)
+    assert verified(audited.settings.database) == len(client.records())
+
+
 def test_a_proof_of_one_record(audited: Stack, tmp_path: Path) -> None:
     client, world = audited.client(audited.world.coordinator), audited.world
-    for kind in ("enrolment", "agreement", "withdrawal", "manifest", "evaluation", "result"):
-        for record in client.records(kind=kind)[:1]:
-            head, agreement = prove(client, record.hash).check()
-            assert head.size >= record.sequence
-            assert (agreement is None) == (kind == "enrolment")
+    above = {"enrolment", "delegation", "aggregator-offer"}
+    kinds = set()
     for record in client.records():
-        if record.kind not in ("enrolment", "delegation", "aggregator-offer"):
-            assert prove(client, record.hash).check()[1] is not None
+        head, agreement = prove(client, record.hash).check()
+        assert head.size >= record.sequence
+        assert (agreement is None) == (record.kind in above), record.kind
+        kinds.add(record.kind)
+    under = {"agreement", "manifest", "consent", "node-receipt", "aggregator-receipt", "result"}
+    assert kinds == above | under
     receipt = next(item for item in client.records() if item.kind == "node-receipt")
     found = prove(client, receipt.hash)
     path = tmp_path / "receipt.proof"
@@ -290,7 +405,7 @@ def test_a_bundle_that_is_not_whole_is_no_bundle(whole: Path) -> None:
             audit(io.BytesIO(damaged), ())
 
 
-def test_any_changed_byte_of_a_record_is_named(audited: Stack, whole: Path) -> None:
+def test_any_changed_byte_of_a_record_is_named(whole: Path) -> None:
     """The file is altered, not the registry: line 5's leaf, its envelope, or the line itself."""
     data = whole.read_bytes()
     lines = data[data.index(b"records.jsonl") + 512 :].split(b"\n")
@@ -304,5 +419,3 @@ def test_any_changed_byte_of_a_record_is_named(audited: Stack, whole: Path) -> N
     whole.write_bytes(data.replace(line, line[:-1] + b"]"))
     with pytest.raises(FormatError, match="behind record 4"):
         verdict_of(whole)
-    head = verify_checkpoint(audited.client(audited.world.coordinator).tree.checkpoint())
-    assert head.size >= 5

@@ -184,6 +184,14 @@ def test_spending_beyond_what_was_agreed_names_the_receipts(stack: Stack) -> Non
     other = stack.world.hospitals[1]
     late = charge(stack, other, manifest, heads, 7, 0)
     assert one(client, "after-end").records == [late, withdrawn.hash]
+    execute(
+        stack.settings.database,
+        f"UPDATE agreements SET valid_until = valid_from - 86400000000 WHERE hash = '{agreement}'",
+    )
+    third = stack.world.hospitals[2]
+    expired = charge(stack, third, manifest, heads, 3, 0)
+    (of_third,) = client.exceptions(code="after-end", party=third.id)
+    assert of_third.records == [expired, agreement]  # it ran out before anybody withdrew
     again = charge(stack, other, manifest, heads, 7, 1)
     assert one(client, "ledger-repeats").records == [again, late]
     others = {row.code for row in client.exceptions(dataset=other.dataset)}

@@ -74,7 +74,7 @@ def test_an_entry_is_its_owners_and_follows_the_newest(stack: Stack) -> None:
 
 @pytest.mark.usefixtures("quick_passwords")
 def test_a_profile_is_for_parties_and_auditors(stack: Stack, tmp_path: Path) -> None:
-    """In the catalogue and among the records; its agreement's bundle and its runs' carry it."""
+    """In the catalogue and among the records; its agreement's bundle carries it, no run's does."""
     world = stack.world
     own = world.hospitals[1]
     newest = entry(world, own)
@@ -119,7 +119,9 @@ def test_a_profile_is_for_parties_and_auditors(stack: Stack, tmp_path: Path) -> 
         verdict = verdict_of(path, world.agreement_hash)
         assert verdict.failures == [] and verdict.authenticated
         data = path.read_bytes()
-        assert all(f"vnd.accord.dataset-{kind}+json".encode() in data for kind in carried)
+        both = ("entry", "profile")
+        told = [kind for kind in both if f"vnd.accord.dataset-{kind}+json".encode() in data]
+        assert told == carried
 
 
 def test_a_profile_that_is_not_agreed_or_not_coarse_is_refused(stack: Stack) -> None:
@@ -147,24 +149,35 @@ def test_a_profile_that_is_not_agreed_or_not_coarse_is_refused(stack: Stack) -> 
     assert refused(stack, holder, profile(silent, holder, of)) == "profile-not-agreed"
     stack.client(holder).post(silent.withdrawal(holder))
     assert refused(stack, holder, profile(silent, holder, of)) == "agreement-not-active"
-    assert [view.smallest_cell for view in stack.client(holder).dataset(holder.dataset).agreements]
+    shown = stack.client(holder).dataset(holder.dataset).agreements
+    assert {(view.title, view.smallest_cell) for view in shown} == {
+        (world.agreement.title, 10),
+        ("Silent", None),
+    }
 
 
-def test_a_proof_brings_nobody_an_agreement_of_others(stack: Stack) -> None:
-    """A withdrawal is every member's to read; the agreement that it names is its parties'."""
+def test_a_withdrawal_is_proved_to_the_agreements_parties_alone(stack: Stack) -> None:
     world = stack.world
     holder = world.hospitals[0]
     secret = world.amended(id=new_id(), title="Of three parties")
     stack.client(world.coordinator).propose(secret.agreement_envelope)
     withdrawal = secret.withdrawal(holder)
     stack.client(holder).post(withdrawal)
-    for actor, shown in ((outsider_of(stack), None), (holder, secret.agreement_hash)):
+    path = f"/v1/records/{withdrawal.hash}/proof"
+    for actor in (holder, world.hospitals[1], world.coordinator):
         client = stack.client(actor)
-        answer = client._http.request("GET", f"/v1/records/{withdrawal.hash}/proof")
+        answer = client._http.request("GET", path)
         for found in (RecordProof.from_bytes(answer.content), prove(client, withdrawal.hash)):
-            agreement = found.agreement
-            assert (agreement.hash if agreement else None) == shown
+            assert found.agreement is not None and found.agreement.hash == secret.agreement_hash
             found.check()
+    nobody = stack.client(outsider_of(stack))
+    for ask in (
+        lambda: nobody._http.request("GET", path),
+        lambda: prove(nobody, withdrawal.hash),
+        lambda: nobody.record(withdrawal.hash),
+    ):
+        with pytest.raises(NotFoundError, match=r"\[unknown-record\]"):
+            ask()
 
 
 def test_a_check_names_what_the_catalogue_asks_beyond_an_agreement(stack: Stack) -> None:

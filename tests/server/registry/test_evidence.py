@@ -102,7 +102,7 @@ class _Undo(Exception):
 def bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, certificates: Path
 ) -> Iterator[Bench]:
-    """A registry with two runs, a withdrawal, a checkpoint of all of it; without its triggers."""
+    """A registry with three runs, a withdrawal, a checkpoint of all of it; without its triggers."""
     if request.param == "sqlite":
         yield from _bench(tmp_path_factory.mktemp("evidence"), certificates, "")
         return
@@ -122,6 +122,7 @@ def _bench(folder: Path, certificates: Path, url: str) -> Iterator[Bench]:
         coordinator = stack.client(world.coordinator)
         finish(stack, Head.of(coordinator.tree.checkpoint()))
         owe(stack)
+        stack.start(stack.offer(), rounds=101, max_attempts_total=101)  # a finding: outside terms
         newest = entry(world, world.hospitals[0])
         for record in (newest, profile(world, world.hospitals[0], newest)):
             stack.client(world.hospitals[0]).post(record)

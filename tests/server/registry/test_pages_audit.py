@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,11 @@ from accord_common.web.looks import look
 from accord_server.registry.changes import Changes
 from accord_server.registry.db import Database
 from accord_server.registry.faults import DatabaseFault
+from accord_server.registry.log import watch as watching
 from accord_server.registry.log.repository import kept
 from accord_server.registry.log.watch import LogWatch, Standing
 from accord_server.registry.records.append import _CHECKS
+from accord_server.registry.records.verify_log import Verified, extend
 from accord_server.registry.setup import initialise
 from accord_server.registry.tables import RecordRow
 from accord_server.registry.web.audit import KINDS
@@ -244,14 +247,26 @@ def _put(url: str, name: str, envelope: bytes) -> None:
     asyncio.run(work())
 
 
-def test_it_begins_anew_once_an_hour(stack: Stack) -> None:
+def test_it_begins_anew_once_an_hour(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = stack.client(stack.world.coordinator).records()[-1].sequence
+    start, begun = now(), 0
+
+    async def counted(session: AsyncSession, found: Verified, limit: int) -> bool:
+        nonlocal begun
+        begun += found.records == 0
+        return await extend(session, found, limit)
+
     async def find() -> None:
         database = Database(stack.settings.database)
         watch = LogWatch(database, Changes())
-        watch.look(10**6)
-        first = watch._begun
-        assert first is not None and not watch._stale(now())
+        for minutes, times in ((0, 1), (59, 1), (61, 2)):
+            moment = start + timedelta(minutes=minutes)
+            monkeypatch.setattr(watching, "now", lambda moment=moment: moment)
+            while watch.look(size).going:
+                await asyncio.sleep(0.01)
+            assert begun == times, minutes
         await watch.close()
         await database.close()
 
+    monkeypatch.setattr(watching, "extend", counted)
     asyncio.run(find())

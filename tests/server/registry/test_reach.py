@@ -63,13 +63,27 @@ def test_who_is_no_party_sees_nothing_of_an_agreement_and_auditors_all(stack: St
     assert [row.id for row in own.combined("institution")] == [hospital.id]
     assert [row.id for row in own.combined("agreement")] == [world.agreement_hash]
     assert [row.id for row in own.combined("run")] == [run]
-    assert {row.party for row in own.exceptions()} <= {hospital.id}
+    assert {row.party for row in own.exceptions()} == {hospital.id}
     assert len(reader.balances()) == len(reader.combined("institution")) - 1 == 3
     terms = world.manifest_body(stack.offer())
     known = own.check_run(world.agreement_hash, terms).datasets
     assert [row.dataset for row in known] == [hospital.dataset]
     assert len(reader.check_run(world.agreement_hash, terms).datasets) == 3
     assert [one.id for one in own.runs()] == [run] and own.record(result.hash) == result
+
+    # How long a run's chain is, whether a hash is one of the log's, and why somebody suspends.
+    size = len(everything)
+    stack.client(other).post(world.suspension(other, "a complaint by a patient's family"))
+    for client, may in ((own, True), (reader, True), (nothing, False)):
+        assert bool(list(client.tree.proofs(size, run))) == may
+        assert len(client.records(kind="suspension")) == may
+        for record in (result.hash, world.agreement_hash):
+            if may:
+                assert client.tree.inclusion(record, size).sequence
+            else:
+                with pytest.raises(NotFoundError, match=r"\[unknown-record\]"):
+                    client.tree.inclusion(record, size)
+    assert len(list(nothing.tree.proofs(size))) == size  # all leaves, as for any witness
 
     steward = token(join(stack, hospital, "steward", "stella"), "read")
     auditor = token(join(stack, inspectors, "auditor", "anna"), "read")

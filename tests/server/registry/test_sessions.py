@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from argon2 import PasswordHasher
 
 from accord_server.registry.access import factor
 from accord_server.registry.access.credentials import COOKIE, CSRF_HEADER, DEVICE
@@ -37,6 +38,20 @@ def test_the_cookie_is_the_browsers_alone(stack: Stack) -> None:
         parts = {part.strip().lower() for part in line.split(";")[1:]}
         assert {"httponly", "secure", "path=/", "samesite=lax"} <= parts
         assert not any(part.startswith("domain") for part in parts)  # __Host- allows none
+
+
+def test_a_hash_of_an_older_cost_is_renewed_at_the_next_sign_in(
+    stack: Stack, owner: Browser
+) -> None:
+    older = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD)
+    url = stack.settings.database
+    execute(url, f"UPDATE people SET password = '{older}' WHERE login = 'olga'")
+    body = {"login": "olga", "password": PASSWORD}
+    assert Browser(stack).call("POST", "/v1/sessions", body | {"password": "no"}).status_code == 401
+    assert older in everything(url)
+    assert Browser(stack).call("POST", "/v1/sessions", body).status_code == 201
+    assert older not in everything(url)
+    assert Browser(stack).call("POST", "/v1/sessions", body).status_code == 201
 
 
 def test_a_cookie_alone_changes_nothing(owner: Browser) -> None:
@@ -201,6 +216,10 @@ def test_a_role_that_must_have_one_gets_no_further_without(stack: Stack) -> None
     for method, path in (("GET", "/v1/runs"), ("POST", "/v1/tokens"), ("PUT", "/v1/me/password")):
         assert owner.call(method, path, {}).json()["code"] == "second-factor-required"
     began = owner.call("POST", "/v1/me/second-factor").json()
+    # Whoever knows the password alone must not pass by a factor that nobody will be asked for.
+    code = {"factor": app_code(began["secret"])}
+    unnoticed = owner.call("POST", "/v1/sessions/second-factor", code)
+    assert unnoticed.json()["code"] == "no-second-factor"
     before = owner.cookies[COOKIE]
     done = owner.call("PUT", "/v1/me/second-factor", {"factor": app_code(began["secret"])})
     assert done.status_code == 200 and owner.cookies[COOKIE] != before

@@ -4,21 +4,19 @@ Guarantees: as `records.projections`: a function of the records alone. A finding
 record arrives that shows it, and names every record that it follows from; nothing is refused here
 that was not refused before.
 
-Not covered: what shows only as time passes (`budgets.present`), and populations that overlap, of
+Not covered: what shows only as time passes (`budgets.exceptions`), and populations that overlap, of
 which only institutions know.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.agreement import AGREEMENT, Agreement
-from accord_common.costs import attempts_tally
+from accord_common.costs import attempts_tally, same_epsilon
 from accord_common.enrolment import DELEGATION, REVOCATION, Delegation, Revocation
 from accord_common.envelope import Envelope
-from accord_common.fields import CLOCK_TOLERANCE_S
 from accord_common.manifest import MANIFEST, RunManifest
 from accord_common.privacy.accounting import bounded_up
 from accord_common.privacy.report import bounded_epsilon
@@ -30,8 +28,8 @@ from accord_common.receipts import (
     DatasetEpsilon,
     RunResult,
 )
-from accord_common.recomputing import same_epsilon
 from accord_common.terms import violations
+from accord_server.registry.budgets import known
 from accord_server.registry.budgets.charging import charge
 from accord_server.registry.budgets.notes import Notes
 from accord_server.registry.budgets.tables import (
@@ -45,7 +43,6 @@ from accord_server.registry.records.bodies import body_of
 from accord_server.registry.records.lookup import load_agreement, load_one
 from accord_server.registry.tables import RecordRow
 
-_TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_S)
 _Project = Callable[[AsyncSession, RecordRow, Envelope, Notes], Awaitable[None]]
 
 
@@ -57,11 +54,11 @@ async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> 
         session.add_all(notes.findings)
 
 
-SINCE = "0010"  # the schema's revision that brought these tables
+SINCE = "0015"  # the schema's revision since which rows are what they are now
 
 
 async def replay(session: AsyncSession) -> None:
-    """Derive these projections anew; for a database of a release that lacked them."""
+    """Derive these projections anew; for a database of a release that lacked them, or said less."""
     for table in reversed(BUDGETS):
         await session.execute(delete(table))
     query = select(RecordRow).where(RecordRow.kind.in_(_BY_KIND)).order_by(RecordRow.sequence)
@@ -155,7 +152,7 @@ async def _aggregator_receipt(
         SpendRow.run == row.run, SpendRow.round == body.round, SpendRow.attempt == body.attempt
     )
     posted = set((await session.execute(query)).scalars())
-    session.add_all(
+    owed = (
         OwedReceiptRow(
             run=row.run,
             party=party,
@@ -166,6 +163,7 @@ async def _aggregator_receipt(
         )
         for party in sorted(set(body.cohort) - set(body.lost) - posted)
     )
+    known.owe(session, owed)
 
 
 async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes) -> None:
@@ -174,17 +172,23 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
     agreement = await load_agreement(session, manifest.agreement)
     recomputed = recompute(manifest, agreement, body.epsilon)
     told = {one.dataset: one for one in body.epsilon}
+    sites = [(site.party, site.dataset) for site in manifest.roster]
+    if body.epsilon and [(one.party, one.dataset) for one in body.epsilon] != sites:
+        words = "the result does not name each site's dataset once"
+        about = {"run": manifest.id, "agreement": manifest.agreement}
+        notes.add("result-differs", words, [row.hash, body.manifest], **about)
     query = select(RunBudgetRow).where(RunBudgetRow.run == manifest.id)
     for budget in (await session.execute(query.order_by(RunBudgetRow.dataset))).scalars():
         one = told.get(budget.dataset)
         delta = agreement.dataset(budget.dataset).privacy.delta
+        shown = budget.attempts + await _owed(session, budget)
         words = ""
         if one is None:
-            words = "the result says nothing of this dataset" if budget.attempts else ""
+            words = "the result says nothing of this dataset" if shown else ""
         else:
             budget.told, budget.told_epsilon = one.attempts, one.epsilon
             budget.recomputed = recomputed[budget.dataset]
-            words = _difference(budget, one, delta)
+            words = _difference(budget, one, delta, shown)
         if words:
             notes.add(
                 "result-differs",
@@ -197,10 +201,18 @@ async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, not
             )
 
 
-def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str) -> str:
-    """What a result says otherwise than events do; nothing where it does not."""
-    if told.attempts < budget.attempts:
-        return f"receipts show {budget.attempts} attempts, the result {told.attempts}"
+async def _owed(session: AsyncSession, budget: RunBudgetRow) -> int:
+    """Attempts that the aggregator alone has signed for as yet."""
+    query = select(func.count()).where(
+        OwedReceiptRow.run == budget.run, OwedReceiptRow.party == budget.party
+    )
+    return (await session.execute(query)).scalar_one()
+
+
+def _difference(budget: RunBudgetRow, told: DatasetEpsilon, delta: str, shown: int) -> str:
+    """What a result says otherwise than `shown` attempts do; nothing where it does not."""
+    if told.attempts < shown:
+        return f"receipts show {shown} attempts, the result {told.attempts}"
     if told.delta != delta:
         return f"the result speaks of delta {told.delta}, the agreement of {delta}"
     if not same_epsilon(told.epsilon, budget.recomputed):

@@ -64,7 +64,8 @@ class RunBudgetRow(Base):
 class SpendRow(Base):
     """One charged attempt, from a node's receipt; `number` counts a run's from 1.
 
-    A receipt that repeats an attempt has the number of the first: it was charged once.
+    A receipt that repeats an attempt and its ledger entry has the number of the first: it was
+    charged once.
     """
 
     __tablename__ = "spends"

@@ -26,7 +26,10 @@ async def register(
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
 ) -> DatasetView:
-    """Register the caller's dataset; the same draft again is no change, another is refused."""
+    """Register the caller's dataset; the same draft again is no change, another is refused.
+
+    So is a population that another party registered: what is spent on one is shown to its owner.
+    """
     wanted = DatasetView(
         **(body.model_dump() | {"table": body.table}),
         owner=caller.party,
@@ -42,6 +45,13 @@ async def register(
                     hint="Register it under a new id; agreements may name the old one.",
                 )
             return wanted
+        if await repository.is_anothers(session, wanted.population, wanted.owner):
+            raise ConflictError(
+                "population-of-another",
+                f"population {wanted.population} is another party's",
+                hint="Each institution has populations of its own; people who may be in two are "
+                "told by accord-node overlap.",
+            )
         session.add(
             DatasetRow(
                 id=wanted.id,

@@ -79,6 +79,14 @@ async def detail(
     )
 
 
+async def is_anothers(session: AsyncSession, population: str, owner: str) -> bool:
+    """Whether a population was registered by somebody other than `owner`."""
+    query = select(DatasetRow.id).where(
+        DatasetRow.population == population, DatasetRow.owner != owner
+    )
+    return (await session.execute(query.limit(1))).first() is not None
+
+
 async def newest(session: AsyncSession, datasets: Sequence[str]) -> dict[str, EntryView]:
     """Return the newest entry of each of these datasets that has one, by id."""
     return {body.dataset: _entry(hash_, body) for hash_, body in await _newest(session, datasets)}

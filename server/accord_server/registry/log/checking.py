@@ -3,8 +3,8 @@
 Guarantees: the same code as `accord audit verify`; nothing is kept. What is in the file is compared
 with this log too: whether it grew from every checkpoint in the file.
 
-Not covered: that the registry says so proves nothing about the registry: `accord audit verify` on
-the reader's own machine does.
+Not covered: the registry itself: its own word proves nothing about it. `accord audit verify` on the
+reader's own machine does.
 """
 
 import asyncio

@@ -11,6 +11,7 @@ from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.log import bundling, checking, repository, service
 from accord_server.registry.paging import AfterSequence, Limit
+from accord_server.registry.records import repository as records
 
 router = APIRouter(tags=["log"])
 
@@ -59,28 +60,33 @@ async def checkpoints(
 
 @router.get("/v1/log/inclusion", summary="Prove that a record is in the log")
 async def inclusion(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     record: Hash | None = None,
     sequence: Place = None,
     size: Size | None = None,
 ) -> Inclusion:
-    """Of one record, by hash or by sequence, in the tree of `size`."""
+    """Of one record, by sequence, or by hash where the caller may read it; in a tree of `size`."""
     async with registry.database.read() as session:
-        return await service.inclusion(session, record, sequence, size)
+        return await service.inclusion(session, caller.sees, record, sequence, size)
 
 
 @router.get("/v1/log/proofs", summary="Prove that many records are in the log")
 async def proofs(
-    _: Annotated[Caller, Depends(Allow())],
+    caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
     size: Size,
     run: Id | None = None,
     after: AfterSequence = 0,
     limit: Limit = 100,
 ) -> list[Inclusion]:
-    """Of all records, or a run's, in the tree of `size`, in order of sequence."""
+    """Of all records, or those of a run that the caller may read, in the tree of `size`, in order.
+
+    Leaves tell that there is a record, and nothing of what or of whom.
+    """
     async with registry.database.read() as session:
+        if run is not None and not await records.reads_run(session, caller.sees, run):
+            return []
         return await service.proofs(session, size, run, after, limit)
 
 

@@ -3,6 +3,7 @@
 Guarantees: nothing is in it that the caller may not read by itself.
 """
 
+from accord_common.agreement import AGREEMENT
 from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError
 from accord_common.log.checkpoint import verify_checkpoint
@@ -23,14 +24,13 @@ async def prove(registry: Registry, sees: str | None, record_hash: str) -> Recor
     checkpoint = await service.checkpoint(registry)
     async with registry.database.read() as session:
         size = verify_checkpoint(checkpoint).size
-        found = await service.inclusion(session, None, row.sequence, size)
+        found = await service.inclusion(session, sees, None, row.sequence, size)
         record = Envelope.from_bytes(row.envelope)
         under: Envelope | None = record
         manifest = None
-        while under is not None and under.kind != "agreement":
+        while under is not None and under.kind != AGREEMENT:
             name = above(under)
             manifest = under if under.kind == MANIFEST and under is not record else manifest
-            # A withdrawal is every member's to read, its agreement the parties'.
             higher = None if name is None else await repository.one(session, sees, name)
             under = None if higher is None else Envelope.from_bytes(higher.envelope)
         named = delegation_of(record, manifest)

@@ -13,7 +13,7 @@ from accord_common.log.merkle import Span, consistency_spans, inclusion_spans, n
 from accord_server.registry.context import Registry
 from accord_server.registry.log import repository
 from accord_server.registry.log.tables import CheckpointRow
-from accord_server.registry.records.lookup import find
+from accord_server.registry.records import repository as records
 
 
 async def checkpoint(registry: Registry) -> Envelope:
@@ -33,9 +33,16 @@ async def checkpoint(registry: Registry) -> Envelope:
 
 
 async def inclusion(
-    session: AsyncSession, record: str | None, sequence: int | None, size: int | None
+    session: AsyncSession,
+    sees: str | None,
+    record: str | None,
+    sequence: int | None,
+    size: int | None,
 ) -> Inclusion:
     """Prove that a record, by hash or sequence, is in the tree of `size` (all, where not given).
+
+    By hash where the party `sees`, with None any, may read it: a hash of terms can be guessed by
+    whoever knows nearly all of them.
 
     Raises:
         UsageError: `bad-request`, `wrong-tree-size`.
@@ -45,7 +52,7 @@ async def inclusion(
         raise UsageError("bad-request", "name a record or a sequence, and not both")
     size = await _check_size(session, size)
     if record is not None:
-        row = await find(session, record)
+        row = await records.one(session, sees, record)
         if row is None:
             raise NotFoundError("unknown-record", f"there is no record {record[:16]}")
         sequence = row.sequence

@@ -1,6 +1,7 @@
 """Reading partners."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -43,18 +44,26 @@ async def holders(session: AsyncSession) -> dict[str, str]:
     return {party: name for party, name in found.all()}
 
 
+async def heard(session: AsyncSession, ids: Iterable[str]) -> dict[str, datetime]:
+    """Return when each of those parties last asked anything; one without a token is not in it."""
+    query = select(TokenRow.party, func.max(TokenRow.last_seen)).group_by(TokenRow.party)
+    found = await session.execute(query.where(TokenRow.party.in_(set(ids))))
+    return {party: moment for party, moment in found.all()}
+
+
 async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
     """Show partners with status, delegation and when they were last heard from."""
     ids = [row.id for row in rows]
     admitted = set(
         (await session.execute(select(MemberRow.party).where(MemberRow.party.in_(ids)))).scalars()
     )
-    query = (
-        select(TokenRow.party, func.max(TokenRow.last_seen))
-        .where(TokenRow.party.in_(ids))
-        .group_by(TokenRow.party)
+    seen = await heard(session, ids)
+    told = (
+        select(TokenRow.party, TokenRow.software)
+        .where(TokenRow.party.in_(ids), TokenRow.software.is_not(None))
+        .order_by(TokenRow.last_seen)  # the newest stays
     )
-    seen = {party: moment for party, moment in (await session.execute(query)).all()}
+    releases = {party: release for party, release in (await session.execute(told)).all()}
     heads = await load(session, [row.delegation for row in rows if row.delegation])
     query_out = select(SuspensionRow.party).where(SuspensionRow.party.in_(ids))
     out = set((await session.execute(query_out)).scalars())
@@ -81,6 +90,7 @@ async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
                 "delegation": head(row, DELEGATION),
                 "revoked": row.delegation if head(row, REVOCATION) else None,
                 "last_seen": format_time(seen[row.id]) if row.id in seen else None,
+                "software": releases.get(row.id),
             }
         )
         for row in rows

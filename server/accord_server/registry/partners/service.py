@@ -21,7 +21,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AuthError, ConflictError, PolicyError, VerificationError
 from accord_common.fields import format_time
 from accord_common.joining import InvitationText, format_invitation
-from accord_server.registry.auth import TOKEN_PREFIX, digest_of, new_secret
+from accord_server.registry.access.credentials import TOKEN_PREFIX, digest_of, new_secret
 from accord_server.registry.context import Registry
 from accord_server.registry.partners.repository import partner_row
 from accord_server.registry.records.announce import LEFT_OUT, announce, tell_of_barred
@@ -125,8 +125,8 @@ async def revoke(
         raise VerificationError("wrong-kind", f"a {envelope.kind} is no {REVOCATION}")
     party = await partner_row(session, Revocation.from_bytes(envelope.payload).party)
     posting = Posting(session, registry.runs, envelope, party.id, party.role, moment)
-    stored, new = await append(posting)
-    if not new:
+    stored, row = await append(posting)
+    if row is None:
         return stored, set()  # tokens of a later enrolment stay
     await end_tokens(session, party.id)
     _audit.info("revoked", party=party.id, name=party.name)

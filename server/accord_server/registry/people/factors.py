@@ -23,9 +23,7 @@ async def begin(session: AsyncSession, registry: Registry, caller: Caller) -> Fa
     """Make a secret; ConflictError `has-second-factor` where one is in force."""
     row = await own_row(session, caller)
     if row.totp_on:
-        raise ConflictError(
-            "has-second-factor", "a second factor is in force", hint="Take it away first."
-        )
+        raise _has()
     secret = factor.new_secret()
     row.totp = factor.seal(secret, row.id, registry.log_key)
     name = registry.settings.url.removeprefix("https://")
@@ -46,7 +44,7 @@ async def finish(
     async with registry.database.read() as session:
         row = await own_row(session, caller)
         if row.totp_on:
-            raise ConflictError("has-second-factor", "a second factor is in force")
+            raise _has()
     await check(registry, row, code, request)
     codes = factor.recovery_codes()
     async with registry.database.write() as session:
@@ -73,8 +71,7 @@ async def drop(registry: Registry, caller: Caller, code: str, request: Request) 
     """
     async with registry.database.read() as session:
         row = await own_row(session, caller)
-    if not row.totp_on:
-        raise _none()
+    require_in_force(row)
     if row.role in registry.settings.second_factor:
         raise PolicyError(
             "second-factor-required",
@@ -110,6 +107,12 @@ async def check(registry: Registry, row: PersonRow, code: str, request: Request)
             await tell(session, "wrong-factor", moment, person=found, address=address)
     if not right:
         raise wrong()
+
+
+def require_in_force(row: PersonRow) -> None:
+    """Raise ConflictError `no-second-factor` where none was put in force."""
+    if not row.totp_on:
+        raise _none()
 
 
 async def own_row(session: AsyncSession, caller: Caller) -> PersonRow:
@@ -148,6 +151,12 @@ def wrong() -> AuthError:
         "wrong-factor",
         "this is no code of now, or it was used",
         hint="Wait for the next code; check the device's clock; or give a recovery code.",
+    )
+
+
+def _has() -> ConflictError:
+    return ConflictError(
+        "has-second-factor", "a second factor is in force", hint="Take it away first."
     )
 
 

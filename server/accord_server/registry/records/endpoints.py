@@ -22,7 +22,7 @@ from accord_server.registry.records import repository
 from accord_server.registry.records.announce import announce
 from accord_server.registry.records.append import append
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.tables import RecordRow
+from accord_server.registry.records.prefetch import Wanted
 
 router = APIRouter(tags=["records"])
 
@@ -50,7 +50,10 @@ async def post(
         )
     await prime(registry, body.envelope, caller.party)
 
-    async def work(session: AsyncSession) -> tuple[Stored, set[str]]:
+    topics: set[str] | None = None  # of a new record
+
+    async def work(session: AsyncSession) -> Stored:
+        nonlocal topics
         posting = Posting(
             session,
             registry.runs,
@@ -61,17 +64,20 @@ async def post(
             body.fence,
         )
         exchanged = await exchanges_key(session, body.envelope)
-        stored, new = await append(posting)
-        if not new:
-            return stored, set()
+        stored, row = await append(posting)
+        if row is None:
+            return stored
         if exchanged:
             await end_tokens(session, caller.party, but=caller.token)
-        row = await session.get(RecordRow, stored.sequence)
-        return stored, await announce(posting, row.run if row else None)
+        topics = await announce(posting, row.run)
+        return stored
 
-    stored, topics = await registry.turns.do(work)
-    await registry.changes.announce(topics)
-    return stored
+    try:
+        return await registry.turns.do(work, Wanted.of(body.envelope, caller.party))
+    finally:
+        # Also where the answer to the commit was lost: who looks in vain has lost nothing.
+        if topics is not None:
+            await registry.changes.announce(topics)
 
 
 @router.get("/v1/records", summary="Read records in order")

@@ -45,6 +45,7 @@ from accord_common.receipts import (
     NodeReceipt,
     RunResult,
 )
+from accord_server.registry.agreements.tables import HaltRow
 from accord_server.registry.budgets import projections as budgets
 from accord_server.registry.datasets import projections as datasets
 from accord_server.registry.records.bodies import body_of
@@ -65,10 +66,9 @@ _Project = Callable[[AsyncSession, RecordRow, Envelope], Awaitable[None]]
 
 
 async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
-    """Apply one record."""
+    """Apply one record; its caller flushes."""
     await _BY_KIND[row.kind](session, row, envelope)
     await budgets.project(session, row, envelope)
-    await session.flush()
 
 
 async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:
@@ -139,6 +139,7 @@ async def _withdrawal(session: AsyncSession, row: RecordRow, envelope: Envelope)
     assert agreement is not None and party is not None
     agreement.withdrawal = agreement.withdrawal or row.hash
     party.withdrawn = True
+    session.add(HaltRow(hash=row.hash, agreement=body.agreement))
     await _halt_runs(session, row, body, "withdrew from the agreement")
 
 
@@ -147,6 +148,7 @@ async def _suspension(session: AsyncSession, row: RecordRow, envelope: Envelope)
     party = await session.get(AgreementPartyRow, (body.agreement, body.party))
     assert party is not None
     party.suspended, party.suspension_head = True, row.hash
+    session.add(HaltRow(hash=row.hash, agreement=body.agreement))
     await _halt_runs(session, row, body, "suspended the agreement")
 
 
@@ -155,6 +157,7 @@ async def _resumption(session: AsyncSession, row: RecordRow, envelope: Envelope)
     party = await session.get(AgreementPartyRow, (body.agreement, body.party))
     assert party is not None
     party.suspended, party.suspension_head = False, row.hash
+    session.add(HaltRow(hash=row.hash, agreement=body.agreement))
 
 
 async def _halt_runs(

@@ -1,8 +1,8 @@
 """Reading records.
 
-Guarantees: what was signed under an agreement, profiles of data among it, is for its parties; how
-parties came, delegated, went and withdrew, what aggregators offer and what institutions declare of
-their datasets, is for every member.
+Guarantees: what was signed under an agreement is for its parties: runs, profiles of data, who
+withdrew or suspends it, and why. How parties came, delegated and went, what aggregators offer and
+what institutions declare of their datasets, is for every member.
 """
 
 from collections.abc import Collection
@@ -12,13 +12,17 @@ from datetime import datetime
 from sqlalchemy import Select, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import AGREEMENT
+from accord_common.agreement import AGREEMENT, RESUMPTION, SUSPENSION, WITHDRAWAL
 from accord_common.api.schemas import RecordView
 from accord_common.catalogue import DATASET_PROFILE
 from accord_common.envelope import Envelope
 from accord_common.fields import format_time
+from accord_server.registry.agreements.tables import HaltRow
 from accord_server.registry.datasets.tables import ProfileRow
 from accord_server.registry.tables import AgreementPartyRow, RecordRow, RunRow
+
+_HALTS = (WITHDRAWAL, SUSPENSION, RESUMPTION)
+_OF_PARTIES = (AGREEMENT, DATASET_PROFILE, *_HALTS)  # beside what is of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +89,33 @@ async def one(session: AsyncSession, party: str | None, record_hash: str) -> Rec
     return (await session.execute(query)).scalar_one_or_none()
 
 
+async def reads_run(session: AsyncSession, party: str | None, run: str) -> bool:
+    """Whether a run is there, and a party may read its records; None is whoever may read all."""
+    query = select(RunRow.id).where(RunRow.id == run)
+    if party is not None:
+        query = query.where(RunRow.agreement.in_(_agreements(party)))
+    return (await session.execute(query)).first() is not None
+
+
+def _agreements(party: str) -> Select[str]:
+    return select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == party)
+
+
 def _of(party: str | None) -> Select[RecordRow]:
     query = select(RecordRow)
     if party is None:
         return query
-    agreements = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == party)
+    agreements = _agreements(party)
     runs = select(RunRow.id).where(RunRow.agreement.in_(agreements))
+    halts = select(HaltRow.hash).where(HaltRow.agreement.in_(agreements))
     profiles = select(ProfileRow.hash).where(ProfileRow.agreement.in_(agreements))
     return query.where(
         or_(
             RecordRow.run.in_(runs),
             and_(RecordRow.kind == AGREEMENT, RecordRow.hash.in_(agreements)),
             and_(RecordRow.kind == DATASET_PROFILE, RecordRow.hash.in_(profiles)),
-            and_(RecordRow.run.is_(None), RecordRow.kind.not_in([AGREEMENT, DATASET_PROFILE])),
+            and_(RecordRow.kind.in_(_HALTS), RecordRow.hash.in_(halts)),
+            and_(RecordRow.run.is_(None), RecordRow.kind.not_in(_OF_PARTIES)),
         )
     )
 

@@ -10,7 +10,7 @@ from accord_common.catalogue import (
     verify_entry,
     verify_profile,
 )
-from accord_common.enrolment import Delegation
+from accord_common.enrolment import DELEGATION, Delegation
 from accord_common.errors import PolicyError, VerificationError
 from accord_server.registry.agreements.repository import one as agreement_of
 from accord_server.registry.datasets.tables import EntryRow, ProfileRow
@@ -86,7 +86,7 @@ async def _delegation(posting: Posting, party: str, named: str) -> Delegation:
             "stale-delegation", f"delegation {named[:16]} is not the party's newest"
         )
     found = await load_one(posting.session, named)
-    if found.kind != "delegation":
+    if found.kind != DELEGATION:
         raise PolicyError("key-revoked", f"{partner.name} has revoked its node's key")
     given = Delegation.from_bytes(found.payload)
     given.check_valid_at(posting.moment)

@@ -1,5 +1,7 @@
 """Checks of the records about parties and agreements, before they are appended."""
 
+from sqlalchemy import select
+
 from accord_common.agreement import (
     RESUMPTION,
     SUSPENSION,
@@ -143,8 +145,20 @@ async def agreement(posting: Posting) -> None:
 
 
 async def check_version(posting: Posting, body: Agreement) -> None:
-    """Refuse a version that does not follow the newest: `forked-chain`, `wrong-predecessor`."""
+    """Refuse a version that does not follow the newest, or follows one that somebody has left.
+
+    Raises:
+        ConflictError: `forked-chain`.
+        VerificationError: `missing-predecessor`, `wrong-predecessor`.
+        PolicyError: `agreement-withdrawn`.
+    """
     if body.previous is None:
+        query = select(AgreementRow.hash).where(AgreementRow.id == body.id).limit(1)
+        if (known := (await posting.session.execute(query)).scalar_one_or_none()) is not None:
+            raise ConflictError(
+                "forked-chain",
+                f"agreement {known[:16]} has the id {body.id}; a new one has its own",
+            )
         return
     before = await posting.session.get(AgreementRow, body.previous)
     if before is None:
@@ -160,4 +174,10 @@ async def check_version(posting: Posting, body: Agreement) -> None:
     if before.superseded_by is not None:
         raise ConflictError(
             "forked-chain", f"version {before.version} is already replaced by another version"
+        )
+    if before.withdrawal is not None:
+        raise PolicyError(
+            "agreement-withdrawn",
+            f"a party has withdrawn from version {before.version}; no version follows it",
+            hint="Begin a new agreement among those who remain: accord agreement amend writes it.",
         )

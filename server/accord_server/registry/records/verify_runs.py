@@ -13,7 +13,7 @@ from accord_common.envelope import Envelope
 from accord_common.errors import ConflictError, PolicyError, VerificationError
 from accord_common.log.checkpoint import Head
 from accord_common.log.runs import check_spend
-from accord_common.manifest import PROTOCOL, RunManifest
+from accord_common.manifest import MANIFEST, PROTOCOL, RunManifest
 from accord_common.receipts import (
     AGGREGATOR_RECEIPT,
     CONSENT,
@@ -42,7 +42,7 @@ from accord_server.registry.tables import (
     SiteRow,
 )
 
-_AGGREGATOR_CHAIN = frozenset({"manifest", AGGREGATOR_RECEIPT, RESULT})
+_AGGREGATOR_CHAIN = frozenset({MANIFEST, AGGREGATOR_RECEIPT, RESULT})
 _NODE_CHAIN = frozenset({CONSENT, NODE_RECEIPT})
 
 

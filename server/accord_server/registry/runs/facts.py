@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_server.registry.agreements.status import Ended, ended
+from accord_server.registry.partners.repository import heard
 from accord_server.registry.runs.standing import Facts
 from accord_server.registry.tables import (
     OPEN,
@@ -17,7 +18,6 @@ from accord_server.registry.tables import (
     RunRow,
     SiteRow,
     StopRow,
-    TokenRow,
 )
 
 GAP_S = 60  # a registry that looked after nothing for longer was away
@@ -51,7 +51,7 @@ async def gather(
         for stop in (await session.execute(select(StopRow).where(StopRow.run.in_(ids)))).scalars()
     }
     owing = await _owing(session, ids)
-    seen = await _seen(session, {row.aggregator for row in runs})
+    seen = await heard(session, {row.aggregator for row in runs})
     served = await up_since(session, moment)
     ends = await ended(session, {row.agreement for row in runs}, moment)
     found = {}
@@ -94,15 +94,6 @@ async def _owing(session: AsyncSession, runs: Sequence[str]) -> dict[str, list[s
     for run, name in (await session.execute(query)).all():
         found.setdefault(run, []).append(name)
     return found
-
-
-async def _seen(session: AsyncSession, parties: set[str]) -> dict[str, datetime]:
-    query = (
-        select(TokenRow.party, func.max(TokenRow.last_seen))
-        .where(TokenRow.party.in_(parties))
-        .group_by(TokenRow.party)
-    )
-    return {party: moment for party, moment in (await session.execute(query)).all()}
 
 
 async def _other_leases(session: AsyncSession, row: RunRow) -> list[tuple[LeaseRow, bool]]:

@@ -2,18 +2,20 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from accord_common.api.score_schemas import ScoreRequest, ScoreView
 from accord_common.fields import Id, now
 from accord_server.registry.auth import Allow, Caller
 from accord_server.registry.changes import run_topic
 from accord_server.registry.context import Registry, registry
-from accord_server.registry.paging import AfterSequence, Limit
+from accord_server.registry.paging import Limit
 from accord_server.registry.runs.repository import require
 from accord_server.registry.scores import repository
 
 router = APIRouter(tags=["runs"])
+
+FirstRound = Annotated[int, Query(ge=0, lt=2**53, description="the first round to tell, from 0")]
 
 
 @router.post("/v1/runs/{run}/scores", summary="Tell a round's metrics")
@@ -36,10 +38,10 @@ async def page(
     run: Id,
     caller: Annotated[Caller, Depends(Allow())],
     registry: Annotated[Registry, Depends(registry)],
-    after: AfterSequence = 0,
+    after: FirstRound = 0,
     limit: Limit = 100,
 ) -> list[ScoreView]:
-    """In order of rounds; `after` is the first round to tell, from 0."""
+    """In order of rounds."""
     async with registry.database.read() as session:
         await require(session, run, caller.sees)
         return await repository.page(session, run, after, limit)

@@ -26,7 +26,7 @@ class Step:
     """One thing that happened.
 
     Attributes:
-        kind: manifest, accept, refuse, ready, running, stop, evaluation, or a final state.
+        kind: manifest, accept, refuse, running, stop, evaluation, or a final state.
         time: when the registry had it.
         party: whose word it is; None for the registry's.
         words: the reason or cause that was given; empty for none.
@@ -61,7 +61,6 @@ async def steps(session: AsyncSession, row: RunRow) -> list[Step]:
 
 
 def _from_records(row: RunRow, records: Sequence[RecordRow]) -> Iterator[Step]:
-    accepted: set[str] = set()
     for record in records:
         envelope = Envelope.from_bytes(record.envelope)
         at, name = record.received, record.hash
@@ -72,8 +71,6 @@ def _from_records(row: RunRow, records: Sequence[RecordRow]) -> Iterator[Step]:
                 consent = Consent.from_bytes(envelope.payload)
                 said = (consent.party, consent.reason, consent.code)
                 yield Step(consent.decision, at, *said, record=name)
-                if consent.decision == "accept":
-                    accepted.add(consent.party)
             case "result":
                 result = RunResult.from_bytes(envelope.payload)
                 said = (row.aggregator, result.cause, result.code)
