@@ -179,7 +179,11 @@ def _health(stores: Stores, board: Board, proofs: Proofs, now: datetime) -> Heal
         queued=stores.state.queued() + len(halts.waiting(stores.agreements)),
         endings=[
             Ending(
-                term.what, term.until, term.renew, term.trouble(now) is not None, term.until <= now
+                term.what.replace(f"{stores.home.path}/", ""),
+                term.until,
+                term.renew,
+                term.trouble(now) is not None,
+                term.until <= now,
             )
             for term in stores.home.terms("accord-node renew")
         ],
