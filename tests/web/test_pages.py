@@ -28,6 +28,7 @@ WRITTEN = (  # by people; and by translators, who keep commands
     *("Screening model, pilot", "Screening model, repeated", "Screening model, full"),
     *("Screening model, wider clipping", "Screening model with age"),
     *("Tumour screening, second year", "Tumour screening"),
+    *("Registry moves on 1 December", "binary: tell malignant from benign"),
     *(*NAMES.values(), *COMMANDS),
 )
 COMBINATIONS = [(tongue, light) for tongue in TONGUES for light in LIGHTS]
