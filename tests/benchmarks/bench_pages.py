@@ -56,7 +56,7 @@ def run() -> Iterator[Row]:
         place = furnish(folder)
         asyncio.run(_store(place))
         with _serving(place.settings), launched(place.settings.certificate) as browser:
-            for example in EXAMPLES:
+            for example in (one for one in EXAMPLES if one.at == "registry"):
                 yield _painted(browser, place, example)
             yield _followed(browser, place)
     finally:

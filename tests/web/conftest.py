@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.web.chromium import launched
+from tests.web.node import OwnPage, own_page
 from tests.web.place import Place, working_day
 from tests.web.screens import Person, Sitting, Tongue, sit_down
 
@@ -28,14 +29,27 @@ def chromium(place: Place) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def sitting(place: Place, chromium: Browser) -> Sitting:
-    """Whoever has a role, signed in, in one language: the same browser each time."""
+def own(place: Place) -> Iterator[OwnPage]:
+    """The first hospital's own page; a session of its lasts 15 minutes without a step."""
+    with own_page(place.node) as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def sitting(place: Place, chromium: Browser, request: pytest.FixtureRequest) -> Sitting:
+    """Whoever has a role, signed in, in one language: the same browser each time.
+
+    "node" is the steward at the node's own page, which is served from the first such look on.
+    """
     there: dict[tuple[str, Tongue], Person] = {}
 
     def find(role: str, tongue: Tongue) -> Person:
         if (role, tongue) not in there:
-            cookies = place.cookies.get(role)
-            there[role, tongue] = sit_down(chromium, place.origin, tongue, cookies)
+            origin, cookies = place.origin, place.cookies.get(role)
+            if role == "node":
+                page: OwnPage = request.getfixturevalue("own")
+                origin, cookies = page.origin, page.cookies
+            there[role, tongue] = sit_down(chromium, origin, tongue, cookies)
         return there[role, tongue]
 
     return find

@@ -15,6 +15,7 @@ from accord_common.api.client import RegistryClient
 from accord_common.api.score_schemas import ScoreRequest
 from accord_common.canonical import sha256_hex
 from accord_common.fields import now
+from accord_common.home import Home
 from accord_server.ca import create_ca
 from accord_server.certificates import issue
 from accord_server.registry.settings import Settings
@@ -29,6 +30,7 @@ from tests.server.registry.stack import (
     settings_in,
 )
 from tests.web.course import Course, Ledgers, set_out
+from tests.web.node import ask_for, settle_in, stir
 from tests.world import Actor, World, make_world, model_of
 
 NAMES = {
@@ -58,6 +60,7 @@ class Place:
     names: dict[str, str] = field(default_factory=dict)
     cookies: dict[str, dict[str, str]] = field(default_factory=dict)
     course: Course | None = None  # of the run under way
+    home: Home | None = None  # of the first hospital's node
 
     @property
     def origin(self) -> str:
@@ -76,9 +79,16 @@ class Place:
                 for actor in self.world.actors
             }
 
+    @property
+    def node(self) -> Home:
+        """The first hospital's folder."""
+        assert self.home is not None
+        return self.home
+
     def stir(self) -> None:
         """Have every machine heard of, as those that run are all the time."""
         assert self.course is not None
+        stir(self.node)
         with self.clients() as clients:
             for client in clients.values():
                 client.info()
@@ -87,26 +97,26 @@ class Place:
 
 
 @contextmanager
-def working_day(folder: Path) -> Iterator[Place]:
-    """The registry's real server, TLS and all, for the length of a block."""
+def working_day(folder: Path, database_url: str = "") -> Iterator[Place]:
+    """The registry's real server, TLS and all, for the length of a block; on SQLite by default."""
     with quick_hashes():
-        place = furnish(folder)
+        place = furnish(folder, database_url)
     with serving(place.settings):
         yield place
 
 
-def furnish(folder: Path) -> Place:
+def furnish(folder: Path, database_url: str = "") -> Place:
     """Make the registry, and leave it as it was at the end of a day."""
     create_ca(folder, "Test CA", now())
     issue(folder, ["127.0.0.1"], folder / "server.pem", folder / "server.key", now())
-    settings = settings_in(folder / "registry", folder, free_port())
+    settings = settings_in(folder / "registry", folder, free_port(), database_url)
     invitation = asyncio.run(initialise(settings)).text
     world = make_world(log_key=settings.read_log_key(), names=NAMES)
     with opened(settings, invitation, world) as stack:
-        return _seed(stack)
+        return _seed(folder, stack)
 
 
-def _seed(stack: Stack) -> Place:
+def _seed(folder: Path, stack: Stack) -> Place:
     world, place = stack.world, Place(stack.settings, stack.world, stack.tokens)
     stack.join_all()
     stack.register_datasets()
@@ -132,7 +142,8 @@ def _seed(stack: Stack) -> Place:
         for round_ in range(course.round):
             coordinator.tell_score(course.run, _score(round_, 20 * nth))
     coordinator.log(live.run, "warning", f"{first.name} was silent for 40 s")
-    waiting = stack.start(stack.offer(), title="Screening model with age")
+    place.home = settle_in(folder, stack, first, [done.run, doubtful.run, live.run])
+    waiting = ask_for(stack, first, place.home, "Screening model with age")
     clients[second.id].post(world.consent(second, waiting))
     refused = stack.start(stack.offer(), title="Screening model, wider clipping")
     clients[third.id].post(world.consent(third, refused, refusal="clipping-above-cap"))
@@ -155,6 +166,7 @@ def _seed(stack: Stack) -> Place:
         "record_hash": done.manifest.hash,
         "agreement_hash": world.agreement_hash,
         "dataset": first.dataset,
+        "party": first.id,
         "draft": draft.agreement_hash,
         "nowhere": "01976f6e-0000-7000-8000-000000000000",
     }

@@ -41,7 +41,7 @@ def test_a_page_is_photographed(
     tmp_path: Path,
 ) -> None:
     place.stir()
-    person = sitting(example.role or "stranger", tongue)
+    person = sitting(example.seat, tongue)
     page = person.open(example.address(place), status=example.status)
     while page.locator("#holds ~ .big .state.wait").count():  # the log is being verified
         page.reload()

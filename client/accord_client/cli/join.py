@@ -61,7 +61,7 @@ def init(
         f"{profile.name}: {made.path}\n"
         f"identity key {profile.identity_key}\n"
         "Keep the passphrase safe: without it, every agreement needs a new version.\n"
-        "Back up ledger.db with every run; never put an older copy back into use.\n"
+        "Back it up every day (accord-node backup FILE); never use an older copy of the folder.\n"
         "Next: accord-node enroll INVITATION",
     )
 

@@ -20,11 +20,15 @@ _OPEN = "proposed"
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An agreement without this institution's signature; `version` above 1 replaces another."""
+    """An agreement without this institution's signature; `version` above 1 replaces another.
+
+    `kept`: it was signed here, but the signature never reached the registry.
+    """
 
     hash: str
     title: str
     version: int
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,10 @@ class Board:
     runs: tuple[Offered, ...] = ()
     drift_s: float | None = None
 
+    def lacks(self, agreement_hash: str) -> bool:
+        """Whether the registry lacks a signature that was given here."""
+        return any(one.kept and one.hash == agreement_hash for one in self.proposals)
+
 
 def read_board(home: Home) -> Board:
     """Ask the registry.
@@ -54,11 +62,15 @@ def read_board(home: Home) -> Board:
     signed = own.signed()
     with home.registry() as registry:
         drift_s = (now() - registry.moment()).total_seconds()
-        views = [view for view in registry.agreements() if view.hash not in signed]
+        views = [
+            view
+            for view in registry.agreements()
+            if view.hash not in signed or own.party in view.missing
+        ]
         waiting = [run for run in registry.runs("awaiting-consent") if _undecided(run, own.party)]
     return Board(
         proposals=tuple(
-            Proposal(view.hash, view.agreement.title, view.agreement.version)
+            Proposal(view.hash, view.agreement.title, view.agreement.version, view.hash in signed)
             for view in views
             if view.status == _OPEN and _names_us(own, view)
         ),

@@ -11,12 +11,12 @@ from accord_client import own_caps
 from accord_client.balances import Balance, Passed, balances, strictest_delta
 from accord_client.datasets import LocalDataset
 from accord_client.deciding import own_agreement
-from accord_client.pace import WINDOW, Pace, pace
 from accord_client.stores import Stores
 from accord_common.fields import parse_time
 from accord_common.permissions import guessed_right
 from accord_common.privacy.accounting import Tally
 from accord_common.privacy.filter import Cap, RdpFilter
+from accord_common.privacy.pace import WINDOW, Pace, pace
 from accord_common.privacy.rules import LedgerRule
 
 
@@ -42,6 +42,13 @@ class Fund:
     def guess(self) -> float | None:
         """How often in 100 a guess about one person is right at most, after what was spent."""
         return guessed_right(self.tightest.balance.spent) if self.tightest else None
+
+    @property
+    def guess_at_cap(self) -> float | None:
+        """The same, once all that the tightest cap allows was spent."""
+        return (
+            guessed_right(float(self.tightest.balance.rule.cap.epsilon)) if self.tightest else None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ def fund(stores: Stores, dataset: LocalDataset, now: datetime) -> Fund:
             balance,
             balance.agreement is not None
             and own_agreement(stores, balance.agreement, now)[1] is not None,
-            pace(balance, begun, earlier, now),
+            _pace(balance, begun, earlier, now),
         )
         for balance in balances(stores, [dataset])
     ]
@@ -80,6 +87,11 @@ def fund(stores: Stores, dataset: LocalDataset, now: datetime) -> Fund:
     tightest = min(standing, key=lambda one: one.balance.left) if agreed else None
     own = stores.ledger.rules.caps.get(dataset.population)
     return Fund(dataset, held, tightest, own)
+
+
+def _pace(balance: Balance, first: datetime | None, earlier: Tally, now: datetime) -> Pace:
+    before = balance.rule.epsilon(Tally(balance.adjacency, ()) + earlier)
+    return pace(balance.spent, before, balance.left, first, now)
 
 
 def account(stores: Stores, dataset: LocalDataset, newest: int, now: datetime) -> Account:

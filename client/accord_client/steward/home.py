@@ -17,6 +17,7 @@ from accord_client.reconciling import behind
 from accord_client.state import Run
 from accord_client.steward.board import Board, Offered
 from accord_client.steward.funds import Fund, funds
+from accord_client.steward.proofs import Proofs
 from accord_client.stores import Stores
 from accord_client.witness import trouble as log_trouble
 from accord_common.agreement import Agreement
@@ -79,13 +80,13 @@ class Health:
     clock_off: bool
     datasets: dict[str, AccordError | None]
     frozen: list[AccordError]
+    proofs: Proofs
 
     @property
     def well(self) -> bool:
         """Whether nothing asks for anybody."""
-        failing = (
-            self.pid is None or self.silent or self.short_of_disk or self.clock_off or self.frozen
-        )
+        failing = self.pid is None or self.silent or self.short_of_disk or self.clock_off
+        failing = failing or bool(self.frozen) or self.proofs.broken
         return not (
             failing
             or any(one.soon for one in self.endings)
@@ -106,8 +107,8 @@ class Home:
     health: Health
 
 
-def read_home(stores: Stores, board: Board, now: datetime) -> Home:
-    """Read it all."""
+def read_home(stores: Stores, board: Board, proofs: Proofs, now: datetime) -> Home:
+    """Read it all; `board` and `proofs` are what was found beside the page."""
     return Home(
         asked=asked(stores, board),
         queue=queue(stores),
@@ -118,7 +119,7 @@ def read_home(stores: Stores, board: Board, now: datetime) -> Home:
         ],
         halted=_halted(stores),
         funds=funds(stores, now),
-        health=_health(stores, board, now),
+        health=_health(stores, board, proofs, now),
     )
 
 
@@ -166,7 +167,7 @@ def _halted(stores: Stores) -> list[Halted]:
     return found
 
 
-def _health(stores: Stores, board: Board, now: datetime) -> Health:
+def _health(stores: Stores, board: Board, proofs: Proofs, now: datetime) -> Health:
     disk = os.statvfs(stores.home.path)
     free, seen = disk.f_bavail * disk.f_frsize, stores.state.moment(REGISTRY_SEEN)
     drift = board.drift_s
@@ -188,4 +189,5 @@ def _health(stores: Stores, board: Board, now: datetime) -> Health:
         clock_off=drift is not None and abs(drift) > CLOCK_TOLERANCE_S,
         datasets=stores.datasets.problems(),
         frozen=[error for error in (behind(stores), log_trouble(stores)) if error is not None],
+        proofs=proofs,
     )

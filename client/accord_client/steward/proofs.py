@@ -29,6 +29,11 @@ class Proofs:
     ledger: Proof | None = None
     outbox: Proof | None = None
 
+    @property
+    def broken(self) -> bool:
+        """Whether one of them does not hold."""
+        return any(proof is not None and proof.trouble for proof in (self.ledger, self.outbox))
+
 
 def walk(home: Home) -> Proofs:
     """Walk both."""

@@ -7,6 +7,7 @@ Not covered: whether it holds, which `proofs` says.
 
 import threading
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from accord_client import outbox
 from accord_client.outbox import Line
 from accord_common.web.looks import N_
 
-KINDS: dict[str, str] = {
+KINDS: dict[outbox.Kind, str] = {
     "agreement-signature": N_("signature under an agreement"),
     "withdrawal": N_("withdrawal"),
     "suspension": N_("suspension"),
     "resumption": N_("end of a suspension"),
     "dataset-description": N_("public description of a dataset"),
+    "dataset-entry": N_("catalogue entry of a dataset"),
+    "dataset-profile": N_("released profile of a dataset"),
     "consent": N_("answer to a run"),
     "advertisement": N_("public keys for a round"),
     "shares": N_("sealed shares of masks"),
@@ -30,7 +33,7 @@ KINDS: dict[str, str] = {
     "acknowledgement": N_("acknowledgement"),
     "node-receipt": N_("signed receipt"),
 }
-RECEIVERS: dict[str, str] = {"registry": N_("registry"), "aggregator": N_("aggregator")}
+RECEIVERS: dict[outbox.Receiver, str] = {"registry": N_("registry"), "aggregator": N_("aggregator")}
 
 
 KEPT = 10_000  # lines, of 1 KiB each; earlier ones are counted, and shown by the console
@@ -38,11 +41,16 @@ KEPT = 10_000  # lines, of 1 KiB each; earlier ones are counted, and shown by th
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """All of one kind."""
+    """All of one kind, or of every kind where that is None."""
 
-    kind: str
+    kind: outbox.Kind | None
     count: int
     bytes: int
+
+
+def whole(sums: Sequence[Sum]) -> Sum:
+    """Add them up."""
+    return Sum(None, sum(one.count for one in sums), sum(one.bytes for one in sums))
 
 
 @dataclass(slots=True)
@@ -52,8 +60,8 @@ class Sent:
     path: Path
     _at: int = 0
     _newest: deque[Line] = field(default_factory=lambda: deque(maxlen=KEPT))
-    _counts: Counter[str] = field(default_factory=Counter)
-    _sizes: Counter[str] = field(default_factory=Counter)
+    _counts: Counter[outbox.Kind] = field(default_factory=Counter)
+    _sizes: Counter[outbox.Kind] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self) -> tuple[list[Line], list[Sum]]:

@@ -11,7 +11,7 @@ from accord_client.steward.dossier import (
 )
 from accord_client.steward.funds import account, funds
 from accord_client.steward.home import asked, queue, read_home
-from accord_client.steward.sent import KINDS, RECEIVERS
+from accord_client.steward.sent import KINDS, RECEIVERS, whole
 from accord_client.steward.visit import Visit
 from accord_common.errors import UsageError
 from accord_common.fields import now
@@ -19,6 +19,7 @@ from accord_common.fields import now
 _CHARGES = 20
 _ANSWERED = 50
 _LINES = 50
+_NEWEST = 3  # lines of the outbox on the first page; their list has the rest
 
 
 def first(visit: Visit, session: Session) -> Response:
@@ -26,12 +27,13 @@ def first(visit: Visit, session: Session) -> Response:
     node = visit.node
     with node.open() as stores:
         name = stores.home.profile.name
-        found = read_home(stores, node.board.found.value, now())
+        found = read_home(stores, node.board.found.value, node.proofs.found.value, now())
     newest, sums = node.sent.read()
     return visit.page(
         "home.html", "/", session=session, live=True,
         name=name, home=found, board=node.board.found, proofs=node.proofs.found,
-        newest=newest[:-6:-1], sums=sums, kinds=KINDS, receivers=RECEIVERS,
+        newest=newest[: -_NEWEST - 1 : -1], sums=sums, whole=whole(sums),
+        kinds=KINDS, receivers=RECEIVERS,
     )  # fmt: skip
 
 
@@ -73,7 +75,8 @@ def one_agreement(visit: Visit, session: Session) -> Response:
         if found is None:
             with stores.home.registry() as registry:
                 found = proposed_dossier(stores, registry, hash_, now())
-    return visit.page("agreement.html", "/agreements", session=session, one=found)
+    unsent = visit.node.board.found.value.lacks(hash_)
+    return visit.page("agreement.html", "/agreements", session=session, one=found, unsent=unsent)
 
 
 def budgets(visit: Visit, session: Session) -> Response:
@@ -106,8 +109,8 @@ def sent(visit: Visit, session: Session) -> Response:
     more = shown[-1].sequence if len(chosen) > len(shown) else None
     return visit.page(
         "sent.html", "/sent", session=session, live=True,
-        lines=shown, sums=sums, more=more, kind=kind, kinds=KINDS, receivers=RECEIVERS,
-        proofs=visit.node.proofs.found,
+        lines_shown=shown, sums=sums, whole=whole(sums), more=more, kind=kind,
+        kinds=KINDS, receivers=RECEIVERS, proofs=visit.node.proofs.found,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
+from importlib.metadata import version
 from typing import Any
 
 import httpx
@@ -32,6 +33,7 @@ from accord_common.network.settings import Network
 
 _log = logging.getLogger(__name__)  # not structlog: silent in a program that configured nothing
 
+PRODUCT = "accord"  # as programs name themselves to a registry, before a slash and their release
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.2  # then doubled: 1.4 s at most in all, a restart of the registry
 CONNECT_TIMEOUT_S = 5.0
@@ -78,7 +80,9 @@ class Connection:
             )
         self._tls = network.trusting_registry(ca_pem)
         self._proxy = network.route(*_place(parsed))
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = {"User-Agent": f"{PRODUCT}/{version('accord')}"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         self._client = httpx.Client(
             base_url=self.url,
             headers=headers,

@@ -57,6 +57,7 @@ class Token(View):
 class Partner(View):
     """An enrolled party; `delegation` is its newest, `last_seen` to about 15 s.
 
+    `software` is the release that its machine says it has; null where it has said nothing.
     `revoked` is the revocation, by hash, where the party has taken its last delegation back.
     """
 
@@ -70,6 +71,7 @@ class Partner(View):
     delegation: WireEnvelope | None
     revoked: Hash | None
     last_seen: Time | None
+    software: str | None = None
 
 
 class TrustRequest(Request):

@@ -105,6 +105,10 @@ _LOOKS: dict[str, Look] = {
     "this-browser": Look("info", N_("this browser"), "busy"),
     "approved": Look("done", N_("approved"), "good"),
     "pending": Look("wait", N_("waits for approval"), "wait"),
+    "shut-out": Look("stopped", N_("shut out for now"), "bad"),
+    "revoked": Look("withdrawn", N_("revoked"), "bad"),
+    "in-use": Look("done", N_("in use here"), "good"),
+    "other-authority": Look("unknown", N_("not in use here"), "wait"),
     "online": Look("done", N_("heard of lately"), "good"),
     "silent": Look("lost", N_("silent"), "bad"),
     # how a node is
@@ -113,7 +117,11 @@ _LOOKS: dict[str, Look] = {
     "frozen": Look("failed", N_("frozen: nothing is accepted until this is mended"), "bad"),
     "lost": Look("lost", N_("out of reach"), "wait"),
     "valid": Look("done", N_("valid"), "good"),
+    "ending": Look("warning", N_("ends soon"), "wait"),
+    "over": Look("expired", N_("over"), "bad"),
     "unchanged": Look("done", N_("no change in sight"), "good"),
+    # a cap
+    "exhausted": Look("stopped", N_("used up"), "bad"),
     # a run against a cap, a version against the one before
     "fits": Look("done", N_("fits"), "good"),
     "exceeds": Look("refused", N_("does not fit"), "bad"),

@@ -125,5 +125,6 @@ def _describe(partner: Partner) -> str:
         f"identity key  {partner.identity_key}\n"
         f"country       {partner.jurisdiction}\n"
         f"contact       {partner.contact}\n"
-        f"last seen     {partner.last_seen or 'never'}"
+        f"last seen     {partner.last_seen or 'never'}\n"
+        f"release       {partner.software or 'not told'}"
     )

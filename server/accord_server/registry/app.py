@@ -148,6 +148,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from another host
         redoc_url=None,
         openapi_url=OPENAPI,
+        redirect_slashes=False,  # it would send people to whatever host the request names
         lifespan=lifespan,
         responses={
             "default": {

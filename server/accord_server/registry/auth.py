@@ -7,6 +7,7 @@ address; a bearer token in the same request makes the cookie nothing.
 """
 
 import hmac
+import re
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, cast
@@ -18,6 +19,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy import bindparam, select, update
 
 from accord_common.agreement import Role
+from accord_common.api.http import PRODUCT
 from accord_common.errors import AuthError, PolicyError
 from accord_common.fields import now
 from accord_server.registry.access.credentials import (
@@ -40,6 +42,7 @@ _PARTY = (
     select(
         TokenRow.hash,
         TokenRow.last_seen,
+        TokenRow.software,
         PartnerRow.id,
         PartnerRow.name,
         PartnerRow.role,
@@ -51,6 +54,7 @@ _PARTY = (
     .outerjoin(SuspensionRow, SuspensionRow.party == TokenRow.party)
     .where(TokenRow.hash == bindparam("digest"))
 )
+_RELEASE = re.compile(rf"{PRODUCT}/([0-9A-Za-z.+\-]{{1,40}})")
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _bearer = HTTPBearer(
@@ -76,7 +80,8 @@ class Allow:
             if credentials is None and cookie is not None:
                 caller = await _by_cookie(registry, cookie, request)
             else:
-                caller = await identify(registry, credentials.credentials if credentials else "")
+                token = credentials.credentials if credentials else ""
+                caller = await identify(registry, token, request.headers.get("user-agent", ""))
         except AuthError:
             registry.strangers.take(network_of(address_of(request)))
             raise
@@ -126,8 +131,14 @@ async def anyone(request: Request, registry: Annotated[Registry, Depends(registr
     registry.strangers.take(network_of(address_of(request)))
 
 
-async def identify(registry: Registry, token: str) -> Caller:
-    """Return whom a token stands for; AuthError `no-token` or `bad-token`."""
+async def identify(registry: Registry, token: str, agent: str) -> Caller:
+    """Return whom a token stands for; AuthError `no-token` or `bad-token`.
+
+    Args:
+        registry: this one.
+        token: as it was sent.
+        agent: what the caller's program says that it is; a party's release is kept for people.
+    """
     if not token:
         raise AuthError(
             "no-token",
@@ -140,13 +151,14 @@ async def identify(registry: Registry, token: str) -> Caller:
     found = await registry.database.glance(_PARTY, {"digest": digest})
     if found is None or not hmac.compare_digest(found[0], digest):
         raise bad_token("Enrol again, with a new invitation.")
-    _, last_seen, party, name, role, member, suspended = found
+    _, last_seen, software, party, name, role, member, suspended = found
     moment = now()
-    if moment - last_seen >= SEEN_EVERY:
+    told = _RELEASE.fullmatch(agent)
+    release = told[1] if told else software
+    if moment - last_seen >= SEEN_EVERY or release != software:
+        values = {"last_seen": moment, "software": release}
         async with registry.database.write() as session:
-            await session.execute(
-                update(TokenRow).where(TokenRow.hash == digest).values(last_seen=moment)
-            )
+            await session.execute(update(TokenRow).where(TokenRow.hash == digest).values(**values))
     return Caller(party, name, cast(Role, role), member is not None, suspended, digest)
 
 

@@ -1,5 +1,6 @@
 """What every request works with: the database, who waits, the blobs, the settings."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from fastapi import Request
@@ -31,6 +32,7 @@ class Registry:
     watch: LogWatch
     provider: Provider | None = None  # that people may sign in with
     metrics: Metrics = field(default_factory=Metrics)
+    listening: Counter[str] = field(default_factory=Counter)  # `/live` streams by person
 
     @property
     def ca_pem(self) -> bytes:

@@ -57,11 +57,9 @@ def install(app: FastAPI) -> None:
     async def accord(request: Request, error: Exception) -> Response:
         assert isinstance(error, AccordError)
         if error.code != FULL:
-            if wants_page(request):
-                return failed(request, error, error.status)
-            return problem(error, error.status)
+            return told(request, error)
         _log.error("disk-full", path=request.url.path, why=str(error.__cause__))
-        return problem(error, HTTPStatus.INSUFFICIENT_STORAGE)
+        return told(request, error, HTTPStatus.INSUFFICIENT_STORAGE)
 
     async def database(request: Request, error: Exception) -> Response:
         assert isinstance(error, DatabaseFault)
@@ -69,19 +67,18 @@ def install(app: FastAPI) -> None:
             _log.error("database", path=request.url.path, code=error.code, cause=error.message)
         return await accord(request, error.told)
 
-    async def http(_: Request, error: Exception) -> Response:
+    async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code, kind = _CODES.get(error.status_code, ("bad-request", UsageError))
-        return problem(kind(code, str(error.detail)), HTTPStatus(error.status_code), error.headers)
+        shown = kind(code, str(error.detail))
+        return told(request, shown, HTTPStatus(error.status_code), error.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         shown = UsageError("bad-request", f"{where}: {first['msg']}")  # never the value: a secret?
-        if wants_page(request):
-            return failed(request, shown, HTTPStatus.UNPROCESSABLE_ENTITY)
-        return problem(shown, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return told(request, shown, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     async def storing(request: Request, error: Exception) -> Response:
         assert isinstance(error, OSError)
@@ -92,9 +89,7 @@ def install(app: FastAPI) -> None:
     async def unexpected(request: Request, error: Exception) -> Response:
         _log.error("failed", path=request.url.path, exc_info=error)
         shown = AccordError("internal-error", "the registry failed", hint="See its log.")
-        if wants_page(request):
-            return failed(request, shown, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return problem(shown, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return told(request, shown, HTTPStatus.INTERNAL_SERVER_ERROR)
 
     app.add_exception_handler(AccordError, accord)
     app.add_exception_handler(DatabaseFault, database)
@@ -102,6 +97,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(OSError, storing)
     app.add_exception_handler(Exception, unexpected)
+
+
+def told(
+    request: Request,
+    error: AccordError,
+    status: HTTPStatus | None = None,
+    headers: object = None,
+) -> Response:
+    """Answer with an error: a page for a person, else a problem."""
+    status = error.status if status is None else status
+    if wants_page(request):
+        return failed(request, error, status)
+    return problem(error, status, headers)
 
 
 def problem(error: AccordError, status: HTTPStatus, headers: object = None) -> Response:

@@ -93,7 +93,7 @@ COLUMNS: dict[str, dict[str, Standing]] = {
         *("code", "role", "name", "inviter", "created", "expires", "party", "used")
     ),
     "members": _operational("party", "approver", "approved"),
-    "tokens": _operational("hash", "party", "created", "last_seen"),
+    "tokens": _operational("hash", "party", "created", "last_seen", "software"),
     "suspensions": _operational("party", "reason", "coordinator", "created"),
     "trusts": _operational("party", "ca", "told"),
     # persons: what they may do at the registry; no record is theirs

@@ -33,7 +33,7 @@ def split_cursor(after: str | None) -> tuple[str, str] | None:
     if after is None:
         return None
     first, point, second = after.partition(".")
-    if not (first and point and second):
+    if not (first and point and second and after.isprintable()):  # PostgreSQL takes no NUL
         raise bad_cursor(after)
     return first, second
 

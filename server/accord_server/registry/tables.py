@@ -226,13 +226,14 @@ class MemberRow(Base):
 
 
 class TokenRow(Base):
-    """A bearer token, by its hash."""
+    """A bearer token, by its hash; `software` is the release that its machine says it has."""
 
     __tablename__ = "tokens"
     hash: Mapped[str] = mapped_column(Hex, primary_key=True)
     party: Mapped[str] = mapped_column(Uuid, index=True)
     created: Mapped[datetime] = mapped_column(Moment)
     last_seen: Mapped[datetime] = mapped_column(Moment)
+    software: Mapped[str | None] = mapped_column(String(40))
 
 
 class SuspensionRow(Base):

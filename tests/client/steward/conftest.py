@@ -1,9 +1,10 @@
 """The node's own page, really served, and a browser without scripts."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,19 @@ import pytest
 from accord_client.steward.door import Door
 from accord_client.steward.node import Node
 from accord_client.steward.server import Server, link_of, listen, origin_of
+from accord_common.api.client import RegistryClient
+from accord_common.fields import now
 from accord_common.home import Home
+from accord_common.manifest import RunManifest
+from accord_common.models.discovery import load_task
+from accord_common.models.flat import initial_vector
+from accord_server.ca import create_ca
+from accord_server.certificates import issue
+from accord_server.registry.setup import initialise
 from tests.client.cli.conftest import accord_node as accord_node
 from tests.client.institutions import Institutions, make_institutions
+from tests.server.registry.stack import Stack, opened, settings_in
+from tests.world import SCHEMA, TASK
 
 HTML = {"Accept": "text/html"}
 
@@ -122,3 +133,56 @@ def site(three: Institutions) -> Iterator[Site]:
 @pytest.fixture
 def visitor(site: Site) -> Visitor:
     return site.visitor()
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Institutions]]:
+    """A registry in this process, and institutions that have joined it and signed."""
+    folder = tmp_path_factory.mktemp("joined")
+    create_ca(folder, "Test CA", now())
+    issue(folder, ["127.0.0.1"], folder / "server.pem", folder / "server.key", now())
+    settings = settings_in(folder / "registry", folder)
+    invitation = asyncio.run(initialise(settings)).text
+    three = make_institutions(folder, log_key=settings.read_log_key())
+    with opened(settings, invitation, three.world) as stack:
+        stack.join_all()
+        stack.register_datasets()
+        stack.sign_agreement()
+        yield stack, three
+
+
+@pytest.fixture(scope="module")
+def sites(joined: tuple[Stack, Institutions]) -> Iterator[dict[str, Site]]:
+    """The pages of two institutions: one does a thing there, the other on the console."""
+    stack, three = joined
+
+    def registry(home: Home) -> RegistryClient:
+        return stack.client(three.actor(home.profile.party))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Home, "registry", registry)
+        with served(three.homes[three.parties[0]]) as site:
+            yield {three.parties[0]: site}
+
+
+@pytest.fixture
+def steward(sites: dict[str, Site], joined: tuple[Stack, Institutions]) -> Visitor:
+    return sites[joined[1].parties[0]].visitor()
+
+
+def start(joined: tuple[Stack, Institutions], **changes: Any) -> RunManifest:
+    """A run that waits for consents."""
+    stack, three = joined
+    keys = three.world.run_keys()
+    stack.client(three.world.aggregator).post(keys.offer)
+    envelope = replace(three, keys=keys).manifest(**changes)
+    manifest = RunManifest.from_bytes(envelope.payload)
+    coordinator = stack.client(three.world.coordinator)
+    coordinator.put_blob(initial(manifest))
+    coordinator.post(envelope)
+    return manifest
+
+
+def initial(manifest: RunManifest) -> bytes:
+    module = load_task(TASK).build(manifest.architecture.name, {}, SCHEMA)
+    return initial_vector(module, 0).tobytes()

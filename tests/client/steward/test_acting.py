@@ -1,8 +1,6 @@
 """Each thing done on the page leaves what its verb of the console leaves."""
 
-import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,57 +10,14 @@ from accord_client.agreements import Agreements
 from accord_client.balances import balances
 from accord_client.steward.board import read_board
 from accord_common.agreement import Agreement
-from accord_common.api.client import RegistryClient
 from accord_common.envelope import Envelope
-from accord_common.fields import now
 from accord_common.home import Home
-from accord_common.manifest import RunManifest
-from accord_common.models.discovery import load_task
-from accord_common.models.flat import initial_vector
 from accord_common.privacy.rules import CapRule
-from accord_server.ca import create_ca
-from accord_server.certificates import issue
-from accord_server.registry.setup import initialise
 from tests.client.cli.conftest import Run
-from tests.client.institutions import PASSPHRASE, Institutions, make_institutions
-from tests.client.steward.conftest import Site, Visitor, served
-from tests.server.registry.stack import Stack, opened, settings_in
-from tests.world import SCHEMA, TASK, World
-
-
-@pytest.fixture(scope="module")
-def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stack, Institutions]]:
-    """A registry in this process, and institutions that have joined it and signed."""
-    folder = tmp_path_factory.mktemp("joined")
-    create_ca(folder, "Test CA", now())
-    issue(folder, ["127.0.0.1"], folder / "server.pem", folder / "server.key", now())
-    settings = settings_in(folder / "registry", folder)
-    invitation = asyncio.run(initialise(settings)).text
-    three = make_institutions(folder, log_key=settings.read_log_key())
-    with opened(settings, invitation, three.world) as stack:
-        stack.join_all()
-        stack.register_datasets()
-        stack.sign_agreement()
-        yield stack, three
-
-
-@pytest.fixture(scope="module")
-def sites(joined: tuple[Stack, Institutions]) -> Iterator[dict[str, Site]]:
-    """The pages of two institutions: one does a thing there, the other on the console."""
-    stack, three = joined
-
-    def registry(home: Home) -> RegistryClient:
-        return stack.client(three.actor(home.profile.party))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Home, "registry", registry)
-        with served(three.homes[three.parties[0]]) as site:
-            yield {three.parties[0]: site}
-
-
-@pytest.fixture
-def steward(sites: dict[str, Site], joined: tuple[Stack, Institutions]) -> Visitor:
-    return sites[joined[1].parties[0]].visitor()
+from tests.client.institutions import PASSPHRASE, Institutions
+from tests.client.steward.conftest import Visitor, start
+from tests.server.registry.stack import Stack
+from tests.world import World
 
 
 @pytest.fixture
@@ -90,24 +45,6 @@ def names(home: Home) -> list[str]:
 
 def both(three: Institutions) -> list[Home]:
     return [three.homes[party] for party in three.parties[:2]]
-
-
-def start(joined: tuple[Stack, Institutions], **changes: Any) -> RunManifest:
-    """A run that waits for consents."""
-    stack, three = joined
-    keys = three.world.run_keys()
-    stack.client(three.world.aggregator).post(keys.offer)
-    envelope = replace(three, keys=keys).manifest(**changes)
-    manifest = RunManifest.from_bytes(envelope.payload)
-    coordinator = stack.client(three.world.coordinator)
-    coordinator.put_blob(initial(manifest))
-    coordinator.post(envelope)
-    return manifest
-
-
-def initial(manifest: RunManifest) -> bytes:
-    module = load_task(TASK).build(manifest.architecture.name, {}, SCHEMA)
-    return initial_vector(module, 0).tobytes()
 
 
 def decisions(three: Institutions, run: str) -> Sequence[tuple[str, str, str]]:

@@ -3,28 +3,33 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from html import unescape
+from typing import get_args
 
 import pytest
 
-from accord_client import halts
+from accord_client import halts, outbox
 from accord_client.agreements import Agreements
 from accord_client.balances import balances
 from accord_client.consent import spend_for
 from accord_client.deciding import caps_of
 from accord_client.leaving import statement_of
 from accord_client.ledger_store import broken
-from accord_client.pace import WINDOW, pace
 from accord_client.steward import door
 from accord_client.steward.app import PAGES
-from accord_client.steward.home import SILENT_S
+from accord_client.steward.board import Board
+from accord_client.steward.funds import funds
+from accord_client.steward.home import SILENT_S, read_home
 from accord_client.steward.live import BEAT_S
+from accord_client.steward.proofs import Proofs
+from accord_client.steward.sent import KINDS, RECEIVERS
 from accord_common.canonical import sha256_hex
 from accord_common.fields import format_time, new_id, now, parse_time
 from accord_common.manifest import RunManifest
 from accord_common.permissions import guessed_right
-from accord_common.privacy.accounting import Tally
+from accord_common.privacy.pace import WINDOW
 from tests.client.institutions import PASSPHRASE, Institutions
 from tests.client.steward.conftest import Site, Visitor, served
 
@@ -95,7 +100,10 @@ def test_home_says_what_waits_runs_is_left_and_went(
         (balance,) = balances(stores, stores.datasets.all())
     assert balance.spent > 0 and balance.reserved > 0
     assert f"at most {guessed_right(balance.spent)} times in 100" in home
+    assert f"at most {guessed_right(3.0)} times" in home  # at the cap
+    assert re.search(r"Used up by about .* \d{4}-\d\d-\d\d in ", home)
     assert "masked update of the model" in home and "2.0 KiB" in home
+    assert sha256_hex(b"update") in page  # of the newest that left
     assert "accord-node start --home" in home  # no daemon holds the folder
     assert "2 lines, each signed and in its place" in home  # of the ledger
     assert "needs attention" in home
@@ -114,8 +122,27 @@ def test_the_budget_is_the_ledgers_and_the_hash_the_outboxs(
     assert visitor.http.get("/sent?before=x").status_code == 400
 
 
+def test_everything_that_can_leave_has_words_and_is_shown(
+    three: Institutions, site: Site, visitor: Visitor
+) -> None:
+    assert sorted(KINDS) == sorted(get_args(outbox.Kind))
+    assert sorted(RECEIVERS) == sorted(get_args(outbox.Receiver))
+    with three.open(three.parties[0]) as stores:
+        for kind in KINDS:
+            stores.outbox.append(kind, "registry", sha256_hex(kind.encode()), 1)
+    for path in ("/", "/sent"):
+        page = text_of(visitor.read(path))
+        assert all(words in page for words in KINDS.values())
+        lines, sums = site.node.sent.read()
+        assert f"in all {len(lines)} " in page and len(sums) == len(KINDS)
+
+
 def test_a_ledger_that_does_not_hold_is_red(
-    site: Site, visitor: Visitor, run: str, monkeypatch: pytest.MonkeyPatch
+    three: Institutions,
+    site: Site,
+    visitor: Visitor,
+    run: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fails(*_: object) -> str:
         raise broken(site.node.path, "entry 1: bad signature")
@@ -124,6 +151,10 @@ def test_a_ledger_that_does_not_hold_is_red(
         patch.setattr("accord_client.ledger.walk", fails)
         site.node.proofs.once()
     assert "entry 1: bad signature" in text_of(visitor.read("/budgets"))
+    with three.open(three.parties[0]) as stores:
+        found = read_home(stores, Board(), site.node.proofs.found.value, now())
+    health = replace(found.health, pid=1, silent=False, short_of_disk=False)
+    assert not health.well and replace(health, proofs=Proofs()).well
     site.node.proofs.once()
     assert "entry 1: bad signature" not in text_of(visitor.read("/budgets"))
 
@@ -223,14 +254,17 @@ def test_the_pace_names_a_day_only_where_something_is_spent(three: Institutions,
         begun, moment = parse_time(first.recorded), now()
         assert stores.ledger.tally_before(group, moment + timedelta(hours=1)) == balance.before
         assert stores.ledger.tally_before(group, moment - WINDOW).empty
-    nothing = Tally.of([])
-    assert pace(balance, None, nothing, moment).out is None
-    today = pace(balance, begun, nothing, moment)
+        (found,) = funds(stores, moment)
+        assert found.tightest is not None
+        today = found.tightest.pace
+        later = moment + WINDOW + timedelta(days=1)
+        (idle,) = funds(stores, later)
+        assert idle.tightest is not None
+    assert begun <= moment
     assert today.per_day == pytest.approx(balance.spent)  # less than a day counts as one
     assert today.out is not None
     assert (today.out - moment) / timedelta(days=1) == pytest.approx(balance.left / balance.spent)
-    later = pace(balance, begun, balance.before, moment + WINDOW + timedelta(days=1))
-    assert (later.per_day, later.out) == (0.0, None)
+    assert (idle.tightest.pace.per_day, idle.tightest.pace.out) == (0.0, None)
 
 
 def test_without_the_registry_the_own_files_are_shown_and_a_pause_still_holds(

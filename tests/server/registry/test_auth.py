@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from importlib.metadata import version
 
 import pytest
 
@@ -9,6 +10,7 @@ from accord_common.errors import AuthError, ConflictError, PolicyError
 from accord_common.fields import now
 from accord_common.joining import parse_invitation
 from accord_server.ca import fingerprint
+from accord_server.registry import auth
 from accord_server.registry.partners import endpoints
 from tests.server.registry.stack import Stack
 from tests.server.registry.tables import everything
@@ -94,6 +96,19 @@ def test_who_lost_the_token_joins_again_with_the_same_key(stack: Stack) -> None:
     stack.tokens[hospital.id] = token.token
     after = stack.client(hospital).partner(hospital.id)
     assert (after.contact, after.delegation) == ("new@example.org", before.delegation)
+
+
+def test_a_partys_release_is_what_its_machine_says_and_nothing_else_is_kept(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "SEEN_EVERY", timedelta(0))
+    actor = stack.world.hospitals[0]
+    assert stack.client(actor).partner(actor.id).software == version("accord")
+    bearer = {"Authorization": f"Bearer {stack.tokens[actor.id]}"}
+    for agent in ("", "curl/8.5", "accord/<b>1</b>", "accord/" + "1" * 41, "accord/2 other"):
+        assert stack.http.get("/v1/me", headers=bearer | {"User-Agent": agent}).is_success
+    told = stack.client(stack.world.coordinator).partner(actor.id)
+    assert told.software == version("accord")
 
 
 def test_an_invitation_expires(empty: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,9 @@ def url(path: str) -> str:
 def test_each_cell_is_what_the_registry_does(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody gets in without a credential; who is denied is refused before anything is read."""
 
-    async def one_beat(_: Visit) -> AsyncIterator[bytes]:  # a stream that ends can be read here
+    async def one_beat(
+        _: Visit, seen: int
+    ) -> AsyncIterator[bytes]:  # a stream that ends can be read here
         yield b"event: beat\ndata:\n\n"
 
     monkeypatch.setattr(live, "_events", one_beat)
@@ -175,6 +177,7 @@ def test_nobody_elses_budget_drafts_or_runs_are_a_stewards() -> None:
         *(("GET", f"/v1/log/{name}") for name in ("checkpoints", "consistency")),
         ("POST", "/v1/log/check"),
         ("GET", "/partners"),
+        ("GET", "/partners/{party}"),
         ("GET", "/datasets"),
         ("GET", "/v1/partners"),
         ("GET", "/v1/partners/{party}"),

@@ -5,6 +5,7 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from accord_server.registry.notices.settings import Mail, Webhook
 from accord_server.registry.notices.tables import NoticedRow, NoticeRow
 from accord_server.registry.settings import Settings
 from accord_server.registry.setup import initialise
-from tests.server.registry.stack import Stack, free_port, opened, settings_in
+from tests.server.registry.stack import Stack, free_port, opened, run_id, settings_in
 from tests.server.registry.tables import execute, rows
 from tests.server.registry.test_pages import until
 from tests.world import World, make_world
@@ -214,23 +215,62 @@ def test_what_is_not_taken_is_sent_again_and_survives_a_restart(
     assert first == second  # so that its receiver knows it
 
 
-def test_what_was_given_up_does_not_keep_news_from_other_places(
+def test_what_the_registry_alone_knows_is_told_once(
+    place: Place, receiver: Receiver, tmp_path: Path, certificates: Path
+) -> None:
+    """A proposal is no record yet; an end that the registry finds is signed later, or never."""
+    webhooks = (hook(tmp_path, certificates, receiver),)
+    with place.open(webhooks=webhooks, silent_s=1) as stack:
+        until(lambda: bool(place.begun()))
+        world = stack.world
+        stack.join_all()
+        stack.register_datasets()
+        coordinator = stack.client(world.coordinator)
+        for signer in (world.coordinator, world.hospitals[0]):
+            stack.client(signer).propose(world.partly_signed(signer))
+        until(lambda: kinds(receiver) == ["agreement-proposed"])
+        stack.sign_agreement()
+        refused = stack.start(stack.offer())
+        site = world.hospitals[0]
+        stack.client(site).post(world.consent(site, refused, refusal="clipping-above-cap"))
+        until(lambda: "run-refused" in kinds(receiver))
+        keys = stack.offer()
+        manifest = stack.start(keys)
+        run = run_id(stack, manifest)
+        coordinator.stop(run, "the study is over")
+        until(lambda: "run-ended" in kinds(receiver))
+        assert coordinator.run(run).unsigned
+        result = world.result(
+            keys, manifest, manifest.hash, None, rounds=0, status="stopped", code="stop-requested"
+        )
+        stack.client(world.aggregator).post(result)
+        last = coordinator.records()[-1].sequence
+        until(lambda: [row[1] for row in place.begun()] == [last] and not place.waiting())
+    told = kinds(receiver)
+    counts = [told.count(kind) for kind in ("run-ended", "run-refused", "run-proposed")]
+    assert counts == [1, 1, 2]
+
+
+def test_a_place_that_takes_nothing_keeps_no_news_from_the_others(
     place: Place,
     receiver: Receiver,
     tmp_path: Path,
     certificates: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One has as many waiting as may; another has given up some; the third is told."""
     monkeypatch.setattr(outbox, "_MOST_WAITING", 1)
-    with place.open(
-        webhooks=(hook(tmp_path, certificates, receiver, kinds=("run-proposed",)),)
-    ) as stack:
+    wanted = {"kinds": ("run-proposed",)}
+    full = hook(tmp_path, certificates, receiver, name="full", **wanted)
+    with place.open(webhooks=(full, hook(tmp_path, certificates, receiver, **wanted))) as stack:
         until(lambda: bool(place.begun()))
-        columns = "id, place, kind, subject, attempts, error, created"
-        values = f"'{new_id()}', 'gone', 'run-ended', '-', 15, 'HTTP 500', {10**16}"
-        execute(place.settings.database, f"INSERT INTO notices ({columns}) VALUES ({values})")
+        columns = "id, place, kind, subject, attempts, error, created, due"
+        for name, due in (("full", 10**16), ("office", "NULL")):
+            values = f"'{new_id()}', '{name}', 'run-ended', '-', 15, 'HTTP 500', {10**16}, {due}"
+            execute(place.settings.database, f"INSERT INTO notices ({columns}) VALUES ({values})")
         begin(stack)
         until(lambda: kinds(receiver) == ["run-proposed"])
+        until(lambda: sorted(row[1] for row in place.waiting()) == ["full", "office"])
 
 
 def test_no_answer_leads_elsewhere(
@@ -277,6 +317,31 @@ def test_mail_goes_over_tls_to_whom_the_operator_named(
     text = b"".join(content(mail) for mail in mails).decode()
     assert "nobody's business" not in text and "hospital" not in text
     assert f"{place.settings.url}/runs/" in text
+
+
+def test_a_mail_server_that_says_nothing_holds_up_nobody(
+    place: Place, receiver: Receiver, tmp_path: Path, certificates: Path
+) -> None:
+    """More notices wait for it than the process has threads."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as dumb:
+        changes = {
+            "mail": mail_settings(tmp_path, certificates, dumb.getsockname()[1]),
+            "webhooks": (hook(tmp_path, certificates, receiver),),
+        }
+        values = [
+            f"('{new_id()}', 'mail', 'run-ended', '-', 0, '', 0, {10**15})" for _ in range(60)
+        ]
+        columns = "id, place, kind, subject, attempts, error, due, created"
+        into = f"INSERT INTO notices ({columns}) VALUES {', '.join(values)}"
+        execute(place.settings.database, into)
+        with place.open(**changes) as stack, dumb.accept()[0]:
+            assert stack.http.portal is not None
+            assert stack.http.portal.call(asyncio.to_thread, lambda: "served") == "served"
+            stack.join_all()
+            stack.register_datasets()
+            stack.sign_agreement()
+            until(lambda: kinds(receiver) == ["agreement-in-force"])
+            assert {row[4] for row in place.waiting()} == {0}  # still at the first
 
 
 def test_no_mail_goes_in_clear(place: Place, tmp_path: Path, certificates: Path) -> None:

@@ -95,6 +95,8 @@ def test_an_account_there_that_nobody_invited_is_nobodys_here(
     owner = join(stack, stack.world.hospitals[0], "owner", "owner@example.org")
     stranger = Browser(stack)
     refused(stranger, provider.consent(begin(stranger), "stranger"), "not-linked")
+    led = stranger.call("GET", back({"state": "x", "error": "no"}), headers={"Accept": "text/html"})
+    assert led.status_code == 401 and "provider-refused" in led.text and "<html" in led.text
     linked(stack, provider, "olga-7")
     made = invite(stack, stack.world.hospitals[1], "owner", "oscar")
     thief = Browser(stack)

@@ -4,18 +4,27 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from html import unescape
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from accord_common.api.access_schemas import PersonRole
+from accord_common.api.schemas import RecordView
+from accord_common.enrolment import Delegation
+from accord_common.fields import now
+from accord_common.privacy.pace import WINDOW, Pace
 from accord_server.registry.access.decisions import DECISIONS
+from accord_server.registry.budgets import combining, outlook
+from accord_server.registry.budgets.tables import TermsRow
+from accord_server.registry.db import Database
 from accord_server.registry.setup import initialise
 from tests.catalogued import RESEARCH, entry, profile, with_profiles
 from tests.server.registry.persons import Browser, join
 from tests.server.registry.stack import Stack, complete, opened, settings_in
-from tests.world import Actor, make_world
+from tests.world import Actor, make_actor, make_world
 
 PAGES = sorted(
     path
@@ -85,14 +94,22 @@ def filled(stack: Stack, path: str) -> str:
     client = stack.client(stack.world.coordinator)
     run, agreement = client.runs()[0].id, client.agreements()[0].hash
     dataset = stack.world.hospitals[0].dataset
-    return path.format(run=run, agreement_hash=agreement, record_hash=agreement, dataset=dataset)
+    return path.format(
+        run=run,
+        agreement_hash=agreement,
+        record_hash=agreement,
+        dataset=dataset,
+        party=stack.world.hospitals[0].id,
+    )
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_each_page_is_shown_to_each_role_in_each_language(
     stack: Stack, people: dict[str, Browser], path: str
 ) -> None:
-    for browser in people.values():
+    for role, browser in people.items():
+        if (role, path) == ("owner", "/budgets/{dataset}"):
+            continue  # another institution's
         english = text_of(browser, filled(stack, path))
         chinese = text_of(browser, filled(stack, path), "zh-CN")
         assert "Skip to the content" in english and "跳到正文" in chinese
@@ -102,13 +119,88 @@ def test_a_steward_sees_what_waits_and_own_budgets_alone(
     stack: Stack, people: dict[str, Browser]
 ) -> None:
     own, other = stack.world.hospitals[:2]
-    home = text_of(people["steward"], "/")
+    home = " ".join(text_of(people["steward"], "/").split())
     waiting = [run.id for run in stack.client(own).runs() if run.state == "awaiting-consent"]
     assert "1 decision waits for you" in home and f"accord-node approve {waiting[0]}" in home
     assert "guesses right at most" in home  # epsilon in plain language
+    assert re.search(r"Used up by about .* \d{4}-\d\d-\d\d ", home)
     budgets = text_of(people["steward"], "/budgets")
     assert own.name in budgets and other.name not in budgets
     assert other.name in text_of(people["auditor"], "/budgets")
+
+
+def test_a_steward_sees_what_arrived_of_the_own_institution_alone(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    own = stack.world.hospitals[0]
+    page = people["steward"].call("GET", "/", headers=HTML).text
+    shown = set(re.findall(r"/records/([0-9a-f]{64})", page))
+    views = {view.hash: view for view in stack.client(own).records()}
+    kinds = {views[one].kind for one in shown}
+    assert kinds == {
+        *("node-receipt", "consent", "agreement", "dataset-entry", "dataset-profile"),
+        *("enrolment", "delegation"),
+    }
+    for one in shown:
+        signers = views[one].envelope.signers
+        assert signers & {own.identity.public, own.node.public}, views[one].kind
+    text = " ".join(text_of(people["steward"], "/").split())
+    sizes = [len(v.envelope.to_bytes()) for v in views.values() if _receipt_of(v, own)]
+    assert len(sizes) == 3  # two rounds, one of them tried twice
+    assert f"node's receipt 3 {sum(sizes) / 1024:.1f} KiB" in text
+    assert re.search(r"masked update of the model .* 3 in the outbox .* 100 B", text)
+    assert "accord-node outbox list" in text
+
+
+def test_the_last_day_is_at_the_pace_of_thirty_days(stack: Stack) -> None:
+    own = stack.world.hospitals[0]
+
+    async def look(moment: datetime) -> tuple[float, Pace]:
+        database = Database(stack.settings.database)
+        try:
+            async with database.read() as session:
+                of = [TermsRow.owner == own.id]
+                terms, spent = await combining.all_balances(session, of)
+                (row,) = combining.balances(terms, spent, moment)
+                assert row.spent is not None
+                found = await outlook.paces(session, terms, spent, moment)
+                return float(row.spent), found[row.agreement, row.dataset]
+        finally:
+            await database.close()
+
+    moment = now()
+    spent, today = asyncio.run(look(moment))
+    assert spent > 0 and today.per_day == pytest.approx(spent, rel=1e-3)  # a day, at least
+    assert today.out is not None and moment < today.out < moment + timedelta(days=30)
+    _, soon = asyncio.run(look(moment + timedelta(days=10)))
+    assert soon.per_day == pytest.approx(spent / 10, rel=1e-2)
+    _, idle = asyncio.run(look(moment + WINDOW + timedelta(hours=1)))
+    assert idle == Pace(0.0)
+
+
+def _receipt_of(view: RecordView, actor: Actor) -> bool:
+    return view.kind == "node-receipt" and actor.node.public in view.envelope.signers
+
+
+def test_a_datasets_budget_is_told_with_every_attempt_that_was_charged(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    own, other = stack.world.hospitals[:2]
+    page = people["steward"].call("GET", f"/budgets/{own.dataset}", headers=HTML).text
+    spends = [
+        row for row in stack.client(own).spends(dataset=own.dataset) if row.dataset == own.dataset
+    ]
+    ledger = page[page.index('id="ledger"') :]
+    assert len(spends) == 3
+    for row in spends:
+        assert f'href="/records/{row.receipt}"' in ledger
+    newest = f"/budgets/{own.dataset}?before={spends[-1].sequence}"
+    older = people["steward"].call("GET", newest, headers=HTML).text
+    assert spends[0].receipt in older and spends[-1].receipt not in older.split('id="ledger"')[1]
+    assert "in plain words" in page and "at the pace of the last 30 days" in page
+    refused = people["steward"].call("GET", f"/budgets/{other.dataset}", headers=HTML)
+    assert refused.status_code == 404 and other.name not in refused.text
+    assert other.name in text_of(people["auditor"], f"/budgets/{other.dataset}")
 
 
 def test_an_auditor_sees_the_log_and_what_does_not_agree(people: dict[str, Browser]) -> None:
@@ -126,6 +218,94 @@ def test_nobody_signs_on_a_page(stack: Stack, people: dict[str, Browser]) -> Non
         asked = re.findall(r'data-api="([A-Z]+ /v1/[^"]*)"', answer.text)
         taking = ("POST /v1/agreements", "POST /v1/records")  # what takes a signature
         assert not [call for call in asked if call.startswith(taking) and "comments" not in call]
+
+
+def test_agreements_are_found_with_what_lacks_signatures_and_what_changed(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    world, coordinator = stack.world, stack.client(stack.world.coordinator)
+    signed, missing = world.hospitals[0], world.hospitals[1]
+    privacy = [
+        dataset.model_copy(
+            update={"privacy": dataset.privacy.model_copy(update={"epsilon_cap": "9"})}
+        )
+        for dataset in world.agreement.datasets
+    ]
+    draft = world.next_version(title="Second year", datasets=privacy)
+    coordinator.propose(draft.partly_signed(world.coordinator, signed))
+    html = people["steward"].call("GET", "/agreements", headers=HTML).text
+    waiting, rest = html.split('aria-labelledby="signed"')
+    assert f'href="/agreements/{draft.agreement_hash}"' in waiting and missing.name in waiting
+    assert f'href="/agreements/{world.agreement_hash}"' in rest and "Second year" not in rest
+    home = text_of(people["coordinator"], "/")
+    lacking = home[home.index("Second year") : home.index("Active runs")]
+    assert missing.name in lacking and signed.name not in lacking
+    page = text_of(people["steward"], f"/agreements/{draft.agreement_hash}")
+    assert "more than before" in page and "Second year" in page and "version 1" in page
+    assert "more than before" not in text_of(
+        people["steward"], f"/agreements/{world.agreement_hash}"
+    )
+
+
+def test_partners_are_shown_with_their_keys_releases_and_what_ends(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    own, release = stack.world.hospitals[0], version("accord")
+    given = Delegation.from_bytes(stack.world.delegations[own.id].payload)
+    listed = text_of(people["steward"], "/partners")
+    assert own.name in listed and release in listed and "This registry's certificates" in listed
+    page = text_of(people["steward"], f"/partners/{own.id}")
+    for shown in (own.identity.public, given.node_key, given.valid_until[:10], release):
+        assert shown in page
+    assert "Authorities that it trusts" in text_of(people["auditor"], f"/partners/{own.id}")
+    assert "Authorities that it trusts" not in page and "Shut it out" not in page
+    assert "Invite a partner" not in listed
+
+
+def test_a_coordinator_lets_in_and_shuts_out_on_a_page(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    coordinator, guest = people["coordinator"], make_actor("newcomers", "data-holder")
+    assert (
+        'data-api="POST /v1/invitations"' in coordinator.call("GET", "/partners", headers=HTML).text
+    )
+    code = stack.client(stack.world.coordinator).invite("data-holder", guest.name).code
+    stack.join(guest, code, approve=False)
+    assert f"/partners/{guest.id}" in coordinator.call("GET", "/", headers=HTML).text
+    for step, body in (
+        ("approve", None),
+        ("suspend", {"reason": "Under enquiry."}),
+        ("readmit", None),
+    ):
+        html = coordinator.call("GET", f"/partners/{guest.id}", headers=HTML).text
+        assert f'data-api="POST /v1/partners/{guest.id}/{step}"' in html
+        assert coordinator.call("POST", f"/v1/partners/{guest.id}/{step}", body).is_success
+        told = text_of(people["owner"], f"/partners/{guest.id}")
+        assert "Under enquiry" not in told and ("shut out" in told) == (step == "suspend")
+    assert "Under enquiry" not in text_of(coordinator, f"/partners/{guest.id}")
+
+
+def test_whether_a_run_would_be_allowed_is_asked_in_the_address(
+    stack: Stack, people: dict[str, Browser]
+) -> None:
+    (task, *_), own = stack.world.agreement.tasks, stack.world.hospitals[0]
+    page = f"/agreements/{stack.world.agreement_hash}/check"
+    asks = f"{page}?task={task.task}&architecture={task.architectures[0]}&rounds=2&noise=4"
+    fits = text_of(people["coordinator"], asks)
+    assert "It would be allowed" in fits and own.name in fits
+    refused = text_of(people["coordinator"], f"{asks}&rate=0.9")
+    assert (
+        "sampling-rate" in refused and "speak" in refused and "It would be allowed" not in refused
+    )
+    bare = text_of(people["coordinator"], f"{asks}&protection=none")
+    assert "∞" in bare and "speak" in bare
+    costs = text_of(people["steward"], asks)
+    others = [actor.name for actor in stack.world.hospitals[1:]]
+    table = costs[costs.index("What it would cost") : costs.index("The model would go to")]
+    assert own.name in table and not [name for name in others if name in table]
+    for wrong in ("&rate=often", "&rate=0", "&noise=", f"&dataset={own.dataset}"):
+        assert "That is no run yet" in text_of(people["coordinator"], asks + wrong), wrong
+    assert people["owner"].call("GET", f"{page}?rounds=x", headers=HTML).status_code == 422
 
 
 @pytest.mark.parametrize("path", [*PAGES, *STRANGERS])

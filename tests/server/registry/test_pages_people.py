@@ -69,6 +69,18 @@ def test_what_a_form_offers_is_what_the_route_takes(stack: Stack, owner: Browser
     assert "role-changed" in text_of(owner, "/people")
 
 
+def test_who_acted_has_a_name_whatever_organisation_it_is(stack: Stack, owner: Browser) -> None:
+    office, other = stack.world.coordinator, stack.world.hospitals[1]
+    auditor = join(stack, office, "auditor", "audrey")
+    join(stack, other, "steward", "far-away")  # let in by its organisation's machine
+    html = auditor.call("GET", "/people", headers=HTML).text
+    events = html[html.index('id="happened"') :]
+    assert f"by {other.name}" in events and "Far-Away" in events
+    people = auditor.call("GET", "/v1/people").json()
+    for known in (office.id, other.id, *(one["id"] for one in people)):
+        assert known not in events
+
+
 def test_everybody_has_an_account_with_tokens_and_browsers(steward: Browser) -> None:
     assert {"PUT /v1/me/password", "POST /v1/me/second-factor", "POST /v1/tokens"} <= set(
         forms(steward, "/account")

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from argon2 import PasswordHasher
 
 from accord_server.registry.access import factor
 from accord_server.registry.access.credentials import COOKIE, CSRF_HEADER, DEVICE
@@ -37,6 +38,20 @@ def test_the_cookie_is_the_browsers_alone(stack: Stack) -> None:
         parts = {part.strip().lower() for part in line.split(";")[1:]}
         assert {"httponly", "secure", "path=/", "samesite=lax"} <= parts
         assert not any(part.startswith("domain") for part in parts)  # __Host- allows none
+
+
+def test_a_hash_of_an_older_cost_is_renewed_at_the_next_sign_in(
+    stack: Stack, owner: Browser
+) -> None:
+    older = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1).hash(PASSWORD)
+    url = stack.settings.database
+    execute(url, f"UPDATE people SET password = '{older}' WHERE login = 'olga'")
+    body = {"login": "olga", "password": PASSWORD}
+    assert Browser(stack).call("POST", "/v1/sessions", body | {"password": "no"}).status_code == 401
+    assert older in everything(url)
+    assert Browser(stack).call("POST", "/v1/sessions", body).status_code == 201
+    assert older not in everything(url)
+    assert Browser(stack).call("POST", "/v1/sessions", body).status_code == 201
 
 
 def test_a_cookie_alone_changes_nothing(owner: Browser) -> None:

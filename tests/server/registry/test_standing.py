@@ -69,7 +69,7 @@ class Time:
         database = Database(self.stack.settings.database)
         async with database.write() as session:
             await self._pulse(session, None if gap else moment)
-            topics = await sweep(session, self.stack.settings.patience, moment)
+            topics = await sweep(session, self.stack.settings, moment)
         await database.close()
         return topics
 

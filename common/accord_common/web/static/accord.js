@@ -4,6 +4,7 @@
 
 const SILENT_MS = 8000; // the server beats every 5 s; after this the page asks by itself
 const LOST_MS = 15000; // and after this it says that it may be old
+const OLD_MS = 30000; // what changes with time alone (who fell silent, what ended) no event tells
 
 // Times: UTC stands in the page; local time is added, in the page's language.
 
@@ -23,10 +24,17 @@ function localTimes(root) {
 
 let heardAt = Date.now();
 let askedAt = heardAt;
+let shownAt = heardAt; // since when the tab is in sight: what nobody saw is nothing to warn of
+let behind = false; // something changed, and the page does not show it yet
 
 function heard() {
   heardAt = Date.now();
   tell();
+}
+
+function fresh() {
+  behind = false;
+  heard();
 }
 
 function tell() {
@@ -35,7 +43,7 @@ function tell() {
   if (shown !== null) {
     shown.textContent = shown.dataset.words.replace("{n}", String(Math.round(silence / 1000)));
   }
-  document.getElementById("disconnected").hidden = silence < LOST_MS;
+  document.getElementById("disconnected").hidden = Date.now() - Math.max(heardAt, shownAt) < LOST_MS;
 }
 
 // Live: the server says that something changed, or says nothing; the page asks for itself again.
@@ -61,16 +69,39 @@ function refreshSoon() {
 function watch() {
   tell();
   const silent = Date.now() - Math.max(heardAt, askedAt) > SILENT_MS;
-  if (silent && document.visibilityState === "visible") refresh();
+  const old = Date.now() - askedAt > OLD_MS;
+  if ((silent || old) && document.visibilityState === "visible") refresh();
 }
 
+// A browser has six connections to one host, and each stream holds one: only a tab in sight listens.
+// A stream that was refused does not come back by itself, as one that broke does.
+
+let events = null;
+
 function listen(address) {
-  const events = new EventSource(address); // connects again by itself
-  events.addEventListener("beat", heard);
+  events = new EventSource(address);
+  events.addEventListener("beat", () => behind || heard());
   events.addEventListener("changed", () => {
-    heard();
+    behind = true;
     refreshSoon();
   });
+}
+
+function keepListening() {
+  if (document.visibilityState !== "visible") {
+    events?.close();
+    events = null;
+  } else if (events === null || events.readyState === EventSource.CLOSED) {
+    listen(document.getElementById("live").dataset.events); // of the page that is shown now
+  }
+}
+
+function turn() {
+  if (document.visibilityState === "visible") {
+    shownAt = Date.now();
+    refresh();
+  }
+  keepListening();
 }
 
 // Charts: a figure is drawn from the table that it holds, so the two cannot differ.
@@ -210,6 +241,8 @@ document.addEventListener("submit", async (event) => {
   const form = event.target;
   if (form.dataset.api === undefined) return;
   event.preventDefault();
+  if (form.dataset.asking !== undefined) return; // an impatient finger asks once
+  form.dataset.asking = "";
   clear(form);
   const [method, address] = form.dataset.api.split(" ");
   const { body, query } = fieldsOf(form);
@@ -219,6 +252,7 @@ document.addEventListener("submit", async (event) => {
     headers: { "Content-Type": kind, "X-CSRF-Token": document.body.dataset.csrf },
     body: bodyOf(form, method, body),
   }).catch(() => null);
+  delete form.dataset.asking;
   if (answer === null) {
     document.getElementById("disconnected").hidden = false;
     return;
@@ -261,14 +295,15 @@ document.addEventListener("DOMContentLoaded", () => {
     return true;
   };
   settle();
-  const { events } = document.getElementById("live").dataset;
-  if (events !== undefined) {
-    listen(events);
+  if (document.getElementById("live").dataset.events !== undefined) {
+    keepListening();
+    document.addEventListener("visibilitychange", turn);
     setInterval(watch, 1000);
+    setInterval(keepListening, SILENT_MS);
   }
 });
 document.addEventListener("htmx:afterSwap", settle);
-document.addEventListener("htmx:afterRequest", (event) => event.detail.successful && heard());
+document.addEventListener("htmx:afterRequest", (event) => event.detail.successful && fresh());
 document.addEventListener("htmx:responseError", (event) => {
   if (event.detail.xhr.status === 401) location.reload(); // the session ended: the server leads on
 });

@@ -133,7 +133,9 @@ GET    /runs                            -      -       -     -      -    -     -
 GET    /runs/{run}                      -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements                      -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /agreements/{agreement_hash}     -      -       -     -      -    -     -    own  own   own  own  all  -
+GET    /agreements/{agreement_hash}/check -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /budgets                         -      -       -     -      -    -     -    all  own   all  own  all  -
+GET    /budgets/{dataset}               -      -       -     -      -    -     -    all  own   all  own  all  -
 GET    /runs/compare                    -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /people                          -      -       -     -      -    -     -    all  own   own  own  all  -
 GET    /account                         -      -       -     -      -    -     -    own  own   own  own  all  -
@@ -145,6 +147,7 @@ GET    /records/{record_hash}           -      -       -     -      -    -     -
 GET    /datasets                        -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /datasets/{dataset}              -      -       -     -      -    -     -    own  own   own  own  all  -
 GET    /partners                        -      -       -     -      -    -     -    all  all   all  all  all  -
+GET    /partners/{party}                -      -       -     -      -    -     -    all  all   all  all  all  -
 GET    /v1/access-events                -      -       own   own    own  all   -    all  own   -    -    all  audit
 """  # noqa: E501  # a table is read by its columns
 

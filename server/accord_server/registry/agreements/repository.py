@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from accord_common.agreement import WITHDRAWAL, Agreement, Suspension, Withdrawal
+from accord_common.agreement import AGREEMENT, WITHDRAWAL, Agreement, Suspension, Withdrawal
 from accord_common.api.schemas import AgreementStatus, AgreementView, Halt
 from accord_common.envelope import Envelope
 from accord_common.errors import NotFoundError
@@ -17,6 +17,7 @@ from accord_server.registry.tables import (
     AgreementRow,
     ProposalPartyRow,
     ProposalRow,
+    RecordRow,
 )
 
 
@@ -40,6 +41,32 @@ async def page(
         query = query.where(both.c[0] > after)
     hashes = list((await session.execute(query)).scalars())
     return await several(session, hashes, moment)
+
+
+async def newest(
+    session: AsyncSession, party: str | None, before: int | None, limit: int, moment: datetime
+) -> list[tuple[int, AgreementView]]:
+    """Return fully signed agreements that name `party`, newest first, each with its place."""
+    query = select(RecordRow.sequence, RecordRow.hash).where(RecordRow.kind == AGREEMENT)
+    if party is not None:
+        own = select(AgreementPartyRow.agreement).where(AgreementPartyRow.party == party)
+        query = query.where(RecordRow.hash.in_(own))
+    if before is not None:
+        query = query.where(RecordRow.sequence < before)
+    found = await session.execute(query.order_by(RecordRow.sequence.desc()).limit(limit))
+    places = {name: place for place, name in found.all()}
+    return [(places[view.hash], view) for view in await several(session, list(places), moment)]
+
+
+async def proposals(
+    session: AsyncSession, party: str | None, limit: int, moment: datetime
+) -> list[AgreementView]:
+    """Return agreements that lack signatures and name `party`, newest first."""
+    query = select(ProposalRow.hash).order_by(ProposalRow.created.desc()).limit(limit)
+    if party is not None:
+        own = select(ProposalPartyRow.proposal).where(ProposalPartyRow.party == party)
+        query = query.where(ProposalRow.hash.in_(own))
+    return await several(session, list((await session.execute(query)).scalars()), moment)
 
 
 async def one(

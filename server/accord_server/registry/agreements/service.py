@@ -22,8 +22,11 @@ from accord_server.registry.tables import (
 )
 
 
-async def sign(posting: Posting, log_key: SigningKey) -> None:
+async def sign(posting: Posting, log_key: SigningKey) -> bool:
     """Add signatures to an agreement; with the last one it becomes a record and so active.
+
+    Returns:
+        Whether it is a proposal that nobody knew before.
 
     Raises:
         PolicyError: `not-a-party` where the caller is none.
@@ -39,8 +42,9 @@ async def sign(posting: Posting, log_key: SigningKey) -> None:
         raise PolicyError("not-a-party", "the caller is no party of this agreement")
     envelope.verify(envelope.signers & agreement.keys or agreement.keys)
     if await find(session, envelope.hash) is not None:
-        return
+        return False
     proposal = await find_proposal(session, envelope.hash)
+    unknown = proposal is None
     if proposal is None:
         await _check_terms(session, agreement, log_key)
         await check_version(posting, agreement)
@@ -56,11 +60,12 @@ async def sign(posting: Posting, log_key: SigningKey) -> None:
         await append(
             Posting(session, posting.runs, joined, posting.party, posting.role, posting.moment)
         )
-        return
+        return False
     proposal.envelope = joined.to_bytes()
     for party in agreement.parties:
         signed = party.identity_key in joined.signers
         await session.merge(ProposalPartyRow(proposal=proposal.hash, party=party.id, signed=signed))
+    return unknown
 
 
 async def _check_terms(session: AsyncSession, agreement: Agreement, log_key: SigningKey) -> None:

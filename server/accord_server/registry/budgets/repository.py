@@ -14,7 +14,13 @@ from accord_common.privacy.events import NO_NOISE
 from accord_server.registry.agreements.status import status_of
 from accord_server.registry.budgets.tables import RunBudgetRow, SpendRow, TermsRow
 from accord_server.registry.budgets.tallies import ahead
-from accord_server.registry.tables import AgreementPartyRow, AgreementRow, PartnerRow, RunRow
+from accord_server.registry.tables import (
+    AgreementPartyRow,
+    AgreementRow,
+    PartnerRow,
+    RecordRow,
+    RunRow,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,25 @@ async def lines(
         query = query.where(tuple_(RunBudgetRow.run, RunBudgetRow.dataset) > after)
     found = await session.execute(query.limit(limit))
     return [Line(budget, terms, int(rest)) for budget, terms, rest in found.all()]
+
+
+async def newest_lines(session: AsyncSession, dataset: str, limit: int) -> list[Line]:
+    """Return the newest runs' budgets on a dataset, newest first: run ids ascend with time."""
+    newest = (
+        select(RunBudgetRow.run)
+        .where(RunBudgetRow.dataset == dataset)
+        .order_by(RunBudgetRow.run.desc())
+        .limit(limit)
+    )
+    runs = list((await session.execute(newest)).scalars())
+    where = [RunBudgetRow.dataset == dataset, RunBudgetRow.run.in_(runs)]
+    return (await lines(session, where))[::-1]
+
+
+async def titles(session: AsyncSession, of: Iterable[str]) -> dict[str, str]:
+    """Return the titles of those runs, by id."""
+    query = select(RunRow.id, RunRow.title).where(RunRow.id.in_(set(of)))
+    return {run: title for run, title in (await session.execute(query)).all()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +161,37 @@ async def spends(
     if run is not None:
         query = query.where(SpendRow.run == run)
     return [(spend, budget, delta) for spend, budget, delta in (await session.execute(query)).all()]
+
+
+async def newest_spends(
+    session: AsyncSession, dataset: str, before: int | None, limit: int
+) -> list[tuple[SpendRow, RunBudgetRow, str, datetime]]:
+    """Return a dataset's charged attempts before sequence `before`, newest first.
+
+    Each comes with its budget, its delta and when its receipt came.
+    """
+    query = (
+        select(SpendRow, RunBudgetRow, TermsRow.delta, RecordRow.received)
+        .join(
+            RunBudgetRow,
+            (RunBudgetRow.run == SpendRow.run) & (RunBudgetRow.dataset == SpendRow.dataset),
+        )
+        .join(
+            TermsRow,
+            (TermsRow.agreement == RunBudgetRow.agreement)
+            & (TermsRow.dataset == RunBudgetRow.dataset),
+        )
+        .join(RecordRow, RecordRow.sequence == SpendRow.sequence)
+        .where(SpendRow.dataset == dataset)
+        .order_by(SpendRow.sequence.desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(SpendRow.sequence < before)
+    return [
+        (spend, budget, delta, received)
+        for spend, budget, delta, received in (await session.execute(query)).all()
+    ]
 
 
 async def holders(

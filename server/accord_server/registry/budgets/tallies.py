@@ -15,7 +15,7 @@ from accord_common.privacy.filter import Cap
 from accord_server.registry.budgets.tables import RunBudgetRow, TermsRow
 from accord_server.registry.tables import OPEN, ClosureRow, RunRow, SiteRow
 
-_MECHANISM = (
+MECHANISM = (
     RunBudgetRow.adjacency,
     RunBudgetRow.noise_multiplier,
     RunBudgetRow.sampling_rate,
@@ -89,32 +89,32 @@ async def sums(
     query = (
         select(
             *by,
-            *_MECHANISM,
+            *MECHANISM,
             func.sum(RunBudgetRow.attempts).label("attempts"),
             func.sum(RunBudgetRow.attempts * RunBudgetRow.steps).label("steps"),
             func.sum(rest).label("ahead"),
             func.sum(rest * RunBudgetRow.steps).label("steps_ahead"),
         )
         .where(*where)
-        .group_by(*by, *_MECHANISM)
+        .group_by(*by, *MECHANISM)
     )
     found: dict[tuple[str, ...], Sums] = {}
     for row in (await session.execute(query)).mappings():
         key = tuple(row[column.key] for column in by)
         numbers = {name: int(row[name]) for name in ("attempts", "steps", "ahead", "steps_ahead")}
-        adjacency, noise, rate = (row[column.key] for column in _MECHANISM)
+        adjacency, noise, rate = (row[column.key] for column in MECHANISM)
         found.setdefault(key, Sums()).add(adjacency, noise, rate, numbers)
     return found
 
 
 _SPENT_ON = (
     select(
-        *_MECHANISM,
+        *MECHANISM,
         func.sum(RunBudgetRow.attempts).label("attempts"),
         func.sum(RunBudgetRow.attempts * RunBudgetRow.steps).label("steps"),
     )
     .where(RunBudgetRow.population == bindparam("population"))
-    .group_by(*_MECHANISM)
+    .group_by(*MECHANISM)
 )
 
 
@@ -123,7 +123,7 @@ async def spent_on(session: AsyncSession, population: str) -> Tally:
     found = Sums()
     for row in (await session.execute(_SPENT_ON, {"population": population})).mappings():
         numbers = {"attempts": int(row["attempts"]), "steps": int(row["steps"])}
-        adjacency, noise, rate = (row[column.key] for column in _MECHANISM)
+        adjacency, noise, rate = (row[column.key] for column in MECHANISM)
         found.add(adjacency, noise, rate, numbers | {"ahead": 0, "steps_ahead": 0})
     return found.spent
 

@@ -1,8 +1,10 @@
 """`/v1/announcements`, comments on runs and agreements, `/v1/notices`."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
+from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
 from accord_common.api.notice_schemas import (
@@ -15,7 +17,6 @@ from accord_common.api.notice_schemas import (
 from accord_common.fields import Hash, Id, now
 from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.auth import Allow, Caller
-from accord_server.registry.changes import run_topic
 from accord_server.registry.context import Registry, registry
 from accord_server.registry.notices import outbox, repository, service
 from accord_server.registry.paging import Limit
@@ -33,7 +34,7 @@ async def announce(
     """On everybody's first page, and to the operator's places for notices."""
     async with registry.database.write() as session:
         made = await service.announce(session, caller, body, now())
-        outbox.add(session, registry.settings, outbox.ANNOUNCEMENT, made, now())
+        await outbox.add(session, registry.settings, [(outbox.ANNOUNCEMENT, made)], now())
         (shown,) = await repository.announcements(session, None, 1)
     await registry.changes.announce([])
     return shown
@@ -63,6 +64,36 @@ async def withdraw(
     return Response(status_code=204)
 
 
+Guard = Callable[[AsyncSession], Awaitable[object]]  # raises unless the caller may read it
+
+
+def _run(run: str, caller: Caller) -> Guard:
+    return lambda session: runs.require(session, run, caller.sees)
+
+
+def _agreement(name: str, caller: Caller) -> Guard:
+    return lambda session: agreements.one(session, caller.sees, name, now())
+
+
+async def _comment(
+    registry: Registry, caller: Caller, subject: str, body: CommentRequest, guard: Guard
+) -> CommentView:
+    async with registry.database.write() as session:
+        await guard(session)
+        await service.comment(session, caller, subject, body.body, now())
+        ((_, shown),) = await repository.comments(session, [subject], None, 1)
+    await registry.changes.announce([])
+    return shown
+
+
+async def _comments(
+    registry: Registry, subject: str, guard: Guard, limit: int
+) -> list[CommentView]:
+    async with registry.database.read() as session:
+        await guard(session)
+        return [shown for _, shown in await repository.comments(session, [subject], None, limit)]
+
+
 @router.post("/v1/runs/{run}/comments", status_code=201, summary="Comment on a run")
 async def comment_run(
     run: Id,
@@ -71,12 +102,7 @@ async def comment_run(
     registry: Annotated[Registry, Depends(registry)],
 ) -> CommentView:
     """For everybody who reads the run."""
-    async with registry.database.write() as session:
-        await runs.require(session, run, caller.sees)
-        await service.comment(session, caller, run, body.body, now())
-        ((_, shown),) = await repository.comments(session, [run], None, 1)
-    await registry.changes.announce([run_topic(run)])
-    return shown
+    return await _comment(registry, caller, run, body, _run(run, caller))
 
 
 @router.get("/v1/runs/{run}/comments", summary="Read comments on a run")
@@ -87,9 +113,7 @@ async def run_comments(
     limit: Limit = 100,
 ) -> list[CommentView]:
     """Newest first."""
-    async with registry.database.read() as session:
-        await runs.require(session, run, caller.sees)
-        return [shown for _, shown in await repository.comments(session, [run], None, limit)]
+    return await _comments(registry, run, _run(run, caller), limit)
 
 
 @router.post(
@@ -102,12 +126,8 @@ async def comment_agreement(
     registry: Annotated[Registry, Depends(registry)],
 ) -> CommentView:
     """For everybody who reads the agreement, a proposal too."""
-    async with registry.database.write() as session:
-        await agreements.one(session, caller.sees, agreement_hash, now())
-        await service.comment(session, caller, agreement_hash, body.body, now())
-        ((_, shown),) = await repository.comments(session, [agreement_hash], None, 1)
-    await registry.changes.announce([])
-    return shown
+    guard = _agreement(agreement_hash, caller)
+    return await _comment(registry, caller, agreement_hash, body, guard)
 
 
 @router.get("/v1/agreements/{agreement_hash}/comments", summary="Read comments on an agreement")
@@ -118,10 +138,7 @@ async def agreement_comments(
     limit: Limit = 100,
 ) -> list[CommentView]:
     """Newest first."""
-    async with registry.database.read() as session:
-        await agreements.one(session, caller.sees, agreement_hash, now())
-        found = await repository.comments(session, [agreement_hash], None, limit)
-    return [shown for _, shown in found]
+    return await _comments(registry, agreement_hash, _agreement(agreement_hash, caller), limit)
 
 
 @router.delete("/v1/comments/{comment}", status_code=204, summary="Take a comment back")

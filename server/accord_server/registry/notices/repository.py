@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.api.notice_schemas import AnnouncementView, CommentView, NoticeView
 from accord_common.fields import format_time
-from accord_server.registry.access.tables import PersonRow
 from accord_server.registry.notices.tables import AnnouncementRow, CommentRow, NoticeRow
 from accord_server.registry.partners import repository as partners
+from accord_server.registry.people import repository as people
 
 _GONE = "somebody whose account is gone"
 
@@ -23,7 +23,7 @@ async def announcements(
     if before is not None:
         query = query.where(AnnouncementRow.created < before)
     rows = list((await session.execute(query)).scalars())
-    names = await _names(session, [row.person for row in rows if row.person])
+    names = await people.names(session, [row.person for row in rows if row.person])
     parties = await partners.names(session, [row.party for row in rows])
     return [
         AnnouncementView(
@@ -47,7 +47,7 @@ async def comments(
     rows = list(
         (await session.execute(query.order_by(CommentRow.id.desc()).limit(limit))).scalars()
     )
-    names = await _names(session, [row.person for row in rows])
+    names = await people.names(session, [row.person for row in rows])
     parties = await partners.names(session, [row.party for row in rows])
     return [
         (
@@ -81,8 +81,3 @@ async def notices(session: AsyncSession, limit: int) -> list[NoticeView]:
         )
         for row in (await session.execute(query)).scalars()
     ]
-
-
-async def _names(session: AsyncSession, people: Sequence[str]) -> dict[str, str]:
-    query = select(PersonRow.id, PersonRow.name).where(PersonRow.id.in_(set(people)))
-    return {person: name for person, name in (await session.execute(query)).all()}

@@ -3,8 +3,9 @@
 Guarantees: only the addresses of `registry.json` are ever asked, and no redirect is followed, so
 nobody who writes an announcement or posts a record chooses where the registry connects to; a notice
 is sent at least once, and again with growing pauses for some 40 hours where its place does not take
-it; what a place answers is not read, and whatever is wrong with one keeps nothing from the others.
-A secret is in no log, no error and no table.
+it; what a place answers is not read. Each place has its notices one by one, whatever the others do:
+one that does not answer holds up neither their notices nor the registry's pages. A secret is in no
+log, no error and no table.
 
 Webhooks are signed as Standard Webhooks says (standardwebhooks.com, 1.0.0): `webhook-id`,
 `webhook-timestamp`, `webhook-signature: v1,` and the base64 HMAC-SHA256 of id, time and body.
@@ -19,8 +20,9 @@ import json
 import random
 import smtplib
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -41,10 +43,12 @@ from accord_server.registry.notices.tables import NoticeRow
 
 MOST_ATTEMPTS = 15
 _FIRST_S, _MOST_S = 30.0, 6 * 3600.0
-_CLAIM = timedelta(seconds=120)  # longer than any one try takes
 _TRY_S = 20.0
 _LOOK_S = 15.0
-_AT_ONCE = 20
+_AT_ONCE = 10
+_CLAIM = timedelta(seconds=300)  # longer than so many tries take
+# Not the threads that pages are computed in: a mail server that is slow to answer has them all.
+_mailers = ThreadPoolExecutor(2, "mail")
 _SECRET_PREFIX = "whsec_"  # what tools for Standard Webhooks write before the base64
 _log = structlog.get_logger("accord.registry")
 _PATHS = {
@@ -55,12 +59,14 @@ _PATHS = {
 }
 _SUBJECTS = {
     "announcement": ("an announcement", "公告"),
+    "agreement-proposed": ("an agreement waits for signatures", "协议等待各方签署"),
     "agreement-in-force": ("an agreement is in force", "协议已生效"),
     "agreement-withdrawn": ("a party has withdrawn from an agreement", "有一方退出协议"),
     "agreement-suspended": ("a party has suspended an agreement", "有一方暂停协议"),
     "agreement-resumed": ("a party goes on with an agreement", "有一方恢复协议"),
     "key-revoked": ("a key was revoked", "密钥已撤销"),
     "run-proposed": ("a run waits for consents", "训练等待各方同意"),
+    "run-refused": ("an institution has refused a run", "有机构拒绝训练"),
     "run-ended": ("a run has ended", "训练已结束"),
 }
 
@@ -79,36 +85,64 @@ async def notices(registry: Registry) -> AsyncIterator[None]:
 
 
 async def _go_on(registry: Registry) -> None:
-    while True:
-        seen = registry.changes.version(EVERYTHING)
-        try:
-            await outbox.write(registry, now())
-            await send_due(registry, now())
-        except AccordError as error:
-            _log.warning("notices-wait", code=error.code)
-        except Exception as error:  # a notice must not end the others
-            _log.error("notices-failed", exc_info=error)
-        await registry.changes.wait(EVERYTHING, seen, _LOOK_S)
+    sending: dict[str, asyncio.Task[None]] = {}
+    try:
+        while True:
+            seen = registry.changes.version(EVERYTHING)
+            with _survived():
+                await outbox.write(registry, now())
+                for place in await _due_places(registry, now()):
+                    if place not in sending or sending[place].done():
+                        sending[place] = asyncio.create_task(_send_due(registry, place))
+            await registry.changes.wait(EVERYTHING, seen, _LOOK_S)
+    finally:
+        for task in sending.values():
+            task.cancel()
+        await asyncio.gather(*sending.values(), return_exceptions=True)
 
 
-async def send_due(registry: Registry, moment: datetime) -> None:
-    """Send what is due."""
+@contextmanager
+def _survived() -> Iterator[None]:
+    """Log what goes wrong in a block: a notice must not end the others."""
+    try:
+        yield
+    except AccordError as error:
+        _log.warning("notices-wait", code=error.code)
+    except Exception as error:
+        _log.error("notices-failed", exc_info=error)
+
+
+async def _due_places(registry: Registry, moment: datetime) -> list[str]:
+    query = select(NoticeRow.place).where(NoticeRow.due <= moment).distinct()
     async with registry.database.read() as session:
-        if not await _due(session, moment):
-            return
+        return list((await session.execute(query)).scalars())
+
+
+async def _send_due(registry: Registry, place: str) -> None:
+    """Send what is due at a place, one by one."""
+    with _survived():
+        while rows := await _claimed(registry, place, now()):
+            answers: list[str | None] = []
+            away = None
+            for row in rows:
+                try:
+                    answers.append(away or await _try(registry, row))
+                except Exception as error:  # whatever it is: the others would wait for it as long
+                    away = type(error).__name__
+                    answers.append(away)
+            async with registry.database.write() as session:
+                for row, wrong in zip(rows, answers, strict=True):
+                    await _settle(session, row, wrong, now())
+
+
+async def _claimed(registry: Registry, place: str, moment: datetime) -> list[NoticeRow]:
+    query = select(NoticeRow).where(NoticeRow.place == place, NoticeRow.due <= moment)
+    query = query.order_by(NoticeRow.due).limit(_AT_ONCE)
     async with registry.database.write() as session:
-        rows = await _due(session, moment)
+        rows = list((await session.execute(query)).scalars())
         claimed = update(NoticeRow).where(NoticeRow.id.in_([row.id for row in rows]))
         await session.execute(claimed.values(due=moment + _CLAIM))
-    answers = await asyncio.gather(*(_try(registry, row) for row in rows))
-    async with registry.database.write() as session:
-        for row, error in zip(rows, answers, strict=True):
-            await _settle(session, row, error, now())
-
-
-async def _due(session: AsyncSession, moment: datetime) -> list[NoticeRow]:
-    query = select(NoticeRow).where(NoticeRow.due <= moment)
-    return list((await session.execute(query.order_by(NoticeRow.due).limit(_AT_ONCE))).scalars())
+    return rows
 
 
 async def _settle(
@@ -130,22 +164,20 @@ async def _settle(
 
 
 async def _try(registry: Registry, row: NoticeRow) -> str | None:
-    """Send one; returns what is wrong, without anything secret."""
+    """Send one; returns why its place does not want it, raises where the place does not answer."""
     settings = registry.settings
     link = settings.url + _path(row)
-    try:
-        async with asyncio.timeout(_TRY_S + 5):
-            if row.place == outbox.MAIL:
-                if settings.mail is None:
-                    return "no mail server is configured any more"
-                await asyncio.to_thread(_mail, settings.mail, row, link)
-                return None
-            hook = next((one for one in settings.webhooks if one.name == row.place), None)
-            if hook is None:
-                return "the webhook is not configured any more"
-            return await _post(hook, row, link)
-    except Exception as error:  # whatever is wrong with one place, the others' notices go out
-        return type(error).__name__
+    async with asyncio.timeout(_TRY_S + 5):
+        if row.place == outbox.MAIL:
+            if settings.mail is None:
+                return "no mail server is configured any more"
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(_mailers, _mail, settings.mail, row, link)
+            return None
+        hook = next((one for one in settings.webhooks if one.name == row.place), None)
+        if hook is None:
+            return "the webhook is not configured any more"
+        return await _post(hook, row, link)
 
 
 def _path(row: NoticeRow) -> str:

@@ -9,12 +9,14 @@ from accord_common.fields import Slug
 
 NoticeKind = Literal[
     "announcement",
+    "agreement-proposed",
     "agreement-in-force",
     "agreement-withdrawn",
     "agreement-suspended",
     "agreement-resumed",
     "key-revoked",
     "run-proposed",
+    "run-refused",
     "run-ended",
 ]
 Address = Annotated[str, StringConstraints(pattern=r"^[^\s@<>,;:]+@[^\s@<>,;:]+$", max_length=254)]

@@ -58,6 +58,12 @@ async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
         (await session.execute(select(MemberRow.party).where(MemberRow.party.in_(ids)))).scalars()
     )
     seen = await heard(session, ids)
+    told = (
+        select(TokenRow.party, TokenRow.software)
+        .where(TokenRow.party.in_(ids), TokenRow.software.is_not(None))
+        .order_by(TokenRow.last_seen)  # the newest stays
+    )
+    releases = {party: release for party, release in (await session.execute(told)).all()}
     heads = await load(session, [row.delegation for row in rows if row.delegation])
     query_out = select(SuspensionRow.party).where(SuspensionRow.party.in_(ids))
     out = set((await session.execute(query_out)).scalars())
@@ -84,6 +90,7 @@ async def views(session: AsyncSession, rows: list[PartnerRow]) -> list[Partner]:
                 "delegation": head(row, DELEGATION),
                 "revoked": row.delegation if head(row, REVOCATION) else None,
                 "last_seen": format_time(seen[row.id]) if row.id in seen else None,
+                "software": releases.get(row.id),
             }
         )
         for row in rows

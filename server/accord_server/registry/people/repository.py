@@ -1,6 +1,6 @@
 """Reading and finding persons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -24,6 +24,12 @@ async def by_login(session: AsyncSession, login: str) -> PersonRow | None:
     """Return who has a login."""
     query = select(PersonRow).where(PersonRow.login == login)
     return (await session.execute(query)).scalar_one_or_none()
+
+
+async def names(session: AsyncSession, ids: Iterable[str]) -> dict[str, str]:
+    """Return the names of those persons, by id."""
+    query = select(PersonRow.id, PersonRow.name).where(PersonRow.id.in_(set(ids)))
+    return {person: name for person, name in (await session.execute(query)).all()}
 
 
 async def page(

@@ -10,17 +10,26 @@ import asyncio
 from datetime import datetime
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.backoff import Told
 from accord_common.fields import now
 from accord_server.registry.changes import run_topic
 from accord_server.registry.context import Registry
+from accord_server.registry.notices import outbox
 from accord_server.registry.records.announce import party_topics, write_event
 from accord_server.registry.runs.facts import gather, up_since
 from accord_server.registry.runs.standing import Facts, Patience, ending, obstacle
-from accord_server.registry.tables import OPEN, ClosureRow, PulseRow, RunRow, StandingRow
+from accord_server.registry.settings import Settings
+from accord_server.registry.tables import (
+    OPEN,
+    ClosureRow,
+    PulseRow,
+    RecordRow,
+    RunRow,
+    StandingRow,
+)
 
 SWEEP_S = 10.0
 
@@ -29,15 +38,17 @@ log = structlog.get_logger("accord.registry")
 
 async def look_after(registry: Registry, ended: asyncio.Event) -> None:
     """Sweep until `ended`; nothing that one sweep meets ends the others."""
-    patience = registry.settings.patience
-    pause_s = min(SWEEP_S, patience.silent_s / 6)
+    pause_s = min(SWEEP_S, registry.settings.patience.silent_s / 6)
     told = Told()
+    newest = None
     while not ended.is_set():
         try:
-            moment = now()
+            moment, known = now(), newest
             async with registry.database.write() as session:
-                topics = await sweep(session, patience, moment)
-            await registry.changes.announce(topics)
+                topics = await sweep(session, registry.settings, moment)
+                newest = await session.scalar(select(func.max(RecordRow.sequence)))
+            if topics or newest != known:  # another process of this database takes records too
+                await registry.changes.announce(topics)
             if told.news(None):
                 log.info("sweeps-again")
         except Exception as error:  # a database that is away, say: told once while it is
@@ -50,8 +61,9 @@ async def look_after(registry: Registry, ended: asyncio.Event) -> None:
             continue
 
 
-async def sweep(session: AsyncSession, patience: Patience, moment: datetime) -> set[str]:
+async def sweep(session: AsyncSession, settings: Settings, moment: datetime) -> set[str]:
     """Look at every run that is not over; return the topics to wake after the commit."""
+    patience = settings.patience
     since = await up_since(session, moment)
     await session.merge(PulseRow(id=1, since=since, last=moment))
     await session.flush()
@@ -69,6 +81,7 @@ async def sweep(session: AsyncSession, patience: Patience, moment: datetime) -> 
                     created=moment,
                 )
             )
+            await outbox.add(session, settings, [(outbox.RUN_ENDED, facts.run.id)], moment)
             words = f"the registry ends the run: {end.state}: {end.cause} [{end.code}]"
             write_event(session, facts.run.id, "error", words, moment)
             await session.execute(delete(StandingRow).where(StandingRow.run == facts.run.id))

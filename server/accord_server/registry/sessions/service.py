@@ -43,6 +43,9 @@ async def sign_in(
     row, keys = await _judged(registry, login, body.password, request)
     moment, address = now(), address_of(request)
     wanting = False
+    old, renewal = row.password, None
+    if old is not None and passwords.outdated(old):  # slow, so not while others wait to write
+        renewal = await passwords.hashed(body.password)
     async with registry.database.write() as session:
         row = await session.get_one(PersonRow, row.id)
         right = True
@@ -53,8 +56,8 @@ async def sign_in(
             right = await factors.use(session, registry, row, body.factor, address, moment)
         if right and not wanting:
             await lockout.forget(session, keys)
-            if row.password is not None and passwords.outdated(row.password):
-                row.password = await passwords.hashed(body.password)
+            if renewal is not None and row.password == old:
+                row.password = renewal
             ready = row.totp_on or row.role not in registry.settings.second_factor
             cookie = await renewed(session, row, request, moment, ready=ready)
             await tell(session, "signed-in", moment, person=row, address=address)

@@ -17,6 +17,7 @@ from accord_common.log.checkpoint import Head
 from accord_common.receipts import AGGREGATOR_RECEIPT, RESULT
 from accord_server.registry.agreements import repository as agreements
 from accord_server.registry.budgets import exceptions
+from accord_server.registry.budgets.endpoints import AfterException
 from accord_server.registry.log.proving import prove
 from accord_server.registry.log.service import checkpoint
 from accord_server.registry.records import repository as records
@@ -25,7 +26,7 @@ from accord_server.registry.web.visit import Signed
 
 router = APIRouter(include_in_schema=False)
 
-_PER_PAGE = 50
+_PER_PAGE, _ODD = 50, 20
 KINDS = (
     "enrolment",
     "delegation",
@@ -62,8 +63,12 @@ async def audit(
     run: Annotated[Id | None, Query()] = None,
     agreement: Annotated[Hash | None, Query()] = None,
     before: Annotated[int | None, Query(ge=1, lt=2**53)] = None,
+    odd: AfterException = None,
 ) -> Response:
-    """The log's entries, newest first, and whether the log holds."""
+    """The log's entries, newest first, and whether the log holds.
+
+    `before` and `odd` are where the pages of entries and of exceptions go on.
+    """
     head = Head.of(await checkpoint(visit.registry))
     wanted = records.Filter(kind or None, run, agreement)
     async with visit.registry.database.read() as session:
@@ -71,10 +76,9 @@ async def audit(
             session, visit.sees("/v1/records"), before, _PER_PAGE + 1, wanted
         )
         shown = await entries(session, found[:_PER_PAGE])
-        named = await agreements.page(session, visit.sees("/v1/agreements"), None, 200, now())
-        odd = await exceptions.page(
-            session, exceptions.Filter(reach=visit.sees("/v1/exceptions")), None, 20, now()
-        )
+        named = await agreements.newest(session, visit.sees("/v1/agreements"), None, 200, now())
+        reach = exceptions.Filter(reach=visit.sees("/v1/exceptions"))
+        differing = await exceptions.page(session, reach, odd, _ODD + 1, now())
     return visit.page(
         "audit.html",
         "/audit",
@@ -87,10 +91,12 @@ async def audit(
         kind=kind,
         run=run,
         agreement=agreement,
-        agreements=named,
+        agreements=[view for _, view in named],
         before=before,
         older=found[_PER_PAGE - 1].sequence if len(found) > _PER_PAGE else None,
-        exceptions=odd,
+        exceptions=differing[:_ODD],
+        more_odd=differing[_ODD - 1].id if len(differing) > _ODD else None,
+        odd_from=odd,
     )
 
 

@@ -26,7 +26,7 @@ from accord_server.registry.web.visit import Signed
 router = APIRouter(include_in_schema=False)
 
 _PER_PAGE = 40
-_ANNOUNCED = 5
+_ANNOUNCED = 20
 NOTABLE = (  # receipts are a run's own
     "agreement",
     "withdrawal",
@@ -64,7 +64,7 @@ async def feed(visit: Signed, before: Annotated[Time | None, Query()] = None) ->
     """What happened lately."""
     until = None if before is None else parse_time(before)
     async with visit.registry.database.read() as session:
-        announced = await notices.announcements(session, None, _ANNOUNCED)
+        announced = await notices.announcements(session, None, _ANNOUNCED + 1)
         said = await _comments(session, visit.sees("/v1/runs"), until)
         found = await records.notable(
             session, visit.sees("/v1/records"), until, NOTABLE, _PER_PAGE + 1
@@ -78,7 +78,8 @@ async def feed(visit: Signed, before: Annotated[Time | None, Query()] = None) ->
         "feed.html",
         "/feed",
         live=True,
-        announcements=announced,
+        announcements=announced[:_ANNOUNCED],
+        older_announcements=len(announced) > _ANNOUNCED,
         items=items[:_PER_PAGE],
         before=before,
         older=items[_PER_PAGE - 1].time if len(items) > _PER_PAGE else None,

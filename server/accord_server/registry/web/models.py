@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from starlette.responses import Response
 
 from accord_common.api.tracing import trace
-from accord_common.errors import AccordError, NotFoundError
+from accord_common.errors import AccordError, FormatError, NotFoundError, VerificationError
 from accord_common.fields import Id
 from accord_common.lineage import Lineage
 from accord_server.coordinator.card import model_card
@@ -32,7 +32,8 @@ router = APIRouter(include_in_schema=False)
 _PER_PAGE = 50
 _MOST_RECORDS = 10_000  # of a run: some seconds of verifying
 _KEPT = 64  # cards; each some 10 KiB
-_cards: OrderedDict[tuple[str, int], "Card"] = OrderedDict()
+_Key = tuple[str, int, str | None]  # result, records of the run, whose things the reader sees
+_cards: OrderedDict[_Key, "Card"] = OrderedDict()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +110,14 @@ async def model(visit: Signed, run: Id) -> Response:
             entitled = True
         except NotFoundError:
             entitled = False
-    card, broken = None, None
+    card, broken, kept = None, None, None
     if records <= _MOST_RECORDS:
         try:
-            card = await _card(visit, run, (row.result, records))
-        except AccordError as error:
+            card = await _card(visit, run, (row.result, records, visit.who.sees))
+        except (FormatError, VerificationError) as error:
             broken = error
+        except AccordError as error:  # an earlier run that is not the reader's, a busy database
+            kept = error
     return visit.page(
         "model.html",
         "/models",
@@ -122,13 +125,16 @@ async def model(visit: Signed, run: Id) -> Response:
         model=row.model,
         size=None if blob is None else blob.size,
         entitled=entitled and blob is not None,
+        records=records,
+        most_records=_MOST_RECORDS,
         card=card,
         broken=broken,
+        kept=kept,
     )
 
 
-async def _card(visit: Visit, run: str, key: tuple[str, int]) -> Card:
-    """Verified once for each result and each new evaluation."""
+async def _card(visit: Visit, run: str, key: _Key) -> Card:
+    """Verified once for each result and each new evaluation, with each reader's own right."""
     if key not in _cards:
         with inside.client(visit.request, visit.registry) as client:
             found = await asyncio.to_thread(trace, client, run)

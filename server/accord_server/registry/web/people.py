@@ -23,6 +23,7 @@ router = APIRouter(include_in_schema=False)
 
 _PER_PAGE = 50
 _EVENTS = 30
+_TOKENS = 200
 
 
 @router.get("/people")
@@ -36,12 +37,13 @@ async def people(
     sees_events = visit.may("GET", "/v1/access-events")
     async with visit.registry.database.read() as session:
         found = await repository.page(session, visit.sees("/v1/people"), after, _PER_PAGE + 1)
-        made = await tokens.page(session, visit.reaching("/v1/tokens"), None, 200)
-        names = await partners.names(session, [visit.who.party])
+        made = await tokens.page(session, visit.reaching("/v1/tokens"), None, _TOKENS + 1)
         told = []
         if sees_events:
             reach = visit.sees("/v1/access-events")
             told = await events.newest(session, reach, happened or None, _EVENTS + 1)
+        who = {name for event in told for name in (event.person, event.actor) if name}
+        names = await partners.names(session, who) | await repository.names(session, who)
     return visit.page(
         "people.html",
         "/people",
@@ -53,10 +55,11 @@ async def people(
         roles=sorted(service.ROLES[visit.who.role]),
         looks_after=looks_after,
         disables=visit.may("POST", "/v1/people/{person}/disable"),
-        tokens=made,
+        tokens=made[:_TOKENS],
+        more_tokens=len(made) > _TOKENS,
         told=told[:_EVENTS],
         older=told[_EVENTS - 1].sequence if len(told) > _EVENTS else None,
-        names=names | {person.id: person.name for person in found},
+        names=names,
         sees_events=sees_events,
     )
 

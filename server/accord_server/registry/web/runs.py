@@ -21,14 +21,13 @@ from accord_server.registry.partners import repository as partners
 from accord_server.registry.runs import repository as runs
 from accord_server.registry.tables import RecordRow
 from accord_server.registry.web import curves, pace, story
-from accord_server.registry.web.visit import Signed
+from accord_server.registry.web.visit import MOST_COMMENTS, Signed, Words
 
 router = APIRouter(include_in_schema=False)
 
 _PER_PAGE = 50
 _ROUNDS = 20
 _LINES = 20
-_COMMENTS = 100
 Sequence_ = Annotated[int | None, Query(ge=1, lt=2**53)]
 
 
@@ -44,7 +43,7 @@ class Attempt:
 async def all_runs(
     visit: Signed,
     state: Annotated[RunState | Literal[""], Query()] = "",
-    title: Annotated[str, Query(max_length=100)] = "",
+    title: Words = "",
     after: Annotated[Id | None, Query()] = None,
 ) -> Response:
     """The caller's runs, newest first, page by page."""
@@ -101,7 +100,7 @@ async def one_run(
         steps = await story.steps(session, row)
         verified = await visit.registry.runs.get(session, row.manifest)
         (how,) = (await pace.paces(session, [found], look.moment)).values()
-        said = await notices.comments(session, [run], None, _COMMENTS)
+        said = await notices.comments(session, [run], None, MOST_COMMENTS + 1)
         held = select(func.count()).where(RecordRow.run == run)
         records = (await session.execute(held)).scalar_one()
         named = await partners.names(

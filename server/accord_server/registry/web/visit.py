@@ -11,12 +11,12 @@ from functools import cache
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from accord_common.api.notice_schemas import CommentView
 from accord_common.errors import AccordError, AuthError
-from accord_common.fields import now
+from accord_common.fields import Text, now
 from accord_common.permissions import guessed_right
 from accord_common.web.languages import COOKIE as LANGUAGE
 from accord_common.web.languages import Language, choose
@@ -25,10 +25,13 @@ from accord_common.web.rendering import HEADERS, Pages
 from accord_server.registry.access.credentials import COOKIE, Caller, Person, csrf_of
 from accord_server.registry.access.decisions import DECISIONS
 from accord_server.registry.auth import Allow, decide
+from accord_server.registry.changes import EVERYTHING
 from accord_server.registry.context import Registry, registry
+from accord_server.registry.oidc.endpoints import CALLBACK
 from accord_server.registry.runs.repository import Look
 
 SIGN_IN, SECOND_FACTOR = "/sign-in", "/second-factor"
+MOST_COMMENTS = 100  # on one page
 _YEAR_S = 365 * 86_400
 _NAV = (
     ("/", N_("Home")),
@@ -42,6 +45,7 @@ _NAV = (
     ("/audit", N_("Audit")),
     ("/people", N_("People")),
 )
+Words = Annotated[Text, Query(max_length=100)]  # that somebody looks for; PostgreSQL takes no NUL
 
 
 @cache
@@ -52,11 +56,12 @@ def pages() -> Pages:
 
 @dataclass(frozen=True)
 class Visit:
-    """A request by `caller`, or by nobody known."""
+    """A request by `caller`, or by nobody known; `seen` is what had changed when it came."""
 
     request: Request
     registry: Registry
     caller: Caller | None
+    seen: int = 0
 
     @property
     def who(self) -> Caller:
@@ -100,9 +105,10 @@ class Visit:
         return choose(wanted, self.request.headers.get("accept-language"))
 
     def comments(self, found: Sequence[tuple[str, CommentView]]) -> dict[str, Any]:
-        """What a page with comments shows of them."""
+        """What a page shows of comments; `found` is one more than that where there are older."""
         return {
-            "comments": [view for _, view in found],
+            "comments": [view for _, view in found[:MOST_COMMENTS]],
+            "older_comments": len(found) > MOST_COMMENTS,
             "own": self.person.id,
             "says": self.may("POST", "/v1/runs/{run}/comments"),
         }
@@ -136,7 +142,7 @@ class Visit:
             product="Accord",
             nav=_NAV if signed_in else (),
             here=here,
-            events="/live" if live else None,
+            events=f"/live?seen={self.seen}" if live else None,
             person=self.person.name if signed_in else None,
             session=self.person.session if signed_in else None,
             csrf=csrf_of(cookie) if cookie is not None else "",
@@ -157,7 +163,7 @@ def visit(
     registry: Annotated[Registry, Depends(registry)],
 ) -> Visit:
     """A request by somebody signed in (a dependency)."""
-    return Visit(request, registry, caller)
+    return Visit(request, registry, caller, registry.changes.version(EVERYTHING))
 
 
 def stranger(request: Request, registry: Annotated[Registry, Depends(registry)]) -> Visit:
@@ -170,11 +176,11 @@ Anybody = Annotated[Visit, Depends(stranger)]
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a failure is answered with a page: on all paths that are not the API's."""
+    """Whether a failure is answered with a page: where a browser goes, the API's paths but one."""
     path = request.url.path
     return (
         request.method == "GET"
-        and not path.startswith("/v1/")
+        and (path == CALLBACK or not path.startswith("/v1/"))
         and "text/html" in (request.headers.get("accept", ""))
     )
 
@@ -182,7 +188,7 @@ def wants_page(request: Request) -> bool:
 def failed(request: Request, error: AccordError, status: int) -> Response:
     """Answer a failure on a page: by signing in, by the second factor, or in plain words."""
     way = None
-    if isinstance(error, AuthError):
+    if isinstance(error, AuthError) and request.url.path != CALLBACK:  # there it says why not
         way = SIGN_IN
     elif error.code == "second-factor-required":
         way = SECOND_FACTOR
