@@ -131,6 +131,11 @@ def bounded_up(epsilon: float) -> str | None:
     return decimal_up(epsilon) if epsilon < _MOST_DECIMAL else None
 
 
+def load() -> None:
+    """Load the accountant now, rather than when something is priced first."""
+    _one_step("1", "1", "add-remove", ORDERS)
+
+
 @lru_cache(maxsize=4096)
 def _one_step(
     noise: str, rate: str, adjacency: Adjacency, orders: tuple[float, ...]

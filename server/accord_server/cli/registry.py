@@ -37,6 +37,7 @@ from accord_server.logs import log_as_json
 from accord_server.registry import settings as stored
 from accord_server.registry.server import Server, listen
 from accord_server.registry.settings import Settings
+from accord_server.registry.settled import settle, settle_again
 from accord_server.registry.setup import check, initialise, migrate, rebuild_projections
 
 app = verbs("Set up and start the registry.")
@@ -115,6 +116,7 @@ def start(
     log_as_json(LogFile.given(log_file, log_mib, log_backups), debug=debug)
 
     def listening() -> None:
+        settling.append(asyncio.create_task(settle_again(server.registry)))
         emit(
             {
                 "status": "listening",
@@ -126,9 +128,11 @@ def start(
             f"Listening on {settings.url}",
         )
 
+    settling: list[asyncio.Task[None]] = []  # the loop holds none of its tasks, and cancels all
     check_dates(settings.certificate, now())
     asyncio.run(check(settings))
     with listen(settings) as bound:
+        asyncio.run(settle(settings))  # who connects meanwhile waits
         server = Server(settings, listening)
         on_hangup(server.reload)
         with exposed(metrics, server.metrics) as metrics_port:

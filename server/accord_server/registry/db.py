@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple
 
-from sqlalchemy import Row, Select, text
+from sqlalchemy import Row, Select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_sessionmaker
 
 from accord_server.registry import schema
-from accord_server.registry.blocking import BlockingSession
+from accord_server.registry.blocking import BlockingSession, begin, commit
 from accord_server.registry.budgets import projections
 from accord_server.registry.engines import (
     GLANCES,
@@ -30,7 +30,7 @@ from accord_server.registry.faults import faults
 _T = TypeVar("_T")
 _Columns = TypeVarTuple("_Columns")
 _WRITER_LOCK = 0x6163636F7264  # any fixed number; PostgreSQL's advisory lock of the writers
-_TAKE_TURN = text("SELECT pg_advisory_xact_lock(:lock)").bindparams(lock=_WRITER_LOCK)
+_TURN = f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})"
 
 
 class Database:
@@ -92,13 +92,15 @@ class Database:
             return await loop.run_in_executor(self._appender, self._append, work)
 
     def _append(self, work: Callable[[BlockingSession], _T]) -> _T:
-        session = BlockingSession(self._appending)
-        with faults(self._where), session.sync_session as blocking, blocking.begin():
+        with faults(self._where):
             with faults(self._where, OSError):
-                connection = blocking.connection()
-                if self.dialect == "postgresql":
-                    connection.execute(_TAKE_TURN)
-            return work(session)
+                connection = begin(self._appending, _TURN)
+            with connection:
+                session = BlockingSession(connection)
+                with session.sync_session as writes:
+                    found = work(session)
+                    commit(writes, connection)
+            return found
 
     async def look(self) -> schema.Found:
         """Say what the database holds; nothing is changed."""
@@ -126,4 +128,4 @@ class Database:
 
     async def _wait_for_turn(self, connection: AsyncConnection) -> None:
         if self.dialect == "postgresql":
-            await connection.execute(_TAKE_TURN)
+            await connection.exec_driver_sql(_TURN)

@@ -16,8 +16,9 @@ import psycopg
 from psycopg.rows import TupleRow
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from accord_common.errors import UsageError
 
@@ -138,15 +139,25 @@ def _postgresql(url: str, bounds: Bounds) -> AsyncEngine:
             },
         )
 
-    return create_async_engine(
+    engine = create_async_engine(
         "postgresql+asyncpg://",
         async_creator=connect,
         hide_parameters=True,
         pool_size=bounds.connections,
         max_overflow=0,
         pool_timeout=bounds.lock_s,
-        pool_pre_ping=True,
     )
+    event.listen(engine.sync_engine, "checkout", _require_open)
+    return engine
+
+
+def _require_open(
+    connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection
+) -> None:
+    """Replace a connection that the server has ended: its end was read; `pool_pre_ping` asks."""
+    driver = record.driver_connection
+    if isinstance(driver, asyncpg.Connection) and driver.is_closed():
+        raise DisconnectionError
 
 
 class _Bounded(psycopg.Connection[TupleRow]):
@@ -177,22 +188,24 @@ def _blocking_postgresql(url: str, bounds: Bounds) -> Engine:
             keepalives_interval=round(CONNECT_TIMEOUT_S),
             keepalives_count=3,
             tcp_user_timeout=round(4 * CONNECT_TIMEOUT_S * 1000),
+            autocommit=True,  # `blocking.begin` says when a transaction begins
         )
         connection.execute(f"SET statement_timeout = {round(bounds.statement_s * 1000)}")
         connection.execute(f"SET lock_timeout = {round(bounds.lock_s * 1000)}")
-        connection.commit()
         if bounds.statement_s:
             connection.silent_s = bounds.statement_s + CONNECT_TIMEOUT_S
         return connection
 
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         creator=connect,
         hide_parameters=True,
         pool_size=1,
         max_overflow=0,
-        pool_pre_ping=True,
     )
+    # `blocking.commit` sends statements before it has the others' counts of rows.
+    engine.dialect.supports_sane_rowcount = False
+    return engine
 
 
 def verified(url: str) -> str:

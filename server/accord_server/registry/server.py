@@ -48,8 +48,8 @@ class Server(uvicorn.Server):
         registry = app.state.registry
         assert isinstance(registry, Registry)
         self._settings = settings
-        self._changes = registry.changes
         self._listening = listening
+        self.registry = registry
         self.figures = Figures(registry)
         self.metrics = registry.metrics.registry
 
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         """Let long polls go, finish what is in flight, hang up on idle connections."""
-        await self._changes.close()
+        await self.registry.changes.close()
         for server in self.servers:
             server.close()
         if self.server_state.tasks:

@@ -11,16 +11,21 @@ Not covered: fairness towards other writers beyond the database's own turns.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_server.registry.blocking import BlockingSession, finish
 from accord_server.registry.db import Database
+from accord_server.registry.records.prefetch import Wanted, prefetch
 
 _T = TypeVar("_T")
-_Work = Callable[[AsyncSession], Coroutine[Any, Any, None]]
 _MOST = 32  # in one transaction: other writers wait no longer than for these
+
+
+class _Work(NamedTuple):
+    do: Callable[[AsyncSession], Coroutine[Any, Any, None]]
+    wanted: Wanted | None
 
 
 class Turns:
@@ -31,15 +36,20 @@ class Turns:
         self._waiting: deque[tuple[_Work, asyncio.Future[None]]] = deque()
         self._served: asyncio.Task[None] | None = None
 
-    async def do(self, work: Callable[[AsyncSession], Awaitable[_T]]) -> _T:
-        """Do `work` inside a transaction, and return what it does once that is kept."""
+    async def do(
+        self, work: Callable[[AsyncSession], Awaitable[_T]], wanted: Wanted | None = None
+    ) -> _T:
+        """Do `work` inside a transaction, and return what it does once that is kept.
+
+        What is `wanted` for it is read at once for all that share the transaction.
+        """
         results: list[_T] = []
 
         async def noted(session: AsyncSession) -> None:
             results.append(await work(session))
 
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((noted, answer))
+        self._waiting.append((_Work(noted, wanted), answer))
         if self._served is None or self._served.done():
             self._served = asyncio.create_task(self._serve())
         await answer
@@ -70,8 +80,10 @@ class Turns:
         def each(session: BlockingSession) -> None:
             nonlocal began
             began = True
+            if wanted := [work.wanted for work in group if work.wanted is not None]:
+                finish(prefetch(session, wanted))
             for work in group:
-                finish(work(session))
+                finish(work.do(session))
 
         try:
             await self._database.append(each)

@@ -5,13 +5,14 @@ import os
 import signal
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.errors import AccordError, UsageError
@@ -23,6 +24,7 @@ from accord_server.registry import engines
 from accord_server.registry.db import Database
 from accord_server.registry.engines import Bounds, check_url, verified
 from accord_server.registry.faults import DatabaseFault
+from accord_server.registry.log.tables import LogNodeRow
 from accord_server.registry.setup import initialise
 from accord_server.registry.turns import Turns
 from tests.postgres import Postgres
@@ -297,6 +299,59 @@ def test_a_server_that_hangs_holds_no_append_for_ever(
 
     with postgres.database() as name:
         asyncio.run(story(postgres.url(name)))
+
+
+def test_what_is_sent_with_the_commit_is_refused_with_it(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with any commit that nobody answers, the database may yet keep it."""
+    monkeypatch.setattr(engines, "CONNECT_TIMEOUT_S", 1.0)
+    stopped: list[int] = []
+
+    def node(number: int, digest: str) -> LogNodeRow:
+        return LogNodeRow(level=60, number=number, hash=digest)
+
+    async def one(session: AsyncSession) -> None:
+        session.add(node(0, "0" * 64))
+
+    async def too_long(session: AsyncSession) -> None:
+        session.add(node(1, "1" * 65))
+
+    async def hanging(session: AsyncSession) -> None:
+        session.add(node(2, "2" * 64))
+        if not stopped:
+            stopped.append(await backend(session))
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    async def story(url: str) -> None:
+        database = Database(url, Bounds(1, statement_s=0.2, lock_s=0.2))
+        turns = Turns(database)
+        try:
+            await database.migrate()
+            each = [turns.do(work) for work in (one, too_long)]
+            told = await asyncio.gather(*each, return_exceptions=True)
+            assert told[0] is None and isinstance(told[1], DataError)
+            try:
+                async with asyncio.timeout(20):
+                    assert await code_at(turns.do(hanging)) == "database-unreachable"
+            finally:
+                os.kill(stopped[0], signal.SIGCONT)
+            kept = select(LogNodeRow.number).order_by(LogNodeRow.number)
+            found = await turns.do(lambda session: session.execute(kept))
+            assert list(found.scalars()) in ([0], [0, 2])
+        finally:
+            await database.close()
+
+    with postgres.database() as name:
+        asyncio.run(story(postgres.url(name)))
+
+
+async def code_at(work: Awaitable[object]) -> str:
+    try:
+        await work
+    except AccordError as error:
+        return error.code
+    return ""
 
 
 def test_no_value_of_a_statement_is_shown(on_postgres: Stack) -> None:

@@ -14,16 +14,21 @@ from accord_common.envelope import Envelope
 from accord_common.errors import AccordError, ConflictError
 from accord_common.fields import now
 from accord_common.receipts import NODE_RECEIPT
+from accord_server.registry.budgets.tables import OwedReceiptRow
 from accord_server.registry.changes import EVERYTHING, run_topic
 from accord_server.registry.context import Registry
 from accord_server.registry.db import Database
+from accord_server.registry.evidence_check import compare, rebuilt
 from accord_server.registry.faults import DatabaseFault
 from accord_server.registry.records.append import append
 from accord_server.registry.records.lookup import RunCache
 from accord_server.registry.records.posting import Posting
+from accord_server.registry.records.prefetch import Wanted
 from accord_server.registry.turns import Turns
 from tests.server.registry.persons import on_sqlite
 from tests.server.registry.stack import Stack, run_id
+from tests.server.registry.tables import rows
+from tests.server.registry.test_budgets import WEAK
 from tests.world import INITIAL_MODEL, Actor
 
 Work = Callable[[AsyncSession], Awaitable[Stored]]
@@ -41,9 +46,9 @@ def receipts(stack: Stack) -> list[tuple[Actor, Envelope]]:
     ]
 
 
-def work_of(actor: Actor, receipt: Envelope) -> Work:
+def work_of(actor: Actor, receipt: Envelope, runs: RunCache | None = None) -> Work:
     async def work(session: AsyncSession) -> Stored:
-        posting = Posting(session, RunCache(), receipt, actor.id, actor.role, now())
+        posting = Posting(session, runs or RunCache(), receipt, actor.id, actor.role, now())
         return (await append(posting))[0]
 
     return work
@@ -231,4 +236,73 @@ def test_an_append_asks_little_of_the_database(
     actor, receipt = receipts[0]
     stack.client(actor).post(receipt)
     event.remove(engine, "before_cursor_execute", note)
-    assert len(statements) <= 20, "\n".join(statements)
+    assert len(statements) <= 13, "\n".join(statements)
+
+
+def test_a_group_of_appends_asks_no_more_than_one(
+    stack: Stack, receipts: list[tuple[Actor, Envelope]]
+) -> None:
+    async def story() -> list[str]:
+        database, statements = stack.settings.open_database(), list[str]()
+        try:
+            turns, runs = Turns(database), RunCache()
+            (actor, first), *rest = receipts
+            await turns.do(work_of(actor, first, runs), Wanted.of(first, actor.id))
+
+            def note(_: object, __: object, statement: str, *___: object) -> None:
+                statements.append(statement)
+
+            event.listen(database._appending, "before_cursor_execute", note)
+            each = [turns.do(work_of(*one, runs), Wanted.of(one[1], one[0].id)) for one in rest]
+            await asyncio.gather(*each)
+        finally:
+            await database.close()
+        return statements
+
+    statements = asyncio.run(story())
+    assert len(statements) <= 11, "\n".join(statements)
+
+
+def test_what_is_read_ahead_for_a_group_shows_what_each_alone_would(stack: Stack) -> None:
+    """Repeated attempts and entries, an owed receipt and a cap, all within one transaction."""
+    world = stack.world
+    keys = stack.offer()
+    manifest = stack.start(keys, **WEAK)
+    heads = stack.accept(manifest)
+    stack.client(world.aggregator).lease(run_id(stack, manifest), "aggregator-1", 60)
+    one, two, owing = world.hospitals
+    posts: list[tuple[Actor, Envelope]] = []
+    for round_, attempt, entry in ((0, 0, 0), (0, 1, 1), (1, 0, 1), (1, 0, 2), (1, 1, 3)):
+        receipt = world.node_receipt(one, manifest, heads[one.id], round_, attempt, entry)
+        heads[one.id] = receipt.hash
+        posts.append((one, receipt))
+    posts.append((two, world.node_receipt(two, manifest, heads[two.id], 0)))
+    posts.append((world.aggregator, world.aggregator_receipt(keys, manifest, manifest.hash, 0)))
+    posts.append((owing, world.node_receipt(owing, manifest, heads[owing.id], 0)))
+
+    async def story() -> int:
+        database = stack.settings.open_database()
+        try:
+            turns, runs = Turns(database), RunCache()
+            with commits(database) as seen:
+                each = [
+                    turns.do(work_of(*post, runs), Wanted.of(post[1], post[0].id)) for post in posts
+                ]
+                await asyncio.gather(*each)
+            async with database.read() as session, rebuilt(session) as made:
+                await compare(session, made)  # with what the records make one by one
+        finally:
+            await database.close()
+        return len(seen)
+
+    assert asyncio.run(story()) == 1
+    client = stack.client(world.coordinator)
+    shown = [(found.code, found.records[0]) for found in client.exceptions()]
+    hashes = [receipt.hash for _, receipt in posts]
+    assert shown == [
+        ("over-spend", hashes[1]),
+        ("ledger-repeats", hashes[2]),
+        ("repeated-attempt", hashes[3]),
+    ]
+    assert [one.number for one in client.spends(dataset=one.dataset)] == [1, 2, 3, 3, 4]
+    assert rows(stack.settings.database, [OwedReceiptRow]) == {"owed_receipts": []}

@@ -9,7 +9,7 @@ Not covered: spending that no receipt shows; the node's own ledger knows it.
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, bindparam, delete, or_, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from accord_common.envelope import Envelope
@@ -18,38 +18,15 @@ from accord_common.privacy.accounting import Tally, bounded_up
 from accord_common.privacy.events import NO_NOISE
 from accord_common.privacy.filter import RdpFilter
 from accord_common.receipts import NodeReceipt
+from accord_server.registry.budgets import known
+from accord_server.registry.budgets.known import Attempt, Charge
 from accord_server.registry.budgets.notes import Notes
-from accord_server.registry.budgets.tables import (
-    OwedReceiptRow,
-    RunBudgetRow,
-    SpendRow,
-    TermsRow,
-)
-from accord_server.registry.budgets.tallies import cap_of, spent_on
+from accord_server.registry.budgets.tables import RunBudgetRow, SpendRow
+from accord_server.registry.budgets.tallies import cap_of
 from accord_server.registry.records.bodies import body_of
 from accord_server.registry.tables import AgreementRow, RecordRow, RunRow
 
 _TOLERANCE = timedelta(seconds=CLOCK_TOLERANCE_S)
-# The party stands in both halves: SQLite then seeks each in an index of its own, and sorts nothing.
-_SEEN = select(SpendRow).where(
-    or_(
-        and_(
-            SpendRow.run == bindparam("run"),
-            SpendRow.party == bindparam("party"),
-            SpendRow.round == bindparam("round"),
-            SpendRow.attempt == bindparam("attempt"),
-        ),
-        and_(SpendRow.party == bindparam("party"), SpendRow.entry == bindparam("entry")),
-    )
-)
-
-_OWED = OwedReceiptRow.metadata.tables[OwedReceiptRow.__tablename__]  # no session holds such rows
-_POSTED = delete(_OWED).where(
-    *(_OWED.c[name] == bindparam(name) for name in ("run", "party", "round", "attempt"))
-)
-_TERMS = select(TermsRow).where(
-    TermsRow.agreement == bindparam("agreement"), TermsRow.population == bindparam("population")
-)
 
 
 async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes) -> None:
@@ -61,41 +38,30 @@ async def charge(session: AsyncSession, row: RecordRow, envelope: Envelope, note
     assert budget is not None
     about = {"party": body.party, "run": run, "dataset": spend.dataset}
     about["agreement"] = budget.agreement
-    asked = {
-        "party": body.party,
-        "run": run,
-        "round": body.round,
-        "attempt": body.attempt,
-        "entry": body.ledger.sequence,
-    }
-    with session.no_autoflush:  # spends of records before this one are written
-        found = (await session.execute(_SEEN, asked)).scalars()
-    seen = sorted(found, key=lambda spend: spend.sequence)
+    asked = Charge(Attempt(run, body.party, *place), body.ledger.sequence)
+    seen = await known.seen(session, asked)
     same = [s for s in seen if (s.run, s.round, s.attempt) == (run, *place)]
     first = next((s for s in same if s.entry == body.ledger.sequence), None)
-    if first is None:
-        budget.attempts += 1
     if same:
         words = f"round {body.round} attempt {body.attempt} has a receipt already"
         notes.add("repeated-attempt", words, [row.hash, same[0].receipt], **about)
-    session.add(
-        SpendRow(
-            sequence=row.sequence,
-            receipt=row.hash,
-            run=run,
-            party=body.party,
-            dataset=spend.dataset,
-            round=body.round,
-            attempt=body.attempt,
-            number=budget.attempts if first is None else first.number,
-            entry=body.ledger.sequence,
-        )
+    spend_row = SpendRow(
+        sequence=row.sequence,
+        receipt=row.hash,
+        run=run,
+        party=body.party,
+        dataset=spend.dataset,
+        round=body.round,
+        attempt=body.attempt,
+        number=budget.attempts + 1 if first is None else first.number,
+        entry=body.ledger.sequence,
     )
+    known.add(session, spend_row, budget, new=first is None)
     other = next((s for s in seen if (s.run, s.round, s.attempt) != (run, *place)), None)
     if other is not None:
         words = f"ledger entry {body.ledger.sequence} stands for two attempts: a ledger was reset"
         notes.add("ledger-repeats", words, [row.hash, other.receipt], **about)
-    await session.execute(_POSTED, asked)
+    await known.settle(session, asked)
     if first is None:
         await _within(session, row, body, budget, about, notes)
 
@@ -131,16 +97,16 @@ async def _ended(
 
     The earliest of its last day, its replacement and the first withdrawal.
     """
-    known = await session.get(AgreementRow, agreement)
-    assert known is not None
-    ends = [(known.valid_until, "ran out", agreement)]
-    if known.superseded_by is not None and known.superseded_from is not None:
-        if (received := await _received(session, known.superseded_by, row)) is not None:
-            since = max(known.superseded_from, received)
-            ends.append((since, "was replaced by another version", known.superseded_by))
-    if known.withdrawal is not None:
-        if (received := await _received(session, known.withdrawal, row)) is not None:
-            ends.append((received, "was withdrawn from", known.withdrawal))
+    agreed = await session.get(AgreementRow, agreement)
+    assert agreed is not None
+    ends = [(agreed.valid_until, "ran out", agreement)]
+    if agreed.superseded_by is not None and agreed.superseded_from is not None:
+        if (received := await _received(session, agreed.superseded_by, row)) is not None:
+            since = max(agreed.superseded_from, received)
+            ends.append((since, "was replaced by another version", agreed.superseded_by))
+    if agreed.withdrawal is not None:
+        if (received := await _received(session, agreed.withdrawal, row)) is not None:
+            ends.append((received, "was withdrawn from", agreed.withdrawal))
     return min(ends)
 
 
@@ -160,10 +126,8 @@ async def _caps(
     notes: Notes,
 ) -> None:
     """Name the receipt with which a population's spending exceeds a cap of the run's agreement."""
-    asked = {"agreement": budget.agreement, "population": budget.population}
-    terms = list((await session.execute(_TERMS, asked)).scalars())
-    after = await spent_on(session, budget.population)
-    for one in terms:
+    after = await known.spent(session, budget.population)
+    for one in await known.terms_of(session, budget.agreement, budget.population):
         rule = RdpFilter(cap_of(one))
         epsilon = rule.epsilon(after)
         if epsilon <= float(one.epsilon_cap):

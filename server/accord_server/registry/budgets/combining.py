@@ -3,6 +3,7 @@
 Where a `party` is given, of what is its own alone, as if nobody else had any.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -91,18 +92,14 @@ async def runs(
     """Runs behind `after`, with what each spent."""
     titles = await repository.runs(session, party, after, limit)
     of = [RunBudgetRow.run.in_(titles), *equal((RunBudgetRow.party, party))]
-    lines = await repository.lines(session, of)
-    spent = await sums(session, [RunBudgetRow.run, RunBudgetRow.population], of)
-    return [
-        Group(
-            run,
-            title,
-            [line.terms for line in lines if line.budget.run == run],
-            {people: found for (one, people), found in spent.items() if one == run},
-            None,
-        )
-        for run, title in titles.items()
-    ]
+    terms: dict[str, list[TermsRow]] = defaultdict(list)
+    for line in await repository.lines(session, of):
+        terms[line.budget.run].append(line.terms)
+    spent: dict[str, dict[str, Sums]] = defaultdict(dict)
+    by = [RunBudgetRow.run, RunBudgetRow.population]
+    for (run, people), found in (await sums(session, by, of)).items():
+        spent[run][people] = found
+    return [Group(run, title, terms[run], spent[run], None) for run, title in titles.items()]
 
 
 def _group(

@@ -29,6 +29,7 @@ from accord_common.receipts import (
     RunResult,
 )
 from accord_common.terms import violations
+from accord_server.registry.budgets import known
 from accord_server.registry.budgets.charging import charge
 from accord_server.registry.budgets.notes import Notes
 from accord_server.registry.budgets.tables import (
@@ -53,7 +54,7 @@ async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> 
         session.add_all(notes.findings)
 
 
-SINCE = "0016"  # the schema's revision since which rows are what they are now
+SINCE = "0015"  # the schema's revision since which rows are what they are now
 
 
 async def replay(session: AsyncSession) -> None:
@@ -151,7 +152,7 @@ async def _aggregator_receipt(
         SpendRow.run == row.run, SpendRow.round == body.round, SpendRow.attempt == body.attempt
     )
     posted = set((await session.execute(query)).scalars())
-    session.add_all(
+    owed = (
         OwedReceiptRow(
             run=row.run,
             party=party,
@@ -162,6 +163,7 @@ async def _aggregator_receipt(
         )
         for party in sorted(set(body.cohort) - set(body.lost) - posted)
     )
+    known.owe(session, owed)
 
 
 async def _result(session: AsyncSession, row: RecordRow, envelope: Envelope, notes: Notes) -> None:

@@ -1,7 +1,7 @@
 """Sums of what was spent and what is reserved, in the database, as the accountant wants them."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,23 +109,26 @@ async def sums(
 
 _SPENT_ON = (
     select(
+        RunBudgetRow.population,
         *MECHANISM,
         func.sum(RunBudgetRow.attempts).label("attempts"),
         func.sum(RunBudgetRow.attempts * RunBudgetRow.steps).label("steps"),
     )
-    .where(RunBudgetRow.population == bindparam("population"))
-    .group_by(*MECHANISM)
+    .where(RunBudgetRow.population.in_(bindparam("populations", expanding=True)))
+    .group_by(RunBudgetRow.population, *MECHANISM)
 )
 
 
-async def spent_on(session: AsyncSession, population: str) -> Tally:
-    """What receipts show of a population; each new one asks, so the query is built beforehand."""
-    found = Sums()
-    for row in (await session.execute(_SPENT_ON, {"population": population})).mappings():
+async def spent_on(session: AsyncSession, populations: Collection[str]) -> dict[str, Sums]:
+    """What receipts show of populations; appends ask it, so the query is built beforehand."""
+    found = {population: Sums() for population in populations}
+    asked = {"populations": list(populations)}
+    for row in (await session.execute(_SPENT_ON, asked)).mappings():
         numbers = {"attempts": int(row["attempts"]), "steps": int(row["steps"])}
         adjacency, noise, rate = (row[column.key] for column in MECHANISM)
-        found.add(adjacency, noise, rate, numbers | {"ahead": 0, "steps_ahead": 0})
-    return found.spent
+        nothing = {"ahead": 0, "steps_ahead": 0}
+        found[row["population"]].add(adjacency, noise, rate, numbers | nothing)
+    return found
 
 
 def cap_of(terms: TermsRow) -> Cap:

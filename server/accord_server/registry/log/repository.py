@@ -31,20 +31,19 @@ async def size_of(session: AsyncSession) -> int:
 async def edge_of(session: AsyncSession) -> Frontier:
     """The right edge of the tree of all records, read once in a transaction; `damaged-log`."""
     if (known := session.info.get(_EDGE)) is None:
-        known = session.info[_EDGE] = await _read_edge(session)
+        last = (await session.execute(_LAST)).one_or_none()
+        known = Frontier() if last is None else await read_edge(session, *last)
     assert isinstance(known, Frontier)
     return known
 
 
-async def _read_edge(session: AsyncSession) -> Frontier:
-    last = (await session.execute(_LAST)).one_or_none()
-    if last is None:
-        return Frontier()
-    size, leaf = last
+async def read_edge(session: AsyncSession, size: int, leaf: str) -> Frontier:
+    """The same, where the number of records and the last one's leaf are known; `damaged-log`."""
     wanted = peaks(size)
     known = {(0, size - 1): _bytes(leaf)}  # of an odd number of leaves, the last one is a peak
     found = known | await hashes(session, [node for node in wanted if node not in known])
-    return Frontier(size, [found[node] for node in wanted])
+    edge = session.info[_EDGE] = Frontier(size, [found[node] for node in wanted])
+    return edge
 
 
 async def hashes(session: AsyncSession, wanted: Collection[Node]) -> dict[Node, bytes]:

@@ -125,8 +125,8 @@ async def revoke(
         raise VerificationError("wrong-kind", f"a {envelope.kind} is no {REVOCATION}")
     party = await partner_row(session, Revocation.from_bytes(envelope.payload).party)
     posting = Posting(session, registry.runs, envelope, party.id, party.role, moment)
-    stored, new = await append(posting)
-    if not new:
+    stored, row = await append(posting)
+    if row is None:
         return stored, set()  # tokens of a later enrolment stay
     await end_tokens(session, party.id)
     _audit.info("revoked", party=party.id, name=party.name)

@@ -20,18 +20,12 @@ from accord_common.receipts import (
     EVALUATION,
     NODE_RECEIPT,
     RESULT,
-    AggregatorReceipt,
-    Consent,
-    Evaluation,
-    NodeReceipt,
-    RunResult,
 )
 from accord_server.registry.log.repository import edge_of, grow
 from accord_server.registry.records import verify_datasets, verify_parties, verify_runs
-from accord_server.registry.records.bodies import body_of
-from accord_server.registry.records.lookup import find, note_manifest
+from accord_server.registry.records.bodies import OF_RUNS, body_of
+from accord_server.registry.records.lookup import find, note_manifest, note_record
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.records.prefetch import hold, prefetch
 from accord_server.registry.records.projections import project
 from accord_server.registry.tables import RecordRow
 
@@ -52,17 +46,10 @@ _CHECKS: dict[str, Callable[[Posting], Awaitable[None]]] = {
     RESULT: verify_runs.result,
     EVALUATION: verify_runs.evaluation,
 }
-_OF_RUNS: dict[str, type[Consent | NodeReceipt | AggregatorReceipt | RunResult | Evaluation]] = {
-    CONSENT: Consent,
-    NODE_RECEIPT: NodeReceipt,
-    AGGREGATOR_RECEIPT: AggregatorReceipt,
-    RESULT: RunResult,
-    EVALUATION: Evaluation,
-}
 
 
-async def append(posting: Posting) -> tuple[Stored, bool]:
-    """Verify and append a record; the flag says whether it is new.
+async def append(posting: Posting) -> tuple[Stored, RecordRow | None]:
+    """Verify and append a record; its row, if it is new.
 
     Raises:
         VerificationError: `wrong-kind`, or what the kind's check finds.
@@ -72,18 +59,16 @@ async def append(posting: Posting) -> tuple[Stored, bool]:
     if (row := await find(posting.session, envelope.hash)) is not None:
         if row.envelope != envelope.to_bytes():
             raise ConflictError("record-exists", f"{row.hash[:16]} is stored with other signatures")
-        return Stored(sequence=row.sequence, hash=row.hash), False
-    if (record := _OF_RUNS.get(envelope.kind)) is not None:
-        manifest = body_of(record, envelope).manifest
-        await prefetch(posting.session, manifest, posting.party)
+        return Stored(sequence=row.sequence, hash=row.hash), None
     check = _CHECKS.get(envelope.kind)
     if check is None:
         raise VerificationError("wrong-kind", f"a {envelope.kind} is not stored by this call")
     await check(posting)
-    return await store(posting), True
+    row = await store(posting)
+    return Stored(sequence=row.sequence, hash=row.hash), row
 
 
-async def store(posting: Posting) -> Stored:
+async def store(posting: Posting) -> RecordRow:
     """Append a record that was verified, and project it."""
     session, envelope = posting.session, posting.envelope
     edge = await edge_of(session)
@@ -98,10 +83,12 @@ async def store(posting: Posting) -> Stored:
         received=posting.moment,
     )
     session.add(row)
-    hold(session, [row])
+    note_record(session, row)
     grow(session, edge, row.leaf)
     await project(session, row, envelope)
-    return Stored(sequence=row.sequence, hash=row.hash)
+    if envelope.kind != NODE_RECEIPT:  # their rows are written with those of their neighbours
+        await session.flush()
+    return row
 
 
 async def _run_of(posting: Posting) -> str | None:
@@ -109,7 +96,7 @@ async def _run_of(posting: Posting) -> str | None:
     if envelope.kind == MANIFEST:
         note_manifest(posting.session, envelope.hash)
         return RunManifest.from_bytes(envelope.payload).id
-    if (record := _OF_RUNS.get(envelope.kind)) is None:
+    if (record := OF_RUNS.get(envelope.kind)) is None:
         return None
     run = await posting.runs.get(posting.session, body_of(record, envelope).manifest)
     return run.manifest.id

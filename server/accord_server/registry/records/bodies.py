@@ -5,8 +5,28 @@ from typing import TypeVar
 
 from accord_common.envelope import Envelope
 from accord_common.fields import Record
+from accord_common.receipts import (
+    AGGREGATOR_RECEIPT,
+    CONSENT,
+    EVALUATION,
+    NODE_RECEIPT,
+    RESULT,
+    AggregatorReceipt,
+    Consent,
+    Evaluation,
+    NodeReceipt,
+    RunResult,
+)
 
 _R = TypeVar("_R", bound=Record)
+# Those that name a manifest.
+OF_RUNS: dict[str, type[Consent | NodeReceipt | AggregatorReceipt | RunResult | Evaluation]] = {
+    CONSENT: Consent,
+    NODE_RECEIPT: NodeReceipt,
+    AGGREGATOR_RECEIPT: AggregatorReceipt,
+    RESULT: RunResult,
+    EVALUATION: Evaluation,
+}
 _MOST = 64  # records that are on their way in at one time; each at most 1 MiB
 
 

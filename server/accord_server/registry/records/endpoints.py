@@ -22,7 +22,7 @@ from accord_server.registry.records import repository
 from accord_server.registry.records.announce import announce
 from accord_server.registry.records.append import append
 from accord_server.registry.records.posting import Posting
-from accord_server.registry.tables import RecordRow
+from accord_server.registry.records.prefetch import Wanted
 
 router = APIRouter(tags=["records"])
 
@@ -64,17 +64,16 @@ async def post(
             body.fence,
         )
         exchanged = await exchanges_key(session, body.envelope)
-        stored, new = await append(posting)
-        if not new:
+        stored, row = await append(posting)
+        if row is None:
             return stored
         if exchanged:
             await end_tokens(session, caller.party, but=caller.token)
-        row = await session.get(RecordRow, stored.sequence)
-        topics = await announce(posting, row.run if row else None)
+        topics = await announce(posting, row.run)
         return stored
 
     try:
-        return await registry.turns.do(work)
+        return await registry.turns.do(work, Wanted.of(body.envelope, caller.party))
     finally:
         # Also where the answer to the commit was lost: who looks in vain has lost nothing.
         if topics is not None:

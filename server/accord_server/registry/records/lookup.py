@@ -16,12 +16,26 @@ from accord_server.registry.tables import RecordRow, RunRow
 
 _FIND = select(RecordRow).where(RecordRow.hash == bindparam("hash"))
 _NEW = "accord_new"  # in a session: manifests that its own transaction appended
+_FOUND = "accord_found"  # in a session: records by hash, that are not there or that it appended
 _MOST_RUNS = 32  # a verified manifest of 50 sites holds about 100 KiB
 
 
 async def find(session: AsyncSession, record_hash: str) -> RecordRow | None:
     """Return a record by hash, or None."""
+    known: dict[str, RecordRow | None] = session.info.get(_FOUND, {})
+    if record_hash in known:
+        return known[record_hash]
     return (await session.execute(_FIND, {"hash": record_hash})).scalar_one_or_none()
+
+
+def note_unknown(session: AsyncSession, hashes: Iterable[str]) -> None:
+    """Say that there are no such records, while this transaction has the writers' turn."""
+    session.info.setdefault(_FOUND, {}).update(dict.fromkeys(hashes))
+
+
+def note_record(session: AsyncSession, row: RecordRow) -> None:
+    """Say that this transaction appended a record."""
+    session.info.setdefault(_FOUND, {})[row.hash] = row
 
 
 async def load(session: AsyncSession, hashes: Iterable[str]) -> dict[str, Envelope]:

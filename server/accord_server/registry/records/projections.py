@@ -66,10 +66,9 @@ _Project = Callable[[AsyncSession, RecordRow, Envelope], Awaitable[None]]
 
 
 async def project(session: AsyncSession, row: RecordRow, envelope: Envelope) -> None:
-    """Apply one record."""
+    """Apply one record; its caller flushes."""
     await _BY_KIND[row.kind](session, row, envelope)
     await budgets.project(session, row, envelope)
-    await session.flush()
 
 
 async def _enrolment(session: AsyncSession, _: RecordRow, envelope: Envelope) -> None:

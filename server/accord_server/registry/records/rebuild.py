@@ -41,4 +41,5 @@ async def rebuild(session: AsyncSession) -> int:
                 raise VerificationError("damaged-record", f"record {row.sequence} is not as stored")
             grow(session, edge, row.leaf)
             await project(session, row, envelope)
+            await session.flush()
     return count

@@ -1,8 +1,8 @@
 """`/live`: tells an open page that something changed, so that it asks for itself again.
 
 Guarantees: what changed is not said; the page's own request decides what its reader may see. The
-stream ends within `BEAT_S` of the session's end, or of its reader's party being suspended, and with
-the registry. A reader learns when others' records arrive at the registry, and nothing else of them.
+stream ends within `BEAT_S` of the session's end or of its reader's right to read, and with the
+registry. A reader learns when others' records arrive at the registry, and nothing else of them.
 However much changes, a stream costs an event each `GAP_S` and a look at its session each `BEAT_S`;
 a person has `MOST` streams. What only time changes (a node that fell silent) the page asks for by
 itself.
@@ -77,8 +77,8 @@ async def _events(visit: Visit, seen: int | None) -> AsyncIterator[bytes]:
                 # Whoever leaves cancels this; a connection in mid-statement would be lost.
                 reader = await asyncio.shield(by_session(visit.registry, cookie))
                 decide(reader, DECISIONS["GET", "/live"])  # its party may be suspended by now
-            except (AuthError, PolicyError, DatabaseFault):  # a reader comes back, and is told why
-                return
+            except (AuthError, PolicyError, DatabaseFault):
+                return  # a reader comes back, and is told why not
             checked = time.monotonic()
         newest = changes.version(EVERYTHING)
         yield _event("beat" if newest == seen else "changed")
