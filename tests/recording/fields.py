@@ -371,7 +371,7 @@ HEADERS: dict[str, Check] = {
     "accept": _text(r"\*/\*"),
     "accept-encoding": _text("gzip, deflate|identity"),
     "connection": _text("keep-alive"),
-    "user-agent": _text(r"python-httpx/[0-9.]+"),
+    "user-agent": _text(r"(accord|python-httpx)/[0-9.]+"),
     "content-type": _text("application/(json|protobuf)"),
     "authorization": _text("Bearer accord_[A-Za-z0-9_-]{43}"),
     "flwr-public-key": lambda v, k: v in k.named["flower.public_key"],
