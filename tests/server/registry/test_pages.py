@@ -156,7 +156,7 @@ def test_a_steward_sees_what_arrived_of_the_own_institution_alone(
     sizes = [len(v.envelope.to_bytes()) for v in views.values() if _receipt_of(v, own)]
     assert len(sizes) == 3  # two rounds, one of them tried twice
     assert f"node's receipt 3 {sum(sizes) / 1024:.1f} KiB" in text
-    assert re.search(r"masked update of the model .* 3 in the outbox .* 100 B", text)
+    assert re.search(r"masked update of the model .* 3 see the outbox .* 100 B", text)
     assert "accord-node outbox list" in text
 
 

@@ -144,6 +144,7 @@ class Visit:
             here=here,
             events=f"/live?seen={self.seen}" if live else None,
             person=self.person.name if signed_in else None,
+            role=self.person.role if signed_in else None,
             session=self.person.session if signed_in else None,
             csrf=csrf_of(cookie) if cookie is not None else "",
             query=self.query,
