@@ -173,7 +173,7 @@ def test_two_logs_under_one_name_end_the_run_that_hears_of_both(
         assert FORKED in say(site, "status").ok()
         told = broken(federation, site)
         found = verify(desk, tmp_path / "all", trust, Path(told["evidence"]))
-        # Who heard its registry deny a head that it had signed may hold two heads of one log.
+        # Whose registry denies a head, or proves it of another tree, may hold two of one log.
         denied = told["message"].startswith("the registry: ")
         assert (found.code == 5 and f"[{FORKED}]" in found.err) or denied, (told, found)
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, TypeVar
 
 from accord_common.api.wire import WireEnvelope
 from accord_common.envelope import Envelope
@@ -30,6 +30,7 @@ _ABOUT, _CHECKPOINTS, _RECORDS, _JOINTS = _NAMES = (
     "consistency.jsonl",
 )
 _BLOCK = 512
+_Line = TypeVar("_Line", bound=Record)
 _COPIED = 1 << 20  # at once
 
 Scope = Literal["all", "agreement", "run"]
@@ -136,20 +137,14 @@ class Reader:
 
     def checkpoints(self) -> Iterator[Envelope]:
         """Yield the checkpoints, the head last."""
-        for _, line in self._lines(_CHECKPOINTS):
-            yield Checkpointed.from_bytes(line, max_bytes=MAX_LINE_BYTES).envelope
+        for number, line in self._lines(_CHECKPOINTS):
+            yield _decoded(Checkpointed, line, f"line {number} of {_CHECKPOINTS}").envelope
 
     def entries(self) -> Iterator[Entry]:
         """Yield the records; an error names the last that was whole."""
         last = 0
         for number, line in self._lines(_RECORDS):
-            try:
-                entry = Entry.from_bytes(line, max_bytes=MAX_LINE_BYTES)
-            except FormatError as error:
-                raise FormatError(
-                    "damaged-bundle",
-                    f"line {number} of {_RECORDS}, behind record {last}: {error.message}",
-                ) from error
+            entry = _decoded(Entry, line, f"line {number} of {_RECORDS}, behind record {last}")
             if entry.sequence <= last:
                 raise _damaged(f"record {entry.sequence} comes behind record {last}")
             last = entry.sequence
@@ -158,8 +153,8 @@ class Reader:
     def joints(self) -> Iterator[Joint]:
         """Yield the consistency proofs; then the bundle must end."""
         last = -1
-        for _, line in self._lines(_JOINTS):
-            joint = Joint.from_bytes(line, max_bytes=MAX_LINE_BYTES)
+        for number, line in self._lines(_JOINTS):
+            joint = _decoded(Joint, line, f"line {number} of {_JOINTS}")
             if joint.size <= last:
                 raise _damaged(f"the proof for {joint.size} records comes behind that for {last}")
             last = joint.size
@@ -204,6 +199,13 @@ def _header(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.size, info.mode = size, 0o644
     return info.tobuf(tarfile.USTAR_FORMAT, "ascii", "strict")
+
+
+def _decoded(kind: type[_Line], line: bytes, place: str) -> _Line:
+    try:
+        return kind.from_bytes(line, max_bytes=MAX_LINE_BYTES)
+    except FormatError as error:
+        raise _damaged(f"{place}: {error.message}") from error
 
 
 def _damaged(why: str) -> FormatError:

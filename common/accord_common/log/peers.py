@@ -102,7 +102,8 @@ class Peers:
             except _REFUTES as error:
                 self._fork(Fork(self.log, ours, head, shown, f"the registry: {error.message}"))
                 return
-            self._compare(ours, head, shown, proof)
+            # Whose proof it is stays said: both heads may be of one log, and the proof of another.
+            self._compare(ours, head, shown, proof, "the registry: " if proof else "")
 
     def waiting_s(self) -> float:
         """How long the oldest head has waited to be joined; 0 where none does."""
@@ -116,11 +117,13 @@ class Peers:
                 return head, shown
         return None
 
-    def _compare(self, ours: Head, theirs: Head, shown: Envelope, proof: list[str]) -> None:
+    def _compare(
+        self, ours: Head, theirs: Head, shown: Envelope, proof: list[str], source: str = ""
+    ) -> None:
         try:
             same_tree(ours, theirs, proof)
         except AccordError as error:
-            self._fork(Fork(self.log, ours, theirs, shown, error.message))
+            self._fork(Fork(self.log, ours, theirs, shown, source + error.message))
             return
         with self._lock:
             self._joined.add((theirs.size, theirs.root))
