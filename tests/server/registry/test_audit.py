@@ -419,3 +419,11 @@ def test_any_changed_byte_of_a_record_is_named(whole: Path) -> None:
     whole.write_bytes(data.replace(line, line[:-1] + b"]"))
     with pytest.raises(FormatError, match="behind record 4"):
         verdict_of(whole)
+
+
+def test_a_line_of_another_part_is_named_too(whole: Path) -> None:
+    data = whole.read_bytes()
+    place = data.index(b'"sig":"', data.index(b"checkpoints.jsonl")) + 7
+    whole.write_bytes(data[:place] + b"!" + data[place + 1 :])
+    with pytest.raises(FormatError, match=r"line 1 of checkpoints\.jsonl: .*base64"):
+        verdict_of(whole)
