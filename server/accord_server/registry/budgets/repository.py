@@ -22,6 +22,11 @@ from accord_server.registry.tables import (
     RunRow,
 )
 
+_BUDGET_OF = (RunBudgetRow.run == SpendRow.run) & (RunBudgetRow.dataset == SpendRow.dataset)
+_TERMS_OF = (TermsRow.agreement == RunBudgetRow.agreement) & (
+    TermsRow.dataset == RunBudgetRow.dataset
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -61,11 +66,7 @@ async def lines(
     """Return runs' budgets by run and dataset, behind `after`."""
     query = (
         select(RunBudgetRow, TermsRow, ahead())
-        .join(
-            TermsRow,
-            (TermsRow.agreement == RunBudgetRow.agreement)
-            & (TermsRow.dataset == RunBudgetRow.dataset),
-        )
+        .join(TermsRow, _TERMS_OF)
         .where(*where)
         .order_by(RunBudgetRow.run, RunBudgetRow.dataset)
     )
@@ -141,15 +142,8 @@ async def spends(
     """Return charged attempts behind sequence `after`, each with its budget and its delta."""
     query = (
         select(SpendRow, RunBudgetRow, TermsRow.delta)
-        .join(
-            RunBudgetRow,
-            (RunBudgetRow.run == SpendRow.run) & (RunBudgetRow.dataset == SpendRow.dataset),
-        )
-        .join(
-            TermsRow,
-            (TermsRow.agreement == RunBudgetRow.agreement)
-            & (TermsRow.dataset == RunBudgetRow.dataset),
-        )
+        .join(RunBudgetRow, _BUDGET_OF)
+        .join(TermsRow, _TERMS_OF)
         .where(SpendRow.sequence > after)
         .order_by(SpendRow.sequence)
         .limit(limit)
@@ -172,15 +166,8 @@ async def newest_spends(
     """
     query = (
         select(SpendRow, RunBudgetRow, TermsRow.delta, RecordRow.received)
-        .join(
-            RunBudgetRow,
-            (RunBudgetRow.run == SpendRow.run) & (RunBudgetRow.dataset == SpendRow.dataset),
-        )
-        .join(
-            TermsRow,
-            (TermsRow.agreement == RunBudgetRow.agreement)
-            & (TermsRow.dataset == RunBudgetRow.dataset),
-        )
+        .join(RunBudgetRow, _BUDGET_OF)
+        .join(TermsRow, _TERMS_OF)
         .join(RecordRow, RecordRow.sequence == SpendRow.sequence)
         .where(SpendRow.dataset == dataset)
         .order_by(SpendRow.sequence.desc())
